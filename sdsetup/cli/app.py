@@ -1,0 +1,74 @@
+"""The typer application: verbs are registered here, and errors end here and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from conversions.errors import ConversionError
+from sdsetup import __version__
+from sdsetup.cli import output
+from sdsetup.errors import SetupError, UsageError
+
+app = typer.Typer(
+    name="sdsetup",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From nothing to Stable Diffusion pictures on a GPU that is not NVIDIA's.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        output.emit(f"sdsetup {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: What follows the program's name; None takes ``sys.argv``.
+
+    Returns:
+        0 when all went well, 1 for a failure that was explained, 2 for wrong usage, 130 after Ctrl-C.
+    """
+    output.tolerate_any_text()
+    if os.environ.get("SDSETUP_DEBUG") == "1":
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+    try:
+        app(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        output.complain("stopped by Ctrl-C; nothing half-made was kept.", "")
+        return 130
+    except (SetupError, ConversionError) as error:
+        if os.environ.get("SDSETUP_DEBUG") == "1":
+            logging.getLogger(__name__).exception(error.code)
+        output.complain(error.message, error.hint)
+        return 2 if isinstance(error, UsageError) else 1
+    except Exception as error:
+        if os.environ.get("SDSETUP_DEBUG") == "1":
+            raise
+        output.complain(
+            f"something that sdsetup did not foresee: {type(error).__name__}: {error}",
+            "set SDSETUP_DEBUG=1, run the same command again and report what it prints.",
+        )
+        return 1
+    return 0

@@ -1,0 +1,54 @@
+"""The only owner of consoles: data goes to stdout, everything meant for eyes goes to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+# The one console for people. rich itself honours NO_COLOR, pipes and narrow terminals.
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def tolerate_any_text() -> None:
+    """Make both streams replace what their encoding cannot write.
+
+    A Windows console or pipe is often cp1252: a picture's path in Japanese must not end the program.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+def emit_json(document: Any) -> None:
+    """Write one JSON document to stdout, ASCII only, so that any pipe can carry it."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=True) + "\n")
+    sys.stdout.flush()
+
+
+def emit(text: str) -> None:
+    """Write a line of data to stdout."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def say(text: str, *, style: str = "") -> None:
+    """Tell the person something. ``text`` is literal: brackets in it are no markup."""
+    console.print(escape(text), style=style or None)
+
+
+def show(table: Table) -> None:
+    """Show a table to the person."""
+    console.print(table)
+
+
+def complain(message: str, hint: str) -> None:
+    """Show a failure and what to do about it."""
+    console.print(f"[bold red]error:[/] {escape(message)}")
+    if hint:
+        console.print(f"[bold]next:[/] {escape(hint)}")
