@@ -1,15 +1,45 @@
-"""``python -m sdsetup``: works on a bare Python, before anything is installed."""
+"""``python -m sdsetup``: works on a bare Python, before anything is installed.
+
+Standard library only, in a syntax that older Pythons can read far enough to be told what is missing.
+"""
 
 from __future__ import annotations
 
 import sys
 
+_OLDEST, _NEWEST = (3, 11), (3, 13)
+
 
 def main() -> int:
-    """Run the command line; without its packages, say how to get them."""
-    from sdsetup.cli.app import main as run
+    """Run the command line; without its packages, get them or say how."""
+    if not _OLDEST <= sys.version_info[:2] <= _NEWEST and sys.argv[1:2] != ["doctor"]:
+        return _wrong_python()
+    from sdsetup import bare
 
-    return run()
+    return bare.main(sys.argv[1:])
+
+
+def _wrong_python() -> int:
+    import shutil
+    import subprocess
+
+    sys.stderr.write(
+        "error: sdsetup needs CPython 3.11, 3.12 or 3.13; this one is %d.%d.\n" % sys.version_info[:2]
+    )
+    candidates = [["py", "-3.%d" % minor] for minor in (12, 13, 11)] if sys.platform == "win32" else []
+    candidates += [["python3.%d" % minor] for minor in (12, 13, 11)]
+    for candidate in candidates:
+        try:
+            works = shutil.which(candidate[0]) and not subprocess.call(
+                candidate + ["-c", "pass"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        except OSError:
+            works = False
+        if works:
+            sys.stderr.write("next: %s -m sdsetup %s\n" % (" ".join(candidate), " ".join(sys.argv[1:])))
+            return 1
+    sys.stderr.write("next: install Python 3.12 from https://www.python.org/downloads/ and use that one.\n")
+    return 1
 
 
 if __name__ == "__main__":

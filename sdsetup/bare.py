@@ -1,0 +1,71 @@
+"""The command line before its packages exist: ``install`` gets them, ``doctor`` looks, the rest is told how.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdsetup import bare_console, bootstrap, installer
+from sdsetup.errors import SetupError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command line wherever it can run.
+
+    Args:
+        arguments: What follows the program's name.
+
+    Returns:
+        The exit status.
+    """
+    verb = next((argument for argument in arguments if not argument.startswith("-")), "")
+    asks_help = "--help" in arguments or "-h" in arguments
+    try:
+        if verb == "install" and not asks_help:
+            environment = bootstrap.environment_folder()
+            flavour = installer.flavour_for(sys.platform, _option(arguments, "--flavour"))
+            bootstrap.prepare(environment, bootstrap.wanted_here(flavour))
+            if not bootstrap.inside(environment):
+                return bootstrap.go_on(bootstrap.python_of(environment), ["-m", "sdsetup", *arguments])
+        return _with_packages(arguments, verb)
+    except SetupError as error:
+        bare_console.complain(error)
+        return 1
+    except KeyboardInterrupt:
+        bare_console.say("stopped by Ctrl-C; run the same command again to go on.")
+        return 130
+
+
+def _with_packages(arguments: Sequence[str], verb: str) -> int:
+    try:
+        from sdsetup.cli.app import main as run
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] in ("sdsetup", "conversions"):
+            raise
+        return _without_packages(arguments, verb, missing.name or "")
+    return run(list(arguments))
+
+
+def _without_packages(arguments: Sequence[str], verb: str, missing: str) -> int:
+    environment = bootstrap.environment_folder()
+    python = bootstrap.python_of(environment)
+    if python.exists() and not bootstrap.inside(environment):
+        return bootstrap.go_on(python, ["-m", "sdsetup", *arguments])
+    bare_console.say(
+        f"error: `{verb or 'sdsetup'}` needs the Python package {missing}, which is not installed."
+    )
+    bare_console.say(f"next: {Path(sys.executable).name} -m sdsetup install")
+    return 1
+
+
+def _option(arguments: Sequence[str], name: str) -> str | None:
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == name:
+            return following
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2]
+    return None

@@ -1,0 +1,104 @@
+"""Progress and messages on a bare Python, where rich is not there yet."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sdsetup.errors import SetupError
+
+_BEAT_SECONDS = 0.5
+_SILENCE_SECONDS = 60.0
+
+
+def say(text: str) -> None:
+    """Write a line to stderr, whatever its encoding can hold."""
+    encoding = sys.stderr.encoding or "ascii"
+    sys.stderr.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+    sys.stderr.flush()
+
+
+def complain(error: SetupError) -> None:
+    """Show a failure and what to do about it, in the command line's own form."""
+    say(f"error: {error.message}")
+    if error.hint:
+        say(f"next: {error.hint}")
+
+
+class Steps:
+    """Named steps with their time; on a terminal a living line shows what the running one is doing."""
+
+    def __init__(self, title: str) -> None:
+        self._began = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        say(title)
+
+    @contextmanager
+    def step(self, label: str) -> Iterator[Callable[[str], None]]:
+        """Show a step while the block runs.
+
+        Yields:
+            A listener for the lines that the step's program prints.
+        """
+        began = time.monotonic()
+        doing = [""]
+        over = threading.Event()
+
+        def listener(line: str) -> None:
+            if line.strip():
+                doing[0] = _in_short(line)
+
+        ticker = threading.Thread(target=self._tick, args=(label, doing, began, over), daemon=True)
+        if not self._terminal:
+            say(f"  {label} ...")
+        ticker.start()
+        try:
+            yield listener
+        except BaseException:
+            self._stop(ticker, over)
+            say(f"  {label}: failed after {time.monotonic() - began:.0f} s")
+            raise
+        self._stop(ticker, over)
+        say(f"  {label}: {time.monotonic() - began:.0f} s")
+
+    def end(self, text: str) -> None:
+        """Say that all steps are over."""
+        say(f"  {text} ({time.monotonic() - self._began:.0f} s in all)")
+
+    def _tick(self, label: str, doing: list[str], began: float, over: threading.Event) -> None:
+        shown = time.monotonic()
+        while not over.wait(_BEAT_SECONDS):
+            seconds = time.monotonic() - began
+            if self._terminal:
+                self._rewrite(f"  {label}: {doing[0]} ({seconds:.0f} s)")
+            elif time.monotonic() - shown >= _SILENCE_SECONDS:
+                shown = time.monotonic()
+                say(f"    still at it after {seconds:.0f} s: {doing[0]}")
+
+    def _stop(self, ticker: threading.Thread, over: threading.Event) -> None:
+        over.set()
+        ticker.join()
+        if self._terminal:
+            self._rewrite("")
+
+    def _rewrite(self, text: str) -> None:
+        # Spaces, not an escape sequence: an old Windows console would print that.
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write("\r" + text[:width].ljust(width) + "\r" + text[:width])
+        sys.stderr.flush()
+
+
+def _in_short(line: str) -> str:
+    """Keep of a pip line what a person wants to know."""
+    words = line.strip().split()
+    if words[0] in {"Collecting", "Downloading", "Processing", "Using", "Building", "Obtaining"}:
+        size = " ".join(words[-2:]) if words[-1].endswith(")") and "(" in words[-2] else ""
+        name = next((word for word in words[1:] if word != "cached"), "")
+        return f"{words[0].lower()} {name.rsplit('/', 1)[-1]} {size}".strip()
+    if line.startswith("Installing collected packages"):
+        return f"unpacking {len(line.split(','))} packages"
+    return line.strip()
