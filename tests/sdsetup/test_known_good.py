@@ -1,3 +1,4 @@
+import ctypes
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -66,4 +67,6 @@ def test_these_tests_run_on_the_known_good_set() -> None:
         for name, version in installed.items()
         if name in pins and pins[name] != version
     }
+    if sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version"):
+        different.pop("numpy")  # Wine lacks a function that numpy needs since 2.2: tests/windows/wheels.txt
     assert not different, f"installed, pinned: {different} on {sys.platform}"

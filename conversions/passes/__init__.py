@@ -1,0 +1,1 @@
+"""Graph passes: one file each, working in place on an ``onnx_ir.Model`` whose weights may have no values."""

@@ -1,0 +1,49 @@
+"""Pass: a bias and the GELU after it as one operator."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from conversions.passes.rewiring import take_place
+
+DOMAIN = "com.microsoft"
+
+
+def fuse_bias_gelu(model: ir.Model) -> int:
+    """Write Add of a bias, then ``com.microsoft.Gelu``, as ``com.microsoft.BiasGelu``, in place.
+
+    Rules:
+        1. The Add has one initializer of one dimension, the bias, and one computed input.
+        2. Only the Gelu reads the sum.
+
+    Args:
+        model: A model whose weights may have no values.
+
+    Returns:
+        How many operators were written.
+
+    Source: com.microsoft.BiasGelu in ONNX Runtime's ContribOperators.md.
+    """
+    gelus = [node for node in model.graph if (node.domain, node.op_type) == (DOMAIN, "Gelu")]
+    return sum(_fuse(model.graph, node) for node in gelus)
+
+
+def _fuse(graph: ir.Graph, gelu: ir.Node) -> bool:
+    total = gelu.inputs[0]
+    adding = total.producer() if total is not None else None
+    if total is None or adding is None or adding.op_type != "Add":
+        return False
+    biases = [value for value in adding.inputs if value is not None and _is_vector(value)]
+    if len(biases) != 1 or len(total.uses()) != 1 or total.is_graph_output():
+        return False
+    (bias,) = biases
+    (rest,) = (value for value in adding.inputs if value is not bias)
+    fused = ir.node("BiasGelu", [rest, bias], domain=DOMAIN, name=gelu.name)
+    graph.insert_before(gelu, fused)
+    take_place(fused.outputs[0], gelu.outputs[0])
+    graph.remove([gelu, adding], safe=True)
+    return True
+
+
+def _is_vector(value: ir.Value) -> bool:
+    return value.is_initializer() and value.shape is not None and len(value.shape) == 1

@@ -1,0 +1,60 @@
+"""What passes that write new nodes have in common: constants by value, and a result in another's place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+
+def take_place(new: ir.Value, old: ir.Value) -> None:
+    """Let a value stand in for another: it gets its name, type, shape and readers, graph outputs included."""
+    new.name, new.type, new.shape = old.name, old.type, old.shape
+    old.name = f"{old.name}_replaced"
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+
+
+class NodeWriter:
+    """Writes nodes before a given one; each is named after it, and equal constants are shared.
+
+    Args:
+        graph: The graph to write in.
+        prefix: Begins the names of constants.
+    """
+
+    def __init__(self, graph: ir.Graph, prefix: str) -> None:
+        self._graph = graph
+        self._prefix = prefix
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+        self._before: ir.Node | None = None
+        self._count = 0
+
+    def start(self, before: ir.Node) -> None:
+        """Write before this node from now on."""
+        self._before, self._count = before, 0
+
+    def constant(self, numbers: Any, dtype: Any = np.int64) -> ir.Value:
+        """Return an initializer of these numbers."""
+        array = np.array(numbers, dtype=dtype)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            name = f"{self._prefix}_constant_{len(self._constants)}"
+            value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+            value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
+            value.shape = ir.Shape(array.shape)
+            self._graph.initializers[name] = value
+            self._constants[key] = value
+        return self._constants[key]
+
+    def add(self, operator: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
+        """Write a node of ai.onnx and return its one output."""
+        before = self._before
+        if before is None:
+            raise RuntimeError("start() was not called")
+        self._count += 1
+        name = f"{before.name or before.outputs[0].name}/{self._count}"
+        node = ir.node(operator, inputs, attributes=attributes, name=name)
+        node.outputs[0].name = name
+        self._graph.insert_before(before, node)
+        return node.outputs[0]

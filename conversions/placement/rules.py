@@ -1,0 +1,166 @@
+"""Attribute and shape rules of DirectML's kernels: what they turn away, and what they take and then fail on.
+
+Source: the support queries and kernel constructors of ONNX Runtime 1.24.0,
+core/providers/dml/DmlExecutionProvider/ src/Operators, retold; the shape limits were met in issues and in
+sessions over onnxruntime-directml 1.24.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import onnx_ir as ir
+
+Rule = Callable[[ir.Node], str]
+"""Gives the reason why a node does not fit, or an empty string."""
+
+
+def _has(values: Sequence[ir.Value | None], index: int) -> bool:
+    return index < len(values) and values[index] is not None
+
+
+def _int(node: ir.Node, name: str, default: int = 0) -> int:
+    return int(node.attributes.get_int(name, default) or 0)
+
+
+def _text(node: ir.Node, name: str, default: str = "") -> str:
+    return str(node.attributes.get_string(name, default))
+
+
+def _no_cubic(node: ir.Node) -> str:
+    if _text(node, "mode", "nearest") == "cubic":
+        return "Resize with mode 'cubic'"
+    if _int(node, "exclude_outside"):
+        return "Resize with exclude_outside"
+    if node.attributes.get_float("extrapolation_value", 0.0):
+        return "Resize with an extrapolation value"
+    return ""
+
+
+def _one_output(node: ir.Node) -> str:
+    return "a second output" if len(node.outputs) > 1 else ""
+
+
+def _no_statistics(node: ir.Node) -> str:
+    wanted = [output for output in node.outputs[1:3] if output.uses() or output.is_graph_output()]
+    return "mean or variance as an output" if wanted else ""
+
+
+def _five_inputs(node: ir.Node) -> str:
+    return "more than five inputs" if len(node.inputs) > 5 else ""
+
+
+def _no_reduction(node: ir.Node) -> str:
+    return "a reduction" if _text(node, "reduction", "none") != "none" else ""
+
+
+def _inference_only(node: ir.Node) -> str:
+    return "training_mode" if _int(node, "training_mode") else ""
+
+
+def _row_major_indices(node: ir.Node) -> str:
+    return "column-major indices" if _int(node, "storage_order") else ""
+
+
+def _sequence_major(node: ir.Node) -> str:
+    return "batch-major layout" if _int(node, "layout") else ""
+
+
+def _no_wrap(node: ir.Node) -> str:
+    mode = _text(node, "mode", "constant")
+    return "" if mode in ("constant", "reflect", "edge") else f"Pad with mode '{mode}'"
+
+
+def _no_past(node: ir.Node) -> str:
+    if _has(node.inputs, 4) or _has(node.inputs, 6) or len(node.outputs) > 1:
+        return "past or present state"
+    for name in ("unidirectional", "do_rotary", "past_present_share_buffer"):
+        if _int(node, name):
+            return name
+    return ""
+
+
+def _four_or_eight_bits(node: ir.Node) -> str:
+    return "" if _int(node, "bits", 4) in (4, 8) else "neither 4 nor 8 bits"
+
+
+def _constant_scale(node: ir.Node) -> str:
+    scales = [node.inputs[index] for index in (1, 3) if _has(node.inputs, index)]
+    return "" if all(value is not None and value.is_initializer() for value in scales) else "a computed scale"
+
+
+_PRODUCTS = {
+    "ij,jk->ik", "ij,kj->ik", "ji,jk->ik", "bij,bjk->bik", "bij,bkj->bik", "bji,bjk->bik", "abij,abjk->abik",
+    "abij,abkj->abik", "abji,abjk->abik",
+}  # fmt: skip
+
+
+def _renamed(product: str, equation: str) -> str:
+    """Write a product in an equation's letters, in the order they appear."""
+    letters = dict.fromkeys(character for character in product if character.isalpha())
+    names = dict.fromkeys(character for character in equation if character.isalpha())
+    return "".join(dict(zip(letters, names, strict=False)).get(character, character) for character in product)
+
+
+def _known_equation(node: ir.Node) -> str:
+    """Take transposes, sums, elementwise products and matrix products, whatever their letters."""
+    equation = _text(node, "equation").replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    if not arrow or "." in equation or any(len(set(term)) < len(term) for term in terms):
+        return f"Einsum '{equation}'"
+    if len(terms) == 1 or (len(terms) == 2 and terms[0] == terms[1] == right):
+        return ""
+    if any(_renamed(product, equation) == equation for product in _PRODUCTS):
+        return ""
+    return f"Einsum '{equation}'"
+
+
+ATTRIBUTE_RULES: dict[str, Rule] = {
+    "no_cubic": _no_cubic,
+    "one_output": _one_output,
+    "no_statistics": _no_statistics,
+    "five_inputs": _five_inputs,
+    "no_reduction": _no_reduction,
+    "inference_only": _inference_only,
+    "row_major_indices": _row_major_indices,
+    "sequence_major": _sequence_major,
+    "no_wrap": _no_wrap,
+    "no_past": _no_past,
+    "four_or_eight_bits": _four_or_eight_bits,
+    "constant_scale": _constant_scale,
+    "known_equation": _known_equation,
+}
+"""Rules named in the kernel table: a node that breaks one goes to the CPU."""
+
+
+def _rank(value: ir.Value | None) -> int | None:
+    return None if value is None or value.shape is None else len(value.shape)
+
+
+def _matmul_rank(node: ir.Node) -> str:
+    ranks = [_rank(value) for value in node.inputs]
+    highest = max((rank for rank in ranks if rank is not None), default=0)
+    return f"MatMul of {highest} dimensions; 4 is the most" if highest > 4 else ""
+
+
+def _group_norm_form(node: ir.Node) -> str:
+    if _rank(node.inputs[0]) not in (None, 4):
+        return "GroupNorm of other than 4 dimensions"
+    return "" if len(node.inputs) == 3 else "GroupNorm without exactly three inputs"
+
+
+def _attention_form(node: ir.Node) -> str:
+    query, bias = node.inputs[0], node.inputs[5] if _has(node.inputs, 5) else None
+    if query is None or query.shape is None or bias is None or bias.shape is None or len(bias.shape) != 4:
+        return ""
+    whole = (query.shape[0], _int(node, "num_heads"))
+    return "" if tuple(bias.shape)[:2] == whole else "an attention bias that would have to be broadcast"
+
+
+SHAPE_RULES: dict[str, Rule] = {
+    "MatMul": _matmul_rank,
+    "com.microsoft.GroupNorm": _group_norm_form,
+    "com.microsoft.MultiHeadAttention": _attention_form,
+}
+"""Limits that no support query names: a node that breaks one is taken, then its session cannot be made."""

@@ -1,0 +1,119 @@
+"""The safety checker of Stable Diffusion 1.x: CLIP's vision tower against concepts that must not be shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conversions.submodel import Config, Port, Rename, Submodel
+from conversions.submodels.clip_text import IRRELEVANT as CLIP_IRRELEVANT
+
+# Source: transformers 5.23's CLIPVisionConfig (and CLIPConfig's projection_dim); a test compares.
+VISION_DEFAULTS: Config = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+
+
+def _vision(config: Config) -> dict[str, Any]:
+    return {**VISION_DEFAULTS, **(config.get("vision_config") or config.get("vision_config_dict") or {})}
+
+
+def _inputs(config: Config) -> tuple[Port, ...]:
+    vision = _vision(config)
+    side = vision["image_size"]
+    return (
+        Port(name="clip_input", dtype="float", shape=("batch", vision["num_channels"], side, side)),
+        Port(name="images", dtype="float", shape=("batch", "height", "width", 3)),
+    )
+
+
+def _outputs(config: Config) -> tuple[Port, ...]:
+    del config
+    return (
+        Port(name="out_images", dtype="float", shape=("batch", "height", "width", 3)),
+        Port(name="has_nsfw_concepts", dtype="bool", shape=("batch",)),
+    )
+
+
+def _build(config: Config) -> Any:
+    import torch
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from torch.nn.functional import normalize
+    from transformers import CLIPConfig
+
+    from conversions.lowerings import to_tokens
+
+    class SafetyChecker(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = StableDiffusionSafetyChecker(CLIPConfig(**config))
+
+        def forward(
+            self, clip_input: torch.Tensor, images: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            """Black out what shows a concept.
+
+            Source: StableDiffusionSafetyChecker.forward_onnx of diffusers: a concept counts when its cosine
+            passes its threshold, all thresholds falling by 0.01 when a special-care concept was seen.
+            """
+            checker = self.model
+            seen = normalize(checker.visual_projection(self._look(clip_input)))
+
+            def above(concepts: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
+                return seen @ normalize(concepts).t() - thresholds
+
+            special = above(checker.special_care_embeds, checker.special_care_embeds_weights)
+            care = (special.amax(1, keepdim=True) > 0).to(seen.dtype) * 0.01
+            bad = (above(checker.concept_embeds, checker.concept_embeds_weights) + care).amax(1) > 0
+            return images * (~bad).to(images.dtype)[:, None, None, None], bad
+
+        def _look(self, pixels: torch.Tensor) -> torch.Tensor:
+            """Return the pooled state of the vision tower, [batch, width]."""
+            tower = self.model.vision_model
+            patches = to_tokens(tower.embeddings.patch_embedding(pixels))
+            summary = tower.embeddings.class_embedding.expand(patches.shape[0], 1, -1)
+            states = torch.cat([summary, patches], 1) + tower.embeddings.position_embedding.weight
+            states = tower.pre_layrnorm(states)
+            for layer in tower.encoder.layers:
+                states = layer(states, attention_mask=None)
+            pooled: torch.Tensor = tower.post_layernorm(states[:, 0])
+            return pooled
+
+    return SafetyChecker()
+
+
+def _clip_input(config: Config, shape: tuple[int, ...], random: Any) -> Any:
+    import numpy
+
+    del config
+    return random.standard_normal(shape).astype(numpy.float32)
+
+
+def _images(config: Config, shape: tuple[int, ...], random: Any) -> Any:
+    import numpy
+
+    del config
+    return random.random(shape, numpy.float32)
+
+
+SAFETY_CHECKER = Submodel(
+    name="safety_checker",
+    component="safety_checker",
+    defaults={"projection_dim": 512},
+    irrelevant=CLIP_IRRELEVANT - {"projection_dim"}
+    | {"text_config", "text_config_dict", "vision_config_dict", "logit_scale_init_value", "name_or_path"},
+    inputs=_inputs,
+    outputs=_outputs,
+    build=_build,
+    renames=(Rename(pattern=r"^vision_model\.vision_model\.", replacement="vision_model."),),
+    unused=(r"embeddings\.position_ids$",),
+    sizes={"batch": 2, "height": 64, "width": 48},
+    example={"clip_input": _clip_input, "images": _images},
+)

@@ -1,0 +1,142 @@
+"""The denoising U-Net of latent diffusion: ``UNet2DConditionModel``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conversions.submodel import Config, Port, Submodel
+
+# Source: the signature of diffusers 0.42's UNet2DConditionModel; a test compares.
+DEFAULTS: Config = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "center_input_sample": False,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "down_block_types": [
+        "CrossAttnDownBlock2D",
+        "CrossAttnDownBlock2D",
+        "CrossAttnDownBlock2D",
+        "DownBlock2D",
+    ],
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+    "only_cross_attention": False,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "layers_per_block": 2,
+    "downsample_padding": 1,
+    "mid_block_scale_factor": 1,
+    "act_fn": "silu",
+    "norm_num_groups": 32,
+    "norm_eps": 1e-5,
+    "cross_attention_dim": 1280,
+    "transformer_layers_per_block": 1,
+    "reverse_transformer_layers_per_block": None,
+    "encoder_hid_dim": None,
+    "encoder_hid_dim_type": None,
+    "attention_head_dim": 8,
+    "num_attention_heads": None,
+    "dual_cross_attention": False,
+    "use_linear_projection": False,
+    "class_embed_type": None,
+    "addition_embed_type": None,
+    "addition_time_embed_dim": None,
+    "num_class_embeds": None,
+    "resnet_time_scale_shift": "default",
+    "resnet_skip_time_act": False,
+    "resnet_out_scale_factor": 1.0,
+    "time_embedding_type": "positional",
+    "time_embedding_dim": None,
+    "time_embedding_act_fn": None,
+    "timestep_post_act": None,
+    "time_cond_proj_dim": None,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "projection_class_embeddings_input_dim": None,
+    "attention_type": "default",
+    "class_embeddings_concat": False,
+    "mid_block_only_cross_attention": None,
+    "cross_attention_norm": None,
+    "addition_embed_type_num_heads": 64,
+}
+
+
+def _inputs(config: Config) -> tuple[Port, ...]:
+    sample = Port(
+        name="sample", dtype="float", shape=("batch", config.get("in_channels", 4), "height", "width")
+    )
+    timestep = Port(name="timestep", dtype="float32", shape=(1,))
+    context = Port(
+        name="encoder_hidden_states",
+        dtype="float",
+        shape=("batch", "sequence", config.get("cross_attention_dim", 1280)),
+    )
+    if config.get("addition_embed_type") != "text_time":
+        return sample, timestep, context
+    time_ids = 6
+    pooled = config["projection_class_embeddings_input_dim"] - time_ids * config["addition_time_embed_dim"]
+    return (
+        sample,
+        timestep,
+        context,
+        Port(name="text_embeds", dtype="float", shape=("batch", pooled)),
+        Port(name="time_ids", dtype="float", shape=("batch", time_ids)),
+    )
+
+
+def _outputs(config: Config) -> tuple[Port, ...]:
+    shape = ("batch", config.get("out_channels", 4), "height", "width")
+    return (Port(name="out_sample", dtype="float", shape=shape),)
+
+
+def _build(config: Config) -> Any:
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    class UNet(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = UNet2DConditionModel.from_config(dict(config))
+
+        def forward(
+            self,
+            sample: torch.Tensor,
+            timestep: torch.Tensor,
+            encoder_hidden_states: torch.Tensor,
+            text_embeds: torch.Tensor | None = None,
+            time_ids: torch.Tensor | None = None,
+        ) -> torch.Tensor:
+            added = None if text_embeds is None else {"text_embeds": text_embeds, "time_ids": time_ids}
+            predicted: torch.Tensor = self.model(
+                sample, timestep, encoder_hidden_states, added_cond_kwargs=added, return_dict=False
+            )[0]
+            return predicted
+
+    return UNet()
+
+
+def _timestep(config: Config, shape: tuple[int, ...], random: Any) -> Any:
+    import numpy
+
+    del config, random
+    return numpy.full(shape, 481.0, numpy.float32)
+
+
+def _time_ids(config: Config, shape: tuple[int, ...], random: Any) -> Any:
+    import numpy
+
+    del config, random
+    return numpy.tile(numpy.array([1024, 1024, 0, 0, 1024, 1024], numpy.float32), (shape[0], 1))
+
+
+UNET = Submodel(
+    name="unet",
+    component="unet",
+    defaults=DEFAULTS,
+    irrelevant=frozenset({"sample_size", "dropout"}),
+    inputs=_inputs,
+    outputs=_outputs,
+    build=_build,
+    sizes={"batch": 2, "height": 24, "width": 32, "sequence": 77},
+    example={"timestep": _timestep, "time_ids": _time_ids},
+)

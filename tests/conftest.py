@@ -1,0 +1,19 @@
+"""Which tests run where: Windows Python has no torch, and Linux has no Windows."""
+
+import importlib.util
+import sys
+
+import pytest
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if sys.platform != "win32":
+        elsewhere = pytest.mark.skip(reason="runs under Windows: python -m tests.windows run")
+        for item in items:
+            if item.get_closest_marker("windows") or item.get_closest_marker("directml"):
+                item.add_marker(elsewhere)
+    if importlib.util.find_spec("torch") is None:
+        without_torch = [item for item in items if item.get_closest_marker("torch") is None]
+        if len(without_torch) < len(items):
+            config.hook.pytest_deselected(items=[item for item in items if item not in without_torch])
+            items[:] = without_torch

@@ -1,0 +1,65 @@
+"""``python -m tests.windows``: set the Windows root up, and run things in it."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.windows import box, root, stage
+from tests.windows.unavailable import UnavailableError
+
+# What automake's test runner and others read as "skipped".
+SKIPPED = 77
+
+
+def main(arguments: list[str]) -> int:
+    """Run one verb; returns the exit status, 77 when this machine cannot hold the root."""
+    parser = argparse.ArgumentParser(prog="python -m tests.windows", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("setup", help="build the root (once; it is cached)")
+    for verb, what in (("run", "pytest under Windows Python"), ("python", "Windows Python itself")):
+        entry = verbs.add_parser(
+            verb, allow_abbrev=False, help=f"{what}; other arguments go there as they are"
+        )
+        entry.add_argument("--limit-seconds", type=int, default=900, help="end everything after this long")
+        entry.add_argument("--data", type=Path, help="a folder to show there, read-only, as Z:\\data")
+        entry.add_argument("--lang", default="C.UTF-8", help="locale; ja_JP.UTF-8 makes the code page cp932")
+    options, what = parser.parse_known_args(arguments)
+    if options.verb == "setup" and what:
+        parser.error(f"unrecognized arguments: {' '.join(what)}")
+    started = time.monotonic()
+    try:
+        layers = root.set_up(_say)
+    except UnavailableError as reason:
+        _say(f"skipped: {reason}")
+        return SKIPPED
+    if options.verb == "setup":
+        _say(f"ready in {root.cache_folder()} ({time.monotonic() - started:.1f} s)")
+        return 0
+    if options.verb == "run":
+        what = ["-m", "pytest", "-p", "no:cacheprovider", "--basetemp=Z:\\tmp\\pytest", *what]
+    with stage.project() as project:
+        try:
+            return box.enter(
+                [project, *layers],
+                "python.sh",
+                [str(options.limit_seconds), *what],
+                limit_seconds=options.limit_seconds + 60,
+                data=options.data,
+                lang=options.lang,
+            )
+        except subprocess.TimeoutExpired:
+            _say(f"stopped after {options.limit_seconds + 60} seconds")
+            return 124
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"windows: {text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
