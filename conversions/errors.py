@@ -17,3 +17,7 @@ class ConversionError(Exception):
         self.code = code
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[type[ConversionError], tuple[str, str, str]]:
+        """Keep all three texts when the error comes from another process."""
+        return type(self), (self.code, self.message, self.hint)

@@ -47,8 +47,10 @@ class Submodel:
         irrelevant: Configuration fields that do not change the graph.
         inputs: Ports from a configuration.
         outputs: Ports from a configuration.
-        build: Makes the torch module whose positional inputs and outputs are the ports. Parameters below its
-            attribute ``model`` carry the checkpoint's names.
+        component_class: Returns the class of diffusers or transformers that the component is.
+        create: Makes the component from a configuration, with weights of no meaning.
+        wrap: Makes of the component the torch module whose positional inputs and outputs are the ports;
+            parameters below its attribute ``model`` carry the checkpoint's names.
         renames: Older tensor names, tried in this order after the name itself.
         unused: Regular expressions of stored tensors that no graph needs (buffers that are computed today).
         sizes: For each free dimension the size at which parity is measured; small, and none divides another
@@ -63,7 +65,9 @@ class Submodel:
     irrelevant: frozenset[str]
     inputs: Callable[[Config], tuple[Port, ...]]
     outputs: Callable[[Config], tuple[Port, ...]]
-    build: Callable[[Config], Any]
+    component_class: Callable[[], Any]
+    create: Callable[[Config], Any]
+    wrap: Callable[[Any], Any]
     renames: tuple[Rename, ...] = ()
     unused: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)

@@ -53,7 +53,7 @@ def trace(submodel: Submodel, config: Config) -> ir.Model:
     )
     with warnings.catch_warnings(), FakeTensorMode(), torch.no_grad():
         warnings.simplefilter("ignore")
-        module = submodel.build(config).eval()
+        module = submodel.wrap(submodel.create(config)).eval()
         make_traceable(module)
         inputs = tuple(torch.zeros(_traced_shape(port), dtype=dtypes[port.dtype]) for port in ports)
         exported = torch.export.export(module, inputs, dynamic_shapes=dynamic, strict=False)

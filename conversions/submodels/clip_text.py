@@ -50,23 +50,33 @@ def _outputs(config: Config) -> tuple[Port, ...]:
     )
 
 
-def _build(config: Config) -> Any:
+def _class() -> Any:
+    from transformers import CLIPTextModel
+
+    return CLIPTextModel
+
+
+def _create(config: Config) -> Any:
+    from transformers import CLIPTextConfig
+
+    return _class()(CLIPTextConfig(**config))
+
+
+def _wrap(component: Any) -> Any:
     import torch
-    from transformers import CLIPTextConfig, CLIPTextModel
 
     from conversions.lowerings import causal_bias
 
     class TextEncoder(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.settings = CLIPTextConfig(**config)
-            self.model = CLIPTextModel(self.settings)
+            self.model = component
 
         def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             model = self.model
             places = model.embeddings.position_embedding.weight[: input_ids.shape[1]]
             states = model.embeddings.token_embedding(input_ids) + places
-            bias = causal_bias(input_ids, self.settings.num_attention_heads)
+            bias = causal_bias(input_ids, model.config.num_attention_heads)
             for layer in model.encoder.layers:
                 states = layer(states, attention_mask=bias)
             states = model.final_layer_norm(states)
@@ -78,7 +88,7 @@ def _build(config: Config) -> Any:
             Source: CLIPTextModel.forward of transformers, whose configs with eos_token_id 2 mean "the
             highest token id", since the field was wrong when they were written.
             """
-            eos = self.settings.eos_token_id
+            eos = self.model.config.eos_token_id
             marks = input_ids if eos == 2 else (input_ids == eos).int()
             return marks.argmax(1)[:, None, None].expand(-1, 1, states.shape[2])
 
@@ -104,7 +114,9 @@ CLIP_TEXT = Submodel(
     irrelevant=IRRELEVANT,
     inputs=_inputs,
     outputs=_outputs,
-    build=_build,
+    component_class=_class,
+    create=_create,
+    wrap=_wrap,
     # Source: transformers 5 drops this prefix when it loads (PrefixChange in its conversion_mapping.py).
     renames=(Rename(pattern=r"^text_model\.", replacement=""),),
     unused=(r"embeddings\.position_ids$",),

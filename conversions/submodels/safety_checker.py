@@ -42,18 +42,28 @@ def _outputs(config: Config) -> tuple[Port, ...]:
     )
 
 
-def _build(config: Config) -> Any:
-    import torch
+def _class() -> Any:
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-    from torch.nn.functional import normalize
+
+    return StableDiffusionSafetyChecker
+
+
+def _create(config: Config) -> Any:
     from transformers import CLIPConfig
+
+    return _class()(CLIPConfig(**config))
+
+
+def _wrap(component: Any) -> Any:
+    import torch
+    from torch.nn.functional import normalize
 
     from conversions.lowerings import to_tokens
 
     class SafetyChecker(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = StableDiffusionSafetyChecker(CLIPConfig(**config))
+            self.model = component
 
         def forward(
             self, clip_input: torch.Tensor, images: torch.Tensor
@@ -111,7 +121,9 @@ SAFETY_CHECKER = Submodel(
     | {"text_config", "text_config_dict", "vision_config_dict", "logit_scale_init_value", "name_or_path"},
     inputs=_inputs,
     outputs=_outputs,
-    build=_build,
+    component_class=_class,
+    create=_create,
+    wrap=_wrap,
     renames=(Rename(pattern=r"^vision_model\.vision_model\.", replacement="vision_model."),),
     unused=(r"embeddings\.position_ids$",),
     sizes={"batch": 2, "height": 64, "width": 48},

@@ -89,14 +89,23 @@ def _outputs(config: Config) -> tuple[Port, ...]:
     return (Port(name="out_sample", dtype="float", shape=shape),)
 
 
-def _build(config: Config) -> Any:
-    import torch
+def _class() -> Any:
     from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel
+
+
+def _create(config: Config) -> Any:
+    return _class().from_config(dict(config))
+
+
+def _wrap(component: Any) -> Any:
+    import torch
 
     class UNet(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = UNet2DConditionModel.from_config(dict(config))
+            self.model = component
 
         def forward(
             self,
@@ -136,7 +145,9 @@ UNET = Submodel(
     irrelevant=frozenset({"sample_size", "dropout"}),
     inputs=_inputs,
     outputs=_outputs,
-    build=_build,
+    component_class=_class,
+    create=_create,
+    wrap=_wrap,
     sizes={"batch": 2, "height": 24, "width": 32, "sequence": 77},
     example={"timestep": _timestep, "time_ids": _time_ids},
 )

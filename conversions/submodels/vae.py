@@ -68,14 +68,23 @@ def _decoder_outputs(config: Config) -> tuple[Port, ...]:
     return (Port(name="sample", dtype="float", shape=_picture(config, "out_channels", enlarged=True)),)
 
 
-def _build_encoder(config: Config) -> Any:
-    import torch
+def _class() -> Any:
     from diffusers import AutoencoderKL
+
+    return AutoencoderKL
+
+
+def _create(config: Config) -> Any:
+    return _class().from_config(dict(config))
+
+
+def _wrap_encoder(component: Any) -> Any:
+    import torch
 
     class Encoder(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = AutoencoderKL.from_config(dict(config))
+            self.model = component
 
         def forward(self, sample: torch.Tensor) -> torch.Tensor:
             """Return mean and log variance, side by side on the channel axis."""
@@ -86,14 +95,13 @@ def _build_encoder(config: Config) -> Any:
     return Encoder()
 
 
-def _build_decoder(config: Config) -> Any:
+def _wrap_decoder(component: Any) -> Any:
     import torch
-    from diffusers import AutoencoderKL
 
     class Decoder(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = AutoencoderKL.from_config(dict(config))
+            self.model = component
 
         def forward(self, latent_sample: torch.Tensor) -> torch.Tensor:
             picture: torch.Tensor = self.model.decode(latent_sample, return_dict=False)[0]
@@ -109,7 +117,9 @@ ENCODER = Submodel(
     irrelevant=IRRELEVANT,
     inputs=_encoder_inputs,
     outputs=_encoder_outputs,
-    build=_build_encoder,
+    component_class=_class,
+    create=_create,
+    wrap=_wrap_encoder,
     renames=RENAMES,
     sizes={"batch": 2, "height": 128, "width": 192},
 )
@@ -120,7 +130,9 @@ DECODER = Submodel(
     irrelevant=IRRELEVANT,
     inputs=_decoder_inputs,
     outputs=_decoder_outputs,
-    build=_build_decoder,
+    component_class=_class,
+    create=_create,
+    wrap=_wrap_decoder,
     renames=RENAMES,
     sizes={"batch": 2, "height": 16, "width": 24},
 )

@@ -12,9 +12,11 @@ import typer
 from conversions.errors import ConversionError
 from sdsetup import __version__
 from sdsetup.cli import output
+from sdsetup.cli.convert import convert
 from sdsetup.cli.download import download
 from sdsetup.cli.login import login
 from sdsetup.cli.logout import logout
+from sdsetup.cli.verify import verify
 from sdsetup.cli.whoami import whoami
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.secrets import RedactingFormatter, redact
@@ -29,9 +31,11 @@ app = typer.Typer(
 )
 
 
+app.command()(convert)
 app.command()(download)
 app.command()(login)
 app.command()(logout)
+app.command()(verify)
 app.command()(whoami)
 
 

@@ -92,7 +92,7 @@ class Source:
     def _over_xet(
         self, where: HfFileMetadata, headers: dict[str, str], size_bytes: int, start: int, end: int | None
     ) -> Iterator[bytes]:
-        assert where.xet_file_data is not None  # noqa: S101 - the caller looked
+        assert where.xet_file_data is not None  # the caller looked
         try:
             yield from xet.pieces(where.xet_file_data, headers, size_bytes, start, end)
         except xet.XetFailed as error:

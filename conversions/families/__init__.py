@@ -1,0 +1,1 @@
+"""One file for each family; its file is its registration."""

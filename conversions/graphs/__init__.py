@@ -1,0 +1,110 @@
+"""Graphs without weights, found by what shapes them: shipped ones, those of this user, or traced anew."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import lzma
+from pathlib import Path
+from typing import Literal
+
+import onnx
+import onnx_ir as ir
+
+from conversions.submodel import Config, Submodel
+
+logger = logging.getLogger(__name__)
+
+# Raise this when a change of the tracer or its passes makes stored graphs out of date.
+GENERATION = 1
+
+_SHIPPED = Path(__file__).parent / "shipped"
+Origin = Literal["shipped", "cached", "to trace"]
+
+
+def fingerprint(submodel: Submodel, config: Config) -> str:
+    """Name the graph of a configuration: equal for all configurations that trace to the same graph.
+
+    One graph serves both precisions and all targets; passes make the difference (see ``passes``).
+    """
+    essence = {"submodel": submodel.name, "config": submodel.essence(config), "generation": GENERATION}
+    text = json.dumps(essence, sort_keys=True, separators=(",", ":"))
+    return f"{submodel.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def locate(submodel: Submodel, config: Config, cache: Path | None) -> Origin:
+    """Say where the graph of a configuration would come from."""
+    name = _file_name(submodel, config)
+    if (_SHIPPED / name).is_file():
+        return "shipped"
+    return "cached" if cache is not None and (cache / name).is_file() else "to trace"
+
+
+def find(submodel: Submodel, config: Config, cache: Path | None) -> ir.Model | None:
+    """Load the graph of a configuration if it is at hand.
+
+    Args:
+        submodel: What the graph is of.
+        config: The component's configuration.
+        cache: This user's folder of traced graphs; None for no such folder.
+
+    Returns:
+        A new model whose weights have no values, or None. A damaged file in the cache counts as absent.
+    """
+    name = _file_name(submodel, config)
+    for folder in (_SHIPPED, cache):
+        if folder is None or not (folder / name).is_file():
+            continue
+        try:
+            return unpack((folder / name).read_bytes(), submodel, config)
+        except (lzma.LZMAError, ValueError, EOFError, onnx.checker.ValidationError) as error:
+            logger.warning(
+                "the stored graph %s is damaged (%s) and will be traced anew", folder / name, error
+            )
+    return None
+
+
+def keep(packed: bytes, submodel: Submodel, config: Config, cache: Path) -> Path:
+    """Store a packed graph in a folder, whole or not at all."""
+    cache.mkdir(parents=True, exist_ok=True)
+    path = cache / _file_name(submodel, config)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(packed)
+    partial.replace(path)
+    return path
+
+
+def trace_and_pack(submodel: Submodel, config: Config) -> bytes:
+    """Trace a graph and pack it; meant for a process of its own, since it loads torch."""
+    from conversions.trace import trace
+
+    return pack(trace(submodel, config))
+
+
+def pack(model: ir.Model) -> bytes:
+    """Compress a graph without weights.
+
+    Weights have no values, which ONNX cannot express; they are written as graph inputs behind the real ones.
+    """
+    copy = model.clone()
+    weights = [value for value in copy.graph.initializers.values() if value.const_value is None]
+    for value in weights:
+        copy.graph.initializers.pop(str(value.name))
+        copy.graph.inputs.append(value)
+    return lzma.compress(ir.serde.serialize_model(copy).SerializeToString(), preset=9 | lzma.PRESET_EXTREME)
+
+
+def unpack(packed: bytes, submodel: Submodel, config: Config) -> ir.Model:
+    """Undo ``pack``: what follows the submodel's own inputs are its weights."""
+    proto = onnx.ModelProto.FromString(lzma.decompress(packed))
+    model = ir.serde.deserialize_model(proto)
+    real = len(submodel.inputs(config))
+    weights = list(model.graph.inputs)[real:]
+    del model.graph.inputs[real:]
+    model.graph.initializers.update({str(value.name): value for value in weights})
+    return model
+
+
+def _file_name(submodel: Submodel, config: Config) -> str:
+    return f"{fingerprint(submodel, config)}.onnx.xz"

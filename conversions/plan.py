@@ -1,0 +1,164 @@
+"""What a conversion will do, known before the first byte moves: printable, comparable, with its needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from conversions import graphs
+from conversions.checkpoint import Checkpoint, stored_tensors
+from conversions.errors import ConversionError
+from conversions.options import Options
+from conversions.safetensors_header import StoredTensor
+from conversions.submodel import Submodel
+from conversions.trace import OPSET
+
+# Peak memory beyond the data itself, measured on a full-size SD 1.4 checkpoint (tests/benchmarks/convert.py).
+_STREAMING_BYTES = 900 << 20
+_CHECKING_BYTES = 1600 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedComponent:
+    """One component and the submodels that it becomes.
+
+    Attributes:
+        name: Folder of the component in the checkpoint.
+        submodels: The submodels made of it, each with where its graph comes from.
+        files: Its weight files.
+        source_bytes: Size of its tensors in the checkpoint.
+        package_bytes: Size of its tensors in the package, at most.
+    """
+
+    name: str
+    submodels: Mapping[str, graphs.Origin]
+    files: tuple[str, ...]
+    source_bytes: int
+    package_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionPlan:
+    """What a conversion will do.
+
+    Attributes:
+        origin: The checkpoint's repository or folder name.
+        commit: Its commit, or empty.
+        family: Kind of pipeline.
+        options: The caller's choices.
+        opset: Version of the ONNX operators.
+        components: What is converted, in the order of work.
+        ram_bytes: Peak memory that the stream needs.
+        check_ram_bytes: Peak memory that verification needs.
+        fingerprint: Equal for two plans that make the same package of the same bytes.
+    """
+
+    origin: str
+    commit: str
+    family: str
+    options: Options
+    opset: int
+    components: tuple[PlannedComponent, ...]
+    ram_bytes: int
+    check_ram_bytes: int
+    fingerprint: str
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes to read."""
+        return sum(component.source_bytes for component in self.components)
+
+    @property
+    def package_bytes(self) -> int:
+        """Bytes to write; also the disk space that the conversion needs."""
+        return sum(component.package_bytes for component in self.components)
+
+    @property
+    def submodels(self) -> tuple[str, ...]:
+        """The submodels, in the order of work."""
+        return tuple(name for component in self.components for name in component.submodels)
+
+    def document(self) -> dict[str, Any]:
+        """Return the plan as plain data for JSON."""
+        content = asdict(self)
+        content["options"]["keep_fp32"] = sorted(self.options.keep_fp32)
+        return {**content, "source_bytes": self.source_bytes, "package_bytes": self.package_bytes}
+
+
+def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None) -> ConversionPlan:
+    """Plan a conversion from configurations and tensor tables alone.
+
+    Raises:
+        ConversionError: A weight file is damaged, or an option names a submodel that does not exist.
+    """
+    submodels = wanted_submodels(checkpoint, options)
+    unknown = options.keep_fp32 - {submodel.name for submodel in submodels}
+    if unknown:
+        raise ConversionError(
+            "plan.unknown_submodel",
+            f"There is no submodel {', '.join(sorted(unknown))} in this checkpoint.",
+            f"Its submodels are {', '.join(submodel.name for submodel in submodels)}.",
+        )
+    components = []
+    for name in dict.fromkeys(submodel.component for submodel in submodels):
+        component = checkpoint.components[name]
+        mine = [submodel for submodel in submodels if submodel.component == name]
+        tensors = stored_tensors(checkpoint.storage, component.weights)
+        width = max(4 if options.precision_of(submodel.name) == "fp32" else 2 for submodel in mine)
+        components.append(
+            PlannedComponent(
+                name=name,
+                submodels={each.name: graphs.locate(each, component.config, graph_cache) for each in mine},
+                files=component.weights.files,
+                source_bytes=sum(tensor.size_bytes for tensor in tensors.values()),
+                package_bytes=sum(_elements(tensor) * width for tensor in tensors.values()),
+            )
+        )
+    largest = max(component.source_bytes for component in components)
+    return ConversionPlan(
+        origin=checkpoint.origin,
+        commit=checkpoint.commit,
+        family=checkpoint.family.name,
+        options=options,
+        opset=OPSET,
+        components=tuple(components),
+        ram_bytes=_STREAMING_BYTES,
+        check_ram_bytes=largest + _CHECKING_BYTES,
+        fingerprint=_fingerprint(checkpoint, options, submodels),
+    )
+
+
+def wanted_submodels(checkpoint: Checkpoint, options: Options) -> list[Submodel]:
+    """Return the submodels that a checkpoint has and the caller wants, in the family's order."""
+    return [
+        submodel
+        for submodel in checkpoint.family.submodels
+        if submodel.component in checkpoint.components
+        and (options.safety_checker or submodel.component != "safety_checker")
+    ]
+
+
+def _elements(tensor: StoredTensor) -> int:
+    return math.prod(tensor.shape)
+
+
+def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[Submodel]) -> str:
+    storage = checkpoint.storage
+    parts: list[object] = [
+        checkpoint.commit,
+        graphs.GENERATION,
+        OPSET,
+        options.precision,
+        options.target,
+        sorted(options.keep_fp32),
+    ]
+    for submodel in submodels:
+        component = checkpoint.components[submodel.component]
+        parts += [submodel.name, submodel.essence(component.config)]
+        parts += [[name, storage.version(name)] for name in component.weights.files]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

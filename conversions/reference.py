@@ -1,0 +1,74 @@
+"""PyTorch in float32 on the same weights: what every submodel is measured against.
+
+Runs in a process of its own; it is the only part of verification that needs torch. The weights are loaded by
+diffusers and transformers themselves, so that a mistake in our own names or renames shows.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from conversions.submodel import Config, Submodel
+from conversions.weight_files import WeightFiles
+
+Tensors = dict[str, npt.NDArray[np.generic]]
+
+
+def make_inputs(submodel: Submodel, config: Config, sizes: Mapping[str, int], seed: int = 0) -> Tensors:
+    """Make inputs for a submodel, float32 values that float16 can hold.
+
+    Args:
+        submodel: The submodel.
+        config: The component's configuration.
+        sizes: A size for each free dimension.
+        seed: Of the numpy generator.
+    """
+    random = np.random.default_rng(seed)
+    inputs: Tensors = {}
+    for port in submodel.inputs(config):
+        shape = tuple(sizes[size] if isinstance(size, str) else size for size in port.shape)
+        if port.name in submodel.example:
+            inputs[port.name] = submodel.example[port.name](config, shape, random)
+        else:
+            inputs[port.name] = random.standard_normal(shape)
+        if port.dtype == "float":
+            inputs[port.name] = inputs[port.name].astype(np.float16).astype(np.float32)
+    return inputs
+
+
+def run_reference(
+    submodel: Submodel, config: Config, checkpoint: Path, weights: WeightFiles, inputs: Tensors
+) -> Tensors:
+    """Run a submodel in PyTorch.
+
+    Args:
+        submodel: The submodel.
+        config: The component's configuration.
+        checkpoint: The checkpoint's folder.
+        weights: The files that the package was made of.
+        inputs: As ``make_inputs`` gives them.
+
+    Returns:
+        The outputs by name, float32 or bool.
+    """
+    import torch
+
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        component = submodel.component_class().from_pretrained(
+            checkpoint / submodel.component,
+            torch_dtype=torch.float32,
+            use_safetensors=weights.format == "safetensors",
+            variant=weights.variant or None,
+            local_files_only=True,
+        )
+        module = submodel.wrap(component).eval()
+        results = module(*(torch.from_numpy(inputs[port.name]) for port in submodel.inputs(config)))
+    values = results if isinstance(results, tuple) else (results,)
+    ports = submodel.outputs(config)
+    return {port.name: value.numpy() for port, value in zip(ports, values, strict=True)}

@@ -1,0 +1,120 @@
+"""Where a checkpoint's bytes come from: a folder here, or whatever can read ranges of named files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, Self
+
+from conversions.errors import ConversionError
+
+
+class Reader(Protocol):
+    """An open file that is read by position; used by one thread at a time."""
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill ``buffer`` with the bytes that start at ``offset``.
+
+        Raises:
+            ConversionError: The bytes cannot be had.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the file."""
+        ...
+
+
+class Storage(Protocol):
+    """A checkpoint's files, named by their path below it with ``/`` between folders."""
+
+    @property
+    def label(self) -> str:
+        """What to call this place in messages."""
+        ...
+
+    def names(self) -> Sequence[str]:
+        """Return the names of all files, sorted."""
+        ...
+
+    def size_bytes(self, name: str) -> int:
+        """Return the size of a file."""
+        ...
+
+    def version(self, name: str) -> str:
+        """Return a mark that changes when the file's content does."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return a small file whole."""
+        ...
+
+    def open(self, name: str) -> Reader:
+        """Open a large file for reading by position."""
+        ...
+
+
+class Folder:
+    """A checkpoint in a folder of this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def label(self) -> str:
+        """The folder's path."""
+        return str(self.path)
+
+    def names(self) -> Sequence[str]:
+        """Return the names of all files, sorted."""
+        return sorted(
+            found.relative_to(self.path).as_posix() for found in self.path.rglob("*") if found.is_file()
+        )
+
+    def size_bytes(self, name: str) -> int:
+        """Return the size of a file."""
+        return (self.path / name).stat().st_size
+
+    def version(self, name: str) -> str:
+        """Return size and time of last change."""
+        found = (self.path / name).stat()
+        return f"{found.st_size}-{found.st_mtime_ns}"
+
+    def read(self, name: str) -> bytes:
+        """Return a small file whole."""
+        return (self.path / name).read_bytes()
+
+    def open(self, name: str) -> Reader:
+        """Open a large file for reading by position."""
+        return _LocalReader(self.path / name)
+
+
+class _LocalReader:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("rb", buffering=0)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        self._file.seek(offset)
+        done = 0
+        while done < len(buffer):
+            count = self._file.readinto(buffer[done:])
+            if not count:
+                raise ConversionError(
+                    "checkpoint.truncated",
+                    f"{self._path} ends before byte {offset + len(buffer)}: it is cut short.",
+                    "Download or copy this file again.",
+                )
+            done += count
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,272 @@
+"""Is the package the same model? Files, graphs, placement and numbers, each against what it must be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from conversions import onnx_session
+from conversions.apart import apart
+from conversions.checkpoint import Checkpoint
+from conversions.errors import ConversionError
+from conversions.events import Advanced, Finished, Listener, Started
+from conversions.metrics import compare
+from conversions.package import Package, record
+from conversions.reference import Tensors, make_inputs, run_reference
+from conversions.storage import Folder
+from conversions.submodel import Submodel
+
+# The least PSNR a submodel may have against PyTorch in float32. apple/ml-stable-diffusion asks for 35 dB;
+# float16 arithmetic alone costs these models 60 to 80 dB, a wrong graph leaves less than 30.
+GATES_DB: Mapping[str, float] = {"fp32": 80.0, "fp16": 40.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """A submodel against PyTorch in float32 on the same weights; the worst of its outputs.
+
+    Attributes:
+        psnr_db: Peak signal-to-noise ratio against the reference's own range.
+        gate_db: The least that is accepted.
+        max_abs_error: Largest difference.
+        cosine: Least cosine.
+    """
+
+    psnr_db: float
+    gate_db: float
+    max_abs_error: float
+    cosine: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmodelReport:
+    """What the verification of one submodel found.
+
+    Attributes:
+        submodel: Its name.
+        placement: Number of nodes on each provider.
+        fallback: Operators that fell back to the CPU although another provider was wanted, counted.
+        finite: Whether no output held NaN or infinity.
+        parity: None when there was no checkpoint to compare with.
+        seconds: Of one run.
+        problems: What is wrong, in words; empty when all is well.
+    """
+
+    submodel: str
+    placement: Mapping[str, int]
+    fallback: Mapping[str, int]
+    finite: bool
+    parity: Parity | None
+    seconds: float
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """What the verification of a package found.
+
+    Attributes:
+        provider: The execution provider that ran it.
+        problems: What is wrong with its files.
+        submodels: One report each.
+    """
+
+    provider: str
+    problems: tuple[str, ...]
+    submodels: tuple[SubmodelReport, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems and not any(report.problems for report in self.submodels)
+
+    @property
+    def all_problems(self) -> tuple[str, ...]:
+        """All that is wrong, in words."""
+        return self.problems + tuple(
+            f"{report.submodel}: {problem}" for report in self.submodels for problem in report.problems
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as plain data for JSON; infinities become null."""
+        content = _without_infinities({"passed": self.passed, **asdict(self)})
+        assert isinstance(content, dict)
+        return content
+
+
+def check_files(package: Package, listener: Listener) -> tuple[str, ...]:
+    """Compare every file with the manifest: present, of the right size, with the right hash."""
+    problems = []
+    total = sum(known.size_bytes for known in package.files.values())
+    listener(Started(task="files", label="checking files", total=total, unit="bytes"))
+    done = 0
+    for name, known in package.files.items():
+        path = package.folder / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif path.stat().st_size != known.size_bytes:
+            problems.append(f"{name} has {path.stat().st_size:,} bytes instead of {known.size_bytes:,}")
+        elif record(path) != known:
+            problems.append(f"{name} was changed: its hash differs from the manifest's")
+        done += known.size_bytes
+        listener(Advanced(task="files", done=done))
+    listener(Finished(task="files", note=f"{len(package.files)} files"))
+    return tuple(problems)
+
+
+def check_graph(graph: Path) -> None:
+    """Run the ONNX checker on a graph; by path, since its weights may pass 2 GB.
+
+    Raises:
+        onnx.checker.ValidationError: It is no valid graph.
+    """
+    import onnx
+
+    onnx.checker.check_model(str(graph))
+
+
+def verify(
+    package: Package,
+    submodels: Mapping[str, Submodel],
+    checkpoint: Checkpoint | None,
+    *,
+    provider: str,
+    provider_options: Mapping[str, str] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    listener: Listener,
+) -> ParityReport:
+    """Verify a package on an execution provider.
+
+    The reference and the sessions run in processes of their own, one after the other, so that only one large
+    model is in memory at a time.
+
+    Args:
+        package: The package.
+        submodels: The package's submodels by name.
+        checkpoint: What it was made of, to compare numbers with; None compares nothing.
+        provider: ONNX Runtime's name of the provider.
+        provider_options: Its options, for example the device.
+        sizes: Sizes of free dimensions instead of each submodel's own.
+        listener: Told of the progress.
+
+    Raises:
+        ConversionError: The provider is not available, or a process died.
+    """
+    available = onnx_session.available_providers()
+    if provider not in available:
+        raise ConversionError(
+            "runtime.no_provider",
+            f"The installed ONNX Runtime has no {provider}; it has {', '.join(available)}.",
+            "Run: sdsetup doctor",
+        )
+    problems = check_files(package, listener)
+    if problems:
+        return ParityReport(provider=provider, problems=problems, submodels=())
+    configs = {name: _config(package, name) for name in submodels}
+    chosen = {name: {**submodel.sizes, **(sizes or {})} for name, submodel in submodels.items()}
+    inputs = {
+        name: make_inputs(submodel, configs[name], chosen[name]) for name, submodel in submodels.items()
+    }
+    references = {} if checkpoint is None else _references(submodels, checkpoint, inputs, listener)
+    reports = []
+    with apart("running the submodels") as process:
+        for name in submodels:
+            task = f"run {name}"
+            listener(Started(task=task, label=f"{name}: checking on {provider}"))
+            try:
+                process.call(check_graph, package.graph(name))
+                outcome = process.call(
+                    onnx_session.run,
+                    package.graph(name),
+                    inputs[name],
+                    provider,
+                    provider_options or {},
+                    None if provider == onnx_session.CPU else chosen[name],
+                )
+            finally:
+                listener(Finished(task=task))
+            precision = package.manifest["submodels"][name]["precision"]
+            reports.append(_judge(name, outcome, references.get(name), GATES_DB[precision]))
+    return ParityReport(provider=provider, problems=problems, submodels=tuple(reports))
+
+
+def _references(
+    submodels: Mapping[str, Submodel],
+    checkpoint: Checkpoint,
+    inputs: Mapping[str, Tensors],
+    listener: Listener,
+) -> dict[str, Tensors]:
+    storage = checkpoint.storage
+    if not isinstance(storage, Folder):
+        raise ConversionError(
+            "verify.remote",
+            "Numbers can only be compared with a checkpoint on this machine.",
+            "Add --no-verify, or convert without --no-cache.",
+        )
+    results = {}
+    with apart("PyTorch") as process:
+        for name, submodel in submodels.items():
+            component = checkpoint.components[submodel.component]
+            task = f"reference {name}"
+            listener(Started(task=task, label=f"{name}: PyTorch reference"))
+            results[name] = process.call(
+                run_reference, submodel, component.config, storage.path, component.weights, inputs[name]
+            )
+            listener(Finished(task=task))
+    return results
+
+
+def _judge(
+    name: str, outcome: onnx_session.Outcome, reference: Tensors | None, gate_db: float
+) -> SubmodelReport:
+    problems = []
+    finite = True
+    parity = None
+    for output, found in outcome.outputs.items():
+        closeness = compare(found, found if reference is None else reference[output])
+        if not closeness.finite:
+            finite = False
+            problems.append(f"its output {output} holds NaN or infinity")
+        if reference is not None:
+            worst = parity or Parity(psnr_db=math.inf, gate_db=gate_db, max_abs_error=0.0, cosine=1.0)
+            parity = Parity(
+                psnr_db=min(worst.psnr_db, closeness.psnr_db),
+                gate_db=gate_db,
+                max_abs_error=max(worst.max_abs_error, closeness.max_abs_error),
+                cosine=min(worst.cosine, closeness.cosine),
+            )
+    if parity is not None and finite and parity.psnr_db < gate_db:
+        problems.append(
+            f"it agrees with PyTorch to {parity.psnr_db:.1f} dB only; {gate_db:.0f} dB are needed"
+        )
+    if outcome.fallback:
+        listed = ", ".join(f"{count} {op}" for op, count in sorted(outcome.fallback.items()))
+        problems.append(f"nodes fell back to the CPU: {listed}")
+    return SubmodelReport(
+        submodel=name,
+        placement=outcome.placement,
+        fallback=outcome.fallback,
+        finite=finite,
+        parity=parity,
+        seconds=outcome.seconds,
+        problems=tuple(problems),
+    )
+
+
+def _config(package: Package, submodel: str) -> dict[str, Any]:
+    import json
+
+    config = json.loads((package.folder / submodel / "config.json").read_text("utf-8"))
+    assert isinstance(config, dict)
+    return config
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_infinities(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_infinities(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

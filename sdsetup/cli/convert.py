@@ -1,0 +1,157 @@
+"""``sdsetup convert``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from sdsetup.cli import output, progress
+from sdsetup.disk_space import human_size
+
+if TYPE_CHECKING:
+    from conversions.convert import Converted
+    from conversions.plan import ConversionPlan
+    from conversions.verify import ParityReport
+
+
+class Precision(StrEnum):
+    """Element type of a package."""
+
+    FP16 = "fp16"
+    FP32 = "fp32"
+
+
+class Target(StrEnum):
+    """What a package is made for."""
+
+    DIRECTML = "directml"
+    CUDA = "cuda"
+    CPU = "cpu"
+
+
+def convert(
+    model: Annotated[
+        str, typer.Argument(help="A diffusers folder, a model of the Hub (owner/name), or demo.")
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder of the package. [default: packages/NAME-TARGET-PRECISION]"
+        ),
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="Element type of the package.")] = Precision.FP16,
+    target: Annotated[
+        Target | None, typer.Option(help="What the package is made for. [default: this machine]")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
+    keep_fp32: Annotated[
+        list[str] | None, typer.Option(metavar="SUBMODEL", help="Leave this submodel in float32.")
+    ] = None,
+    safety_checker: Annotated[
+        bool,
+        typer.Option("--keep-safety-checker/--drop-safety-checker", help="Convert the safety checker too."),
+    ] = True,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Compare every submodel with PyTorch.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a package that is there.")] = False,
+    retrace: Annotated[bool, typer.Option("--retrace", help="Trace all graphs anew.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
+) -> None:
+    """Convert a checkpoint into a verified ONNX package."""
+    from conversions.options import Options
+    from sdsetup import workflow
+
+    options = Options(
+        precision=precision.value,
+        target=target.value if target else workflow.default_target(),
+        safety_checker=safety_checker,
+        keep_fp32=frozenset(keep_fp32 or ()),
+    )
+    request = workflow.ConvertRequest(
+        model=model,
+        revision=revision,
+        options=options,
+        output=folder,
+        overwrite=overwrite,
+        verify=verify,
+        retrace=retrace,
+    )
+    place = folder or workflow.package_folder(model, options)
+    with progress.listening() as listener:
+        if dry_run:
+            _, plan = workflow.plan_conversion(request, listener)
+        else:
+            converted = workflow.convert_model(request, listener)
+    if dry_run:
+        if as_json:
+            output.emit_json({**plan.document(), "output": str(place)})
+        else:
+            show_plan(plan, place)
+    elif as_json:
+        output.emit_json(_document(converted))
+    else:
+        if converted.report is not None:
+            show_report(converted.report)
+        output.say(f"The package is ready: {converted.package.folder}", style="bold green")
+        output.say(
+            f'Make a picture: sdsetup generate "{converted.package.folder}" "a photograph of an astronaut"'
+        )
+
+
+def show_plan(plan: ConversionPlan, place: Path) -> None:
+    """Show what a conversion would do."""
+    table = Table(box=None)
+    for heading, justify in (
+        ("component", "left"),
+        ("submodels", "left"),
+        ("reads", "right"),
+        ("writes", "right"),
+    ):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for part in plan.components:
+        submodels = ", ".join(f"{name} ({origin})" for name, origin in part.submodels.items())
+        table.add_row(part.name, submodels, human_size(part.source_bytes), human_size(part.package_bytes))
+    output.show(table)
+    output.say(f"{plan.options.precision} for {plan.options.target}, opset {plan.opset}, into {place}")
+    output.say(
+        f"Disk: {human_size(plan.package_bytes)}. Memory: {human_size(plan.ram_bytes)}, "
+        f"{human_size(plan.check_ram_bytes)} while verifying."
+    )
+
+
+def show_report(report: ParityReport) -> None:
+    """Show what a verification found."""
+    table = Table(box=None)
+    for heading in ("submodel", "PSNR", "needed", "max error", "cosine", "nodes", "result"):
+        table.add_column(heading, justify="left" if heading in ("submodel", "result") else "right")
+    for each in report.submodels:
+        parity = each.parity
+        numbers = (
+            ("", "", "", "")
+            if parity is None
+            else (
+                f"{parity.psnr_db:.1f} dB",
+                f"{parity.gate_db:.0f} dB",
+                f"{parity.max_abs_error:.2g}",
+                f"{parity.cosine:.6f}",
+            )
+        )
+        nodes = ", ".join(
+            f"{count} on {name.removesuffix('ExecutionProvider')}" for name, count in each.placement.items()
+        )
+        table.add_row(each.submodel, *numbers, nodes, "[red]failed[/]" if each.problems else "[green]ok[/]")
+    output.show(table)
+
+
+def _document(converted: Converted) -> dict[str, Any]:
+    return {
+        "package": str(converted.package.folder),
+        "report": None if converted.report is None else converted.report.document(),
+        "manifest": dict(converted.package.manifest),
+    }

@@ -1,0 +1,41 @@
+"""``sdsetup verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdsetup.cli import output, progress
+from sdsetup.cli.convert import show_report
+
+
+def verify(
+    package: Annotated[Path, typer.Argument(help="Folder of the package.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="The checkpoint it was made of: compare the numbers with PyTorch.")
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="Where to run it, such as cpu or directml. [default: the package's target]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
+) -> None:
+    """Check a package: files, graphs, where every node runs, and the numbers."""
+    from sdsetup import workflow
+
+    with progress.listening() as listener:
+        report = workflow.verify_package(
+            package, checkpoint=checkpoint, provider=provider, provider_options={}, listener=listener
+        )
+    if as_json:
+        output.emit_json(report.document())
+    else:
+        show_report(report)
+    for problem in report.all_problems:
+        output.say(problem, style="red")
+    if not report.passed:
+        raise typer.Exit(1)
+    if not as_json:
+        output.say(f"{package} is whole and right on {report.provider}.", style="bold green")

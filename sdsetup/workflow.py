@@ -1,0 +1,178 @@
+"""The steps of the toolkit put together; no console."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from conversions.events import Listener, Notice
+from conversions.options import Options, Target
+from sdsetup import __version__, hub
+from sdsetup.errors import SetupError
+
+if TYPE_CHECKING:
+    from conversions.checkpoint import Checkpoint
+    from conversions.convert import Converted
+    from conversions.plan import ConversionPlan
+    from conversions.verify import ParityReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertRequest:
+    """What a person asks of a conversion.
+
+    Attributes:
+        model: A folder, ``demo``, or a repository of the Hub.
+        revision: Branch, tag or commit of the repository.
+        options: Choices that shape the package.
+        output: Folder of the package; None derives it from the model's name.
+        overwrite: Whether a package there is replaced.
+        verify: Whether the package is verified before it is published.
+        retrace: Whether graphs at hand are traced anew.
+        provider: Provider to verify on; None takes the target's if it is here, else the CPU.
+        provider_options: Its options.
+    """
+
+    model: str
+    revision: str | None = None
+    options: Options = field(default_factory=Options)
+    output: Path | None = None
+    overwrite: bool = False
+    verify: bool = True
+    retrace: bool = False
+    provider: str | None = None
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+
+
+def graph_cache() -> Path:
+    """Return the folder where this user's traced graphs are kept."""
+    return platformdirs.user_cache_path("sdsetup", appauthor=False) / "graphs"
+
+
+def default_target() -> Target:
+    """Return the target that this machine itself is."""
+    if sys.platform == "win32":
+        return "directml"
+    try:
+        import onnxruntime
+    except ImportError:
+        return "cpu"
+    return "cuda" if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else "cpu"
+
+
+def package_folder(model: str, options: Options) -> Path:
+    """Return where the package of a model goes when nobody says: ``packages/NAME-TARGET-PRECISION`` here."""
+    name = re.sub(r"[^\w.-]+", "-", Path(model).name.split("@")[0]).strip("-.") or "model"
+    return Path("packages") / f"{name}-{options.target}-{options.precision}"
+
+
+def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Checkpoint, ConversionPlan]:
+    """Find the checkpoint and plan its conversion; brings the checkpoint here if it is on the Hub.
+
+    Raises:
+        SetupError: The model cannot be found or read.
+        ConversionError: It cannot be converted.
+    """
+    from conversions.plan import make_plan
+
+    checkpoint = _open(request, listener)
+    return checkpoint, make_plan(checkpoint, request.options, graph_cache())
+
+
+def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
+    """Convert a model: find, plan, convert, verify, publish.
+
+    Raises:
+        SetupError: The model cannot be found or read.
+        ConversionError: It cannot be converted, or the result is not the same model.
+    """
+    from conversions.convert import Checks, convert
+
+    checkpoint, plan = plan_conversion(request, listener)
+    checks = None
+    if request.verify:
+        provider = request.provider or _provider_here(request.options.target)
+        checks = Checks(provider=provider, provider_options=request.provider_options)
+        listener(Notice(text=f"The package will be verified on {provider}."))
+    return convert(
+        plan,
+        checkpoint,
+        request.output or package_folder(request.model, request.options),
+        tool_version=__version__,
+        graph_cache=graph_cache(),
+        checks=checks,
+        overwrite=request.overwrite,
+        retrace=request.retrace,
+        listener=listener,
+    )
+
+
+def verify_package(
+    folder: Path,
+    *,
+    checkpoint: Path | None,
+    provider: str | None,
+    provider_options: Mapping[str, str],
+    listener: Listener,
+) -> ParityReport:
+    """Verify a package.
+
+    Args:
+        folder: The package.
+        checkpoint: The checkpoint that it was made of; None compares no numbers.
+        provider: ONNX Runtime's name of the provider or a target; None takes the target's if it is here.
+        provider_options: Its options.
+        listener: Told of the progress.
+
+    Raises:
+        ConversionError: The package or the checkpoint cannot be read, or the provider is not here.
+    """
+    from conversions.checkpoint import open_folder
+    from conversions.family import find_family
+    from conversions.package import open_package
+    from conversions.providers import provider_for
+    from conversions.verify import verify
+
+    package = open_package(folder)
+    family = find_family(package.manifest["pipeline"])
+    known = {submodel.name: submodel for submodel in family.submodels}
+    return verify(
+        package,
+        {name: known[name] for name in package.submodels},
+        None if checkpoint is None else open_folder(checkpoint),
+        provider=_provider_here(package.manifest["target"])
+        if provider is None
+        else provider_for(provider).name,
+        provider_options=provider_options,
+        listener=listener,
+    )
+
+
+def _provider_here(target: str) -> str:
+    """Return the provider of a target if the installed ONNX Runtime has it, else the CPU's."""
+    from conversions.onnx_session import CPU, available_providers
+    from conversions.providers import provider_for
+
+    wanted = provider_for(target).name
+    return wanted if wanted in available_providers() else CPU
+
+
+def _open(request: ConvertRequest, listener: Listener) -> Checkpoint:
+    from conversions.checkpoint import open_folder
+
+    ref = hub.resolve(request.model, request.revision, listener=listener)
+    if isinstance(ref, hub.LocalModel):
+        return open_folder(ref.path)
+    if isinstance(ref, hub.HubModel):
+        without = () if request.options.safety_checker else ("safety_checker",)
+        folder = hub.download(hub.plan(ref, without=without, listener=listener), listener=listener)
+        return open_folder(folder, origin=ref.repo_id, commit=ref.commit)
+    raise SetupError(
+        "model.no_demo", "This version carries no demo checkpoint.", "Name a folder or a model of the Hub."
+    )
