@@ -12,9 +12,14 @@ import typer
 from conversions.errors import ConversionError
 from sdsetup import __version__
 from sdsetup.cli import output
+from sdsetup.cli.download import download
 from sdsetup.cli.generate import generate
+from sdsetup.cli.login import login
+from sdsetup.cli.logout import logout
 from sdsetup.cli.smoke_test import smoke_test
+from sdsetup.cli.whoami import whoami
 from sdsetup.errors import SetupError, UsageError
+from sdsetup.secrets import RedactingFormatter, redact
 
 app = typer.Typer(
     name="sdsetup",
@@ -24,6 +29,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From nothing to Stable Diffusion pictures on a GPU that is not NVIDIA's.",
 )
+
+
+app.command()(download)
+app.command()(generate)
+app.command()(login)
+app.command()(logout)
+app.command()(smoke_test)
+app.command()(whoami)
 
 
 def _print_version(wanted: bool) -> None:
@@ -41,8 +54,10 @@ def _options(
     pass
 
 
-app.command()(generate)
-app.command()(smoke_test)
+def _log_everything() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG, handlers=[handler])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     output.tolerate_any_text()
     if os.environ.get("SDSETUP_DEBUG") == "1":
-        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+        _log_everything()
     try:
         app(arguments)
     except SystemExit as stop:
@@ -67,13 +82,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (SetupError, ConversionError) as error:
         if os.environ.get("SDSETUP_DEBUG") == "1":
             logging.getLogger(__name__).exception(error.code)
-        output.complain(error.message, error.hint)
+        output.complain(redact(error.message), redact(error.hint))
         return 2 if isinstance(error, UsageError) else 1
     except Exception as error:
         if os.environ.get("SDSETUP_DEBUG") == "1":
-            raise
+            logging.getLogger(__name__).exception("not foreseen")
         output.complain(
-            f"something that sdsetup did not foresee: {type(error).__name__}: {error}",
+            redact(f"something that sdsetup did not foresee: {type(error).__name__}: {error}"),
             "set SDSETUP_DEBUG=1, run the same command again and report what it prints.",
         )
         return 1

@@ -1,0 +1,288 @@
+"""Failures of the Hub, each turned into one message and the exact next step."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import httpx2
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from sdsetup.errors import SetupError
+from sdsetup.hub import session
+from sdsetup.hub.token import TokenSource, token_source
+from sdsetup.secrets import redact
+
+_PAGE_OF_TOKENS = "https://huggingface.co/settings/tokens"
+
+
+@contextmanager
+def explaining(repo_id: str, revision: str | None = None) -> Iterator[None]:
+    """Turn whatever a request about ``repo_id`` raises into a SetupError.
+
+    Raises:
+        SetupError: ``hub.gated``, ``hub.private``, ``hub.missing``, ``hub.disabled``, ``hub.unauthorised``,
+            ``hub.forbidden``, ``hub.no-revision``, ``hub.no-file``, ``hub.rate-limited``, ``hub.server``,
+            ``hub.offline``, ``hub.proxy``, ``hub.certificate``, ``hub.unreachable``, ``hub.strange-answer``,
+            ``disk.full``, ``hub.cache-not-writable``.
+    """
+    try:
+        yield
+    except SetupError:
+        raise
+    except RevisionNotFoundError as error:
+        raise _no_revision(repo_id, revision) from error
+    except GatedRepoError as error:
+        raise _gated(repo_id, error) from error
+    except DisabledRepoError as error:
+        raise SetupError(
+            "hub.disabled",
+            f"The Hub has switched off {repo_id}; nobody can download it.",
+            f"See why at {page(repo_id)}, or take another model.",
+        ) from error
+    except RemoteEntryNotFoundError as error:
+        raise SetupError(
+            "hub.no-file",
+            f"A file that {repo_id} lists is not there: {_file_of(error)}.",
+            f"The repository is inconsistent; look at {page(repo_id)}/tree/{revision or 'main'}.",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise _not_found(repo_id, error) from error
+    except HfHubHTTPError as error:
+        raise _status(repo_id, error) from error
+    except (OfflineModeIsEnabled, httpx2.RequestError, LocalTokenNotFoundError) as error:
+        raise _no_connection(error) from error
+    except (httpx2.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
+        # The library could not make sense of the answer: a captive portal, a mirror that is none.
+        raise SetupError(
+            "hub.strange-answer",
+            f"{endpoint()} answered something that is not the Hub's: {redact(str(error))[:200]}.",
+            "A log-in page of the network may be in between: open a page in a browser, or check HF_ENDPOINT.",
+        ) from error
+    except OSError as error:
+        raise storage_error(error) from error
+
+
+def storage_error(error: OSError) -> SetupError:
+    """Say what the file system refused."""
+    place = f" at {error.filename}" if error.filename else ""
+    if error.errno == errno.ENOSPC or getattr(error, "winerror", None) in (39, 112):
+        return SetupError(
+            "disk.full",
+            f"The disk became full{place}.",
+            "Free some space and run the same command: it continues.",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return SetupError(
+            "hub.cache-not-writable",
+            f"The folder for downloads cannot be written{place}.",
+            "Set HF_HOME to a folder of yours, or use --local-dir.",
+        )
+    return SetupError(
+        "hub.storage", f"Files could not be stored{place}: {error.strerror or redact(str(error))}.", ""
+    )
+
+
+def endpoint() -> str:
+    """Address of the Hub, or of the mirror that ``HF_ENDPOINT`` names."""
+    return constants.ENDPOINT
+
+
+def page(repo_id: str) -> str:
+    """Address of a model's page, for a person to open."""
+    return f"{endpoint()}/{repo_id}"
+
+
+def _gated(repo_id: str, error: GatedRepoError) -> SetupError:
+    said = (error.server_message or "").lower()
+    source = token_source()
+    if source is None:
+        return SetupError(
+            "hub.gated",
+            f"{repo_id} can be downloaded only after accepting its terms, by an account that is logged in.",
+            f"Open {page(repo_id)}, log in and accept the terms; then run: sdsetup login",
+        )
+    if "awaiting" in said or "pending" in said:
+        return SetupError(
+            "hub.gated",
+            f"Your request for {repo_id} waits for its authors.",
+            f"They write when they decide; see {page(repo_id)}. Then run the same command again.",
+        )
+    if "reject" in said:
+        return SetupError(
+            "hub.gated",
+            f"The authors of {repo_id} have refused this account.",
+            f"Ask them at {page(repo_id)}/discussions, or take another model.",
+        )
+    if "fine-grained" in said:
+        return SetupError(
+            "hub.gated",
+            f"The token {source.where} may not read gated repositories such as {repo_id}.",
+            f"At {_PAGE_OF_TOKENS}, allow it to read public gated repositories.",
+        )
+    return SetupError(
+        "hub.gated",
+        f"{repo_id} can be downloaded only after accepting its terms, and the account of the token "
+        f"{source.where} has not.",
+        f"Open {page(repo_id)} with that account, accept the terms, and run the same command again.",
+    )
+
+
+def _not_found(repo_id: str, error: HfHubHTTPError) -> SetupError:
+    if error.response.status_code == 401 and token_source() is None:
+        # To strangers the Hub does not tell a private repository from one that does not exist.
+        return SetupError(
+            "hub.private",
+            f"There is no public model {repo_id}: it is private, or the name is wrong.{_similar(repo_id)}",
+            "If it is private, run: sdsetup login",
+        )
+    if error.response.status_code in (401, 403):
+        return SetupError(
+            "hub.private",
+            f"{repo_id} is private, and the token {_where(token_source())} may not read it.",
+            f"Log in with an account that may (sdsetup login), or widen the token at {_PAGE_OF_TOKENS}",
+        )
+    return SetupError(
+        "hub.missing",
+        f"The Hub knows no model {repo_id}.{_similar(repo_id)}",
+        f"Check the name at {endpoint()}/models?search={repo_id.split('/')[-1]}"
+        " (a private model of another account looks the same).",
+    )
+
+
+def _similar(repo_id: str) -> str:
+    """Name models that the user may have meant; empty when none is known or nobody answers."""
+    from difflib import SequenceMatcher
+
+    owner, _, word = repo_id.rpartition("/")
+    found: dict[str, float] = {}
+    # A search finds no misspelt words: so also what the owner has, and what shares a word of the name.
+    parts = sorted((part for part in re.split(r"[-_.]", word) if len(part) > 2), key=len, reverse=True)[:2]
+    searches = [(word, None), (None, owner or None), *((part, None) for part in parts)]
+    try:
+        for text, author in searches:
+            for model in session.api().list_models(search=text, author=author, limit=50, token=False):
+                found[model.id] = SequenceMatcher(None, repo_id.lower(), model.id.lower()).ratio()
+            if any(score > 0.8 for score in found.values()):
+                break
+    except (HfHubHTTPError, httpx2.RequestError, OfflineModeIsEnabled, ValueError, KeyError, TypeError):
+        return ""
+    close = sorted((name for name, score in found.items() if score > 0.5), key=lambda name: -found[name])[:3]
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def _status(repo_id: str, error: HfHubHTTPError) -> SetupError:
+    status = error.response.status_code
+    source = token_source()
+    if status == 401:
+        return SetupError(
+            "hub.unauthorised",
+            f"The Hub does not accept the token {_where(source)}: it is wrong, expired or revoked.",
+            f"Correct or unset {source.variable}, or make a new token at {_PAGE_OF_TOKENS}"
+            if source is not None and source.variable
+            else "Run: sdsetup login",
+        )
+    if status == 403:
+        said = redact(error.server_message or "").strip().rstrip(".")
+        return SetupError(
+            "hub.forbidden",
+            f"The Hub refuses access to {repo_id}{': ' + said if said else ''}.",
+            f"Check what the token {_where(source)} may do at {_PAGE_OF_TOKENS}"
+            if source is not None
+            else f"Open {page(repo_id)} to see what it asks for, then run: sdsetup login",
+        )
+    if status == 429:
+        wait = error.response.headers.get("Retry-After", "")
+        return SetupError(
+            "hub.rate-limited",
+            f"The Hub asks for fewer requests{f' and to wait {wait} s' if wait.isdigit() else ''}.",
+            "Wait, then run the same command: it continues."
+            + ("" if source is not None else " After sdsetup login the limit is higher."),
+        )
+    if status >= 500:
+        return SetupError(
+            "hub.server",
+            f"{_host(error)} answers {status} again and again.",
+            "See https://status.huggingface.co, and run the same command later: it continues.",
+        )
+    return SetupError(
+        "hub.strange-answer", f"{_host(error)} answered {status} about {repo_id}.", page(repo_id)
+    )
+
+
+def _no_revision(repo_id: str, revision: str | None) -> SetupError:
+    names: list[str] = []
+    try:
+        refs = session.api().list_repo_refs(repo_id)
+        names = [ref.name for ref in (*refs.branches, *refs.tags)][:8]
+    except (HfHubHTTPError, httpx2.RequestError, OfflineModeIsEnabled, ValueError, KeyError, TypeError):
+        names = []
+    return SetupError(
+        "hub.no-revision",
+        f"{repo_id} has no revision {revision!r}.",
+        f"It has: {', '.join(names)}."
+        if names
+        else f"See {page(repo_id)}/tree/main for its branches and tags.",
+    )
+
+
+def _no_connection(error: Exception) -> SetupError:
+    if isinstance(error, OfflineModeIsEnabled):
+        return SetupError(
+            "hub.offline",
+            "HF_HUB_OFFLINE is set, so the Hub may not be asked.",
+            "Unset HF_HUB_OFFLINE and run the same command, or name a local folder.",
+        )
+    if isinstance(error, httpx2.ProxyError):
+        return SetupError(
+            "hub.proxy",
+            f"The proxy of this network refused: {redact(str(error))}.",
+            "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY.",
+        )
+    if "CERTIFICATE" in str(error).upper():
+        return SetupError(
+            "hub.certificate",
+            f"The certificate of {endpoint()} is not trusted here.",
+            "If the network inspects traffic, set SSL_CERT_FILE to its certificate; check the clock too.",
+        )
+    if isinstance(error, httpx2.TooManyRedirects):
+        return SetupError(
+            "hub.strange-answer",
+            f"{endpoint()} sends every request on to itself.",
+            "Check HF_ENDPOINT; a log-in page of the network may be in between.",
+        )
+    reason = (
+        f"it said nothing for {session.stall_seconds():.0f} s"
+        if isinstance(error, httpx2.TimeoutException)
+        else redact(str(error)) or type(error).__name__
+    )
+    return SetupError(
+        "hub.unreachable",
+        f"{endpoint()} cannot be reached: {reason}.",
+        "Check the network (and HF_ENDPOINT, if it is set), then run the same command: it continues.",
+    )
+
+
+def _where(source: TokenSource | None) -> str:
+    return source.where if source is not None else "that was sent"
+
+
+def _host(error: HfHubHTTPError) -> str:
+    return urlsplit(str(error.response.url)).netloc or endpoint()
+
+
+def _file_of(error: HfHubHTTPError) -> str:
+    return urlsplit(str(error.response.url)).path.rsplit("/resolve/", 1)[-1].partition("/")[2] or "unknown"

@@ -1,0 +1,151 @@
+"""How this program speaks to the Hub: one client that never waits for ever, one policy of trying again."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+import httpx2
+from huggingface_hub import HfApi, constants, set_client_factory
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import get_token
+from huggingface_hub.utils import logging as hub_logging
+from huggingface_hub.utils._http import default_client_factory, parse_ratelimit_headers
+
+from conversions.events import Listener, Notice
+from sdsetup import __version__
+from sdsetup.secrets import conceal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+_TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+# A transfer under way has been worth the wait so far; a first question has the cache to fall back on.
+_TRIES_OF_TRANSFER = 6
+_TRIES_OF_QUESTION = 4
+_FIRST_WAIT_SECONDS = 0.25
+_LONGEST_BACKOFF_SECONDS = 8.0
+# A server that asks for more patience than this is reported instead of obeyed in silence.
+_LONGEST_ASKED_WAIT_SECONDS = 120.0
+
+
+def stall_seconds() -> float:
+    """How long a connection may stay silent before it is given up; ``HF_HUB_DOWNLOAD_TIMEOUT`` sets it."""
+    return float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
+
+
+@cache
+def api() -> HfApi:
+    """Return the Hub's client, set up once for this process."""
+    set_client_factory(_client)
+    if not _log.isEnabledFor(logging.DEBUG):
+        # Its warnings repeat, as log lines, what this program says in its own words.
+        hub_logging.set_verbosity_error()
+    conceal(get_token())
+    return HfApi(library_name="sdsetup", library_version=__version__)
+
+
+def _client() -> httpx2.Client:
+    client = default_client_factory()
+    hooks = client.event_hooks
+    hooks["request"].append(_limit_waiting)
+    client.event_hooks = hooks
+    return client
+
+
+def _limit_waiting(request: httpx2.Request) -> None:
+    """Give a time limit to the library's calls that have none."""
+    limits = request.extensions.get("timeout") or {}
+    seconds = stall_seconds()
+    request.extensions["timeout"] = {
+        kind: limits.get(kind) or seconds for kind in ("connect", "read", "write", "pool")
+    }
+
+
+class Retries:
+    """Waits between attempts at one thing, and knows when to stop trying.
+
+    Args:
+        listener: Told about waits that a person would notice.
+        stopped: When set, no more attempts are made: another part of the same job has failed.
+        tries: How many failures in a row are too many.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        stopped: threading.Event | None = None,
+        tries: int = _TRIES_OF_TRANSFER,
+    ) -> None:
+        self._listener = listener
+        self._tries = tries
+        self._stopped = stopped or threading.Event()
+        self._failures = 0
+
+    def progressed(self) -> None:
+        """Forget earlier failures: something was gained since."""
+        self._failures = 0
+
+    def wait_after(self, error: Exception) -> None:
+        """Wait before the next attempt.
+
+        Raises:
+            Exception: ``error`` itself, when it is of a lasting kind or there were too many in a row.
+        """
+        self._failures += 1
+        asked = _asked_wait(error)
+        too_long = asked is not None and asked > _LONGEST_ASKED_WAIT_SECONDS
+        if not is_transient(error) or self._failures >= self._tries or too_long or self._stopped.is_set():
+            raise error
+        backoff = min(_FIRST_WAIT_SECONDS * 2.0 ** (self._failures - 1), _LONGEST_BACKOFF_SECONDS)
+        # Several files fail together when a server fails: do not return to it in step.
+        wait = asked if asked is not None else backoff * random.uniform(0.75, 1.25)  # noqa: S311
+        if wait >= 2:
+            self._listener(Notice(text=f"{describe(error)}; trying again in {wait:.0f} s."))
+        self._stopped.wait(wait)
+
+
+def patiently(attempt: Callable[[], _Result], listener: Listener) -> _Result:
+    """Call ``attempt`` until it succeeds, as long as its failures are of a passing kind."""
+    retries = Retries(listener, tries=_TRIES_OF_QUESTION)
+    while True:
+        try:
+            return attempt()
+        except Exception as error:  # noqa: BLE001 - wait_after raises what is not to be retried
+            retries.wait_after(error)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same request may well succeed in a moment."""
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in _TRANSIENT_STATUS
+    if isinstance(error, httpx2.ConnectError) and "CERTIFICATE" in str(error).upper():
+        return False
+    return isinstance(error, (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError))
+
+
+def describe(error: Exception) -> str:
+    """Say in a few words what went wrong with a request."""
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        return "the server asks for fewer requests (429)" if status == 429 else f"the server answers {status}"
+    if isinstance(error, httpx2.TimeoutException):
+        return f"no answer for {stall_seconds():.0f} s"
+    return "the connection broke"
+
+
+def _asked_wait(error: Exception) -> float | None:
+    if not isinstance(error, HfHubHTTPError):
+        return None
+    headers = error.response.headers
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds)
+    text = headers.get("Retry-After", "").strip()
+    return float(text) if text.isdigit() else None
