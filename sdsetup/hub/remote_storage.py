@@ -18,7 +18,8 @@ from sdsetup.hub.session import Retries
 from sdsetup.hub.streams import Source, StartOver
 
 # A request costs a round trip, so it should bring much; a conversion reads a file from start to end, so what
-# follows is fetched ahead. Kept at most: 16 x 8 MiB.
+# follows is fetched ahead. Kept at most: 16 x 8 MiB. A plan reads no more than the tables at the files' heads.
+_HEAD_BYTES = 2**20
 _BLOCK_BYTES = 8 * 2**20
 _FETCHED_AHEAD = 6
 _KEPT = 16
@@ -115,7 +116,8 @@ class _Blocks:
     def read_into(self, file: RemoteFile, buffer: memoryview, offset: int) -> None:
         done = 0
         while done < len(buffer):
-            index, inside = divmod(offset + done, _BLOCK_BYTES)
+            index = _block_at(offset + done)
+            inside = offset + done - _block_start(index)
             with explaining(self._model.repo_id, self._model.revision):
                 block = self._block(file, index)
             part = block[inside : inside + len(buffer) - done]
@@ -131,8 +133,8 @@ class _Blocks:
     def _block(self, file: RemoteFile, index: int) -> bytes:
         with self._lock:
             wanted = self._ask(file, index)
-            for following in range(index + 1, index + 1 + _FETCHED_AHEAD):
-                if following * _BLOCK_BYTES < (file.size_bytes or 0):
+            for following in range(index + 1, index + 1 + _FETCHED_AHEAD) if index else ():
+                if _block_start(following) < (file.size_bytes or 0):
                     self._ask(file, following)
             self._known.move_to_end((file.name, index))
             while len(self._known) > _KEPT:
@@ -146,8 +148,8 @@ class _Blocks:
         return self._known[key]
 
     def _fetch(self, file: RemoteFile, index: int) -> bytes:
-        position = index * _BLOCK_BYTES
-        end = min(position + _BLOCK_BYTES, file.size_bytes or 0)
+        position = _block_start(index)
+        end = min(_block_start(index + 1), file.size_bytes or 0)
         content = bytearray()
         retries = Retries(self._listener, self._stopped)
         while position + len(content) < end:
@@ -169,6 +171,15 @@ class _Blocks:
             except Exception as error:  # noqa: BLE001 - wait_after raises what is not to be retried
                 retries.wait_after(error)
         return bytes(content[: end - position])
+
+
+def _block_at(position: int) -> int:
+    """Return which block holds a byte: block 0 is the head, the others follow it."""
+    return 0 if position < _HEAD_BYTES else 1 + (position - _HEAD_BYTES) // _BLOCK_BYTES
+
+
+def _block_start(index: int) -> int:
+    return 0 if index == 0 else _HEAD_BYTES + (index - 1) * _BLOCK_BYTES
 
 
 def _corrupt(name: str) -> SetupError:

@@ -57,6 +57,21 @@ def test_every_byte_is_read_once_and_nothing_is_stored(hub: HubServer, machine: 
     assert not stored
 
 
+def test_reading_a_head_brings_no_more_than_the_head(hub: HubServer, machine: Machine) -> None:
+    hub.add(repo("head"))
+    hub.sent_bytes = 0
+    script = """
+from sdsetup import hub
+from sdsetup.hub.remote_storage import HubStorage
+storage = HubStorage(hub.resolve("acme/head"))
+buffer = bytearray(200_000)
+storage.open("unet/diffusion_pytorch_model.safetensors").read_into(memoryview(buffer), 8)
+print(buffer.hex())
+"""
+    assert machine.run_script(script).strip() == CONTENT[8:200_008].hex()
+    assert hub.sent_bytes <= 2**20
+
+
 def test_broken_ranges_are_asked_for_again(hub: HubServer, machine: Machine) -> None:
     hub.add(repo("faulty"))
     where = "GET /cdn/acme/faulty/*"
