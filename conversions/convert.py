@@ -231,7 +231,7 @@ def _find_graphs(
 
 def _tracers(wanted: int) -> int:
     """Say how many submodels are traced at once: as many as processors and free memory allow."""
-    by_memory = psutil.virtual_memory().available // _TRACER_BYTES
+    by_memory = int(psutil.virtual_memory().available // _TRACER_BYTES)
     return max(1, min(wanted, os.cpu_count() or 1, by_memory))
 
 

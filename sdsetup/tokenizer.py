@@ -90,7 +90,7 @@ class ClipTokenizer:
             backend = Tokenizer(
                 BPE(
                     vocab=vocabulary,
-                    merges=merges,
+                    merges=[(first, second) for first, second in merges],
                     continuing_subword_prefix="",
                     end_of_word_suffix="</w>",
                     fuse_unk=False,
@@ -118,7 +118,7 @@ class ClipTokenizer:
         )
         return backend
 
-    def _vocabulary(self) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    def _vocabulary(self) -> tuple[dict[str, int], list[list[str]]]:
         if (whole := self.folder / "tokenizer.json").is_file():
             model = _read_json(whole).get("model", {})
             merges = [m.split(" ") if isinstance(m, str) else m for m in model.get("merges", [])]
@@ -127,7 +127,7 @@ class ClipTokenizer:
             lines = _read_text(self.folder / "merges.txt").split("\n")
             merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
             vocabulary = _read_json(self.folder / "vocab.json")
-        return vocabulary, [(first, second) for first, second in merges]
+        return vocabulary, merges
 
 
 def _read_text(path: Path) -> str:

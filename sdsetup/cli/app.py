@@ -14,9 +14,11 @@ from sdsetup import __version__
 from sdsetup.cli import output
 from sdsetup.cli.convert import convert
 from sdsetup.cli.download import download
+from sdsetup.cli.generate import generate
 from sdsetup.cli.login import login
 from sdsetup.cli.logout import logout
 from sdsetup.cli.verify import verify
+from sdsetup.cli.smoke_test import smoke_test
 from sdsetup.cli.whoami import whoami
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.secrets import RedactingFormatter, redact
@@ -33,9 +35,11 @@ app = typer.Typer(
 
 app.command()(convert)
 app.command()(download)
+app.command()(generate)
 app.command()(login)
 app.command()(logout)
 app.command()(verify)
+app.command()(smoke_test)
 app.command()(whoami)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx2
 from huggingface_hub import constants
@@ -63,7 +65,7 @@ def explaining(repo_id: str, revision: str | None = None) -> Iterator[None]:
         raise _not_found(repo_id, error) from error
     except HfHubHTTPError as error:
         raise _status(repo_id, error) from error
-    except (OfflineModeIsEnabled, httpx2.RequestError, LocalTokenNotFoundError) as error:
+    except (OfflineModeIsEnabled, httpx2.RequestError, LocalTokenNotFoundError, UnicodeEncodeError) as error:
         raise _no_connection(error) from error
     except (httpx2.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
         # The library could not make sense of the answer: a captive portal, a mirror that is none.
@@ -240,6 +242,13 @@ def _no_revision(repo_id: str, revision: str | None) -> SetupError:
 
 
 def _no_connection(error: Exception) -> SetupError:
+    if isinstance(error, (httpx2.LocalProtocolError, UnicodeEncodeError)):
+        # The only part of a request that is not ours is the token.
+        return SetupError(
+            "hub.bad-token",
+            f"The token {_where(token_source())} holds characters that no token has.",
+            f"Copy it again from {_PAGE_OF_TOKENS}",
+        )
     if isinstance(error, OfflineModeIsEnabled):
         return SetupError(
             "hub.offline",
@@ -272,8 +281,17 @@ def _no_connection(error: Exception) -> SetupError:
     return SetupError(
         "hub.unreachable",
         f"{endpoint()} cannot be reached: {reason}.",
-        "Check the network (and HF_ENDPOINT, if it is set), then run the same command: it continues.",
+        f"Check the network{_on_the_way()}, then run the same command: it continues.",
     )
+
+
+def _on_the_way() -> str:
+    """Name the settings that stand between here and the Hub."""
+    kind = urlsplit(endpoint()).scheme
+    proxy = urlsplit(getproxies().get(kind, "")).hostname
+    settings = [f"the proxy {proxy} ({kind.upper()}_PROXY)"] if proxy else []
+    settings += ["HF_ENDPOINT"] if os.environ.get("HF_ENDPOINT") else []
+    return f", {' and '.join(settings)}" if settings else ""
 
 
 def _where(source: TokenSource | None) -> str:

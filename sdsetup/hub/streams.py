@@ -37,13 +37,15 @@ class Source:
     Args:
         model: Where the files are.
         listener: Told when xet is given up.
+        allow_xet: Whether xet may be used at all.
     """
 
-    def __init__(self, model: HubModel, listener: Listener) -> None:
+    def __init__(self, model: HubModel, listener: Listener, *, allow_xet: bool = True) -> None:
         session.api()
         self._model = model
         self._listener = listener
-        self._xet_usable = xet.is_installed()
+        self._xet_usable = allow_xet and xet.is_installed()
+        self._known: dict[str, HfFileMetadata] = {}
 
     @contextmanager
     def open(self, file: RemoteFile, start: int = 0, end: int | None = None) -> Iterator[Iterator[bytes]]:
@@ -62,12 +64,19 @@ class Source:
             Exception: What the request met; ``session.is_transient`` judges it.
         """
         headers = build_hf_headers(library_name="sdsetup", library_version=__version__)
-        where = self._locate(file, headers)
-        if self._xet_usable and where.xet_file_data is not None and file.size_bytes is not None:
-            yield self._over_xet(where, headers, file.size_bytes, start, end)
-            return
-        with _over_http(where.location, headers, start, end) as pieces:
-            yield pieces
+        where = self._known.get(file.name)
+        if where is None:
+            where = self._known[file.name] = self._locate(file, headers)
+        try:
+            if self._xet_usable and where.xet_file_data is not None and file.size_bytes is not None:
+                yield self._over_xet(where, headers, file.size_bytes, start, end)
+            else:
+                with _over_http(where.location, headers, start, end) as pieces:
+                    yield pieces
+        except BaseException:
+            # Addresses expire and access is withdrawn: whatever went wrong, ask the Hub again.
+            self._known.pop(file.name, None)
+            raise
 
     def give_up_xet(self, reason: str) -> None:
         """Use plain HTTP for everything that is opened from now on."""

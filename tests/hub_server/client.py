@@ -94,6 +94,13 @@ class Machine:
         out, err = process.communicate(stdin, timeout=300)
         return _checked(Done(code=process.returncode, stdout=out, stderr=err))
 
+    def run_script(self, script: str, **extra: str) -> str:
+        """Run Python code of a test on this machine and return what it prints."""
+        process = self._popen([sys.executable, "-c", script], **extra)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        return out
+
     def start(self, *arguments: str, **extra: str) -> subprocess.Popen[str]:
         return self._popen([sys.executable, "-m", "sdsetup", *arguments], **extra)
 

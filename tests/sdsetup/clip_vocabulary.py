@@ -1,6 +1,8 @@
 """A small byte-pair vocabulary of CLIP's kind, learned from a few lines, for tests."""
 
 import json
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 TEXT = [
@@ -11,25 +13,47 @@ TEXT = [
 ]
 
 
-def write(folder: Path, *, whole: bool = False, config: dict | None = None) -> Path:
-    """Write vocab.json and merges.txt, or one tokenizer.json, and a tokenizer_config.json."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+def learn(count: int) -> list[tuple[str, str]]:
+    """Find the most frequent pairs; equals in alphabetical order, so that every run finds the same."""
+    from tokenizers import normalizers, pre_tokenizers
 
-    folder.mkdir(parents=True, exist_ok=True)
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
+    normal = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    split = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    trainer = trainers.BpeTrainer(vocab_size=400, end_of_word_suffix="</w>", show_progress=False)
-    learner.train_from_iterator(TEXT * 3, trainer)
-    model = json.loads(learner.to_str())["model"]
+    pieces = [word for line in TEXT for word, _ in split.pre_tokenize_str(normal.normalize_str(line))]
+    words = [[*piece[:-1], piece[-1] + "</w>"] for piece in pieces]
+    merges: list[tuple[str, str]] = []
+    for _ in range(count):
+        pairs = Counter(pair for word in words for pair in pairwise(word))
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        words = [_merged(word, best) for word in words]
+    return merges
+
+
+def _merged(word: list[str], pair: tuple[str, str]) -> list[str]:
+    merged: list[str] = []
+    for letter in word:
+        if merged and (merged[-1], letter) == pair:
+            merged[-1] += letter
+        else:
+            merged.append(letter)
+    return merged
+
+
+def write(folder: Path, *, whole: bool = False, config: dict | None = None) -> Path:
+    """Write vocab.json and merges.txt, or one tokenizer.json, and a tokenizer_config.json."""
+    from tokenizers import pre_tokenizers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = learn(120)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = dict.fromkeys([*alphabet, *(letter + "</w>" for letter in alphabet)])
-    words |= dict.fromkeys("".join(pair) for pair in model["merges"])
+    words |= dict.fromkeys("".join(pair) for pair in pairs)
     words |= dict.fromkeys(("<|startoftext|>", "<|endoftext|>"))
     vocabulary = {word: number for number, word in enumerate(words)}
-    merges = [" ".join(pair) for pair in model["merges"]]
+    merges = [" ".join(pair) for pair in pairs]
     if whole:
         parts = {"type": "BPE", "vocab": vocabulary, "merges": merges, "end_of_word_suffix": "</w>"}
         document = {"version": "1.0", "model": parts, "added_tokens": []}

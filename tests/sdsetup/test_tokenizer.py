@@ -90,9 +90,10 @@ def test_a_torn_vocabulary_is_one_clear_message(tmp_path):
         ClipTokenizer(folder=tmp_path).encode("a cat")
 
 
-def test_a_vocabulary_that_lacks_a_merged_word_is_one_clear_message(tmp_path):
+@pytest.mark.parametrize("line", ["zz zz", "one two three", "alone"])
+def test_unusable_merges_are_one_clear_message(tmp_path, line):
     clip_vocabulary.write(tmp_path)
     with (tmp_path / "merges.txt").open("a", encoding="utf-8") as merges:
-        merges.write("zz zz\n")
+        merges.write(line + "\n")
     with pytest.raises(SetupError, match="cannot be used"):
         ClipTokenizer(folder=tmp_path).encode("a cat")

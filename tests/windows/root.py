@@ -40,7 +40,7 @@ def layers() -> tuple[Path, Path, Path]:
     """The layers that the recipes make, the topmost first, whether they exist or not."""
     system = _digest(recipes.SUITE, *recipes.PACKAGES)
     prefix = _digest(system, (box.HERE / "prefix.sh").read_text())
-    python = _digest(recipes.PYTHON_REQUIREMENT, *recipes.wheels())
+    python = _digest(recipes.PYTHON_REQUIREMENT, *recipes.wheels(), recipes.cpu_flavour())
     folder = cache_folder()
     return folder / f"python-{python}", folder / f"prefix-{prefix}", folder / f"system-{system}"
 

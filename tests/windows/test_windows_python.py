@@ -48,3 +48,11 @@ def test_an_open_file_cannot_be_removed(tmp_path):
     with file.open("w"), pytest.raises(PermissionError) as refused:
         file.unlink()
     assert refused.value.winerror == 32
+
+
+def test_a_pipe_is_cp1252_and_our_command_line_survives_a_japanese_argument():
+    command = [sys.executable, "-m", "sdsetup", "\u5199\u771f"]
+    ours = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert ours.returncode == 2
+    assert b"No such command '??'" in ours.stderr
+    assert b"Traceback" not in ours.stderr

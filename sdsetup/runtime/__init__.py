@@ -1,0 +1,1 @@
+"""Running a package's submodels on ONNX Runtime: devices, sessions, and a worker process for fragile ones."""

@@ -1,0 +1,142 @@
+"""A converted package as the runtime reads it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdsetup.errors import SetupError
+
+GRAPH = "model.onnx"
+MANIFEST = "manifest.json"
+NEEDED = ("text_encoder", "unet", "vae_decoder")
+_KINDS = ("StableDiffusionPipeline", "OnnxStableDiffusionPipeline", "ORTStableDiffusionPipeline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """A folder that ``sdsetup convert`` wrote.
+
+    Attributes:
+        folder: Where it is.
+        manifest: Its parsed manifest.json.
+        fingerprint: SHA-256 of manifest.json, which holds the hashes of all other files.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def target(self) -> str:
+        """What it was converted for; empty when the manifest does not say."""
+        return str(self.manifest.get("target", ""))
+
+    def graph(self, submodel: str) -> Path:
+        """Return the path of a submodel's ONNX file."""
+        return self.folder / submodel / GRAPH
+
+    def has(self, submodel: str) -> bool:
+        """Say whether the package holds a submodel."""
+        return self.graph(submodel).is_file()
+
+    def config(self, component: str, file: str = "config.json") -> dict[str, Any]:
+        """Return a component's parsed configuration; empty when it has none."""
+        path = self.folder / component / file
+        return _read(path) if path.is_file() else {}
+
+    @property
+    def scheduler_config(self) -> dict[str, Any]:
+        """The scheduler's configuration, put right where old checkpoints are known to be wrong.
+
+        Source: diffusers 0.42, ``StableDiffusionPipeline.__init__``, which corrects the same two fields.
+        """
+        return self.config("scheduler", "scheduler_config.json") | {"steps_offset": 1, "clip_sample": False}
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """How many pixels of a picture's side one latent stands for."""
+        blocks = self.config("vae_decoder").get("block_out_channels", (128, 256, 512, 512))
+        return int(2 ** (len(blocks) - 1))
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """Width and height of the pictures that the checkpoint was trained on, in pixels."""
+        config = self.config("unet")
+        sample = config.get("sample_size", 64)
+        height, width = (sample, sample) if isinstance(sample, int) else sample
+        # Configurations of the first Stable Diffusion releases say 32 and mean 64.
+        # Source: diffusers 0.42, ``StableDiffusionPipeline.__init__``.
+        if _version(config.get("_diffusers_version")) < (0, 9):
+            height, width = max(height, 64), max(width, 64)
+        return width * self.pixels_per_latent, height * self.pixels_per_latent
+
+
+def open_package(folder: Path) -> Package:
+    """Read a package's manifest and see that nothing is missing.
+
+    Hashes are for ``sdsetup verify``; here the files' presence and sizes are looked at, which takes no time.
+
+    Raises:
+        SetupError: There is no package, it is torn, or it holds something other than text to image.
+    """
+    if not folder.is_dir():
+        raise SetupError(
+            "package.missing",
+            f"there is no package at {folder}.",
+            f"make one: sdsetup convert MODEL --output {folder}",
+        )
+    path = folder / MANIFEST
+    if not path.is_file():
+        what = "a checkpoint, not a package" if (folder / "model_index.json").is_file() else "no package"
+        raise SetupError(
+            "package.no_manifest",
+            f"{folder} is {what}: it has no {MANIFEST}.",
+            f"convert it first: sdsetup convert {folder} --output {folder.name}-onnx",
+        )
+    package = Package(
+        folder=folder, manifest=_read(path), fingerprint=hashlib.sha256(path.read_bytes()).hexdigest()
+    )
+    kind = str(_read(folder / "model_index.json").get("_class_name", _KINDS[0]))
+    if kind not in _KINDS:
+        raise SetupError(
+            "package.kind",
+            f"{folder} is a {kind}; pictures from text are made with {_KINDS[0]}.",
+            "convert a Stable Diffusion 1.x or 2.x checkpoint.",
+        )
+    for submodel in NEEDED:
+        if not package.has(submodel):
+            raise _torn(folder, f"{submodel}/{GRAPH} is missing")
+    return package
+
+
+def _torn(folder: Path, what: str) -> SetupError:
+    return SetupError(
+        "package.torn",
+        f"the package {folder} is incomplete: {what}.",
+        "convert the checkpoint again with --overwrite.",
+    )
+
+
+def _version(text: Any) -> tuple[int, ...]:
+    parts = str(text or "99").split(".")[:2]
+    return tuple(int(part) if part.isdigit() else 99 for part in parts)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise _torn(path.parent, f"{path.name} cannot be read ({error})") from error
+    if not isinstance(document, dict):
+        raise _torn(path.parent, f"{path.name} holds no JSON object")
+    return document

@@ -1,0 +1,144 @@
+"""Running submodels one after the other, with as many in memory as there is room for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Protocol
+
+from conversions.events import Finished, Listener, Started, ignore
+from sdsetup.runtime import sessions
+from sdsetup.runtime.devices import Device
+from sdsetup.runtime.package import Package
+from sdsetup.runtime.placement import Placement
+from sdsetup.runtime.sessions import Array, Arrays, Loaded, OutOfMemoryError
+
+# Below this a full-size package's submodels do not fit beside each other and the desktop.
+LOW_MEMORY_BYTES = 8 * 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What one submodel did so far.
+
+    Attributes:
+        placement: Where its nodes ran.
+        load_seconds: How long opening it took, each time.
+        run_seconds: How long its runs took, in order.
+    """
+
+    placement: Placement
+    load_seconds: tuple[float, ...]
+    run_seconds: tuple[float, ...] = ()
+
+
+class Runner(Protocol):
+    """Whatever can run a package's submodels."""
+
+    @property
+    def device(self) -> Device:
+        """Where the submodels run."""
+        ...
+
+    def run(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
+        """Run a submodel once, opening it first where needed."""
+        ...
+
+    def done_with(self, submodel: str) -> None:
+        """Say that a submodel is not needed for a while."""
+        ...
+
+    def usage(self) -> Mapping[str, Usage]:
+        """Return what each submodel did so far."""
+        ...
+
+    def close(self) -> None:
+        """Give back all memory."""
+        ...
+
+
+def wants_low_memory(device: Device) -> bool:
+    """Say whether a device is too small to keep all submodels loaded."""
+    return device.memory_bytes is not None and device.memory_bytes < LOW_MEMORY_BYTES
+
+
+@dataclass(kw_only=True)
+class LocalRunner:
+    """Runs submodels in this process.
+
+    Attributes:
+        package: Whose submodels.
+        device: Where they run.
+        low_memory: Close each submodel as soon as the next stage begins.
+        listener: Hears of submodels being opened.
+    """
+
+    package: Package
+    device: Device
+    low_memory: bool = False
+    listener: Listener = ignore
+    _open: dict[str, Loaded] = field(default_factory=dict, init=False)
+    _usage: dict[str, Usage] = field(default_factory=dict, init=False)
+
+    def run(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
+        """Run a submodel once, opening it first where needed.
+
+        When memory runs out, the submodels that are not in use are closed and it is tried once more.
+        """
+        try:
+            return self._run(submodel, inputs)
+        except OutOfMemoryError:
+            if not set(self._open) - {submodel}:
+                raise
+        self.low_memory = True
+        self.close()
+        return self._run(submodel, inputs)
+
+    def done_with(self, submodel: str) -> None:
+        """Close a submodel if memory is short."""
+        if self.low_memory:
+            self._open.pop(submodel, None)
+
+    def usage(self) -> Mapping[str, Usage]:
+        """Return what each submodel did so far."""
+        return dict(self._usage)
+
+    def close(self) -> None:
+        """Close all submodels."""
+        self._open.clear()
+
+    def _run(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
+        loaded = self._open.get(submodel)
+        if loaded is not None and loaded.sizes:
+            wanted = sessions.sizes_of(self.package.graph(submodel), inputs)
+            if wanted != loaded.sizes:
+                del self._open[submodel]
+                loaded = None
+        if loaded is None:
+            loaded = self._load(submodel, inputs)
+        started = perf_counter()
+        outputs, loaded = sessions.run(loaded, inputs, f"running {submodel}")
+        seconds = perf_counter() - started
+        self._open[submodel] = loaded
+        before = self._usage[submodel]
+        self._usage[submodel] = Usage(
+            placement=loaded.placement,
+            load_seconds=before.load_seconds,
+            run_seconds=(*before.run_seconds, seconds),
+        )
+        return outputs
+
+    def _load(self, submodel: str, inputs: Arrays) -> Loaded:
+        task = f"load-{submodel}"
+        self.listener(Started(task=task, label=f"{submodel}: loading", total=None))
+        loaded = sessions.load(self.package.graph(submodel), self.device, inputs)
+        share = f"{loaded.placement.node_share:.0%} of {sum(loaded.placement.nodes.values())} nodes"
+        self.listener(Finished(task=task, note=f"{share} on {self.device.provider.label}"))
+        before = self._usage.get(submodel)
+        self._usage[submodel] = Usage(
+            placement=loaded.placement,
+            load_seconds=(*(before.load_seconds if before else ()), loaded.load_seconds),
+            run_seconds=before.run_seconds if before else (),
+        )
+        return loaded

@@ -1,0 +1,92 @@
+"""From a person's wishes to a runner on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from conversions.events import Listener, Notice, ignore
+from sdsetup.runtime.devices import choose_device, list_devices
+from sdsetup.runtime.package import Package
+from sdsetup.runtime.runner import Runner, Usage, wants_low_memory
+from sdsetup.runtime.worker import make_runner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What a person may say about where to run.
+
+    Attributes:
+        provider: A target's name or ONNX Runtime's name of a provider; None takes the best there is.
+        device_id: The provider's number of a device.
+        adapter: Words of a device's name.
+        low_vram: Close each submodel after its stage; None decides by the device's memory.
+    """
+
+    provider: str | None = None
+    device_id: int | None = None
+    adapter: str | None = None
+    low_vram: bool | None = None
+
+
+def start(package: Package, wishes: Wishes, listener: Listener = ignore) -> Runner:
+    """Choose the device, say which it is, and return what runs the package on it.
+
+    Raises:
+        SetupError: The wishes cannot be met.
+    """
+    device = choose_device(
+        list_devices(), target=wishes.provider, number=wishes.device_id, name=wishes.adapter
+    )
+    low_memory = wants_low_memory(device) if wishes.low_vram is None else wishes.low_vram
+    listener(Notice(text=f"running on {device}{', one submodel at a time' if low_memory else ''}."))
+    unwished = wishes.provider is None and wishes.device_id is None and wishes.adapter is None
+    if unwished and device.provider.target == "cpu" and package.target != "cpu":
+        listener(Notice(text="no GPU that ONNX Runtime can use was found; sdsetup doctor says why."))
+    return make_runner(package, device, low_memory=low_memory, listener=listener)
+
+
+def summary(runner: Runner) -> str:
+    """Say which device ran, and what share of the nodes and of the time."""
+    usage = runner.usage()
+    label = runner.device.provider.name
+    total = sum(sum(used.placement.nodes.values()) for used in usage.values())
+    own = sum(used.placement.nodes.get(label, 0) for used in usage.values())
+    text = f"{runner.device} ran {own / max(total, 1):.1%} of {total} nodes"
+    share = time_share(usage)
+    return text if share is None else f"{text}, {share:.1%} of the time"
+
+
+def time_share(usage: Mapping[str, Usage]) -> float | None:
+    """Return the share of all run time that the wanted provider took; None when it is not known."""
+    weighted, total = 0.0, 0.0
+    for used in usage.values():
+        share, seconds = used.placement.time_share, sum(used.run_seconds)
+        if share is None:
+            return None
+        weighted, total = weighted + share * seconds, total + seconds
+    return weighted / total if total else None
+
+
+def as_document(runner: Runner) -> dict[str, Any]:
+    """Return where the submodels ran as plain values for JSON."""
+    device = runner.device
+    return {
+        "provider": device.provider.name,
+        "device": device.name,
+        "device_id": device.number,
+        "device_memory_bytes": device.memory_bytes,
+        "time_share": time_share(runner.usage()),
+        "submodels": {
+            name: {
+                "nodes": dict(used.placement.nodes),
+                "node_share": used.placement.node_share,
+                "time_share": used.placement.time_share,
+                "load_seconds": sum(used.load_seconds),
+                "run_seconds": sum(used.run_seconds),
+                "runs": len(used.run_seconds),
+            }
+            for name, used in runner.usage().items()
+        },
+    }

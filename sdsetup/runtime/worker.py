@@ -1,0 +1,190 @@
+"""Submodels in a process of their own, which can be lost without losing the picture.
+
+A graphics driver that resets takes every session of its process with it, and DirectML gives memory back
+only when the process ends. Each run depends on its inputs alone, so a lost one is simply made again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from conversions.events import Event, Listener, Notice, ignore
+from sdsetup.errors import SetupError
+from sdsetup.runtime.devices import Device
+from sdsetup.runtime.package import Package
+from sdsetup.runtime.runner import LocalRunner, Usage
+from sdsetup.runtime.sessions import Array, Arrays, DeviceLostError
+
+# A device that is lost this often at the same run will be lost again.
+_ATTEMPTS = 3
+_GOODBYE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Progress:
+    event: Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    value: Any
+    usage: Mapping[str, Usage]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Failure:
+    """An exception in parts: with its own constructor it would not survive the way."""
+
+    lost: bool
+    code: str
+    message: str
+    hint: str
+
+    @classmethod
+    def of(cls, error: Exception) -> _Failure:
+        if isinstance(error, SetupError):
+            return cls(lost=False, code=error.code, message=error.message, hint=error.hint)
+        lost = isinstance(error, DeviceLostError)
+        text = str(error) if lost else f"the worker process failed: {type(error).__name__}: {error}"
+        return cls(lost=lost, code="runtime.worker", message=text, hint="sdsetup doctor checks the machine.")
+
+    def raised(self) -> Exception:
+        return DeviceLostError(self.message) if self.lost else SetupError(self.code, self.message, self.hint)
+
+
+def _serve(connection: Connection, package: Package, device: Device, low_memory: bool) -> None:
+    """Answer runs until the other end is closed: the body of the worker process."""
+    # Ctrl-C reaches every process of a console; the parent is the one that reacts.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    runner = LocalRunner(
+        package=package,
+        device=device,
+        low_memory=low_memory,
+        listener=lambda event: connection.send(_Progress(event=event)),
+    )
+    while True:
+        try:
+            verb, arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            value = getattr(runner, verb)(*arguments)
+            connection.send(_Result(value=value, usage=runner.usage()))
+        except Exception as error:  # noqa: BLE001 - it is raised again in the parent
+            failure = _Failure.of(error)
+            connection.send(failure)
+            if failure.lost:
+                return
+
+
+@dataclass(kw_only=True)
+class WorkerRunner:
+    """Runs submodels in a worker process, and starts another one when that is lost.
+
+    Attributes:
+        package: Whose submodels.
+        device: Where they run.
+        low_memory: Close each submodel as soon as the next stage begins.
+        listener: Hears of submodels being opened and of lost workers.
+    """
+
+    package: Package
+    device: Device
+    low_memory: bool = False
+    listener: Listener = ignore
+    _process: BaseProcess | None = field(default=None, init=False)
+    _connection: Connection | None = field(default=None, init=False)
+    _usage: dict[str, Usage] = field(default_factory=dict, init=False)
+
+    @property
+    def process_id(self) -> int | None:
+        """The worker's process, None before the first run."""
+        return self._process.pid if self._process is not None else None
+
+    def run(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
+        """Run a submodel once, again in a new worker if the device or the worker is lost.
+
+        Raises:
+            SetupError: The device was lost several times in a row.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                outputs: dict[str, Array] = self._ask("run", submodel, dict(inputs))
+            except (DeviceLostError, EOFError, ConnectionError, BrokenPipeError) as error:
+                self._end()
+                reason = str(error) or "the worker process ended"
+                if attempt < _ATTEMPTS:
+                    self.listener(
+                        Notice(
+                            text=f"the device was lost ({reason}); running {submodel} again in a new process."
+                        )
+                    )
+            else:
+                return outputs
+        raise SetupError(
+            "device.lost",
+            f"{self.device} was lost {_ATTEMPTS} times while running {submodel}.",
+            "update the graphics driver, or use a smaller picture, --low-vram or --provider cpu.",
+        )
+
+    def done_with(self, submodel: str) -> None:
+        """Close a submodel if memory is short."""
+        if self._connection is not None:
+            self._ask("done_with", submodel)
+
+    def usage(self) -> Mapping[str, Usage]:
+        """Return what each submodel did so far."""
+        return dict(self._usage)
+
+    def close(self) -> None:
+        """End the worker, which gives back all memory."""
+        self._end()
+
+    def _ask(self, verb: str, *arguments: Any) -> Any:
+        connection = self._connected()
+        connection.send((verb, arguments))
+        while True:
+            match connection.recv():
+                case _Progress(event=event):
+                    self.listener(event)
+                case _Result(value=value, usage=usage):
+                    self._usage.update(usage)
+                    return value
+                case _Failure() as failure:
+                    raise failure.raised()
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            # "spawn" is the one way that all systems have, and a forked ONNX Runtime would hang.
+            context = multiprocessing.get_context("spawn")
+            self._connection, theirs = context.Pipe()
+            self._process = context.Process(
+                target=_serve, args=(theirs, self.package, self.device, self.low_memory), daemon=True
+            )
+            self._process.start()
+            theirs.close()
+        return self._connection
+
+    def _end(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if self._process is not None:
+            self._process.join(_GOODBYE_SECONDS)
+            if self._process.is_alive():
+                self._process.kill()
+                self._process.join()
+        self._connection = self._process = None
+
+
+def make_runner(
+    package: Package, device: Device, *, low_memory: bool, listener: Listener = ignore
+) -> LocalRunner | WorkerRunner:
+    """Return the runner that a device's provider calls for."""
+    kind = WorkerRunner if device.provider.own_process else LocalRunner
+    return kind(package=package, device=device, low_memory=low_memory, listener=listener)

@@ -1,0 +1,126 @@
+"""The smoke test: does a package make a picture, and where that can be judged, the one it was asked for?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdsetup.errors import SetupError
+from sdsetup.inference import Pipeline, Request
+from sdsetup.runtime.package import Package
+
+# An 8-bit picture whose values deviate less than this from their mean shows nothing.
+FLAT_BELOW = 2.0
+# A picture that is darker than this on average is black to the eye.
+BLACK_BELOW = 4.0
+
+Judge = Callable[[NDArray[np.uint8], str], tuple[str, ...]]
+"""Says everything that is wrong with a picture, uint8 ``[height, width, 3]``, of a caption."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A picture to ask for.
+
+    Attributes:
+        prompt: What to show.
+        seed: Where its noise starts.
+        judge: Knows what the picture must show; None where nobody can tell.
+    """
+
+    prompt: str
+    seed: int
+    judge: Judge | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a trial gave.
+
+    Attributes:
+        request: What was made.
+        pixels: uint8 ``[height, width, 3]``.
+        mean: Of all values, 0 to 255.
+        deviation: Of all values from that mean.
+        faults: Everything that is wrong, in plain words.
+        seconds: How long it took, opening submodels included.
+    """
+
+    request: Request
+    pixels: NDArray[np.uint8]
+    mean: float
+    deviation: float
+    faults: tuple[str, ...]
+    seconds: float
+
+
+_ANY_PACKAGE = (Trial(prompt="a photograph of an astronaut riding a horse", seed=1),)
+
+
+def trials_for(package: Package) -> tuple[Trial, ...]:
+    """Return the pictures to ask a package for."""
+    del package
+    return _ANY_PACKAGE
+
+
+def smoke_test(pipeline: Pipeline, trials: tuple[Trial, ...], *, steps: int) -> tuple[Outcome, ...]:
+    """Make each trial's picture and look at it.
+
+    The safety checker runs on the first, but what it objects to is looked at all the same.
+
+    Raises:
+        SetupError: A submodel failed or gave numbers that are not finite.
+    """
+    outcomes: list[Outcome] = []
+    for trial in trials:
+        request = Request(prompt=trial.prompt, seed=trial.seed, steps=steps)
+        pictures = pipeline.generate(request, check_safety=False)
+        if not outcomes:
+            pipeline.flag(pictures.pixels)
+        pixels = pictures.pixels[0]
+        faults = emptiness(pixels)
+        if not faults and trial.judge is not None:
+            faults = trial.judge(pixels, trial.prompt)
+        outcomes.append(
+            Outcome(
+                request=request,
+                pixels=pixels,
+                mean=float(pixels.mean()),
+                deviation=float(pixels.std()),
+                faults=faults,
+                seconds=pictures.total_seconds,
+            )
+        )
+    return tuple(outcomes)
+
+
+def emptiness(pixels: NDArray[np.uint8]) -> tuple[str, ...]:
+    """Say why a picture shows nothing whatever it was to show; nothing where it shows something."""
+    mean, deviation = float(pixels.mean()), float(pixels.std())
+    if mean < BLACK_BELOW and deviation < BLACK_BELOW:
+        return (f"the picture is black (mean {mean:.1f} of 255)",)
+    if deviation < FLAT_BELOW:
+        return (f"the picture is one colour all over (values deviate by {deviation:.1f} of 255)",)
+    return ()
+
+
+def raise_for(outcomes: tuple[Outcome, ...]) -> None:
+    """Fail if any picture is wrong.
+
+    Raises:
+        SetupError: With what is wrong with each of them.
+    """
+    wrong = [
+        f'"{outcome.request.prompt}" (seed {outcome.request.seed}): {"; ".join(outcome.faults)}'
+        for outcome in outcomes
+        if outcome.faults
+    ]
+    if wrong:
+        raise SetupError(
+            "smoke.picture",
+            f"{len(wrong)} of {len(outcomes)} smoke test pictures are wrong. {'. '.join(wrong)}.",
+            "run sdsetup verify on the package; if it passes, convert again with --precision fp32.",
+        )
