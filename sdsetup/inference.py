@@ -96,12 +96,14 @@ def complete(request: Request, package: Package) -> Request:
             )
     if not 1 <= request.images <= _MOST_IMAGES:
         raise UsageError(
-            "generate.images", f"--images {request.images} is out of range: 1 to {_MOST_IMAGES}."
+            "generate.images", f"--images {request.images} is out of range.", f"use 1 to {_MOST_IMAGES}."
         )
     if not 0 <= request.seed < 2**63:
-        raise UsageError("generate.seed", f"--seed {request.seed} is out of range: 0 to 2^63 - 1.")
+        raise UsageError("generate.seed", f"--seed {request.seed} is out of range.", "use 0 to 2^63 - 1.")
     if not np.isfinite(request.guidance_scale):
-        raise UsageError("generate.guidance", f"--guidance-scale {request.guidance_scale} is not a number.")
+        raise UsageError(
+            "generate.guidance", f"--guidance-scale {request.guidance_scale} is no number.", "7.5 is usual."
+        )
     make_scheduler(request.scheduler or "", package.scheduler_config, request.steps, eta=request.eta)
     return request
 

@@ -64,7 +64,12 @@ def read_recipe(path: Path) -> Recipe:
             picture.load()
             text = picture.info.get(_KEYWORD)
     except (OSError, SyntaxError, UnidentifiedImageError) as error:
-        raise SetupError("picture.unreadable", f"{path} cannot be read as a picture: {error}.") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SetupError(
+            "picture.unreadable",
+            f"{path} cannot be read as a picture: {reason}.",
+            "give --from a PNG that sdsetup generate wrote.",
+        ) from error
     if text is None:
         raise SetupError(
             "picture.no_recipe",

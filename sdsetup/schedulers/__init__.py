@@ -54,10 +54,12 @@ def make_scheduler(name: str, config: Mapping[str, Any], steps: int, *, eta: flo
             "scheduler.unknown", f"there is no scheduler {name!r}.", f"choose one of: {', '.join(NAMES)}."
         )
     settings = Settings.read(config, **_DEFAULTS.get(name, {}))
-    if not 1 <= steps <= settings.num_train_timesteps:
+    # "leading" shifts every timestep by the offset, and the last training timestep is the end of the table.
+    shift = settings.steps_offset if settings.timestep_spacing == "leading" else 0
+    if not 1 <= steps <= settings.num_train_timesteps - shift:
         raise UsageError(
             "scheduler.steps",
-            f"--steps {steps} is out of range: 1 to {settings.num_train_timesteps}.",
+            f"--steps {steps} is out of range: 1 to {settings.num_train_timesteps - shift}.",
             "20 to 50 is usual.",
         )
     if not 0 <= eta <= 1 or (eta > 0 and name != "ddim"):

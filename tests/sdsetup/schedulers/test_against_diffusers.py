@@ -193,6 +193,18 @@ def test_one_step_is_that_of_diffusers():
         compare(name, SD14, 1)
 
 
+@pytest.mark.parametrize("steps", [500, 501, 998, 999])
+@pytest.mark.parametrize("name", NAMES)
+def test_very_many_steps_run_or_are_refused_in_words(name, steps):
+    noise = np.random.default_rng(0).standard_normal(SHAPE, dtype=np.float32)
+    try:
+        _, points = ours(name, SD14, steps, 0.0, noise, np.zeros((4, 4), np.float32), iter([noise] * 1001))
+    except SetupError as refused:
+        assert "noise levels" in refused.message
+    else:
+        assert np.all(np.isfinite(points[-1]))
+
+
 def test_scheduler_of_a_configuration_is_known_by_its_class():
     assert [name_of({"_class_name": cls}) for cls in CLASSES.values()] == list(CLASSES)
     assert name_of({"_class_name": "UniPCMultistepScheduler"}) == "pndm"
@@ -200,7 +212,15 @@ def test_scheduler_of_a_configuration_is_known_by_its_class():
 
 @pytest.mark.parametrize(
     ("name", "steps", "eta"),
-    [("heun", 20, 0), ("ddim", 0, 0), ("ddim", -3, 0), ("ddim", 1001, 0), ("ddim", 9, 1.5), ("lms", 9, 0.5)],
+    [
+        ("heun", 20, 0),
+        ("ddim", 0, 0),
+        ("ddim", -3, 0),
+        ("ddim", 1000, 0),
+        ("lms", 1001, 0),
+        ("ddim", 9, 1.5),
+        ("lms", 9, 0.5),
+    ],
 )
 def test_senseless_requests_are_usage_errors(name, steps, eta):
     with pytest.raises(UsageError) as caught:

@@ -1,0 +1,185 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdsetup
+from sdsetup.cli.app import main
+from sdsetup.picture import read_recipe
+from tests.sdsetup import handmade
+
+WORDS = ["a red horse", "--seed", "5", "--steps", "5"]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    return handmade.write(tmp_path_factory.mktemp("packages") / "häuser mit garten")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def generate(*arguments):
+    return main(["generate", *map(str, arguments)])
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+def test_a_picture_is_written_and_its_path_is_the_only_data(package, here, capsys):
+    assert generate(package, *WORDS) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "häuser mit garten-5.png\n"
+    assert "ran 100.0% of" in captured.err
+    assert pixels(here / "häuser mit garten-5.png").shape == (64, 64, 3)
+
+
+def test_a_picture_is_repeated_exactly_from_its_file(package, here):
+    options = ["--negative-prompt", "blue", "--scheduler", "euler-ancestral", "--width", "72"]
+    assert generate(package, *WORDS, *options, "--guidance-scale", "4", "-o", "a.png") == 0
+    assert generate(package, "--from", "a.png", "-o", "b.png") == 0
+    assert np.array_equal(pixels(here / "a.png"), pixels(here / "b.png"))
+    assert read_recipe(here / "a.png") == read_recipe(here / "b.png")
+
+
+def test_one_picture_of_a_batch_is_repeated_alone(package, here):
+    assert generate(package, *WORDS, "--images", "3", "-o", "c.png") == 0
+    assert generate(package, "--from", "c-2.png", "-o", "d.png") == 0
+    assert np.array_equal(pixels(here / "c-2.png"), pixels(here / "d.png"))
+
+
+def test_options_change_a_repeated_recipe(package, here):
+    assert generate(package, *WORDS, "-o", "a.png") == 0
+    assert generate(package, "--from", "a.png", "--seed", "6", "-o", "b.png") == 0
+    assert read_recipe(here / "b.png").request.seed == 6
+    assert not np.array_equal(pixels(here / "a.png"), pixels(here / "b.png"))
+
+
+def test_the_package_is_found_when_it_lies_here(package, monkeypatch, here):
+    assert generate(package, *WORDS, "-o", here / "a.png") == 0
+    monkeypatch.chdir(package.parent)
+    assert generate("--from", here / "a.png", "-o", here / "b.png") == 0
+    assert np.array_equal(pixels(here / "a.png"), pixels(here / "b.png"))
+
+
+def test_another_package_than_the_recipe_s_is_said(package, here, capsys):
+    assert generate(package, *WORDS, "-o", "a.png") == 0
+    other = handmade.write(here / "other", precision="fp16")
+    assert generate(other, "--from", "a.png", "-o", "b.png") == 0
+    assert "made with another package" in capsys.readouterr().err
+
+
+def test_without_a_seed_each_picture_is_another(package, here):
+    assert generate(package, "a horse", "--steps", "4", "-o", "a.png") == 0
+    assert generate(package, "a horse", "--steps", "4", "-o", "b.png") == 0
+    assert read_recipe(here / "a.png").request.seed != read_recipe(here / "b.png").request.seed
+
+
+def test_json_is_one_document_on_stdout(package, here, capsys):
+    assert generate(package, *WORDS, "--images", "2", "-o", "a.png", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [Path(picture["path"]).name for picture in document["pictures"]] == ["a-1.png", "a-2.png"]
+    assert document["recipe"]["request"]["seed"] == 5
+    assert document["ran"]["provider"] == "CPUExecutionProvider"
+    assert document["ran"]["submodels"]["unet"]["node_share"] == 1.0
+    assert document["ran"]["submodels"]["unet"]["runs"] == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], 2, "needs a package and a prompt"),
+        (["{package}"], 2, "needs a package and a prompt"),
+        (["nowhere", "a cat"], 1, "there is no package at nowhere"),
+        (["{package}", "a cat", "--steps", "0"], 2, "--steps 0 is out of range"),
+        (["{package}", "a cat", "--width", "65"], 2, "--width 65 does not work"),
+        (["{package}", "a cat", "--scheduler", "magic"], 2, "no scheduler 'magic'"),
+        (["{package}", "a cat", "--provider", "cuda"], 1, "CUDA cannot be used here"),
+        (["{package}", "a cat", "--provider", "warp"], 2, "no target 'warp'"),
+        (["{package}", "a cat", "--adapter", "RX 6700"], 2, "'RX 6700'"),
+        (["{package}", "a cat", "--device-id", "9"], 2, "number 9"),
+        (["{package}", "a cat", "-o", "a.jpg"], 2, "written as PNG"),
+        (["--from", "nothing.png"], 1, "cannot be read as a picture"),
+    ],
+)
+def test_bad_input_is_one_message_and_no_picture(package, here, capsys, arguments, status, message):
+    filled = [str(package) if argument == "{package}" else argument for argument in arguments]
+    assert generate(*filled) == status
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("error:") == 1
+    assert "next:" in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert list(here.iterdir()) == []
+
+
+def test_an_unwritable_place_is_found_before_any_work(package, here, capsys):
+    (here / "file").write_text("x", encoding="utf-8")
+    assert generate(package, *WORDS, "-o", "file/a.png") == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def run_apart(*arguments, code="from sdsetup.cli.app import main; import sys; sys.exit(main(sys.argv[1:]))"):
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+def project_path():
+    return os.environ | {"PYTHONPATH": str(Path(sdsetup.__file__).parents[1]), "PYTHONIOENCODING": "utf-8"}
+
+
+def test_no_torch_diffusers_or_transformers_comes_into_the_process(package):
+    code = (
+        "import sys; from sdsetup.cli.app import main; status = main(sys.argv[1:]);"
+        "heavy = {'torch', 'diffusers', 'transformers', 'onnxscript'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else status)"
+    )
+    command = run_apart("generate", package, *WORDS, code=code)
+    done = subprocess.run(
+        command, env=project_path(), capture_output=True, encoding="utf-8", timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
+def test_ctrl_c_ends_with_130_and_leaves_nothing(package, here):
+    command = run_apart("generate", package, "a horse", "--steps", "900", "--width", "1024", "--images", "8")
+    process = subprocess.Popen(command, env=project_path(), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "unet: loading" in line:
+            break
+    time.sleep(0.2)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert list(here.iterdir()) == []
+
+
+def test_the_smoke_test_passes_and_keeps_its_picture(package, here, capsys):
+    assert main(["smoke-test", str(package), "--steps", "4", "-o", "pictures", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["passed"] is True
+    assert "the smoke test passed" in captured.err
+    assert len(list((here / "pictures").glob("*.png"))) == 1
+
+
+def test_the_smoke_test_fails_on_a_black_picture(here, capsys):
+    weights = {"mix": np.zeros((3, 4, 1, 1), np.float32), "lift": np.float32([-1e4])}
+    folder = handmade.write(here / "black", change={"vae_decoder": weights})
+    assert main(["smoke-test", str(folder), "--steps", "4", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["passed"] is False
+    assert "is black" in captured.err

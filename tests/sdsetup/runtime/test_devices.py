@@ -1,0 +1,104 @@
+from types import SimpleNamespace
+
+import pytest
+
+from conversions.providers import provider_for
+from sdsetup.errors import SetupError, UsageError
+from sdsetup.runtime import devices
+from sdsetup.runtime.devices import Device, choose_device, list_devices
+from sdsetup.runtime.runner import wants_low_memory
+
+DML, CPU = provider_for("directml"), provider_for("cpu")
+INTEGRATED = Device(
+    provider=DML, name="AMD Radeon Graphics", number=0, discrete=False, memory_bytes=512 * 2**20, rank=1
+)
+DISCRETE = Device(
+    provider=DML, name="AMD Radeon RX 6700 XT", number=1, discrete=True, memory_bytes=12 * 2**30, rank=0
+)
+OTHER = Device(
+    provider=DML, name="AMD Radeon RX 580", number=2, discrete=True, memory_bytes=4 * 2**30, rank=2
+)
+HOST = Device(provider=CPU, name="CPU")
+ALL = (INTEGRATED, DISCRETE, OTHER, HOST)
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        ({}, DISCRETE),
+        ({"number": 0}, INTEGRATED),
+        ({"number": 2}, OTHER),
+        ({"name": "RX 6700"}, DISCRETE),
+        ({"name": "rx 580"}, OTHER),
+        ({"target": "directml"}, DISCRETE),
+        ({"target": "DmlExecutionProvider", "number": 0}, INTEGRATED),
+        ({"target": "cpu"}, HOST),
+    ],
+    ids=str,
+)
+def test_the_wanted_device_is_chosen(wish, expected):
+    assert choose_device(ALL, **wish) == expected
+
+
+def test_an_integrated_gpu_is_taken_before_the_cpu():
+    assert choose_device((INTEGRATED, HOST)) == INTEGRATED
+
+
+def test_a_device_of_unknown_kind_is_not_put_behind_an_integrated_one():
+    unknown = Device(provider=DML, name="GPU", number=5)
+    assert choose_device((INTEGRATED, unknown)) == unknown
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"number": 7}, "number 7"),
+        ({"name": "GeForce"}, "'GeForce'"),
+        ({"name": "RX"}, "several devices"),
+        ({"target": "metal"}, "no target 'metal'"),
+    ],
+)
+def test_a_wish_that_does_not_fit_is_a_usage_error_with_what_there_is(wish, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        choose_device(ALL, **wish)
+    assert "RX 6700 XT" in caught.value.hint or "directml" in caught.value.hint
+
+
+def test_a_provider_that_is_not_here_is_never_replaced_by_another():
+    with pytest.raises(SetupError, match="CUDA cannot be used here"):
+        choose_device(ALL, target="cuda")
+
+
+def test_this_machine_lists_its_cpu_last():
+    assert list_devices()[-1].provider.target == "cpu"
+
+
+def test_directml_adapters_are_read_from_onnxruntime_s_list(monkeypatch):
+    import onnxruntime
+
+    def entry(**metadata):
+        device = SimpleNamespace(vendor="", vendor_id=0x1002, metadata=metadata)
+        return SimpleNamespace(ep_name="DmlExecutionProvider", ep_metadata={}, device=device)
+
+    described = entry(
+        Description="AMD Radeon RX 6800",
+        DxgiAdapterNumber="3",
+        DxgiVideoMemory="16384 MB",
+        DxgiHighPerformanceIndex="0",
+        Discrete="1",
+    )
+    bare = entry()
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["DmlExecutionProvider"])
+    monkeypatch.setattr(devices, "listed_by_onnxruntime", lambda: [bare, described])
+    first, second = list_devices()
+    assert (first.number, first.discrete, first.memory_bytes, first.listed) == (0, None, None, 0)
+    assert (second.number, second.discrete, second.memory_bytes, second.listed) == (3, True, 2**34, 1)
+    assert str(second) == "AMD Radeon RX 6800 (DirectML 3)"
+
+
+@pytest.mark.parametrize(
+    ("memory", "low"), [(None, False), (4 * 2**30, True), (8 * 2**30, False), (2**34, False)]
+)
+def test_small_devices_hold_one_submodel_at_a_time(memory, low):
+    device = Device(provider=DML, name="x", memory_bytes=memory)
+    assert wants_low_memory(device) == low

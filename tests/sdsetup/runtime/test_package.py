@@ -1,0 +1,80 @@
+import json
+
+import pytest
+
+from sdsetup.errors import SetupError
+from sdsetup.runtime.package import open_package
+from tests.sdsetup import handmade
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return handmade.write(tmp_path / "with spaces and ü")
+
+
+def test_a_package_opens_from_a_path_with_spaces_and_letters(folder):
+    package = open_package(folder)
+    assert package.name == "with spaces and ü"
+    assert package.default_size == (64, 64)
+    assert package.target == "cpu"
+
+
+def test_a_missing_package_says_how_to_make_one(tmp_path):
+    with pytest.raises(SetupError, match="no package") as caught:
+        open_package(tmp_path / "nothing")
+    assert "sdsetup convert" in caught.value.hint
+
+
+def test_a_checkpoint_is_no_package_yet(folder):
+    (folder / "manifest.json").unlink()
+    with pytest.raises(SetupError, match="a checkpoint, not a package") as caught:
+        open_package(folder)
+    assert caught.value.hint.startswith("convert it first: sdsetup convert")
+
+
+@pytest.mark.parametrize("submodel", ["text_encoder", "unet", "vae_decoder"])
+def test_a_missing_submodel_is_named(folder, submodel):
+    (folder / submodel / "model.onnx").unlink()
+    with pytest.raises(SetupError, match=f"{submodel}/model.onnx is missing"):
+        open_package(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '"x"'])
+def test_a_torn_manifest_is_named(folder, content):
+    (folder / "manifest.json").write_text(content, encoding="utf-8")
+    with pytest.raises(SetupError, match="manifest"):
+        open_package(folder)
+
+
+def test_another_kind_of_pipeline_is_refused_by_name(folder):
+    handmade.write_json(folder / "model_index.json", {"_class_name": "StableVideoDiffusionPipeline"})
+    with pytest.raises(SetupError, match="StableVideoDiffusionPipeline"):
+        open_package(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        ({"sample_size": 32, "_diffusers_version": "0.2.2"}, (512, 512)),
+        ({"sample_size": 32, "_diffusers_version": "0.42.1"}, (256, 256)),
+        ({"sample_size": 96, "_diffusers_version": "0.8.0"}, (768, 768)),
+        ({"sample_size": [48, 96]}, (768, 384)),
+        ({}, (512, 512)),
+    ],
+)
+def test_the_checkpoint_s_own_size_is_read_as_diffusers_reads_it(folder, config, size):
+    handmade.write_json(folder / "unet" / "config.json", config)
+    assert open_package(folder).default_size == size
+
+
+def test_old_scheduler_configurations_are_put_right_as_diffusers_does(folder):
+    config = {"_class_name": "DDIMScheduler", "steps_offset": 0, "clip_sample": True, "beta_end": 0.01}
+    handmade.write_json(folder / "scheduler" / "scheduler_config.json", config)
+    assert open_package(folder).scheduler_config == config | {"steps_offset": 1, "clip_sample": False}
+
+
+def test_the_fingerprint_changes_with_the_manifest(folder):
+    before = open_package(folder).fingerprint
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    handmade.write_json(folder / "manifest.json", manifest | {"precision": "other"})
+    assert open_package(folder).fingerprint != before

@@ -1,0 +1,115 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import parser
+
+from conversions.providers import provider_for
+from sdsetup.errors import SetupError
+from sdsetup.runtime import sessions
+from sdsetup.runtime.devices import Device
+from sdsetup.runtime.placement import Placement, profiled_seconds
+from tests.sdsetup import handmade
+
+CPU = Device(provider=provider_for("cpu"), name="CPU")
+INPUTS = {
+    "sample": np.ones((2, 4, 8, 16), np.float32),
+    "timestep": np.ones(1, np.float32),
+    "encoder_hidden_states": np.ones((2, 77, 8), np.float32),
+}
+
+
+@pytest.fixture(scope="module")
+def unet(tmp_path_factory):
+    return handmade.write(tmp_path_factory.mktemp("packages") / "x", precision="fp16") / "unet" / "model.onnx"
+
+
+def test_sizes_of_named_dimensions_are_read_from_the_inputs(unet):
+    assert sessions.sizes_of(unet, INPUTS) == {"batch": 2, "height": 8, "width": 16, "sequence": 77}
+
+
+def test_float32_goes_into_a_float16_graph_and_comes_out_of_it(unet):
+    loaded = sessions.load(unet, CPU, INPUTS)
+    outputs, _ = sessions.run(loaded, INPUTS, "running unet")
+    assert outputs["out_sample"].dtype == np.float32
+    assert outputs["out_sample"].shape == (2, 4, 8, 16)
+    assert loaded.placement.node_share == 1.0
+    assert loaded.placement.time_share == 1.0
+
+
+def test_torn_weights_are_one_clear_message(tmp_path):
+    folder = handmade.write(tmp_path / "x")
+    data = folder / "unet" / "model.onnx_data"
+    data.write_bytes(data.read_bytes()[:100])
+    with pytest.raises(SetupError, match="failed while opening unet"):
+        sessions.load(folder / "unet" / "model.onnx", CPU, INPUTS)
+
+
+def test_a_torn_graph_is_one_clear_message(tmp_path):
+    folder = handmade.write(tmp_path / "x")
+    graph = folder / "unet" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:100])
+    with pytest.raises(SetupError, match="failed while opening unet"):
+        sessions.load(graph, CPU, INPUTS)
+
+
+def test_a_provider_that_is_not_here_is_an_error_and_no_fallback(unet):
+    absent = Device(provider=provider_for("cuda"), name="GPU")
+    with pytest.warns(UserWarning), pytest.raises(SetupError, match="fell back to CPUExecutionProvider"):
+        sessions.load(unet, absent, INPUTS)
+
+
+@pytest.mark.parametrize("code", ["887A0005", "887a0006", "887A0007", "887A0020"])
+def test_a_lost_device_is_known_by_its_code(code):
+    error = RuntimeError(f"DmlExecutionProvider: {code} The GPU device instance has been suspended.")
+    assert isinstance(sessions.explained(error, "running unet"), sessions.DeviceLostError)
+
+
+@pytest.mark.parametrize("text", ["8007000E Not enough memory resources", "std::bad_alloc"])
+def test_a_full_device_is_told_with_what_helps(text):
+    error = sessions.explained(RuntimeError(text), "running unet")
+    assert isinstance(error, sessions.OutOfMemoryError)
+    assert "--low-vram" in error.hint
+
+
+def test_shares_are_of_nodes_and_of_time():
+    mixed = Placement(provider="Dml", nodes={"Dml": 30, "CPU": 10}, seconds={"Dml": 9.0, "CPU": 1.0})
+    assert (mixed.node_share, mixed.time_share) == (0.75, 0.9)
+    assert Placement(provider="Dml", nodes={"Dml": 1, "CPU": 1}).time_share is None
+
+
+def test_a_profile_is_summed_up_by_provider(unet, tmp_path):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "profile")
+    session = onnxruntime.InferenceSession(unet, options, providers=["CPUExecutionProvider"])
+    halved = {n: a.astype(np.float16) if n != "timestep" else a for n, a in INPUTS.items()}
+    session.run(None, halved)
+    from pathlib import Path
+
+    seconds = profiled_seconds(Path(session.end_profiling()))
+    assert set(seconds) == {"CPUExecutionProvider"}
+    assert seconds["CPUExecutionProvider"] > 0
+
+
+def test_group_norm_runs_on_a_provider_without_its_kernel(tmp_path):
+    model = parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
+        norm (float[batch, 4, height, width] x) => (float[batch, 4, height, width] y) {
+            y = com.microsoft.GroupNorm<groups = 2, activation = 1, channels_last = 0>(x, g, b)
+        }"""
+    )
+    gain, bias = np.float32([1, 2, 3, 4] * 16)[:4], np.float32([0.5, 0, 0, 1])
+    model.graph.initializer.extend(
+        [onnx.numpy_helper.from_array(gain, "g"), onnx.numpy_helper.from_array(bias, "b")]
+    )
+    path = tmp_path / "norm" / "model.onnx"
+    path.parent.mkdir()
+    onnx.save(model, path, save_as_external_data=True, location="model.onnx_data", size_threshold=0)
+    x = np.random.default_rng(0).standard_normal((2, 4, 3, 5)).astype(np.float32)
+    outputs, _ = sessions.run(sessions.load(path, CPU, {"x": x}), {"x": x}, "running norm")
+    grouped = x.reshape(2, 2, -1)
+    centred = (grouped - grouped.mean(-1, keepdims=True)) / np.sqrt(grouped.var(-1, keepdims=True) + 1e-5)
+    plain = centred.reshape(x.shape) * gain[:, None, None] + bias[:, None, None]
+    np.testing.assert_allclose(outputs["y"], plain / (1 + np.exp(-plain)), atol=1e-5)

@@ -1,0 +1,115 @@
+"""The worker process on the CPU provider: real processes, killed for real."""
+
+import os
+import signal
+import sys
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+
+from conversions.events import Advanced, Finished, Notice
+from sdsetup.errors import SetupError
+from sdsetup.inference import Pipeline, Request
+from sdsetup.runtime.package import open_package
+from sdsetup.runtime.runner import LocalRunner
+from sdsetup.runtime.worker import WorkerRunner, make_runner
+from tests.sdsetup import handmade
+from tests.sdsetup.test_inference import cpu
+
+REQUEST = Request(prompt="a red horse", seed=3, steps=6)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    return open_package(handmade.write(tmp_path_factory.mktemp("packages") / "handmade"))
+
+
+@pytest.fixture
+def worker(package):
+    runner = WorkerRunner(package=package, device=cpu())
+    yield runner
+    runner.close()
+
+
+def kill(process_id):
+    os.kill(process_id, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+
+
+def test_a_worker_makes_the_same_picture_as_this_process(package, worker):
+    local = LocalRunner(package=package, device=cpu())
+    expected = Pipeline(package=package, runner=local).generate(REQUEST)
+    made = Pipeline(package=package, runner=worker).generate(REQUEST)
+    assert np.array_equal(made.pixels, expected.pixels)
+    assert worker.process_id != os.getpid()
+    assert {name: len(used.run_seconds) for name, used in worker.usage().items()} == {
+        name: len(used.run_seconds) for name, used in local.usage().items()
+    }
+
+
+def test_a_worker_that_is_killed_in_the_middle_costs_one_run_and_no_picture(package, worker):
+    expected = Pipeline(package=package, runner=LocalRunner(package=package, device=cpu())).generate(REQUEST)
+    notices = []
+
+    def kill_at_step_three(event):
+        if isinstance(event, Advanced) and event.done == 3:
+            kill(worker.process_id)
+        if isinstance(event, Notice):
+            notices.append(event.text)
+
+    worker.listener = kill_at_step_three
+    made = Pipeline(package=package, runner=worker, listener=kill_at_step_three).generate(REQUEST)
+    assert np.array_equal(made.pixels, expected.pixels)
+    assert len(notices) == 1
+    assert "running unet again in a new process" in notices[0]
+
+
+def test_a_worker_that_dies_every_time_ends_in_one_clear_message(package, worker):
+    def kill_while_loading(event):
+        if isinstance(event, Finished) and event.task == "load-unet":
+            kill(worker.process_id)
+
+    worker.listener = kill_while_loading
+    with pytest.raises(SetupError, match="was lost 3 times while running unet"):
+        Pipeline(package=package, runner=worker).generate(replace(REQUEST, images=64, width=512, height=512))
+
+
+def test_an_error_in_the_worker_arrives_as_it_was(tmp_path):
+    folder = handmade.write(tmp_path / "torn")
+    (folder / "unet" / "model.onnx_data").write_bytes(b"")
+    package = open_package(folder)
+    runner = WorkerRunner(package=package, device=cpu())
+    try:
+        with pytest.raises(SetupError, match="failed while opening unet") as caught:
+            Pipeline(package=package, runner=runner).generate(REQUEST)
+        assert caught.value.code == "runtime.failed"
+        assert caught.value.hint
+    finally:
+        runner.close()
+
+
+def test_closing_ends_the_process(package, worker):
+    Pipeline(package=package, runner=worker).generate(REQUEST)
+    process = psutil.Process(worker.process_id)
+    worker.close()
+    assert not process.is_running()
+    assert worker.process_id is None
+
+
+def test_low_memory_reaches_the_worker(package):
+    runner = WorkerRunner(package=package, device=cpu(), low_memory=True)
+    try:
+        for _ in range(2):
+            Pipeline(package=package, runner=runner).generate(REQUEST)
+        assert {len(used.load_seconds) for used in runner.usage().values()} == {2}
+    finally:
+        runner.close()
+
+
+def test_only_fragile_providers_get_a_worker(package):
+    from conversions.providers import provider_for
+
+    directml = replace(cpu(), provider=provider_for("directml"))
+    assert isinstance(make_runner(package, cpu(), low_memory=False), LocalRunner)
+    assert isinstance(make_runner(package, directml, low_memory=False), WorkerRunner)
