@@ -44,6 +44,7 @@ class Submodel:
         name: Folder of the submodel in a package, for example ``"vae_decoder"``.
         component: Folder of the component in a checkpoint, for example ``"vae"``.
         defaults: Configuration fields with the value that a config lacking them means.
+        relevant: Picks what shapes the graph out of a configuration; for those with nested or dead parts.
         irrelevant: Configuration fields that do not change the graph.
         inputs: Ports from a configuration.
         outputs: Ports from a configuration.
@@ -70,6 +71,7 @@ class Submodel:
     wrap: Callable[[Any], Any]
     renames: tuple[Rename, ...] = ()
     unused: tuple[str, ...] = ()
+    relevant: Callable[[Config], Config] = dict
     sizes: Mapping[str, int] = field(default_factory=dict)
     example: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
@@ -77,7 +79,7 @@ class Submodel:
         """Return the fields of ``config`` that shape the graph and differ from their default, sorted."""
         return {
             name: value
-            for name, value in sorted(config.items())
+            for name, value in sorted(self.relevant(config).items())
             if not name.startswith("_")
             and name not in self.irrelevant
             and _plain(value) != _plain(self.defaults.get(name))

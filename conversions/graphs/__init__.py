@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 # Raise this when a change of the tracer or its passes makes stored graphs out of date.
 GENERATION = 1
 
-_SHIPPED = Path(__file__).parent / "shipped"
+SHIPPED_FOLDER = Path(__file__).parent / "shipped"
 Origin = Literal["shipped", "cached", "to trace"]
 
 
@@ -36,7 +36,7 @@ def fingerprint(submodel: Submodel, config: Config) -> str:
 def locate(submodel: Submodel, config: Config, cache: Path | None) -> Origin:
     """Say where the graph of a configuration would come from."""
     name = _file_name(submodel, config)
-    if (_SHIPPED / name).is_file():
+    if (SHIPPED_FOLDER / name).is_file():
         return "shipped"
     return "cached" if cache is not None and (cache / name).is_file() else "to trace"
 
@@ -53,7 +53,7 @@ def find(submodel: Submodel, config: Config, cache: Path | None) -> ir.Model | N
         A new model whose weights have no values, or None. A damaged file in the cache counts as absent.
     """
     name = _file_name(submodel, config)
-    for folder in (_SHIPPED, cache):
+    for folder in (SHIPPED_FOLDER, cache):
         if folder is None or not (folder / name).is_file():
             continue
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from conversions.submodel import Config, Port, Rename, Submodel
-from conversions.submodels.clip_text import IRRELEVANT as CLIP_IRRELEVANT
 
 # Source: transformers 5.23's CLIPVisionConfig (and CLIPConfig's projection_dim); a test compares.
 VISION_DEFAULTS: Config = {
@@ -22,7 +21,16 @@ VISION_DEFAULTS: Config = {
 
 
 def _vision(config: Config) -> dict[str, Any]:
-    return {**VISION_DEFAULTS, **(config.get("vision_config") or config.get("vision_config_dict") or {})}
+    """Return the vision tower's fields; where both are given, the older ``vision_config_dict`` wins.
+
+    Source: CLIPConfig.__init__ of transformers.
+    """
+    given = {**(config.get("vision_config") or {}), **(config.get("vision_config_dict") or {})}
+    return {name: given.get(name, default) for name, default in VISION_DEFAULTS.items()}
+
+
+def _relevant(config: Config) -> dict[str, Any]:
+    return {"projection_dim": config.get("projection_dim", 512), **_vision(config)}
 
 
 def _inputs(config: Config) -> tuple[Port, ...]:
@@ -116,9 +124,9 @@ def _images(config: Config, shape: tuple[int, ...], random: Any) -> Any:
 SAFETY_CHECKER = Submodel(
     name="safety_checker",
     component="safety_checker",
-    defaults={"projection_dim": 512},
-    irrelevant=CLIP_IRRELEVANT - {"projection_dim"}
-    | {"text_config", "text_config_dict", "vision_config_dict", "logit_scale_init_value", "name_or_path"},
+    defaults={"projection_dim": 512, **VISION_DEFAULTS},
+    irrelevant=frozenset(),
+    relevant=_relevant,
     inputs=_inputs,
     outputs=_outputs,
     component_class=_class,

@@ -1,0 +1,35 @@
+"""``python -m conversions.graphs.build``: trace every shipped architecture and store its graph."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from conversions import graphs
+from conversions.apart import apart
+from conversions.graphs.architectures import SHIPPED
+
+logger = logging.getLogger(__name__)
+
+
+def build() -> int:
+    """Build all shipped graphs anew and remove those that no architecture asks for."""
+    made = set()
+    with apart("tracing", workers=2) as processes:
+        traces = [
+            (name, submodel, config, processes.begin(graphs.trace_and_pack, submodel, config))
+            for name, submodel, config in SHIPPED
+        ]
+        for name, submodel, config, trace in traces:
+            path = graphs.keep(trace.result(), submodel, config, graphs.SHIPPED_FOLDER)
+            made.add(path)
+            logger.info("%s, %s: %s, %d bytes", name, submodel.name, path.name, path.stat().st_size)
+    for path in graphs.SHIPPED_FOLDER.iterdir():
+        if path not in made:
+            path.unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    sys.exit(build())
