@@ -13,6 +13,7 @@ from conversions.errors import ConversionError
 from sdsetup import __version__
 from sdsetup.cli import output
 from sdsetup.cli.convert import convert
+from sdsetup.cli.doctor import doctor
 from sdsetup.cli.download import download
 from sdsetup.cli.generate import generate
 from sdsetup.cli.login import login
@@ -34,6 +35,7 @@ app = typer.Typer(
 
 
 app.command()(convert)
+app.command()(doctor)
 app.command()(download)
 app.command()(generate)
 app.command()(login)
