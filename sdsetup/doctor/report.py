@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sdsetup import __version__
+from sdsetup import __version__, secrets
 from sdsetup.doctor.finding import Finding, Status
 from sdsetup.doctor.purpose import Purpose
 from sdsetup.environment import Environment
@@ -149,6 +149,4 @@ def redact(text: str, environment: Environment) -> str:
     for name, hidden in ((environment.user, "USER"), (environment.host, "HOST")):
         if name.lower() not in _NOBODY:
             text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", hidden, text, flags=re.IGNORECASE)
-    text = re.sub(r"hf_[A-Za-z0-9]{6,}", "hf_TOKEN", text)
-    text = re.sub(r"(?<=Bearer )\S+", "TOKEN", text)
-    return re.sub(r"(?<=://)[^/@\s|]+@", "LOGIN@", text)
+    return secrets.redact(re.sub(r"(?<=://)[^/@\s|]+@", "LOGIN@", text))
