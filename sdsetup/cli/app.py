@@ -18,8 +18,8 @@ from sdsetup.cli.download import download
 from sdsetup.cli.generate import generate
 from sdsetup.cli.login import login
 from sdsetup.cli.logout import logout
-from sdsetup.cli.verify import verify
 from sdsetup.cli.smoke_test import smoke_test
+from sdsetup.cli.verify import verify
 from sdsetup.cli.whoami import whoami
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.secrets import RedactingFormatter, redact
