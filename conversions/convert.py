@@ -33,6 +33,7 @@ from conversions.package import (
     write_json,
 )
 from conversions.passes.to_fp16 import to_fp16
+from conversions.placement import check_placement, demand_kernels, picture_sizes
 from conversions.plan import ConversionPlan, PlannedComponent, wanted_submodels
 from conversions.providers import provider_for
 from conversions.submodel import Config, Submodel
@@ -41,6 +42,9 @@ from conversions.weights import Overflow, stream
 
 # Names in model_index.json that today's libraries no longer know, and what they are called now.
 _RENAMED_CLASSES = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
+
+# Side of the picture at whose sizes a target's kernels are looked up; the kernels are the same at all sizes.
+_CHECKED_PIXELS = 512
 
 # Peak memory of a process that traces, measured on SDXL's U-Net.
 _TRACER_BYTES = 2 << 30
@@ -236,12 +240,21 @@ def _tracers(wanted: int) -> int:
 
 
 def _adapt(model: ir.Model, submodel: Submodel, config: Config, options: Options) -> None:
-    """Give a graph the form that the target and the precision want."""
+    """Give a graph the form that the target and the precision want, and check that the target can run it."""
     for name in provider_for(options.target).passes:
         getattr(importlib.import_module(f"conversions.passes.{name}"), name)(model)
     if options.precision_of(submodel.name) == "fp16":
         fixed = {port.name for port in submodel.inputs(config) if port.dtype == "float32"}
         to_fp16(model, fixed=fixed)
+    if provider_for(options.target).kernel_table:
+        demand_kernels(
+            check_placement(
+                model,
+                options.target,
+                picture_sizes(model, width=_CHECKED_PIXELS, height=_CHECKED_PIXELS),
+                submodel=submodel.name,
+            )
+        )
 
 
 def _write_graph(model: ir.Model, bindings: Sequence[Binding], folder: Path) -> None:

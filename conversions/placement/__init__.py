@@ -15,7 +15,15 @@ from conversions.placement.report import NodePlacement, Place, PlacementReport
 from conversions.providers import provider_for
 from conversions.shapes import fix_sizes
 
-__all__ = ["NodePlacement", "Place", "PlacementReport", "check_package", "check_placement", "demand_kernels"]
+__all__ = [
+    "NodePlacement",
+    "Place",
+    "PlacementReport",
+    "check_package",
+    "check_placement",
+    "demand_kernels",
+    "picture_sizes",
+]
 
 
 def check_placement(
