@@ -36,6 +36,7 @@ from conversions.passes.to_fp16 import to_fp16
 from conversions.placement import check_placement, demand_kernels, picture_sizes
 from conversions.plan import ConversionPlan, PlannedComponent, wanted_submodels
 from conversions.providers import provider_for
+from conversions.storage import Folder, Storage
 from conversions.submodel import Config, Submodel
 from conversions.verify import ParityReport, verify
 from conversions.weights import Overflow, stream
@@ -136,7 +137,7 @@ def convert(
             report = verify(
                 package,
                 {submodel.name: submodel for submodel in submodels},
-                checkpoint,
+                _comparable(checkpoint, listener),
                 provider=checks.provider,
                 provider_options=checks.provider_options,
                 listener=listener,
@@ -151,6 +152,26 @@ def convert(
                 )
             manifest = {**manifest, "parity": _parity(report)}
         return Converted(package=staging.publish(manifest), report=report)
+
+
+def _comparable(checkpoint: Checkpoint, listener: Listener) -> Checkpoint | None:
+    """Return the checkpoint if PyTorch can read it too, which wants it on this machine."""
+    if isinstance(checkpoint.storage, Folder):
+        return checkpoint
+    listener(Notice(text="The checkpoint is not kept here, so no numbers are compared with PyTorch's."))
+    return None
+
+
+def _check_sources(storage: Storage, found: Mapping[str, str]) -> None:
+    """Compare what was read with the hashes under which it was published."""
+    for name, sha256 in found.items():
+        known = storage.known_sha256(name)
+        if known and known != sha256:
+            raise ConversionError(
+                "checkpoint.corrupt",
+                f"{storage.label}/{name} is not the file that was published: its hash differs.",
+                "Delete this file, or the model's folder in the Hub's cache, and run the same command again.",
+            )
 
 
 def _make_component(
@@ -184,6 +205,7 @@ def _make_component(
     paths = {name: folder / DATA_FILE for name, folder in folders.items()}
     streamed = stream(bindings, checkpoint.storage, paths, advance)
     listener(Finished(task=part.name))
+    _check_sources(checkpoint.storage, streamed.sources)
     if streamed.overflows:
         raise _overflow(streamed.overflows)
     files, notes = {}, {}

@@ -13,11 +13,10 @@ import platformdirs
 
 from conversions.events import Listener, Notice
 from conversions.options import Options, Target
-from sdsetup import __version__, hub
-from sdsetup.errors import SetupError
+from sdsetup import __version__
+from sdsetup.checkpoint_source import Source, Wish, find
 
 if TYPE_CHECKING:
-    from conversions.checkpoint import Checkpoint
     from conversions.convert import Converted
     from conversions.plan import ConversionPlan
     from conversions.verify import ParityReport
@@ -28,8 +27,7 @@ class ConvertRequest:
     """What a person asks of a conversion.
 
     Attributes:
-        model: A folder, ``demo``, or a repository of the Hub.
-        revision: Branch, tag or commit of the repository.
+        wish: The checkpoint.
         options: Choices that shape the package.
         output: Folder of the package; None derives it from the model's name.
         overwrite: Whether a package there is replaced.
@@ -39,8 +37,7 @@ class ConvertRequest:
         provider_options: Its options.
     """
 
-    model: str
-    revision: str | None = None
+    wish: Wish
     options: Options = field(default_factory=Options)
     output: Path | None = None
     overwrite: bool = False
@@ -72,8 +69,8 @@ def package_folder(model: str, options: Options) -> Path:
     return Path("packages") / f"{name}-{options.target}-{options.precision}"
 
 
-def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Checkpoint, ConversionPlan]:
-    """Find the checkpoint and plan its conversion; brings the checkpoint here if it is on the Hub.
+def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source, ConversionPlan]:
+    """Find the checkpoint and plan its conversion; of a model on the Hub, only small parts are read.
 
     Raises:
         SetupError: The model cannot be found or read.
@@ -81,12 +78,12 @@ def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Checkp
     """
     from conversions.plan import make_plan
 
-    checkpoint = _open(request, listener)
-    return checkpoint, make_plan(checkpoint, request.options, graph_cache())
+    source = find(request.wish, listener)
+    return source, make_plan(source.checkpoint, request.options, graph_cache())
 
 
 def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
-    """Convert a model: find, plan, convert, verify, publish.
+    """Convert a model: find, plan, download, convert, verify, publish.
 
     Raises:
         SetupError: The model cannot be found or read.
@@ -94,23 +91,25 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     """
     from conversions.convert import Checks, convert
 
-    checkpoint, plan = plan_conversion(request, listener)
+    source, plan = plan_conversion(request, listener)
+    output = request.output or package_folder(request.wish.model, request.options)
     checks = None
     if request.verify:
         provider = request.provider or _provider_here(request.options.target)
         checks = Checks(provider=provider, provider_options=request.provider_options)
         listener(Notice(text=f"The package will be verified on {provider}."))
-    return convert(
-        plan,
-        checkpoint,
-        request.output or package_folder(request.model, request.options),
-        tool_version=__version__,
-        graph_cache=graph_cache(),
-        checks=checks,
-        overwrite=request.overwrite,
-        retrace=request.retrace,
-        listener=listener,
-    )
+    with source.using:
+        return convert(
+            plan,
+            source.bring(output, plan.package_bytes, listener),
+            output,
+            tool_version=__version__,
+            graph_cache=graph_cache(),
+            checks=checks,
+            overwrite=request.overwrite,
+            retrace=request.retrace,
+            listener=listener,
+        )
 
 
 def verify_package(
@@ -161,18 +160,3 @@ def _provider_here(target: str) -> str:
 
     wanted = provider_for(target).name
     return wanted if wanted in available_providers() else CPU
-
-
-def _open(request: ConvertRequest, listener: Listener) -> Checkpoint:
-    from conversions.checkpoint import open_folder
-
-    ref = hub.resolve(request.model, request.revision, listener=listener)
-    if isinstance(ref, hub.LocalModel):
-        return open_folder(ref.path)
-    if isinstance(ref, hub.HubModel):
-        without = () if request.options.safety_checker else ("safety_checker",)
-        folder = hub.download(hub.plan(ref, without=without, listener=listener), listener=listener)
-        return open_folder(folder, origin=ref.repo_id, commit=ref.commit)
-    raise SetupError(
-        "model.no_demo", "This version carries no demo checkpoint.", "Name a folder or a model of the Hub."
-    )

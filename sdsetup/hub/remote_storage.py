@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, Lock
+from typing import Self
 
 import httpx2
 
@@ -18,7 +19,7 @@ from sdsetup.hub.session import Retries
 from sdsetup.hub.streams import Source, StartOver
 
 # A request costs a round trip, so it should bring much; a conversion reads a file from start to end, so what
-# follows is fetched ahead. Kept at most: 16 x 8 MiB. A plan reads no more than the tables at the files' heads.
+# follows is fetched ahead. Kept at most: 16 x 8 MiB. A plan reads no more than the tables at files' heads.
 _HEAD_BYTES = 2**20
 _BLOCK_BYTES = 8 * 2**20
 _FETCHED_AHEAD = 6
@@ -31,12 +32,13 @@ class HubStorage:
 
     Args:
         model: The repository at its commit.
+        files: Those that count; others are as if they were not there.
         listener: Told about waits and retries.
     """
 
-    def __init__(self, model: HubModel, listener: Listener = ignore) -> None:
+    def __init__(self, model: HubModel, files: Iterable[RemoteFile], listener: Listener = ignore) -> None:
         self._model = model
-        self._files = {file.name: file for file in model.files}
+        self._files = {file.name: file for file in files}
         self._blocks = _Blocks(model, listener)
         self._small: dict[str, bytes] = {}
 
@@ -56,6 +58,10 @@ class HubStorage:
     def version(self, name: str) -> str:
         """Return the hash of the file's content."""
         return self._files[name].etag
+
+    def known_sha256(self, name: str) -> str:
+        """Return the hash that the Hub names for the file, or an empty string."""
+        return self._files[name].sha256 or ""
 
     def read(self, name: str) -> bytes:
         """Return a small file whole.
@@ -77,7 +83,10 @@ class HubStorage:
         """Open a large file for reading by position."""
         return _Reader(self._files[name], self._blocks)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Stop what is still being fetched."""
         self._blocks.close()
 
