@@ -13,6 +13,7 @@ import httpx2
 
 from conversions.events import Listener, ignore
 from sdsetup.errors import SetupError
+from sdsetup.hub import cache
 from sdsetup.hub.access import explaining
 from sdsetup.hub.model_ref import HubModel, RemoteFile
 from sdsetup.hub.session import Retries
@@ -72,7 +73,11 @@ class HubStorage:
         if name not in self._small:
             file = self._files[name]
             content = bytearray(self.size_bytes(name))
-            self._blocks.read_into(file, memoryview(content), 0)
+            slot = cache.slot(self._model, file)
+            if slot.is_filled(file):
+                content[:] = slot.pointer.read_bytes()
+            else:
+                self._blocks.read_into(file, memoryview(content), 0)
             digest = hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False)
             if file.etag not in (hashlib.sha256(content).hexdigest(), digest.hexdigest()):
                 raise _corrupt(name)
