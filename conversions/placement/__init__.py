@@ -22,6 +22,7 @@ __all__ = [
     "check_package",
     "check_placement",
     "demand_kernels",
+    "package_graphs",
     "picture_sizes",
 ]
 
@@ -87,6 +88,19 @@ def check_package(
     Raises:
         ConversionError: As in :func:`check_placement`, or the folder holds no submodel.
     """
+    reports = {}
+    for name, model in package_graphs(package).items():
+        sizes = picture_sizes(model, width=width, height=height, images=images)
+        reports[name] = check_placement(model, target, sizes, submodel=name)
+    return reports
+
+
+def package_graphs(package: Path) -> dict[str, ir.Model]:
+    """Read the graphs of a package's submodels; weights stay on disk.
+
+    Raises:
+        ConversionError: The folder holds no submodel.
+    """
     graphs = sorted(package.glob("*/model.onnx"))
     if not graphs:
         raise ConversionError(
@@ -94,12 +108,7 @@ def check_package(
             f"'{package}' holds no submodels.",
             "Name the folder that `sdsetup convert` wrote.",
         )
-    reports = {}
-    for path in graphs:
-        model = ir.load(path)
-        sizes = picture_sizes(model, width=width, height=height, images=images)
-        reports[path.parent.name] = check_placement(model, target, sizes, submodel=path.parent.name)
-    return reports
+    return {path.parent.name: ir.load(path) for path in graphs}
 
 
 def picture_sizes(model: ir.Model, *, width: int, height: int, images: int = 1) -> dict[str, int]:
