@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from conversions.convert import Converted
     from conversions.plan import ConversionPlan
     from conversions.verify import ParityReport
+
+# Enough for the demo's picture and for Stable Diffusion with most schedulers.
+_FIRST_STEPS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,79 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
             retrace=request.retrace,
             listener=listener,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """What an installation ends with.
+
+    Attributes:
+        package: The package's folder.
+        picture: The first picture.
+        report: What verification found; None when the package was there already.
+        device: What the picture was made on; empty when the picture was there already.
+    """
+
+    package: Path
+    picture: Path
+    report: ParityReport | None = None
+    device: str = ""
+
+
+def install(model: str, options: Options, pictures: Path, listener: Listener) -> Installed:
+    """Bring a model to its first picture: convert, verify, make a picture; what is there already stays.
+
+    Args:
+        model: As for a conversion; ``demo`` takes a small random one where no demo is at hand.
+        options: Choices that shape the package.
+        pictures: Folder of the picture.
+        listener: Told of the progress.
+
+    Raises:
+        SetupError: The model cannot be found, or its picture shows nothing.
+        ConversionError: It cannot be converted, or the result is not the same model.
+    """
+    from sdsetup import picture, smoke
+    from sdsetup.inference import Pipeline
+    from sdsetup.runtime import start
+    from sdsetup.runtime.package import open_package
+
+    folder, report = package_folder(model, options), None
+    if not folder.exists():
+        report = _convert_first(model, options, folder, listener)
+    opened = open_package(folder)
+    path = pictures / f"{folder.name}.png"
+    if path.is_file() and picture.read_recipe(path).fingerprint == opened.fingerprint:
+        return Installed(package=folder, picture=path, report=report)
+    runner = start.start(opened, start.Wishes(), listener)
+    try:
+        pipeline = Pipeline(package=opened, runner=runner, listener=listener)
+        outcomes = smoke.smoke_test(pipeline, smoke.trials_for(opened)[:1], steps=_FIRST_STEPS)
+        device = start.summary(runner)
+    finally:
+        runner.close()
+    recipe = picture.recipe_of(outcomes[0].request, opened, runner.device.provider.name)
+    (path,) = picture.paths_for(path, recipe)
+    picture.write_picture(path, outcomes[0].pixels, recipe)
+    smoke.raise_for(outcomes)
+    return Installed(package=folder, picture=path, report=report, device=device)
+
+
+def _convert_first(model: str, options: Options, folder: Path, listener: Listener) -> ParityReport | None:
+    request = ConvertRequest(model=model, options=options, output=folder)
+    try:
+        return convert_model(request, listener).report
+    except SetupError as error:
+        if error.code != "model.no_demo":
+            raise
+    from sdsetup import random_checkpoint
+
+    listener(
+        Notice(text="No model is at hand: a small one with random weights is made, its picture is noise.")
+    )
+    with tempfile.TemporaryDirectory(prefix="sdsetup-") as made:
+        random_checkpoint.make(Path(made))
+        return convert_model(replace(request, model=made), listener).report
 
 
 def verify_package(

@@ -16,6 +16,7 @@ from sdsetup.cli.convert import convert
 from sdsetup.cli.doctor import doctor
 from sdsetup.cli.download import download
 from sdsetup.cli.generate import generate
+from sdsetup.cli.install import install
 from sdsetup.cli.login import login
 from sdsetup.cli.logout import logout
 from sdsetup.cli.smoke_test import smoke_test
@@ -38,6 +39,7 @@ app.command()(convert)
 app.command()(doctor)
 app.command()(download)
 app.command()(generate)
+app.command()(install)
 app.command()(login)
 app.command()(logout)
 app.command()(verify)

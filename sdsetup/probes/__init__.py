@@ -18,7 +18,7 @@ LIMITS_SECONDS: Mapping[str, float] = {
     "python": 10,
     "adapters": 10,
     "folders": 10,
-    "packages": 10,
+    "packages": 20,
     "runtime": 40,
     "tools": 5,
     "hub": 12,

@@ -8,7 +8,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import venv
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,13 +17,16 @@ from typing import Any
 
 import pytest
 
+if sys.platform == "win32":
+    pytest.skip("breaks things the POSIX way", allow_module_level=True)
+
+import venv
+
 from sdsetup import known_good
 from tests.sdsetup.doctor.small_hub import SmallHub, serving
 
 ROOT = Path(__file__).parents[3]
 MODEL = "owner/model"
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="breaks things the POSIX way")
 
 
 def _variables(home: Path, **changes: str) -> dict[str, str]:
