@@ -49,7 +49,7 @@ class Steps:
         over = threading.Event()
 
         def listener(line: str) -> None:
-            if line.strip():
+            if line.strip() and not line.startswith("    "):  # pip indents what matters to itself
                 doing[0] = _in_short(line)
 
         ticker = threading.Thread(target=self._tick, args=(label, doing, began, over), daemon=True)
