@@ -16,6 +16,7 @@ from conversions.events import Listener, Notice
 from conversions.options import Options, Target
 from sdsetup import __version__
 from sdsetup.checkpoint_source import Source, Wish, find
+from sdsetup.errors import SetupError
 
 if TYPE_CHECKING:
     from conversions.convert import Converted
@@ -173,7 +174,7 @@ def install(model: str, options: Options, pictures: Path, listener: Listener) ->
 
 
 def _convert_first(model: str, options: Options, folder: Path, listener: Listener) -> ParityReport | None:
-    request = ConvertRequest(model=model, options=options, output=folder)
+    request = ConvertRequest(wish=Wish(model=model), options=options, output=folder)
     try:
         return convert_model(request, listener).report
     except SetupError as error:
@@ -186,7 +187,7 @@ def _convert_first(model: str, options: Options, folder: Path, listener: Listene
     )
     with tempfile.TemporaryDirectory(prefix="sdsetup-") as made:
         random_checkpoint.make(Path(made))
-        return convert_model(replace(request, model=made), listener).report
+        return convert_model(replace(request, wish=Wish(model=made)), listener).report
 
 
 def verify_package(
