@@ -33,14 +33,19 @@ from conversions.package import (
     write_json,
 )
 from conversions.passes.to_fp16 import to_fp16
+from conversions.placement import check_placement, demand_kernels, picture_sizes
 from conversions.plan import ConversionPlan, PlannedComponent, wanted_submodels
 from conversions.providers import provider_for
+from conversions.storage import Folder, Storage
 from conversions.submodel import Config, Submodel
 from conversions.verify import ParityReport, verify
 from conversions.weights import Overflow, stream
 
 # Names in model_index.json that today's libraries no longer know, and what they are called now.
 _RENAMED_CLASSES = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
+
+# Side of the picture at whose sizes a target's kernels are looked up; the kernels are the same at all sizes.
+_CHECKED_PIXELS = 512
 
 # Peak memory of a process that traces, measured on SDXL's U-Net.
 _TRACER_BYTES = 2 << 30
@@ -132,7 +137,7 @@ def convert(
             report = verify(
                 package,
                 {submodel.name: submodel for submodel in submodels},
-                checkpoint,
+                _comparable(checkpoint, listener),
                 provider=checks.provider,
                 provider_options=checks.provider_options,
                 listener=listener,
@@ -147,6 +152,26 @@ def convert(
                 )
             manifest = {**manifest, "parity": _parity(report)}
         return Converted(package=staging.publish(manifest), report=report)
+
+
+def _comparable(checkpoint: Checkpoint, listener: Listener) -> Checkpoint | None:
+    """Return the checkpoint if PyTorch can read it too, which wants it on this machine."""
+    if isinstance(checkpoint.storage, Folder):
+        return checkpoint
+    listener(Notice(text="The checkpoint is not kept here, so no numbers are compared with PyTorch's."))
+    return None
+
+
+def _check_sources(storage: Storage, found: Mapping[str, str]) -> None:
+    """Compare what was read with the hashes under which it was published."""
+    for name, sha256 in found.items():
+        known = storage.known_sha256(name)
+        if known and known != sha256:
+            raise ConversionError(
+                "checkpoint.corrupt",
+                f"{storage.label}/{name} is not the file that was published: its hash differs.",
+                "Delete this file, or the model's folder in the Hub's cache, and run the same command again.",
+            )
 
 
 def _make_component(
@@ -180,6 +205,7 @@ def _make_component(
     paths = {name: folder / DATA_FILE for name, folder in folders.items()}
     streamed = stream(bindings, checkpoint.storage, paths, advance)
     listener(Finished(task=part.name))
+    _check_sources(checkpoint.storage, streamed.sources)
     if streamed.overflows:
         raise _overflow(streamed.overflows)
     files, notes = {}, {}
@@ -236,12 +262,21 @@ def _tracers(wanted: int) -> int:
 
 
 def _adapt(model: ir.Model, submodel: Submodel, config: Config, options: Options) -> None:
-    """Give a graph the form that the target and the precision want."""
+    """Give a graph the form that the target and the precision want, and check that the target can run it."""
     for name in provider_for(options.target).passes:
         getattr(importlib.import_module(f"conversions.passes.{name}"), name)(model)
     if options.precision_of(submodel.name) == "fp16":
         fixed = {port.name for port in submodel.inputs(config) if port.dtype == "float32"}
         to_fp16(model, fixed=fixed)
+    if provider_for(options.target).kernel_table:
+        demand_kernels(
+            check_placement(
+                model,
+                options.target,
+                picture_sizes(model, width=_CHECKED_PIXELS, height=_CHECKED_PIXELS),
+                submodel=submodel.name,
+            )
+        )
 
 
 def _write_graph(model: ir.Model, bindings: Sequence[Binding], folder: Path) -> None:

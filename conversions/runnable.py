@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import onnx
-import onnx_ir as ir
+from conversions.providers import provider_for
 
-from conversions.passes.expand_group_norm import expand_group_norm
-
-_FUSED = "GroupNorm"
 _WITH_FUSED_KERNEL = frozenset({"DmlExecutionProvider", "CUDAExecutionProvider"})
 
 
@@ -30,17 +26,32 @@ class Runnable:
 def runnable(graph: Path, provider: str) -> Runnable:
     """Return a graph as a provider can run it; the weights are never copied.
 
+    Rules:
+        1. Without a kernel for com.microsoft.GroupNorm it is written out.
+        2. A provider whose own graphs have attention written out gets that for every graph.
+
     Args:
         graph: The ONNX file of a submodel.
         provider: ONNX Runtime's name of the provider.
     """
-    if provider in _WITH_FUSED_KERNEL:
+    without_group_norm = provider not in _WITH_FUSED_KERNEL
+    without_attention = "expand_attention" in provider_for(provider).passes
+    # Weights lie in another file, so looking for a name in this one is far quicker than parsing it.
+    content = graph.read_bytes()
+    group_norm = without_group_norm and b"GroupNorm" in content
+    attention = without_attention and b"MultiHeadAttention" in content
+    if not (group_norm or attention):
         return Runnable(model=str(graph))
-    proto = onnx.load(graph, load_external_data=False)
-    if not any(node.op_type == _FUSED for node in proto.graph.node):
+
+    import onnx_ir as ir
+
+    from conversions.passes.expand_attention import expand_attention
+    from conversions.passes.expand_group_norm import expand_group_norm
+
+    model = ir.load(graph)
+    expanded = (expand_group_norm(model) if group_norm else 0) + (expand_attention(model) if attention else 0)
+    if not expanded:
         return Runnable(model=str(graph))
-    model = ir.serde.deserialize_model(proto)
-    expand_group_norm(model)
     return Runnable(
         model=ir.serde.serialize_model(model).SerializeToString(),
         # Source: onnxruntime_session_options_config_keys.h, for models that are loaded from memory.

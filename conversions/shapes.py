@@ -17,16 +17,11 @@ import onnx_ir as ir
 from onnx.defs import OpSchema
 from onnx.reference import ReferenceEvaluator
 
+from conversions.contrib_shapes import contrib_shapes
 from conversions.errors import ConversionError
 
 FOLD_LIMIT = 4096
 """Elements up to which a constant is followed through the graph: shapes, axes and small tables."""
-
-_SAME_AS_FIRST = {
-    "Gelu", "FastGelu", "QuickGelu", "BiasGelu", "BiasAdd", "GroupNorm", "SkipLayerNormalization",
-    "SkipSimplifiedLayerNormalization", "MultiHeadAttention", "RotaryEmbedding",
-}  # fmt: skip
-"""Operators of com.microsoft whose first output has the first input's shape and type."""
 
 
 def fix_sizes(model: ir.Model, sizes: Mapping[str, int]) -> ir.Model:
@@ -107,7 +102,6 @@ class _Walk:
         self.graph = model.graph
         self.opsets = dict(model.opset_imports)
         self.imports = [onnx.helper.make_opsetid(domain, version) for domain, version in self.opsets.items()]
-        self.outputs = set(self.graph.outputs)
         self.folded = 0
 
     def fold(self, node: ir.Node) -> None:
@@ -126,13 +120,13 @@ class _Walk:
         name = output.name
         value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
         value.dtype, value.shape = ir.DataType.from_numpy(array.dtype), ir.Shape(array.shape)
-        ir.convenience.replace_all_uses_with(output, value)
+        ir.convenience.replace_all_uses_with(output, value, replace_graph_outputs=True)
         output.name = f"{name}_folded"
         self.graph.initializers[str(name)] = value
 
     def _constant(self, node: ir.Node) -> Sequence[np.ndarray[Any, Any]] | None:
         """Compute a node whose inputs are all small constants."""
-        if self.outputs.intersection(node.outputs) or node.domain not in ("", "ai.onnx"):
+        if node.domain not in ("", "ai.onnx"):
             return None
         inputs = [known_value(value) for value in node.inputs]
         if any(array is None and value is not None for array, value in zip(inputs, node.inputs, strict=True)):
@@ -151,7 +145,7 @@ class _Walk:
 
     def _shape_constant(self, node: ir.Node) -> Sequence[np.ndarray[Any, Any]] | None:
         """Compute Shape and Size of a tensor whose shape is known, and casts to the type a tensor has."""
-        if node.op_type not in ("Shape", "Size") or self.outputs.intersection(node.outputs):
+        if node.op_type not in ("Shape", "Size"):
             return None
         source = node.inputs[0]
         if source is None or source.shape is None:
@@ -169,8 +163,8 @@ class _Walk:
     def infer(self, node: ir.Node) -> None:
         first = node.inputs[0] if node.inputs else None
         if node.domain == "com.microsoft":
-            if node.op_type in _SAME_AS_FIRST and first is not None:
-                _set_type(node.outputs[0], first.dtype, first.shape)
+            for output, shape in zip(node.outputs, contrib_shapes(node), strict=False):
+                _set_type(output, first.dtype if first is not None else None, shape)
             return
         version = self.opsets.get(node.domain, self.opsets.get("", 1))
         try:

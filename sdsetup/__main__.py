@@ -3,8 +3,6 @@
 Standard library only, in a syntax that older Pythons can read far enough to be told what is missing.
 """
 
-from __future__ import annotations
-
 import sys
 
 _OLDEST, _NEWEST = (3, 11), (3, 13)
@@ -12,7 +10,9 @@ _OLDEST, _NEWEST = (3, 11), (3, 13)
 
 def main() -> int:
     """Run the command line; without its packages, get them or say how."""
-    if not _OLDEST <= sys.version_info[:2] <= _NEWEST and sys.argv[1:2] != ["doctor"]:
+    if sys.version_info[:2] < _OLDEST:
+        return _wrong_python()
+    if sys.version_info[:2] > _NEWEST and sys.argv[1:2] != ["doctor"]:  # the doctor can tell more
         return _wrong_python()
     from sdsetup import bare
 

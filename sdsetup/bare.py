@@ -55,6 +55,10 @@ def _without_packages(arguments: Sequence[str], verb: str, missing: str) -> int:
     python = bootstrap.python_of(environment)
     if python.exists() and not bootstrap.inside(environment):
         return bootstrap.go_on(python, ["-m", "sdsetup", *arguments])
+    if verb == "doctor":
+        from sdsetup.doctor import bare
+
+        return bare.main([argument for argument in arguments if argument != "doctor"])
     bare_console.say(
         f"error: `{verb or 'sdsetup'}` needs the Python package {missing}, which is not installed."
     )

@@ -49,7 +49,7 @@ class Steps:
         over = threading.Event()
 
         def listener(line: str) -> None:
-            if line.strip():
+            if line.strip() and not line.startswith("    "):  # pip indents what matters to itself
                 doing[0] = _in_short(line)
 
         ticker = threading.Thread(target=self._tick, args=(label, doing, began, over), daemon=True)
@@ -102,3 +102,20 @@ def _in_short(line: str) -> str:
     if line.startswith("Installing collected packages"):
         return f"unpacking {len(line.split(','))} packages"
     return line.strip()
+
+
+def ask(question: str, *, yes: bool) -> bool:
+    """Ask yes or no on stderr; without anybody to answer, the answer is no.
+
+    Args:
+        question: What is asked.
+        yes: The person said yes to everything beforehand.
+    """
+    if yes:
+        return True
+    if not sys.stdin or not sys.stdin.isatty():
+        say(f"{question} nobody is here to answer; --yes would say yes to everything")
+        return False
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}

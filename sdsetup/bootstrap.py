@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sdsetup import __version__, installer, known_good
 from sdsetup.bare_console import Steps
@@ -101,6 +101,18 @@ def is_ready(environment: Path, wanted: Wanted) -> bool:
         and set(stamp.get("distributions", ("?",))) <= _distributions(environment)
         and python_of(environment).exists()
     )
+
+
+def state(environment: Path) -> Literal["absent", "broken", "unfinished", "ready"]:
+    """Tell how the environment looks without starting anything in it."""
+    if not environment.exists():
+        return "absent"
+    if not python_of(environment).exists():  # also when its base Python is gone: the link leads nowhere
+        return "broken"
+    stamp = _read_stamp(environment)
+    if set(stamp.get("distributions", ("?",))) <= _distributions(environment):
+        return "ready"
+    return "unfinished"
 
 
 def prepare(environment: Path, wanted: Wanted) -> None:

@@ -89,14 +89,24 @@ def flavour_for(platform: str, asked: str | None = None) -> Flavour:
             f"There is no ONNX Runtime flavour {asked!r}.",
             f"choose one of: {', '.join(FLAVOURS)}",
         )
-    only_on = {"directml": ("win32", "Windows"), "migraphx": ("linux", "Linux")}
-    if flavour in only_on and only_on[flavour][0] != platform:
+    if not exists_for(platform, flavour):
         raise SetupError(
             "install.flavour",
-            f"ONNX Runtime with {flavour} exists for {only_on[flavour][1]} only.",
+            f"ONNX Runtime with {flavour} does not exist for this system.",
             f"leave the option out to get {flavour_for(platform)}",
         )
     return flavour
+
+
+def exists_for(platform: str, flavour: Flavour) -> bool:
+    """Tell whether wheels of a flavour are published for a platform (a value of ``sys.platform``)."""
+    where: dict[Flavour, tuple[str, ...]] = {
+        "directml": ("win32",),
+        "migraphx": ("linux",),
+        "cuda": ("win32", "linux"),
+        "openvino": ("win32", "linux"),
+    }
+    return platform in where.get(flavour, (platform,))
 
 
 def install_actions(python: Path, wanted: Wanted, installed: Sequence[str] = ()) -> list[InstallAction]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,17 @@ import platformdirs
 
 from conversions.events import Listener, Notice
 from conversions.options import Options, Target
-from sdsetup import __version__, hub
+from sdsetup import __version__
+from sdsetup.checkpoint_source import Source, Wish, find
 from sdsetup.errors import SetupError
 
 if TYPE_CHECKING:
-    from conversions.checkpoint import Checkpoint
     from conversions.convert import Converted
     from conversions.plan import ConversionPlan
     from conversions.verify import ParityReport
+
+# Enough for the demo's picture and for Stable Diffusion with most schedulers.
+_FIRST_STEPS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +32,7 @@ class ConvertRequest:
     """What a person asks of a conversion.
 
     Attributes:
-        model: A folder, ``demo``, or a repository of the Hub.
-        revision: Branch, tag or commit of the repository.
+        wish: The checkpoint.
         options: Choices that shape the package.
         output: Folder of the package; None derives it from the model's name.
         overwrite: Whether a package there is replaced.
@@ -39,8 +42,7 @@ class ConvertRequest:
         provider_options: Its options.
     """
 
-    model: str
-    revision: str | None = None
+    wish: Wish
     options: Options = field(default_factory=Options)
     output: Path | None = None
     overwrite: bool = False
@@ -72,8 +74,8 @@ def package_folder(model: str, options: Options) -> Path:
     return Path("packages") / f"{name}-{options.target}-{options.precision}"
 
 
-def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Checkpoint, ConversionPlan]:
-    """Find the checkpoint and plan its conversion; brings the checkpoint here if it is on the Hub.
+def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source, ConversionPlan]:
+    """Find the checkpoint and plan its conversion; of a model on the Hub, only small parts are read.
 
     Raises:
         SetupError: The model cannot be found or read.
@@ -81,12 +83,12 @@ def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Checkp
     """
     from conversions.plan import make_plan
 
-    checkpoint = _open(request, listener)
-    return checkpoint, make_plan(checkpoint, request.options, graph_cache())
+    source = find(request.wish, listener)
+    return source, make_plan(source.checkpoint, request.options, graph_cache())
 
 
 def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
-    """Convert a model: find, plan, convert, verify, publish.
+    """Convert a model: find, plan, download, convert, verify, publish.
 
     Raises:
         SetupError: The model cannot be found or read.
@@ -94,23 +96,98 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     """
     from conversions.convert import Checks, convert
 
-    checkpoint, plan = plan_conversion(request, listener)
+    source, plan = plan_conversion(request, listener)
+    output = request.output or package_folder(request.wish.model, request.options)
     checks = None
     if request.verify:
         provider = request.provider or _provider_here(request.options.target)
         checks = Checks(provider=provider, provider_options=request.provider_options)
         listener(Notice(text=f"The package will be verified on {provider}."))
-    return convert(
-        plan,
-        checkpoint,
-        request.output or package_folder(request.model, request.options),
-        tool_version=__version__,
-        graph_cache=graph_cache(),
-        checks=checks,
-        overwrite=request.overwrite,
-        retrace=request.retrace,
-        listener=listener,
+    with source.using:
+        return convert(
+            plan,
+            source.bring(output, plan.package_bytes, listener),
+            output,
+            tool_version=__version__,
+            graph_cache=graph_cache(),
+            checks=checks,
+            overwrite=request.overwrite,
+            retrace=request.retrace,
+            listener=listener,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """What an installation ends with.
+
+    Attributes:
+        package: The package's folder.
+        picture: The first picture.
+        report: What verification found; None when the package was there already.
+        device: What the picture was made on; empty when the picture was there already.
+    """
+
+    package: Path
+    picture: Path
+    report: ParityReport | None = None
+    device: str = ""
+
+
+def install(model: str, options: Options, pictures: Path, listener: Listener) -> Installed:
+    """Bring a model to its first picture: convert, verify, make a picture; what is there already stays.
+
+    Args:
+        model: As for a conversion; ``demo`` takes a small random one where no demo is at hand.
+        options: Choices that shape the package.
+        pictures: Folder of the picture.
+        listener: Told of the progress.
+
+    Raises:
+        SetupError: The model cannot be found, or its picture shows nothing.
+        ConversionError: It cannot be converted, or the result is not the same model.
+    """
+    from sdsetup import picture, smoke
+    from sdsetup.inference import Pipeline
+    from sdsetup.runtime import start
+    from sdsetup.runtime.package import open_package
+
+    folder, report = package_folder(model, options), None
+    if not folder.exists():
+        report = _convert_first(model, options, folder, listener)
+    opened = open_package(folder)
+    path = pictures / f"{folder.name}.png"
+    if path.is_file() and picture.read_recipe(path).fingerprint == opened.fingerprint:
+        return Installed(package=folder, picture=path, report=report)
+    runner = start.start(opened, start.Wishes(), listener)
+    try:
+        pipeline = Pipeline(package=opened, runner=runner, listener=listener)
+        outcomes = smoke.smoke_test(pipeline, smoke.trials_for(opened)[:1], steps=_FIRST_STEPS)
+        device = start.summary(runner)
+    finally:
+        runner.close()
+    recipe = picture.recipe_of(outcomes[0].request, opened, runner.device.provider.name)
+    (path,) = picture.paths_for(path, recipe)
+    picture.write_picture(path, outcomes[0].pixels, recipe)
+    smoke.raise_for(outcomes)
+    return Installed(package=folder, picture=path, report=report, device=device)
+
+
+def _convert_first(model: str, options: Options, folder: Path, listener: Listener) -> ParityReport | None:
+    request = ConvertRequest(wish=Wish(model=model), options=options, output=folder)
+    try:
+        return convert_model(request, listener).report
+    except SetupError as error:
+        if error.code != "model.no_demo":
+            raise
+    from sdsetup import random_checkpoint
+
+    listener(
+        Notice(text="No model is at hand: a small one with random weights is made, its picture is noise.")
     )
+    with tempfile.TemporaryDirectory(prefix="sdsetup-") as made:
+        random_checkpoint.make(Path(made))
+        return convert_model(replace(request, wish=Wish(model=made)), listener).report
 
 
 def verify_package(
@@ -161,18 +238,3 @@ def _provider_here(target: str) -> str:
 
     wanted = provider_for(target).name
     return wanted if wanted in available_providers() else CPU
-
-
-def _open(request: ConvertRequest, listener: Listener) -> Checkpoint:
-    from conversions.checkpoint import open_folder
-
-    ref = hub.resolve(request.model, request.revision, listener=listener)
-    if isinstance(ref, hub.LocalModel):
-        return open_folder(ref.path)
-    if isinstance(ref, hub.HubModel):
-        without = () if request.options.safety_checker else ("safety_checker",)
-        folder = hub.download(hub.plan(ref, without=without, listener=listener), listener=listener)
-        return open_folder(folder, origin=ref.repo_id, commit=ref.commit)
-    raise SetupError(
-        "model.no_demo", "This version carries no demo checkpoint.", "Name a folder or a model of the Hub."
-    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-ANY_TYPE = "sequence"
+NOT_A_TENSOR = "sequence"
 """Stands for a type parameter whose values are no plain tensors."""
 
 
@@ -87,23 +87,34 @@ def versions(table: KernelTable, operator: str) -> list[int]:
     return sorted(since for name, since in table if name == operator)
 
 
-def live_kernels(provider: str) -> dict[str, frozenset[int]]:
-    """Ask the installed ONNX Runtime which operators a provider has kernels for.
+def live_kernels(provider: str) -> dict[tuple[str, int], dict[str, frozenset[str]]]:
+    """Ask the installed ONNX Runtime which kernels a provider has.
 
     Args:
         provider: ONNX Runtime's name, for example ``"DmlExecutionProvider"``.
 
     Returns:
-        Operator (``domain.Name``) to the first schema version of each of its kernels; empty when the
-        installed ONNX Runtime has no such provider or was built without this question.
+        For every operator (``domain.Name``) and first schema version of a kernel, the element types of each
+        type parameter; empty when the installed ONNX Runtime has no such provider or cannot be asked.
     """
     from onnxruntime.capi import onnxruntime_pybind11_state as native
 
     if not hasattr(native, "get_all_opkernel_def"):
         return {}
-    found: dict[str, set[int]] = defaultdict(set)
+    found: dict[tuple[str, int], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for kernel in native.get_all_opkernel_def():
         if kernel.provider == provider:
             domain = f"{kernel.domain}." if kernel.domain not in ("", "ai.onnx") else ""
-            found[f"{domain}{kernel.op_name}"].add(kernel.version_range[0])
-    return {operator: frozenset(since) for operator, since in found.items()}
+            types = found[f"{domain}{kernel.op_name}", kernel.version_range[0]]
+            for parameter, names in kernel.type_constraints.items():
+                types[parameter] |= {_short(name) for name in names}
+    return {key: {name: frozenset(kinds) for name, kinds in types.items()} for key, types in found.items()}
+
+
+def _short(name: str) -> str:
+    """``tensor(float16)`` -> ``f16``; what is no plain tensor becomes ``sequence``."""
+    element = name.removeprefix("tensor(").removesuffix(")")
+    if "(" in element or name == element:
+        return NOT_A_TENSOR
+    floats = {"float": "f32", "float16": "f16", "double": "f64", "bfloat16": "bf16"}
+    return floats.get(element) or element.replace("uint", "u").replace("int", "i")

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from conversions.errors import ConversionError
 from conversions.passes.rewiring import NodeWriter, take_place
+from conversions.shapes import infer_shapes
 
 
 def expand_attention(model: ir.Model) -> int:
@@ -24,8 +25,7 @@ def expand_attention(model: ir.Model) -> int:
         3. An attention bias is added to the scores before the Softmax.
 
     Args:
-        model: A model whose shapes are inferred as far as the last axis of every query; weights may have no
-            values.
+        model: A model whose weights may have no values.
 
     Returns:
         How many operators were expanded.
@@ -36,6 +36,7 @@ def expand_attention(model: ir.Model) -> int:
     Source: Vaswani et al., "Attention Is All You Need", section 3.2; MultiHeadAttention in ONNX Runtime's
     ContribOperators.md.
     """
+    infer_shapes(model)
     writer = NodeWriter(model.graph, "attention")
     operator = ("com.microsoft", "MultiHeadAttention")
     nodes = [node for node in model.graph if (node.domain, node.op_type) == operator]

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from conversions.passes.rewiring import take_place
-from conversions.shapes import known_value, static_shape
+from conversions.shapes import infer_shapes, known_value, static_shape
 
 DOMAIN = "com.microsoft"
 
@@ -36,6 +36,7 @@ def fuse_group_norm(model: ir.Model) -> int:
 
     Source: com.microsoft.GroupNorm in ONNX Runtime's ContribOperators.md.
     """
+    infer_shapes(model)
     fused = sum(
         _fuse(model.graph, node) for node in list(model.graph) if node.op_type == "InstanceNormalization"
     )

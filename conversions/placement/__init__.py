@@ -15,7 +15,16 @@ from conversions.placement.report import NodePlacement, Place, PlacementReport
 from conversions.providers import provider_for
 from conversions.shapes import fix_sizes
 
-__all__ = ["NodePlacement", "Place", "PlacementReport", "check_package", "check_placement", "demand_kernels"]
+__all__ = [
+    "NodePlacement",
+    "Place",
+    "PlacementReport",
+    "check_package",
+    "check_placement",
+    "demand_kernels",
+    "package_graphs",
+    "picture_sizes",
+]
 
 
 def check_placement(
@@ -79,6 +88,19 @@ def check_package(
     Raises:
         ConversionError: As in :func:`check_placement`, or the folder holds no submodel.
     """
+    reports = {}
+    for name, model in package_graphs(package).items():
+        sizes = picture_sizes(model, width=width, height=height, images=images)
+        reports[name] = check_placement(model, target, sizes, submodel=name)
+    return reports
+
+
+def package_graphs(package: Path) -> dict[str, ir.Model]:
+    """Read the graphs of a package's submodels; weights stay on disk.
+
+    Raises:
+        ConversionError: The folder holds no submodel.
+    """
     graphs = sorted(package.glob("*/model.onnx"))
     if not graphs:
         raise ConversionError(
@@ -86,12 +108,7 @@ def check_package(
             f"'{package}' holds no submodels.",
             "Name the folder that `sdsetup convert` wrote.",
         )
-    reports = {}
-    for path in graphs:
-        model = ir.load(path)
-        sizes = picture_sizes(model, width=width, height=height, images=images)
-        reports[path.parent.name] = check_placement(model, target, sizes, submodel=path.parent.name)
-    return reports
+    return {path.parent.name: ir.load(path) for path in graphs}
 
 
 def picture_sizes(model: ir.Model, *, width: int, height: int, images: int = 1) -> dict[str, int]:

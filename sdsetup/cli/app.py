@@ -13,8 +13,10 @@ from conversions.errors import ConversionError
 from sdsetup import __version__
 from sdsetup.cli import output
 from sdsetup.cli.convert import convert
+from sdsetup.cli.doctor import doctor
 from sdsetup.cli.download import download
 from sdsetup.cli.generate import generate
+from sdsetup.cli.install import install
 from sdsetup.cli.login import login
 from sdsetup.cli.logout import logout
 from sdsetup.cli.smoke_test import smoke_test
@@ -34,8 +36,10 @@ app = typer.Typer(
 
 
 app.command()(convert)
+app.command()(doctor)
 app.command()(download)
 app.command()(generate)
+app.command()(install)
 app.command()(login)
 app.command()(logout)
 app.command()(verify)

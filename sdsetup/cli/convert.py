@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from sdsetup.cli import output, progress
+from sdsetup.cli.download import show_download
 from sdsetup.disk_space import human_size
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ def convert(
         Target | None, typer.Option(help="What the package is made for. [default: this machine]")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
+    variant: Annotated[str, typer.Option(help="Prefer the weights of this variant, such as fp16.")] = "",
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Download the checkpoint, or read it from the Hub.")
+    ] = True,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Accept weights that are only pickles.")
+    ] = False,
     keep_fp32: Annotated[
         list[str] | None, typer.Option(metavar="SUBMODEL", help="Leave this submodel in float32.")
     ] = None,
@@ -66,6 +74,7 @@ def convert(
     """Convert a checkpoint into a verified ONNX package."""
     from conversions.options import Options
     from sdsetup import workflow
+    from sdsetup.checkpoint_source import Wish
 
     options = Options(
         precision=precision.value,
@@ -74,8 +83,14 @@ def convert(
         keep_fp32=frozenset(keep_fp32 or ()),
     )
     request = workflow.ConvertRequest(
-        model=model,
-        revision=revision,
+        wish=Wish(
+            model=model,
+            revision=revision,
+            variant=variant,
+            safety_checker=safety_checker,
+            allow_pickle=allow_pickle,
+            keep=cache,
+        ),
         options=options,
         output=folder,
         overwrite=overwrite,
@@ -85,13 +100,16 @@ def convert(
     place = folder or workflow.package_folder(model, options)
     with progress.listening() as listener:
         if dry_run:
-            _, plan = workflow.plan_conversion(request, listener)
+            source, plan = workflow.plan_conversion(request, listener)
         else:
             converted = workflow.convert_model(request, listener)
     if dry_run:
         if as_json:
-            output.emit_json({**plan.document(), "output": str(place)})
+            download_bytes = source.download.download_bytes if source.download is not None else 0
+            output.emit_json({**plan.document(), "output": str(place), "download_bytes": download_bytes})
         else:
+            if source.download is not None:
+                show_download(source.download)
             show_plan(plan, place)
     elif as_json:
         output.emit_json(_document(converted))

@@ -44,7 +44,7 @@ def download(
             ref, variant=variant, allow_pickle=allow_pickle, local_dir=local_dir, listener=listener
         )
         if not as_json:
-            _show(plan, everything=dry_run)
+            show_download(plan, everything=dry_run)
         folder = None if dry_run else hub.download(plan, listener=listener)
     if as_json:
         output.emit_json(_document(plan, folder))
@@ -52,7 +52,8 @@ def download(
         output.emit(str(folder))
 
 
-def _show(plan: DownloadPlan, *, everything: bool) -> None:
+def show_download(plan: DownloadPlan, *, everything: bool = False) -> None:
+    """Show what a download brings, and under which licence."""
     model = plan.model
     licence = f", licence {model.licence.name} ({model.licence.page})" if model.licence is not None else ""
     output.say(f"{model.repo_id} at {model.commit[:8]}{licence}")

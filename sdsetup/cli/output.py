@@ -37,6 +37,11 @@ def emit(text: str) -> None:
     sys.stdout.flush()
 
 
+def emit_line(text: str, *, style: str = "") -> None:
+    """Write a line of data to stdout, in colour where that is a terminal; ``text`` is literal."""
+    Console(highlight=False, soft_wrap=True).print(escape(text), style=style or None)
+
+
 def say(text: str, *, style: str = "") -> None:
     """Tell the person something. ``text`` is literal: brackets in it are no markup."""
     console.print(escape(text), style=style or None)

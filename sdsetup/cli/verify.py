@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sdsetup.cli import output, progress
+from sdsetup.cli import output, placement, progress
 from sdsetup.cli.convert import show_report
 
 
@@ -20,11 +20,23 @@ def verify(
         str | None,
         typer.Option(help="Where to run it, such as cpu or directml. [default: the package's target]"),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Only tell whether this target has a kernel for every node, such as directml; runs nothing."
+        ),
+    ] = None,
+    width: Annotated[int, typer.Option(min=64, help="Of the picture that --target is checked at.")] = 512,
+    height: Annotated[int, typer.Option(min=64, help="Of the picture that --target is checked at.")] = 512,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
     """Check a package: files, graphs, where every node runs, and the numbers."""
     from sdsetup import workflow
 
+    if target is not None:
+        if not placement.check(package, target, width=width, height=height, as_json=as_json):
+            raise typer.Exit(1)
+        return
     with progress.listening() as listener:
         report = workflow.verify_package(
             package, checkpoint=checkpoint, provider=provider, provider_options={}, listener=listener

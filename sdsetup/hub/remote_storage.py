@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, Lock
+from typing import Self
 
 import httpx2
 
 from conversions.events import Listener, ignore
 from sdsetup.errors import SetupError
+from sdsetup.hub import cache
 from sdsetup.hub.access import explaining
 from sdsetup.hub.model_ref import HubModel, RemoteFile
 from sdsetup.hub.session import Retries
 from sdsetup.hub.streams import Source, StartOver
 
 # A request costs a round trip, so it should bring much; a conversion reads a file from start to end, so what
-# follows is fetched ahead. Kept at most: 16 x 8 MiB. A plan reads no more than the tables at the files' heads.
+# follows is fetched ahead. Kept at most: 16 x 8 MiB. A plan reads no more than the tables at files' heads.
 _HEAD_BYTES = 2**20
 _BLOCK_BYTES = 8 * 2**20
 _FETCHED_AHEAD = 6
@@ -31,12 +33,13 @@ class HubStorage:
 
     Args:
         model: The repository at its commit.
+        files: Those that count; others are as if they were not there.
         listener: Told about waits and retries.
     """
 
-    def __init__(self, model: HubModel, listener: Listener = ignore) -> None:
+    def __init__(self, model: HubModel, files: Iterable[RemoteFile], listener: Listener = ignore) -> None:
         self._model = model
-        self._files = {file.name: file for file in model.files}
+        self._files = {file.name: file for file in files}
         self._blocks = _Blocks(model, listener)
         self._small: dict[str, bytes] = {}
 
@@ -57,6 +60,10 @@ class HubStorage:
         """Return the hash of the file's content."""
         return self._files[name].etag
 
+    def known_sha256(self, name: str) -> str:
+        """Return the hash that the Hub names for the file, or an empty string."""
+        return self._files[name].sha256 or ""
+
     def read(self, name: str) -> bytes:
         """Return a small file whole.
 
@@ -66,7 +73,11 @@ class HubStorage:
         if name not in self._small:
             file = self._files[name]
             content = bytearray(self.size_bytes(name))
-            self._blocks.read_into(file, memoryview(content), 0)
+            slot = cache.slot(self._model, file)
+            if slot.is_filled(file):
+                content[:] = slot.pointer.read_bytes()
+            else:
+                self._blocks.read_into(file, memoryview(content), 0)
             digest = hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False)
             if file.etag not in (hashlib.sha256(content).hexdigest(), digest.hexdigest()):
                 raise _corrupt(name)
@@ -77,7 +88,10 @@ class HubStorage:
         """Open a large file for reading by position."""
         return _Reader(self._files[name], self._blocks)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Stop what is still being fetched."""
         self._blocks.close()
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conversions import package as packages
+from conversions.package import DATA_FILE, GRAPH_FILE, MANIFEST, FileRecord
 from sdsetup.errors import SetupError
 
-GRAPH = "model.onnx"
-MANIFEST = "manifest.json"
 NEEDED = ("text_encoder", "unet", "vae_decoder")
 _KINDS = ("StableDiffusionPipeline", "OnnxStableDiffusionPipeline", "ORTStableDiffusionPipeline")
 
@@ -38,12 +38,17 @@ class Package:
 
     @property
     def target(self) -> str:
-        """What it was converted for; empty when the manifest does not say."""
-        return str(self.manifest.get("target", ""))
+        """What it was converted for."""
+        return str(self.manifest["target"])
+
+    @property
+    def origin(self) -> str:
+        """The name of the checkpoint that it was made from."""
+        return str(self.manifest["checkpoint"]["origin"])
 
     def graph(self, submodel: str) -> Path:
         """Return the path of a submodel's ONNX file."""
-        return self.folder / submodel / GRAPH
+        return self.folder / submodel / GRAPH_FILE
 
     def has(self, submodel: str) -> bool:
         """Say whether the package holds a submodel."""
@@ -95,17 +100,16 @@ def open_package(folder: Path) -> Package:
             f"there is no package at {folder}.",
             f"make one: sdsetup convert MODEL --output {folder}",
         )
-    path = folder / MANIFEST
-    if not path.is_file():
+    if not (folder / MANIFEST).is_file():
         what = "a checkpoint, not a package" if (folder / "model_index.json").is_file() else "no package"
         raise SetupError(
             "package.no_manifest",
             f"{folder} is {what}: it has no {MANIFEST}.",
             f"convert it first: sdsetup convert {folder} --output {folder.name}-onnx",
         )
-    package = Package(
-        folder=folder, manifest=_read(path), fingerprint=hashlib.sha256(path.read_bytes()).hexdigest()
-    )
+    opened = packages.open_package(folder)
+    fingerprint = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    package = Package(folder=folder, manifest=opened.manifest, fingerprint=fingerprint)
     kind = str(_read(folder / "model_index.json").get("_class_name", _KINDS[0]))
     if kind not in _KINDS:
         raise SetupError(
@@ -114,9 +118,21 @@ def open_package(folder: Path) -> Package:
             "convert a Stable Diffusion 1.x or 2.x checkpoint.",
         )
     for submodel in NEEDED:
-        if not package.has(submodel):
-            raise _torn(folder, f"{submodel}/{GRAPH} is missing")
+        if submodel not in opened.submodels:
+            raise _torn(folder, f"{submodel} is missing")
+    for name, expected in opened.files.items():
+        _look_at(folder, name, expected)
     return package
+
+
+def _look_at(folder: Path, name: str, expected: FileRecord) -> None:
+    """See that a file is there, and that a graph or its weights are whole; small files may be edited."""
+    try:
+        size = (folder / name).stat().st_size
+    except OSError as error:
+        raise _torn(folder, f"{name} is missing") from error
+    if name.endswith((GRAPH_FILE, DATA_FILE)) and size != expected.size_bytes:
+        raise _torn(folder, f"{name} has {size} bytes instead of {expected.size_bytes}")
 
 
 def _torn(folder: Path, what: str) -> SetupError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,22 @@ class Placement:
         total = sum(self.seconds.values())
         return self.seconds.get(self.provider, 0.0) / total if total else None
 
+    def measured(self, profile: Path) -> Placement:
+        """Add what ONNX Runtime's profile of a run tells.
+
+        Its record of assignments leaves out nodes that no kernel was found for and that fell to the CPU;
+        the profile has every kernel that ran, a fused graph being one of them.
+        """
+        seconds: defaultdict[str, float] = defaultdict(float)
+        ran: defaultdict[str, set[str]] = defaultdict(set)
+        for event in json.loads(profile.read_text(encoding="utf-8")):
+            provider = event.get("args", {}).get("provider", "")
+            if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time") and provider:
+                seconds[provider] += float(event["dur"]) / 1e6
+                ran[provider].add(str(event["name"]))
+        nodes = {name: max(self.nodes.get(name, 0), len(ran[name])) for name in {*self.nodes, *ran}}
+        return replace(self, nodes=nodes, seconds=dict(seconds))
+
 
 def node_counts(session: Any) -> dict[str, int]:
     """Count an ONNX Runtime session's nodes by provider.
@@ -50,12 +66,3 @@ def node_counts(session: Any) -> dict[str, int]:
     for group in session.get_provider_graph_assignment_info():
         counts[group.ep_name] += len(group.get_nodes())
     return dict(counts)
-
-
-def profiled_seconds(profile: Path) -> dict[str, float]:
-    """Sum up an ONNX Runtime profile's kernel times by provider."""
-    seconds: defaultdict[str, float] = defaultdict(float)
-    for event in json.loads(profile.read_text(encoding="utf-8")):
-        if event.get("cat") == "Node" and str(event.get("name", "")).endswith("_kernel_time"):
-            seconds[str(event["args"].get("provider", ""))] += float(event["dur"]) / 1e6
-    return {provider: value for provider, value in seconds.items() if provider}

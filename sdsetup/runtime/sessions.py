@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from conversions.fitting import fitted
 from conversions.providers import FIXED_SIZES
+from conversions.runnable import runnable
 from sdsetup.errors import SetupError
 from sdsetup.runtime.devices import Device, listed_by_onnxruntime
-from sdsetup.runtime.placement import Placement, node_counts, profiled_seconds
+from sdsetup.runtime.placement import Placement, node_counts
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
@@ -27,10 +27,6 @@ _NUMPY_TYPES: dict[str, Any] = {
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
 }
-
-
-# Source: ONNX Runtime, onnxruntime_session_options_config_keys.h.
-_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class DeviceLostError(Exception):
@@ -102,21 +98,19 @@ def load(graph: Path, device: Device, inputs: Arrays) -> Loaded:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(tempfile.gettempdir()) / "sdsetup-profile")
     started = perf_counter()
-    changed = fitted(graph, provider)
-    if changed is not None:
-        # A model from memory does not know where its weights lie.
-        options.add_session_config_entry(_WEIGHTS_FOLDER, str(graph.parent))
-    source = changed if changed is not None else str(graph)
+    form = runnable(graph, provider.name)
+    for key, value in form.config.items():
+        options.add_session_config_entry(key, value)
     try:
         if device.listed is not None:
             chosen = listed_by_onnxruntime()[device.listed]
             options.add_provider_for_devices([chosen], dict(provider.provider_options))
-            session = onnxruntime.InferenceSession(source, options)
+            session = onnxruntime.InferenceSession(form.model, options)
         else:
             settings = dict(provider.provider_options)
             if provider.device_option == "device_id":
                 settings["device_id"] = str(device.number)
-            session = onnxruntime.InferenceSession(source, options, providers=[(provider.name, settings)])
+            session = onnxruntime.InferenceSession(form.model, options, providers=[(provider.name, settings)])
     except Exception as error:
         raise explained(error, f"opening {graph.parent.name}") from error
     if (taken := session.get_providers()[0]) != provider.name:
@@ -162,10 +156,10 @@ def _with_times(loaded: Loaded) -> Loaded:
     """End the measurement after the first run, so that later ones are not slowed down."""
     profile = Path(loaded.session.end_profiling())
     try:
-        seconds = profiled_seconds(profile)
+        placement = loaded.placement.measured(profile)
     finally:
         profile.unlink(missing_ok=True)
-    return replace(loaded, profiling=False, placement=replace(loaded.placement, seconds=seconds))
+    return replace(loaded, profiling=False, placement=placement)
 
 
 def explained(error: Exception, doing: str) -> Exception:

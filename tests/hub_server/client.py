@@ -35,11 +35,13 @@ class Machine:
         endpoint: The Hub, or a mirror.
         home: Holds ``HF_HOME``; the working folder.
         stall_seconds: How long silence is borne.
+        caches: Folder of other caches, such as traced graphs; below ``home`` unless set.
     """
 
     endpoint: str
     home: Path
     stall_seconds: int = 1
+    caches: Path | None = None
     _shell: subprocess.Popen[str] | None = field(init=False, default=None)
 
     def __enter__(self) -> Self:
@@ -72,6 +74,8 @@ class Machine:
             "PYTHONPATH": str(_ROOT),
             "PYTHONIOENCODING": "utf-8",
             "COLUMNS": "200",
+            "XDG_CACHE_HOME": str(self.caches or self.home / "caches"),
+            "LOCALAPPDATA": str(self.caches or self.home / "caches"),
             **extra,
         }
 

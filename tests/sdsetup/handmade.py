@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, parser
 
+from conversions.package import FORMAT, record
 from tests.sdsetup import clip_vocabulary
 
 WIDTH = 8
@@ -132,8 +133,23 @@ def write(
     }
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     write_json(folder / "model_index.json", {"_class_name": "StableDiffusionPipeline"})
-    write_json(folder / "manifest.json", {"target": "cpu", "precision": precision})
+    write_manifest(folder, precision)
     return folder
+
+
+def write_manifest(folder: Path, precision: str = "fp32") -> None:
+    """Write down what the package now holds."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+    manifest = {
+        "format": FORMAT,
+        "checkpoint": {"origin": "handmade", "commit": None, "sha256": {}},
+        "pipeline": "StableDiffusionPipeline",
+        "precision": precision,
+        "target": "cpu",
+        "submodels": {path.parent.name: {} for path in files if path.name == "model.onnx"},
+        "files": {path.relative_to(folder).as_posix(): vars(record(path)) for path in files},
+    }
+    write_json(folder / "manifest.json", manifest)
 
 
 def write_json(path: Path, document: dict) -> None:

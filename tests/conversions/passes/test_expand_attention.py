@@ -7,7 +7,6 @@ import pytest
 
 from conversions.errors import ConversionError
 from conversions.passes.expand_attention import expand_attention
-from conversions.shapes import infer_shapes
 from tests.conversions.graphs_for_tests import psnr, run_on_cpu
 
 
@@ -19,9 +18,7 @@ def attention(*, bias: bool = False, extra: str = "") -> ir.Model:
     g ({inputs}) => (float[batch, length, 48] y)
     {{ y = com.microsoft.MultiHeadAttention <num_heads = 4{extra}> (q, k, v{", , , bias" if bias else ""}) }}
     """
-    model = ir.from_proto(onnx.parser.parse_model(text))
-    infer_shapes(model)
-    return model
+    return ir.from_proto(onnx.parser.parse_model(text))
 
 
 def feeds(*, bias: bool = False) -> dict[str, np.ndarray]:

@@ -8,7 +8,6 @@ import pytest
 
 from conversions.passes.expand_group_norm import expand_group_norm
 from conversions.passes.fuse_group_norm import fuse_group_norm
-from conversions.shapes import infer_shapes
 from tests.conversions.graphs_for_tests import group_norm_graph, picture, psnr, run_by_definition, run_on_cpu
 
 
@@ -16,16 +15,11 @@ def operators(model: ir.Model) -> Counter[str]:
     return Counter(node.op_type for node in model.graph)
 
 
-def ready(model: ir.Model) -> ir.Model:
-    infer_shapes(model)
-    return model
-
-
 @pytest.mark.parametrize("views", [True, False])
 @pytest.mark.parametrize("silu", [True, False])
 def test_the_fused_graph_computes_what_its_unfused_twin_computes(silu: bool, views: bool) -> None:
     twin = run_on_cpu(group_norm_graph(silu=silu, views=views), {"x": picture()})[0]
-    fused = ready(group_norm_graph(silu=silu, views=views))
+    fused = group_norm_graph(silu=silu, views=views)
 
     assert fuse_group_norm(fused) == 1
     assert psnr(twin, run_by_definition(fused, {"x": picture()})[0]) > 110
@@ -34,7 +28,7 @@ def test_the_fused_graph_computes_what_its_unfused_twin_computes(silu: bool, vie
 @pytest.mark.parametrize("silu", [True, False])
 def test_fusing_and_expanding_gives_back_a_graph_of_the_same_numbers(silu: bool) -> None:
     twin = run_on_cpu(group_norm_graph(silu=silu), {"x": picture()})[0]
-    model = ready(group_norm_graph(silu=silu))
+    model = group_norm_graph(silu=silu)
     fuse_group_norm(model)
 
     assert expand_group_norm(model) == 1
@@ -43,7 +37,7 @@ def test_fusing_and_expanding_gives_back_a_graph_of_the_same_numbers(silu: bool)
 
 
 def test_silu_is_folded_in_and_nothing_of_the_pattern_is_left() -> None:
-    model = ready(group_norm_graph())
+    model = group_norm_graph()
 
     fuse_group_norm(model)
 
@@ -58,7 +52,7 @@ def test_silu_is_folded_in_and_nothing_of_the_pattern_is_left() -> None:
 
 
 def test_a_sum_that_is_also_read_elsewhere_keeps_its_sigmoid() -> None:
-    model = ready(group_norm_graph())
+    model = group_norm_graph()
     total = next(node for node in model.graph if node.op_type == "Add").outputs[0]
     model.graph.outputs.append(total)
 
@@ -71,7 +65,7 @@ def test_a_sum_that_is_also_read_elsewhere_keeps_its_sigmoid() -> None:
 
 @pytest.mark.parametrize(
     ("grouped", "back"),
-    [("0, 4, -1, 0", "0, 8, -1, 0"), ("0, 2, -1, 0", "0, 16, -1, 0"), ("4, 0, -1, 0", "0, 16, -1, 0")],
+    [("0, 4, 0, -1", "0, 16, -1, 0"), ("0, 2, -1, 0", "0, 16, -1, 0"), ("4, 0, -1, 0", "0, 16, -1, 0")],
 )
 def test_a_reshape_that_does_not_group_channels_is_left_alone(grouped: str, back: str) -> None:
     model = group_norm_graph(grouped=grouped, back=back)
@@ -84,7 +78,7 @@ def test_an_instance_normalisation_with_its_own_scale_is_left_alone() -> None:
     model = group_norm_graph()
     model.graph.initializers["ones"].const_value = ir.tensor(np.full(4, 2, np.float32), name="ones")
 
-    assert fuse_group_norm(ready(model)) == 0
+    assert fuse_group_norm(model) == 0
 
 
 def test_weights_need_no_values() -> None:
@@ -92,13 +86,13 @@ def test_weights_need_no_values() -> None:
     for name in ("weight", "bias", "before"):
         model.graph.initializers[name].const_value = None
 
-    assert fuse_group_norm(ready(model)) == 1
+    assert fuse_group_norm(model) == 1
 
 
 def test_half_precision_is_expanded_in_half_precision() -> None:
     feeds = {"x": picture(np.float16)}
     twin = run_on_cpu(group_norm_graph(dtype="float16"), feeds)[0]
-    model = ready(group_norm_graph(dtype="float16"))
+    model = group_norm_graph(dtype="float16")
     fuse_group_norm(model)
     expand_group_norm(model)
 

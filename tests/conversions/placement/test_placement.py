@@ -15,7 +15,6 @@ from conversions.placement import (
     demand_kernels,
     picture_sizes,
 )
-from conversions.shapes import infer_shapes
 from tests.conversions.graphs_for_tests import group_norm_graph
 
 SIZES = {"batch": 2, "height": 8, "width": 16}
@@ -42,7 +41,6 @@ def check(model: ir.Model) -> PlacementReport:
 
 def test_a_fused_block_is_one_graph_on_the_device() -> None:
     model = group_norm_graph()
-    infer_shapes(model)
     fuse_group_norm(model)
 
     report = check(model)

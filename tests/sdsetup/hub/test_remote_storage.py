@@ -14,7 +14,8 @@ import hashlib, sys
 from concurrent.futures import ThreadPoolExecutor
 from sdsetup import hub
 from sdsetup.hub.remote_storage import HubStorage
-storage = HubStorage(hub.resolve("acme/{repo}"))
+model = hub.resolve("acme/{repo}")
+storage = HubStorage(model, model.files)
 name = "unet/diffusion_pytorch_model.safetensors"
 size = storage.size_bytes(name)
 def share(first):
@@ -28,7 +29,7 @@ def share(first):
 with ThreadPoolExecutor(4) as pool:
     print(*pool.map(share, range(4)))
 print(storage.read("unet/config.json").decode(), storage.version("unet/config.json"))
-storage.close()
+storage.__exit__()
 """
 
 
@@ -63,7 +64,8 @@ def test_reading_a_head_brings_no_more_than_the_head(hub: HubServer, machine: Ma
     script = """
 from sdsetup import hub
 from sdsetup.hub.remote_storage import HubStorage
-storage = HubStorage(hub.resolve("acme/head"))
+model = hub.resolve("acme/head")
+storage = HubStorage(model, model.files)
 buffer = bytearray(200_000)
 storage.open("unet/diffusion_pytorch_model.safetensors").read_into(memoryview(buffer), 8)
 print(buffer.hex())
@@ -99,7 +101,8 @@ def test_a_small_file_with_wrong_bytes_is_refused(hub: HubServer, machine: Machi
 from sdsetup import hub
 from sdsetup.hub.remote_storage import HubStorage
 try:
-    HubStorage(hub.resolve("acme/wrong")).read("unet/config.json")
+    model = hub.resolve("acme/wrong")
+    HubStorage(model, model.files).read("unet/config.json")
 except Exception as error:
     print(error.code)
 """

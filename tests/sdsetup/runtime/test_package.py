@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from conversions.errors import ConversionError
 from sdsetup.errors import SetupError
 from sdsetup.runtime.package import open_package
 from tests.sdsetup import handmade
@@ -42,7 +43,21 @@ def test_a_missing_submodel_is_named(folder, submodel):
 @pytest.mark.parametrize("content", ["", "{", "[]", '"x"'])
 def test_a_torn_manifest_is_named(folder, content):
     (folder / "manifest.json").write_text(content, encoding="utf-8")
-    with pytest.raises(SetupError, match="manifest"):
+    with pytest.raises((SetupError, ConversionError), match="manifest"):
+        open_package(folder)
+
+
+@pytest.mark.parametrize("name", ["unet/model.onnx_data", "vae_decoder/model.onnx"])
+def test_a_file_that_was_cut_short_is_named(folder, name):
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-1])
+    with pytest.raises(SetupError, match=f"{name} has {len(content) - 1} bytes instead of {len(content)}"):
+        open_package(folder)
+
+
+def test_a_missing_small_file_is_named(folder):
+    (folder / "tokenizer" / "merges.txt").unlink()
+    with pytest.raises(SetupError, match=r"merges\.txt is missing"):
         open_package(folder)
 
 

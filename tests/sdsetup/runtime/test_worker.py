@@ -77,7 +77,8 @@ def test_a_worker_that_dies_every_time_ends_in_one_clear_message(package, worker
 
 def test_an_error_in_the_worker_arrives_as_it_was(tmp_path):
     folder = handmade.write(tmp_path / "torn")
-    (folder / "unet" / "model.onnx_data").write_bytes(b"")
+    graph = folder / "unet" / "model.onnx"
+    graph.write_bytes(b"?" * graph.stat().st_size)
     package = open_package(folder)
     runner = WorkerRunner(package=package, device=cpu())
     try:

@@ -1,0 +1,203 @@
+"""How much memory a package needs, told from its graphs: weights, and what is alive while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import onnx_ir as ir
+
+from conversions.placement import package_graphs, picture_sizes
+from conversions.shapes import fix_sizes, static_shape
+
+SESSION_BYTES = 256 * 2**20
+"""What a session needs beside weights and activations: its device context, its graph, staging buffers.
+
+An estimate on the safe side; benchmarks/forecast.py compares forecasts with sessions.
+"""
+
+_VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
+"""Operators whose result shares its input's memory."""
+
+_SIDES = tuple(range(256, 2049, 64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmodelNeed:
+    """What one submodel needs for one picture size.
+
+    Attributes:
+        submodel: Its name.
+        weights_bytes: Of its weights.
+        activation_bytes: Most that is alive at once while it runs, its inputs and outputs included.
+    """
+
+    submodel: str
+    weights_bytes: int
+    activation_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Memory for the submodel alone, with what its session takes."""
+        return self.weights_bytes + self.activation_bytes + SESSION_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a package needs for one picture size.
+
+    Attributes:
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
+        needs: One entry a submodel.
+    """
+
+    width: int
+    height: int
+    needs: tuple[SubmodelNeed, ...]
+
+    @property
+    def device_bytes(self) -> int:
+        """Device memory with every submodel loaded: all weights, and the largest activations."""
+        weights = sum(need.weights_bytes + SESSION_BYTES for need in self.needs)
+        return weights + max((need.activation_bytes for need in self.needs), default=0)
+
+    @property
+    def staged_bytes(self) -> int:
+        """Device memory when submodels are loaded and dropped one after the other (``--low-vram``)."""
+        return max((need.total_bytes for need in self.needs), default=0)
+
+    @property
+    def host_bytes(self) -> int:
+        """Main memory at the peak, while the largest submodel is brought to the device.
+
+        Its weights are held twice for that moment: as read from disk and as the session keeps them.
+        """
+        return 2 * max((need.weights_bytes for need in self.needs), default=0) + SESSION_BYTES
+
+    def fits(self, free_bytes: int) -> bool:
+        """Whether a device with this much free memory can make the picture, at least stage by stage."""
+        return self.staged_bytes <= free_bytes
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data for JSON."""
+        return {
+            "width": self.width,
+            "height": self.height,
+            "device_bytes": self.device_bytes,
+            "staged_bytes": self.staged_bytes,
+            "host_bytes": self.host_bytes,
+            "submodels": {
+                need.submodel: {
+                    "weights_bytes": need.weights_bytes,
+                    "activation_bytes": need.activation_bytes,
+                }
+                for need in self.needs
+            },
+        }
+
+
+def forecast(models: Mapping[str, ir.Model], *, width: int, height: int, images: int = 1) -> Forecast:
+    """Forecast the memory that a picture needs.
+
+    Args:
+        models: The submodels' graphs by name; weights may have no values.
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
+        images: Pictures made at once.
+
+    Raises:
+        ConversionError: The size is one that a graph cannot take.
+    """
+    needs = []
+    for name, model in models.items():
+        fixed = fix_sizes(model, picture_sizes(model, width=width, height=height, images=images))
+        needs.append(
+            SubmodelNeed(
+                submodel=name,
+                weights_bytes=sum(_bytes_of(value) for value in model.graph.initializers.values()),
+                activation_bytes=peak_activation_bytes(fixed),
+            )
+        )
+    return Forecast(width=width, height=height, needs=tuple(needs))
+
+
+def forecast_package(package: Path, *, width: int = 512, height: int = 512, images: int = 1) -> Forecast:
+    """Forecast for a package on disk; see :func:`forecast`."""
+    return forecast(package_graphs(package), width=width, height=height, images=images)
+
+
+def largest_square(models: Mapping[str, ir.Model], free_bytes: int) -> int:
+    """Return the side of the largest square picture that fits a device, in pixels; 0 when none does.
+
+    Args:
+        models: The submodels' graphs by name.
+        free_bytes: Free memory of the device.
+    """
+    low, high = 0, len(_SIDES)
+    while low < high:
+        middle = (low + high) // 2
+        side = _SIDES[middle]
+        if forecast(models, width=side, height=side).fits(free_bytes):
+            low = middle + 1
+        else:
+            high = middle
+    return _SIDES[low - 1] if low else 0
+
+
+def peak_activation_bytes(model: ir.Model) -> int:
+    """Return the most bytes alive at once while a graph with fixed shapes runs in its order.
+
+    A tensor lives from the node that makes it to the last that reads it. Attention also holds its scores,
+    [batch, heads, length, sequence], while it runs: on a device without a flash kernel it does.
+    """
+    nodes = list(model.graph)
+    owner = _owners(nodes)
+    last_use: dict[ir.Value, int] = {}
+    for number, node in enumerate(nodes):
+        for value in node.inputs:
+            if value is not None and not value.is_initializer():
+                last_use[owner.get(value, value)] = number
+    for value in model.graph.outputs:
+        last_use[owner.get(value, value)] = len(nodes)
+    ending: dict[int, list[ir.Value]] = {}
+    for value, number in last_use.items():
+        ending.setdefault(number, []).append(value)
+    alive = sum(_bytes_of(value) for value in model.graph.inputs)
+    peak = alive
+    for number, node in enumerate(nodes):
+        alive += sum(_bytes_of(value) for value in node.outputs if owner.get(value, value) is value)
+        peak = max(peak, alive + _scores_bytes(node))
+        alive -= sum(_bytes_of(value) for value in ending.get(number, []))
+    return peak
+
+
+def _owners(nodes: list[ir.Node]) -> dict[ir.Value, ir.Value]:
+    """Map the results of views to the tensor whose memory they share."""
+    owner: dict[ir.Value, ir.Value] = {}
+    for node in nodes:
+        source = node.inputs[0] if node.inputs else None
+        if node.op_type in _VIEWS and source is not None and not source.is_initializer():
+            owner[node.outputs[0]] = owner.get(source, source)
+    return owner
+
+
+def _scores_bytes(node: ir.Node) -> int:
+    if node.op_type != "MultiHeadAttention" or node.inputs[0] is None or node.inputs[1] is None:
+        return 0
+    query, key = static_shape(node.inputs[0]), static_shape(node.inputs[1])
+    if query is None or key is None:
+        return 0
+    heads = int(node.attributes.get_int("num_heads", 1) or 1)
+    return query[0] * heads * query[1] * key[1] * _element_bytes(node.inputs[0])
+
+
+def _bytes_of(value: ir.Value) -> int:
+    shape = static_shape(value)
+    return 0 if shape is None else prod(shape) * _element_bytes(value)
+
+
+def _element_bytes(value: ir.Value) -> int:
+    return 4 if value.dtype is None else max(1, round(value.dtype.itemsize))

@@ -1,0 +1,91 @@
+"""Graphics adapters, read from the system itself: one reader a platform, one value for all of them.
+
+Standard library only. Every name comes from a driver and may hold anything: brackets, emoji, junk.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+VENDORS = {0x1002: "AMD", 0x10DE: "NVIDIA", 0x8086: "Intel", 0x106B: "Apple", 0x5143: "Qualcomm"}
+AMD = 0x1002
+NVIDIA = 0x10DE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """One graphics adapter.
+
+    Attributes:
+        index: Its place in the system's own order; on Windows DXGI's, which DirectML calls ``device_id``.
+        name: As the driver or the PCI list calls it.
+        vendor_id: PCI vendor, 0 when unknown.
+        device_id: PCI device, 0 when unknown.
+        vram_bytes: Memory of its own; None when the system does not tell.
+        shared_bytes: Main memory it may use besides; None when the system does not tell.
+        driver: The driver's name, or empty.
+        driver_version: As the system writes it, or empty.
+        driver_date: As the system writes it, or empty.
+        software: It is a program, not a device (WARP, llvmpipe).
+        integrated: It is part of the processor and lives on main memory; None when unknown.
+    """
+
+    index: int
+    name: str
+    vendor_id: int = 0
+    device_id: int = 0
+    vram_bytes: int | None = None
+    shared_bytes: int | None = None
+    driver: str = ""
+    driver_version: str = ""
+    driver_date: str = ""
+    software: bool = False
+    integrated: bool | None = None
+
+    @property
+    def vendor(self) -> str:
+        """The vendor's name, or its number."""
+        return VENDORS.get(
+            self.vendor_id, f"vendor {self.vendor_id:#06x}" if self.vendor_id else "unknown vendor"
+        )
+
+
+def read() -> tuple[Adapter, ...]:
+    """Read every adapter of this machine, in the system's own order.
+
+    Raises:
+        OSError: The system's interface failed.
+    """
+    if sys.platform == "win32":
+        from sdsetup.adapters import dxgi
+
+        return dxgi.read()
+    if sys.platform == "darwin":
+        from sdsetup.adapters import macos
+
+        return macos.read()
+    from sdsetup.adapters import linux
+
+    return linux.read()
+
+
+def choose(adapters: Sequence[Adapter]) -> tuple[Adapter, str] | None:
+    """Pick the adapter that pictures should be made on.
+
+    Returns:
+        The adapter and the reason in words, or None when there is no hardware adapter.
+    """
+    candidates = [adapter for adapter in adapters if not adapter.software]
+    if not candidates:
+        return None
+    best = max(
+        candidates,
+        key=lambda adapter: (adapter.integrated is not True, adapter.vram_bytes or 0, -adapter.index),
+    )
+    if len(candidates) == 1:
+        return best, "it is the only hardware adapter"
+    if best.integrated is not True and any(other.integrated for other in candidates):
+        return best, "it has memory of its own, the integrated one uses main memory"
+    return best, "it has the most memory of its own"

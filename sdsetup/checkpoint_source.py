@@ -1,0 +1,152 @@
+"""From a model's name to its checkpoint: in a folder, in the Hub's cache, or left on the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from conversions.events import Listener
+from sdsetup import disk_space, hub
+from sdsetup.errors import SetupError
+
+if TYPE_CHECKING:
+    from conversions.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """Which checkpoint, and what may be done to get it.
+
+    Attributes:
+        model: A folder, ``demo``, or a repository of the Hub.
+        revision: Branch, tag or commit of the repository.
+        variant: The precision of the weights to prefer where there are several.
+        safety_checker: Whether the safety checker is wanted.
+        allow_pickle: Whether weights may be read that are only pickles.
+        keep: Whether a repository is downloaded into the Hub's cache; else it is read where it is.
+    """
+
+    model: str
+    revision: str | None = None
+    variant: str = ""
+    safety_checker: bool = True
+    allow_pickle: bool = False
+    keep: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A checkpoint that can be planned with; its large files may still be elsewhere.
+
+    Attributes:
+        checkpoint: Configurations and tensor tables can be read, at least.
+        wish: What it was found for.
+        download: The files that have to come before it can be kept here; None when it is all here.
+    """
+
+    checkpoint: Checkpoint
+    wish: Wish
+    download: hub.DownloadPlan | None = None
+
+    def bring(self, output: Path, package_bytes: int, listener: Listener) -> Checkpoint:
+        """Bring the checkpoint here, if it is to be kept, after a look at all disks concerned.
+
+        Args:
+            output: Folder of the package to be.
+            package_bytes: Its size.
+            listener: Told of the progress.
+
+        Returns:
+            The checkpoint to convert.
+
+        Raises:
+            SetupError: ``disk.full``, or the download failed.
+        """
+        needs = [(output, package_bytes)]
+        if self.download is None or not self.wish.keep:
+            disk_space.require(needs)
+            return self.checkpoint
+        disk_space.require([*needs, (hub.cache_folder(), self.download.download_bytes)])
+        hub.download(self.download, listener=listener)
+        return _open_snapshot(self.download.model, self.wish)
+
+    @property
+    def using(self) -> AbstractContextManager[object]:
+        """A block in which the checkpoint is read; what is still being fetched stops at its end."""
+        storage = self.checkpoint.storage
+        return storage if isinstance(storage, hub.HubStorage) else nullcontext()
+
+
+def find(wish: Wish, listener: Listener) -> Source:
+    """Find a checkpoint; nothing large moves, unless its weights are pickles.
+
+    Raises:
+        SetupError: The model cannot be found or had.
+        ConversionError: It is no checkpoint that can be converted.
+    """
+    from conversions.checkpoint import open_checkpoint, open_folder
+
+    ref = hub.resolve(wish.model, wish.revision, listener=listener)
+    if isinstance(ref, hub.LocalModel):
+        return _readable(open_folder(ref.path, variant=wish.variant), wish, listener)
+    if isinstance(ref, hub.DemoModel):
+        raise SetupError(
+            "model.no_demo",
+            "This version carries no demo checkpoint.",
+            "Name a folder or a model of the Hub.",
+        )
+    plan = hub.plan(
+        ref,
+        variant=wish.variant,
+        without=() if wish.safety_checker else ("safety_checker",),
+        allow_pickle=wish.allow_pickle,
+        listener=listener,
+    )
+    if plan.pickles:
+        if not wish.keep:
+            raise SetupError(
+                "hub.pickle-needs-cache",
+                f"The weights of {ref.repo_id} are pickles, which can only be read when they are here.",
+                "Run the same command without --no-cache.",
+            )
+        hub.download(plan, listener=listener)
+        return _readable(_open_snapshot(ref, wish), wish, listener)
+    if plan.download_bytes == 0 and wish.keep:
+        return Source(checkpoint=_open_snapshot(ref, wish), wish=wish)
+    checkpoint = open_checkpoint(
+        hub.HubStorage(ref, plan.files, listener),
+        origin=ref.repo_id,
+        commit=ref.commit,
+        variant=wish.variant,
+    )
+    return Source(checkpoint=checkpoint, wish=wish, download=plan)
+
+
+def _open_snapshot(model: hub.HubModel, wish: Wish) -> Checkpoint:
+    from conversions.checkpoint import open_checkpoint
+
+    return open_checkpoint(
+        hub.Snapshot(model), origin=model.repo_id, commit=model.commit, variant=wish.variant
+    )
+
+
+def _readable(checkpoint: Checkpoint, wish: Wish, listener: Listener) -> Source:
+    """Rewrite pickles, if there are any and the user allows it."""
+    from conversions.pickles import holds_pickles, without_pickles
+
+    if wish.allow_pickle and holds_pickles(checkpoint):
+        storage = checkpoint.storage
+        marks = [
+            f"{name} {storage.version(name)}"
+            for part in checkpoint.components.values()
+            for name in part.weights.names
+        ]
+        mark = hashlib.sha256("\n".join([storage.label, *marks]).encode()).hexdigest()[:16]
+        folder = platformdirs.user_cache_path("sdsetup", appauthor=False) / "without-pickles" / mark
+        checkpoint = without_pickles(checkpoint, folder, variant=wish.variant, listener=listener)
+    return Source(checkpoint=checkpoint, wish=wish)

@@ -1,0 +1,62 @@
+"""``sdsetup install``: from a bare CPython to a verified package and a first picture.
+
+The environment was made before this runs, by ``sdsetup.bare``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdsetup.cli import output, progress
+from sdsetup.cli.convert import Precision, show_report
+
+
+def install(
+    model: Annotated[
+        str, typer.Argument(help="A diffusers folder, a model of the Hub (owner/name), or demo.")
+    ] = "demo",
+    precision: Annotated[Precision, typer.Option(help="Element type of the package.")] = Precision.FP16,
+    pictures: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the picture goes.")] = Path(
+        "pictures"
+    ),
+    flavour: Annotated[
+        str | None,
+        typer.Option(
+            metavar="directml|cpu|cuda|migraphx|openvino",
+            help="Which ONNX Runtime. [default: this machine's, directml or cpu]",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
+) -> None:
+    """Install what is needed, convert a model, verify it, and make the first picture.
+
+    Whatever is there already is kept: a second run takes seconds.
+    """
+    from conversions.options import Options
+    from sdsetup import workflow
+
+    del flavour  # read when the environment was made
+    options = Options(precision=precision.value, target=workflow.default_target())
+    with progress.listening() as listener:
+        installed = workflow.install(model, options, pictures, listener)
+    if as_json:
+        report = installed.report
+        output.emit_json(
+            {
+                "package": str(installed.package),
+                "picture": str(installed.picture),
+                "device": installed.device,
+                "report": None if report is None else report.document(),
+            }
+        )
+        return
+    if installed.report is not None:
+        show_report(installed.report)
+    if not installed.device:
+        output.say("Everything was there already.")
+    output.say(f"Package: {installed.package}", style="bold green")
+    output.say(f"Picture: {installed.picture}", style="bold green")
+    output.say(f'Another: python -m sdsetup generate "{installed.package}" "what you want to see"')

@@ -1,0 +1,84 @@
+"""How ``sdsetup verify --target`` shows where nodes run and what memory that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from sdsetup.cli import output
+
+if TYPE_CHECKING:
+    from conversions.forecast import Forecast
+    from conversions.placement import PlacementReport
+
+_SHOWN = 5
+
+
+def check(package: Path, target: str, *, width: int, height: int, as_json: bool) -> bool:
+    """Check a package for a target without running it, and show what was found.
+
+    Args:
+        package: Its folder.
+        target: For example ``"directml"``.
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
+        as_json: Write JSON to stdout instead of tables to stderr.
+
+    Returns:
+        Whether every compute node has a kernel.
+    """
+    from conversions.forecast import forecast_package
+    from conversions.placement import check_package
+
+    reports = check_package(package, target, width=width, height=height)
+    memory = forecast_package(package, width=width, height=height)
+    fit = not any(report.unfit for report in reports.values())
+    if as_json:
+        submodels = {name: report.as_dict() for name, report in reports.items()}
+        output.emit_json(
+            {"passed": fit, "target": target, "submodels": submodels, "memory": memory.as_dict()}
+        )
+    else:
+        _show(reports, memory)
+        verdict = f"{target} runs every node" if fit else f"{target} does not run every node"
+        output.say(f"At {width}x{height}, {verdict}.", style="bold green" if fit else "bold red")
+    return fit
+
+
+def _show(reports: Mapping[str, PlacementReport], memory: Forecast) -> None:
+    needs = {need.submodel: need for need in memory.needs}
+    table = Table(box=None)
+    for heading in ("submodel", "nodes", "fused graphs", "outside", "weights", "activations"):
+        table.add_column(heading, justify="left" if heading == "submodel" else "right")
+    for name, report in reports.items():
+        outside = str(len(report.outside))
+        need = needs[name]
+        table.add_row(
+            escape(name),
+            str(len(report.nodes)),
+            str(report.partitions),
+            outside if report.whole else f"[yellow]{outside}[/]",
+            _size(need.weights_bytes),
+            _size(need.activation_bytes),
+        )
+    output.show(table)
+    for name, report in reports.items():
+        for node in report.outside[:_SHOWN]:
+            output.say(
+                f"{name}: {node.node} ({node.operator}) is {node.place}: {node.reason}", style="yellow"
+            )
+        if len(report.outside) > _SHOWN:
+            output.say(f"{name}: and {len(report.outside) - _SHOWN} more")
+    output.say(
+        f"Device memory: about {_size(memory.device_bytes)}, "
+        f"or {_size(memory.staged_bytes)} with --low-vram; "
+        f"main memory: about {_size(memory.host_bytes)}."
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**28 else f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,1 @@
+"""``sdsetup doctor``: a verdict for a purpose, from facts that were read. Standard library only."""

@@ -1,0 +1,123 @@
+"""What ``sdsetup doctor`` does, whoever shows it: the command line, or a bare Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, get_args
+
+from sdsetup import bootstrap
+from sdsetup.doctor import forecast, report, runner
+from sdsetup.doctor.finding import Finding
+from sdsetup.doctor.purpose import Kind, Purpose
+from sdsetup.doctor.registry import Check
+from sdsetup.doctor.repair import Attendant, repair
+from sdsetup.environment import Environment, Questions, probe
+from sdsetup.errors import UsageError
+
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the person asked for; the names are those of the options."""
+
+    kind: str = "anything"
+    model: str = ""
+    output: Path = Path("packages")
+    only: Sequence[str] = ()
+    list_only: bool = False
+    as_json: bool = False
+    as_report: bool = False
+    strict: bool = False
+    fix: bool = False
+    dry_run: bool = False
+    offline: bool = False
+
+
+class Surface(Attendant, Protocol):
+    """Where the result goes."""
+
+    def line(self, line: report.Line) -> None:
+        """Show one line of the result."""
+
+    def text(self, text: str) -> None:
+        """Write text as data."""
+
+    def document(self, document: dict[str, Any]) -> None:
+        """Write a JSON document as data."""
+
+
+def run(options: Options, surface: Surface) -> int:
+    """Read, judge, perhaps repair, and show.
+
+    Returns:
+        0 when the machine will do, 1 when something stands in the way.
+
+    Raises:
+        UsageError: The options ask for something that does not exist.
+    """
+    kind = _kind(options.kind)
+    only = [name for given in options.only for name in given.replace(",", " ").split()]
+    chosen = runner.select(kind, only)
+    if options.list_only:
+        for check in chosen:
+            surface.text(f"{check.id:24} {check.title}: {check.why}")
+        return 0
+    purpose = forecast.purpose_for(kind, options.model)
+    findings, environment = _look(chosen, purpose, _questions(options, kind))
+    if options.fix:
+        if not (options.as_json or options.as_report):
+            _show(findings, purpose, surface)
+
+        def look_again() -> tuple[Finding, ...]:
+            nonlocal environment
+            again, environment = _look(chosen, purpose, _questions(options, kind))
+            return again
+
+        findings = repair(findings, look_again, surface, dry_run=options.dry_run)
+    if options.as_json:
+        surface.document(report.to_json(findings, environment, purpose))
+    elif options.as_report:
+        surface.text(report.to_markdown(findings, environment, purpose))
+    elif options.fix:
+        surface.line(list(report.lines(findings, purpose))[-1])
+    else:
+        _show(findings, purpose, surface)
+    return report.exit_status(findings, strict=options.strict)
+
+
+def _show(findings: Sequence[Finding], purpose: Purpose, surface: Surface) -> None:
+    for line in report.lines(findings, purpose):
+        surface.line(line)
+
+
+def _look(
+    chosen: Sequence[Check], purpose: Purpose, questions: Questions
+) -> tuple[tuple[Finding, ...], Environment]:
+    fields: frozenset[str] = frozenset().union(*(check.reads for check in chosen))
+    environment = probe(questions, only=fields)
+    return runner.judge(chosen, environment, purpose), environment
+
+
+def _kind(asked: str) -> Kind:
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    for kind in kinds:
+        if kind == asked:
+            return kind
+    raise UsageError(
+        "doctor.unknown-purpose",
+        f"sdsetup doctor knows no purpose {asked!r}.",
+        "choose one: --for install, --for convert or --for generate.",
+    )
+
+
+def _questions(options: Options, kind: Kind) -> Questions:
+    on_hub = _REPOSITORY.fullmatch(options.model) and not Path(options.model).exists()
+    return Questions(
+        output=bootstrap.environment_folder() if kind == "install" else options.output,
+        model=options.model if on_hub else "",
+        offline=options.offline,
+    )

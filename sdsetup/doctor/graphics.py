@@ -1,0 +1,202 @@
+"""Checks of the graphics adapters: what there is, which one is used, and which ways exist for it."""
+
+from __future__ import annotations
+
+from sdsetup import adapters
+from sdsetup.adapters import Adapter, amd
+from sdsetup.doctor import commands
+from sdsetup.doctor.commands import memory
+from sdsetup.doctor.finding import Fix, Verdict, failure, ok, skipped, warning
+from sdsetup.doctor.purpose import Kind
+from sdsetup.doctor.registry import Look, check
+from sdsetup.doctor.system import WINDOWS_ML_BUILD
+from sdsetup.environment import Machine
+
+_PICTURES: frozenset[Kind] = frozenset({"anything", "generate"})
+_GIB = 1024**3
+
+
+def _describe(adapter: Adapter) -> str:
+    kind = {True: "integrated", False: "discrete", None: ""}[adapter.integrated]
+    parts = (
+        f"[{adapter.index}] {adapter.name or 'unnamed'}",
+        "software" if adapter.software else kind,
+        f"{memory(adapter.vram_bytes)} of its own" if adapter.vram_bytes is not None else "memory unknown",
+        f"driver {adapter.driver} {adapter.driver_version}".strip() if _driver(adapter) else "",
+        f"of {adapter.driver_date}" if adapter.driver_date else "",
+    )
+    return ", ".join(part for part in parts if part)
+
+
+def _driver(adapter: Adapter) -> str:
+    return f"{adapter.driver} {adapter.driver_version}".strip()
+
+
+@check(
+    "adapter.present",
+    "Graphics adapters",
+    why="Without one pictures are made by the processor: minutes instead of seconds.",
+    reads="adapters machine",
+    kinds=_PICTURES,
+)
+def present(look: Look) -> Verdict:
+    """List the adapters; a machine without hardware ones still works on its CPU."""
+    seen = "; ".join(map(_describe, look.adapters)) or "none found"
+    if adapters.choose(look.adapters) is not None:
+        return ok(seen)
+    if look.machine.platform == "win32":
+        return warning(
+            f"{seen}: no hardware adapter",
+            Fix(
+                says="Install the vendor's graphics driver; at a remote desktop, look at the machine itself",
+                commands=("start ms-settings:windowsupdate-optionalupdates",),
+            ),
+        )
+    return warning(
+        f"{seen}: no hardware adapter, pictures will be made on the CPU",
+        Fix(
+            says="Nothing to repair; make small pictures with few steps",
+            commands=(commands.sdsetup(look, "generate", "PACKAGE", "PROMPT", "--provider", "cpu"),),
+        ),
+    )
+
+
+@check(
+    "adapter.choice",
+    "Adapter that sdsetup uses",
+    why="Index 0 is whatever drives the first screen, which may be the slow integrated one.",
+    reads="adapters machine",
+    kinds=_PICTURES,
+)
+def choice(look: Look) -> Verdict:
+    """Say which adapter is used, why, and by which provider."""
+    chosen = adapters.choose(look.adapters)
+    if chosen is None:
+        return skipped("there is no hardware adapter")
+    adapter, reason = chosen
+    if look.machine.platform == "win32":
+        return ok(f"[{adapter.index}] {adapter.name}: {reason}; another by --device-id")
+    return ok(f"{adapter.name} would be it ({reason}); {_elsewhere(adapter, look.machine)}")
+
+
+def _elsewhere(adapter: Adapter, machine: Machine) -> str:
+    if machine.platform == "darwin":
+        return "on macOS sdsetup runs on the CPU"
+    if adapter.vendor_id == adapters.NVIDIA:
+        return "sdsetup uses it with the cuda flavour, installed by --flavour cuda"
+    return "on Linux sdsetup runs on the CPU unless another ONNX Runtime flavour is installed"
+
+
+@check(
+    "adapter.vram",
+    "Memory of the adapter",
+    why="When it runs out the driver moves weights over the bus, tens of times slower, or fails.",
+    reads="adapters machine",
+    kinds=_PICTURES,
+)
+def vram(look: Look) -> Verdict:
+    """Compare the chosen adapter's memory with what the purpose needs."""
+    chosen = adapters.choose(look.adapters)
+    if chosen is None:
+        return skipped("there is no hardware adapter")
+    adapter, _ = chosen
+    needed = look.purpose.vram_bytes
+    own = adapter.vram_bytes
+    if own is None:
+        return skipped(f"the system does not tell how much {adapter.name} has")
+    seen = f"{adapter.name}: {memory(own)} of its own"
+    if adapter.integrated:
+        seen += f", {memory(adapter.shared_bytes or 0)} shared with the processor"
+        own += adapter.shared_bytes or 0
+    wanted = f"{memory(needed)} are comfortable for {look.purpose.basis}"
+    if own >= 0.95 * needed:  # drivers keep a little for themselves
+        return ok(f"{seen}; {wanted}")
+    smaller = Fix(
+        says="Use an fp16 package, smaller pictures and one at a time",
+        commands=(
+            commands.sdsetup(look, "generate", "PACKAGE", "PROMPT", "--width", "384", "--height", "384"),
+        ),
+    )
+    if own < 2 * _GIB:
+        return failure(f"{seen}; {wanted}, and 2 GiB are the least", smaller)
+    return warning(f"{seen}; {wanted}", smaller)
+
+
+@check(
+    "adapter.driver",
+    "Graphics driver",
+    why="DirectML runs through it; Windows' stand-in driver has no Direct3D 12 for the GPU.",
+    reads="adapters machine",
+    kinds=_PICTURES,
+)
+def driver(look: Look) -> Verdict:
+    """See whether the vendor's own driver runs the chosen adapter."""
+    chosen = adapters.choose(look.adapters)
+    if chosen is None:
+        return skipped("there is no hardware adapter")
+    adapter, _ = chosen
+    seen = _driver(adapter)
+    if not seen:
+        if look.machine.platform == "darwin":
+            return ok("macOS brings it")
+        pages = {"AMD": "amd.com/support", "NVIDIA": "nvidia.com/drivers", "Intel": "intel.com/drivers"}
+        page = pages.get(adapter.vendor, "the vendor's page")
+        return warning(f"{adapter.name}: no driver is loaded", Fix(says=f"Install the driver from {page}"))
+    if adapter.driver in {"vfio-pci", "pci-stub"}:
+        return warning(
+            f"{adapter.name} is held by {adapter.driver} for a virtual machine",
+            Fix(says="Give it back to the host to use it here"),
+        )
+    return ok(f"{adapter.name}: {seen}{f' of {adapter.driver_date}' if adapter.driver_date else ''}")
+
+
+@check(
+    "adapter.amd-routes",
+    "Ways for this AMD adapter",
+    why="AMD's cards have five ways to run ONNX models, and most exist for some cards on one system only.",
+    reads="adapters machine",
+    kinds=_PICTURES,
+)
+def amd_routes(look: Look) -> Verdict:
+    """Say which ways exist for each AMD adapter here, and which of them sdsetup takes."""
+    cards = [
+        adapter for adapter in look.adapters if adapter.vendor_id == adapters.AMD and not adapter.software
+    ]
+    if not cards:
+        return skipped("there is no AMD adapter")
+    return ok(" ".join(_routes(card, look.machine) for card in cards))
+
+
+def _routes(card: Adapter, machine: Machine) -> str:
+    known = amd.architecture(card.device_id)
+    title = f"{card.name}: " + (
+        f"{known.name}, {known.gfx}." if known else f"unknown id {card.device_id:#06x}."
+    )
+    if machine.platform == "win32":
+        new = known is not None and known.vendor_provider
+        windows_ml = (
+            "Windows ML: AMD's own provider exists, not used by sdsetup yet."
+            if new and machine.build >= WINDOWS_ML_BUILD
+            else "Windows ML: needs Windows 11 24H2; AMD's own provider exists for this card."
+            if new
+            else "Windows ML: routes this card to DirectML."
+        )
+        ways: tuple[str, ...] = (
+            "DirectML: yes, this is what sdsetup uses.",
+            windows_ml,
+            "ROCm and MIGraphX: no ONNX Runtime for them on Windows.",
+            "WebGPU plug-in: exists (beta, over Direct3D 12), not used by sdsetup yet.",
+        )
+    elif machine.platform == "linux":
+        rocm = "supported by AMD" if known and known.rocm else "not on AMD's list, may work"
+        installed = f", {machine.rocm} is installed" if machine.rocm else ", not installed"
+        ways = (
+            "DirectML and Windows ML: on Windows only.",
+            f"ROCm: {rocm}{installed}.",
+            "MIGraphX: through ROCm, by --flavour migraphx, not tested by sdsetup.",
+            "WebGPU plug-in: exists (beta, over Vulkan), not used by sdsetup yet.",
+            "Otherwise sdsetup runs on the CPU here.",
+        )
+    else:
+        ways = ("ONNX Runtime has no way to it on this system; sdsetup runs on the CPU.",)
+    return " ".join((title, *ways))

@@ -1,0 +1,62 @@
+"""Checks of main memory."""
+
+from __future__ import annotations
+
+from sdsetup.doctor import commands
+from sdsetup.doctor.commands import memory
+from sdsetup.doctor.finding import Fix, Verdict, failure, ok, skipped, warning
+from sdsetup.doctor.registry import Look, check
+
+
+@check(
+    "memory.ram",
+    "Main memory",
+    why="With too little the system swaps for minutes or ends the program.",
+    reads="machine",
+)
+def ram(look: Look) -> Verdict:
+    """Compare memory with what the purpose needs at its peak."""
+    total, available = look.machine.ram_bytes, look.machine.ram_available_bytes
+    needed = look.purpose.ram_bytes
+    if total is None:
+        return skipped("the system does not tell how much there is")
+    seen = memory(total) + (f", {memory(available)} of it available" if available is not None else "")
+    wanted = f"{memory(needed)} are needed for {look.purpose.basis}"
+    less = Fix(
+        says="Close other programs; a conversion without its parity check needs 2 GiB",
+        commands=(commands.sdsetup(look, "convert", look.purpose.model or "MODEL", "--no-verify"),),
+    )
+    if total < 0.9 * needed:  # what firmware and graphics keep for themselves is missing from the total
+        return failure(f"{seen}; {wanted}", less)
+    if available is not None and available < needed:
+        return warning(f"{seen}; {wanted}", less)
+    return ok(f"{seen}; {wanted}")
+
+
+@check(
+    "memory.commit",
+    "Commit limit",
+    why="Windows gives memory out up to RAM plus page file; past that every program's requests fail.",
+    reads="machine",
+)
+def commit(look: Look) -> Verdict:
+    """Compare what the system may still promise with what the purpose needs."""
+    limit, used = look.machine.commit_limit_bytes, look.machine.commit_used_bytes
+    if limit is None or used is None:
+        return skipped("this system promises more memory than it has")
+    left = limit - used
+    seen = f"{memory(left)} of {memory(limit)} can still be promised"
+    if left >= look.purpose.ram_bytes:
+        return ok(seen)
+    if look.machine.platform == "win32":
+        return warning(
+            f"{seen}; {memory(look.purpose.ram_bytes)} may be asked for",
+            Fix(
+                says="Let Windows manage the page file: Advanced, Performance, Virtual memory",
+                commands=("SystemPropertiesAdvanced.exe",),
+            ),
+        )
+    return warning(
+        f"{seen}; {memory(look.purpose.ram_bytes)} may be asked for",
+        Fix(says="Add swap, or relax vm.overcommit_memory", commands=("sudo sysctl vm.overcommit_memory=0",)),
+    )

@@ -1,0 +1,63 @@
+"""What the machine is wanted for, and what that needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["anything", "install", "convert", "generate"]
+
+_GIB = 1024**3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purpose:
+    """A use of this machine; sizes are what must be free or available, in bytes.
+
+    Attributes:
+        kind: Which use.
+        model: A Hub repository or a folder, or empty.
+        ram_bytes: Main memory at the peak.
+        cache_bytes: Space where downloads go.
+        output_bytes: Space where the result goes.
+        temp_bytes: Space for temporary files.
+        vram_bytes: Memory of the adapter that makes the pictures.
+        basis: Where the numbers come from, in words.
+    """
+
+    kind: Kind = "anything"
+    model: str = ""
+    ram_bytes: int
+    cache_bytes: int
+    output_bytes: int
+    temp_bytes: int
+    vram_bytes: int
+    basis: str
+
+
+# Of Stable Diffusion 1.x: 5.5 GB in fp32 to download, a 2.1 GB package in fp16, up to 6 GiB of main memory
+# while parity is checked. Comfortable pictures want 6 GiB of adapter memory, 4 GiB are just enough.
+_SD1 = "a Stable Diffusion 1.x checkpoint in fp32"
+_PURPOSES: dict[Kind, Purpose] = {
+    "anything": Purpose(
+        ram_bytes=6 * _GIB, cache_bytes=6 * 10**9, output_bytes=3 * 10**9, temp_bytes=10**9,
+        vram_bytes=6 * _GIB, basis=_SD1,
+    ),
+    "install": Purpose(
+        kind="install", ram_bytes=2 * _GIB, cache_bytes=10**8, output_bytes=25 * 10**8, temp_bytes=15 * 10**8,
+        vram_bytes=0, basis="the environment with everything in it",
+    ),
+    "convert": Purpose(
+        kind="convert", ram_bytes=6 * _GIB, cache_bytes=6 * 10**9, output_bytes=3 * 10**9, temp_bytes=10**9,
+        vram_bytes=0, basis=_SD1,
+    ),
+    "generate": Purpose(
+        kind="generate", ram_bytes=4 * _GIB, cache_bytes=0, output_bytes=10**8, temp_bytes=10**8,
+        vram_bytes=6 * _GIB, basis="512 x 512 pictures with a Stable Diffusion 1.x package in fp16",
+    ),
+}  # fmt: skip
+
+
+def purpose(kind: Kind = "anything") -> Purpose:
+    """Give what a use needs when no model is named."""
+    return _PURPOSES[kind]

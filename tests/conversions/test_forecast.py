@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+import pytest
+
+from conversions.errors import ConversionError
+from conversions.forecast import SESSION_BYTES, forecast, largest_square, peak_activation_bytes
+from conversions.shapes import fix_sizes
+from tests.conversions.graphs_for_tests import group_norm_graph
+
+
+def parsed(text: str) -> ir.Model:
+    return ir.from_proto(
+        onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>' + text)
+    )
+
+
+def peak(text: str) -> int:
+    return peak_activation_bytes(fix_sizes(parsed(text), {"n": 10}))
+
+
+def test_a_chain_holds_two_tensors_at_a_time() -> None:
+    assert peak("g (float[n, 25] x) => (float[n, 25] y) { a = Relu(x) b = Relu(a) y = Relu(b) }") == 2 * 1000
+
+
+def test_a_skip_connection_is_held_until_it_is_read() -> None:
+    chain = "a = Relu(x) b = Relu(a) c = Relu(b) y = Add(c, a)"
+    assert peak(f"g (float[n, 25] x) => (float[n, 25] y) {{ {chain} }}") == 3 * 1000
+
+
+def test_a_view_takes_no_memory_but_keeps_its_source() -> None:
+    body = "a = Relu(x) r = Reshape(a, s) b = Relu(x) y = Add(r, b)"
+    text = f"g (float[n, 25] x) => (float[n, 25] y) <int64[2] s = {{10, 25}}> {{ {body} }}"
+    assert peak(text) == 3 * 1000
+
+
+def test_half_precision_takes_half() -> None:
+    assert peak("g (float16[n, 25] x) => (float16[n, 25] y) { y = Relu(x) }") == 1000
+
+
+def test_attention_holds_its_scores() -> None:
+    body = "{ y = com.microsoft.MultiHeadAttention <num_heads = 5> (x, x, x) }"
+    tokens = 10 * 25 * 4
+    scores = 5 * 10 * 10 * 4
+    assert peak(f"g (float[1, n, 25] x) => (float[1, n, 25] y) {body}") == 2 * tokens + scores
+
+
+def test_weights_count_without_data() -> None:
+    model = group_norm_graph()
+    for name in ("weight", "bias", "before"):
+        model.graph.initializers[name].const_value = None
+    small_constants = 4 * 8 + 4 * 8 + 4 * 4 + 4 * 4 + 2 * 8
+
+    (need,) = forecast({"unet": model}, width=64, height=64).needs
+
+    assert (
+        16 * 16 * 9 * 4 + 2 * 16 * 4 <= need.weights_bytes <= 16 * 16 * 9 * 4 + 2 * 16 * 4 + small_constants
+    )
+    assert need.total_bytes == need.weights_bytes + need.activation_bytes + SESSION_BYTES
+
+
+def test_memory_grows_with_the_picture_and_stages_need_less_than_all_at_once() -> None:
+    models = {"a": group_norm_graph(), "b": group_norm_graph()}
+
+    small, large = (forecast(models, width=side, height=side) for side in (256, 512))
+
+    assert large.device_bytes > small.device_bytes
+    assert small.staged_bytes < small.device_bytes
+
+
+def test_the_largest_picture_that_fits_fits_and_the_next_does_not() -> None:
+    models = {"a": group_norm_graph()}
+    free = forecast(models, width=704, height=704).staged_bytes
+
+    assert largest_square(models, free) == 704
+    assert largest_square(models, free - 1) == 640
+    assert largest_square(models, 1) == 0
+
+
+def test_an_impossible_size_is_one_clear_error() -> None:
+    model = parsed(
+        "g (float[1, 25] x, float[height, 25] z) => (float[1, 25] y) { y = Concat <axis = 1> (x, z) }"
+    )
+    with pytest.raises(ConversionError, match="no valid shape"):
+        fix_sizes(model, {"height": 3})
