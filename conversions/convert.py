@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
-import psutil
 
-from conversions import graphs
-from conversions.apart import apart
 from conversions.binding import Binding, bind
 from conversions.checkpoint import Checkpoint, stored_tensors
 from conversions.errors import ConversionError
 from conversions.events import Advanced, Finished, Listener, Notice, Started
+from conversions.graphs.obtain import obtain
+from conversions.manifest import describe_submodel, make_manifest, parity_entry
 from conversions.options import Options
 from conversions.package import (
     DATA_FILE,
-    FORMAT,
     GRAPH_FILE,
     FileRecord,
     Package,
@@ -33,6 +28,7 @@ from conversions.package import (
     write_json,
 )
 from conversions.passes.to_fp16 import to_fp16
+from conversions.pipeline_files import copy_pipeline_files
 from conversions.placement import check_placement, demand_kernels, picture_sizes
 from conversions.plan import ConversionPlan, PlannedComponent, wanted_submodels
 from conversions.providers import provider_for
@@ -41,16 +37,8 @@ from conversions.submodel import Config, Submodel
 from conversions.verify import ParityReport, verify
 from conversions.weights import Overflow, stream
 
-# Names in model_index.json that today's libraries no longer know, and what they are called now.
-_RENAMED_CLASSES = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
-
 # Side of the picture at whose sizes a target's kernels are looked up; the kernels are the same at all sizes.
 _CHECKED_PIXELS = 512
-
-# Peak memory of a process that traces, measured on SDXL's U-Net.
-_TRACER_BYTES = 2 << 30
-
-_DISTRIBUTIONS = ("onnx", "onnx-ir", "numpy", "torch", "diffusers", "transformers", "onnxscript")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +113,12 @@ def convert(
             listener(Notice(text="Going on where an earlier run was interrupted."))
         names = {part.name for part in todo}
         waiting = [submodel for submodel in submodels if submodel.component in names]
-        models = _find_graphs(waiting, checkpoint, graph_cache, retrace, listener)
+        models = obtain(waiting, checkpoint, graph_cache, retrace, listener)
         for part in todo:
             mine = [submodel for submodel in submodels if submodel.component == part.name]
             _make_component(plan, part, mine, checkpoint, models, staging, listener)
-        _copy_small_files(checkpoint, staging)
-        manifest = _manifest(plan, checkpoint, staging, tool_version)
+        copy_pipeline_files(checkpoint, staging)
+        manifest = make_manifest(plan, checkpoint, staging, tool_version)
         package = Package(folder=staging.folder, manifest=manifest)
         report = None
         if checks is not None:
@@ -150,7 +138,7 @@ def convert(
                     "It was thrown away.",
                     "Try --precision fp32; if that fails too, please report it.",
                 )
-            manifest = {**manifest, "parity": _parity(report)}
+            manifest = {**manifest, "parity": parity_entry(report)}
         return Converted(package=staging.publish(manifest), report=report)
 
 
@@ -219,46 +207,8 @@ def _make_component(
         )
         for file in (GRAPH_FILE, "config.json"):
             files[f"{name}/{file}"] = record(folders[name] / file)
-        notes[name] = _describe(submodel, component.config, model, plan.options)
+        notes[name] = describe_submodel(submodel, component.config, model, plan.options)
     staging.finish(part.name, files, {"submodels": notes, "sources": dict(streamed.sources)})
-
-
-def _find_graphs(
-    submodels: Sequence[Submodel],
-    checkpoint: Checkpoint,
-    cache: Path | None,
-    retrace: bool,
-    listener: Listener,
-) -> dict[str, ir.Model]:
-    """Find the graphs of all submodels; those that are not at hand are traced side by side."""
-    found = {}
-    missing = []
-    for submodel in submodels:
-        config = checkpoint.components[submodel.component].config
-        model = None if retrace else graphs.find(submodel, config, cache)
-        if model is None:
-            missing.append((submodel, config))
-        else:
-            found[submodel.name] = model
-    if not missing:
-        return found
-    with apart("tracing", workers=_tracers(len(missing))) as processes:
-        for submodel, _ in missing:
-            listener(Started(task=f"trace {submodel.name}", label=f"{submodel.name}: tracing its graph"))
-        traces = [processes.begin(graphs.trace_and_pack, *each) for each in missing]
-        for (submodel, config), trace in zip(missing, traces, strict=True):
-            packed = trace.result()
-            listener(Finished(task=f"trace {submodel.name}"))
-            if cache is not None:
-                graphs.keep(packed, submodel, config, cache)
-            found[submodel.name] = graphs.unpack(packed, submodel, config)
-    return found
-
-
-def _tracers(wanted: int) -> int:
-    """Say how many submodels are traced at once: as many as processors and free memory allow."""
-    by_memory = int(psutil.virtual_memory().available // _TRACER_BYTES)
-    return max(1, min(wanted, os.cpu_count() or 1, by_memory))
 
 
 def _adapt(model: ir.Model, submodel: Submodel, config: Config, options: Options) -> None:
@@ -294,98 +244,6 @@ def _write_graph(model: ir.Model, bindings: Sequence[Binding], folder: Path) -> 
             base_dir=folder,
         )
     ir.save(model, folder / GRAPH_FILE)
-
-
-def _describe(submodel: Submodel, config: Config, model: ir.Model, options: Options) -> dict[str, Any]:
-    def ports(values: Any) -> list[dict[str, Any]]:
-        return [{**asdict(port), "shape": list(port.shape)} for port in values]
-
-    return {
-        "component": submodel.component,
-        "precision": options.precision_of(submodel.name),
-        "nodes": len(model.graph),
-        "inputs": ports(submodel.inputs(config)),
-        "outputs": ports(submodel.outputs(config)),
-    }
-
-
-def _copy_small_files(checkpoint: Checkpoint, staging: Staging) -> None:
-    """Copy tokenizer, scheduler and the like, and write the package's own model_index.json."""
-    files = {}
-    for name in checkpoint.storage.names():
-        if name.split("/")[0] in checkpoint.family.copied and "/" in name:
-            target = staging.folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(checkpoint.storage.read(name))
-            files[name] = record(target)
-    made = {submodel.component for submodel in checkpoint.family.submodels}
-    present = {name.split("/")[0] for name in staging.files()}
-    index: dict[str, Any] = {}
-    for name, entry in checkpoint.index.items():
-        if name in made:
-            index[name] = [None, None]
-        elif isinstance(entry, list):
-            index[name] = [_RENAMED_CLASSES.get(part, part) for part in entry]
-        else:
-            index[name] = entry
-    index.pop("vae", None)
-    for submodel in checkpoint.family.submodels:
-        if submodel.name in present:
-            index[submodel.name] = ["diffusers", "OnnxRuntimeModel"]
-    write_json(staging.folder / "model_index.json", index)
-    files["model_index.json"] = record(staging.folder / "model_index.json")
-    staging.finish("", files, {"submodels": {}, "sources": {}})
-
-
-def _manifest(
-    plan: ConversionPlan, checkpoint: Checkpoint, staging: Staging, tool_version: str
-) -> dict[str, Any]:
-    submodels: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for part in plan.components:
-        notes = staging.finished(part.name)
-        assert notes is not None
-        submodels |= notes["submodels"]
-        sources |= notes["sources"]
-    return {
-        "format": FORMAT,
-        "tool": {"sdsetup": tool_version, **_versions()},
-        "checkpoint": {"origin": plan.origin, "commit": plan.commit, "sha256": dict(sorted(sources.items()))},
-        "family": plan.family,
-        "pipeline": checkpoint.index.get("_class_name"),
-        "precision": plan.options.precision,
-        "target": plan.options.target,
-        "opset": plan.opset,
-        "submodels": submodels,
-        "files": {name: vars(entry) for name, entry in sorted(staging.files().items())},
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _DISTRIBUTIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _parity(report: ParityReport) -> dict[str, Any]:
-    """Return what of a report goes into the manifest: numbers that a second run gives again."""
-    document = report.document()
-    return {
-        "provider": report.provider,
-        "submodels": {
-            each["submodel"]: None
-            if each["parity"] is None
-            else {
-                name: None if value is None else float(f"{value:.3g}")
-                for name, value in each["parity"].items()
-            }
-            for each in document["submodels"]
-        },
-    }
 
 
 def _overflow(overflows: Mapping[str, Sequence[Overflow]]) -> ConversionError:

@@ -1,0 +1,68 @@
+"""The graphs of a conversion: those at hand, and the others traced side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+import psutil
+
+from conversions import graphs
+from conversions.apart import apart
+from conversions.checkpoint import Checkpoint
+from conversions.events import Finished, Listener, Started
+from conversions.submodel import Submodel
+
+# Peak memory of a process that traces, measured on SDXL's U-Net.
+_TRACER_BYTES = 2 << 30
+
+
+def obtain(
+    submodels: Sequence[Submodel],
+    checkpoint: Checkpoint,
+    cache: Path | None,
+    retrace: bool,
+    listener: Listener,
+) -> dict[str, ir.Model]:
+    """Find the graphs of all submodels; those that are not at hand are traced side by side.
+
+    Args:
+        submodels: What graphs are wanted of.
+        checkpoint: Where their configurations are.
+        cache: Folder of this user's traced graphs; None keeps none.
+        retrace: Whether graphs at hand are traced anew.
+        listener: Told of the progress.
+
+    Returns:
+        A graph without weights for each submodel, by name.
+    """
+    found = {}
+    missing = []
+    for submodel in submodels:
+        config = checkpoint.components[submodel.component].config
+        model = None if retrace else graphs.find(submodel, config, cache)
+        if model is None:
+            missing.append((submodel, config))
+        else:
+            found[submodel.name] = model
+    if not missing:
+        return found
+    with apart("tracing", workers=_tracers(len(missing))) as processes:
+        for submodel, _ in missing:
+            listener(Started(task=f"trace {submodel.name}", label=f"{submodel.name}: tracing its graph"))
+        traces = [processes.begin(graphs.trace_and_pack, *each) for each in missing]
+        for (submodel, config), trace in zip(missing, traces, strict=True):
+            packed = trace.result()
+            listener(Finished(task=f"trace {submodel.name}"))
+            if cache is not None:
+                graphs.keep(packed, submodel, config, cache)
+            found[submodel.name] = graphs.unpack(packed, submodel, config)
+    return found
+
+
+def _tracers(wanted: int) -> int:
+    """Say how many submodels are traced at once: as many as processors and free memory allow."""
+    by_memory = int(psutil.virtual_memory().available // _TRACER_BYTES)
+    return max(1, min(wanted, os.cpu_count() or 1, by_memory))
