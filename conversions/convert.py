@@ -32,7 +32,7 @@ from conversions.pipeline_files import copy_pipeline_files
 from conversions.placement import check_placement, demand_kernels, picture_sizes
 from conversions.plan import ConversionPlan, PlannedComponent, wanted_submodels
 from conversions.providers import provider_for
-from conversions.storage import Folder, Storage
+from conversions.storage import Folder
 from conversions.submodel import Config, Submodel
 from conversions.verify import ParityReport, verify
 from conversions.weights import Overflow, stream
@@ -150,18 +150,6 @@ def _comparable(checkpoint: Checkpoint, listener: Listener) -> Checkpoint | None
     return None
 
 
-def _check_sources(storage: Storage, found: Mapping[str, str]) -> None:
-    """Compare what was read with the hashes under which it was published."""
-    for name, sha256 in found.items():
-        known = storage.known_sha256(name)
-        if known and known != sha256:
-            raise ConversionError(
-                "checkpoint.corrupt",
-                f"{storage.label}/{name} is not the file that was published: its hash differs.",
-                "Delete this file, or the model's folder in the Hub's cache, and run the same command again.",
-            )
-
-
 def _make_component(
     plan: ConversionPlan,
     part: PlannedComponent,
@@ -191,9 +179,8 @@ def _make_component(
         listener(Advanced(task=part.name, done=done))
 
     paths = {name: folder / DATA_FILE for name, folder in folders.items()}
-    streamed = stream(bindings, checkpoint.storage, paths, advance)
+    streamed = stream(bindings, checkpoint.storage, paths, staging.stream_path(part.name), advance)
     listener(Finished(task=part.name))
-    _check_sources(checkpoint.storage, streamed.sources)
     if streamed.overflows:
         raise _overflow(streamed.overflows)
     files, notes = {}, {}

@@ -25,6 +25,7 @@ GRAPH_FILE = "model.onnx"
 DATA_FILE = "model.onnx_data"
 
 _JOURNAL = ".progress.json"
+_STREAM = ".stream-"
 _HASHED_AT_ONCE_BYTES = 4 << 20
 # Linux: swap two paths in one step. Source: renameat2(2), linux/fs.h.
 _AT_FDCWD = -100
@@ -111,7 +112,8 @@ class Staging:
     """The folder in which a package grows, beside its final place.
 
     A component that is finished is written into a journal with the hashes of its files; a later run with the
-    same plan takes it over if the hashes still hold. Everything else found there is made anew.
+    same plan takes it over if the hashes still hold. Weights that a stream was writing stay for it to go on;
+    everything else found there is made anew.
     """
 
     def __init__(self, output: Path, fingerprint: str) -> None:
@@ -134,13 +136,18 @@ class Staging:
         kept = {name for entry in self._done.values() for name in entry["files"]}
         for path in sorted(self.folder.rglob("*"), reverse=True):
             name = path.relative_to(self.folder).as_posix()
-            if path.is_file() and name not in kept and name != _JOURNAL:
+            begun = path.name == DATA_FILE or name.startswith(_STREAM)
+            if path.is_file() and name not in kept and name != _JOURNAL and not begun:
                 path.unlink()
 
     def finished(self, component: str) -> Mapping[str, Any] | None:
         """Return what was noted when the component was finished, or None if it has to be made."""
         entry = self._done.get(component)
         return None if entry is None else entry["notes"]
+
+    def stream_path(self, component: str) -> Path:
+        """Return where the stream of a component's weights notes how far it is."""
+        return self.folder / f"{_STREAM}{component}.json"
 
     def finish(self, component: str, files: Mapping[str, FileRecord], notes: Mapping[str, Any]) -> None:
         """Note that a component's files are complete."""
@@ -149,6 +156,7 @@ class Staging:
             "notes": dict(notes),
         }
         self._write_journal()
+        self.stream_path(component).unlink(missing_ok=True)
 
     def files(self) -> dict[str, FileRecord]:
         """Return the finished files."""

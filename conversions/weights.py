@@ -18,6 +18,7 @@ import numpy.typing as npt
 from conversions.binding import Binding
 from conversions.errors import ConversionError
 from conversions.storage import Reader, Storage
+from conversions.stream_progress import Begun, Hash, StreamProgress
 
 # The largest finite float16 is 65504; what rounds to nearest beyond the halfway point becomes infinite.
 # Source: IEEE 754-2019, binary16.
@@ -67,6 +68,10 @@ class _Piece:
     count: int
 
     @property
+    def identity(self) -> tuple[object, ...]:
+        return self.submodel, self.binding, self.first, self.count
+
+    @property
     def source_bytes(self) -> int:
         return self.count * self._width
 
@@ -87,6 +92,7 @@ def stream(
     bindings: Mapping[str, Sequence[Binding]],
     storage: Storage,
     paths: Mapping[str, Path],
+    progress_path: Path,
     advance: Callable[[int], None],
 ) -> Streamed:
     """Write the external data of all submodels of a component in one pass over its files.
@@ -97,7 +103,8 @@ def stream(
     Args:
         bindings: For each submodel what goes where.
         storage: The checkpoint's files.
-        paths: For each submodel the file to write; it must not exist.
+        paths: For each submodel the file to write; what an interrupted stream left there is continued.
+        progress_path: Where an interrupted stream finds how far it came.
         advance: Called with the number of source bytes that a piece took.
 
     Returns:
@@ -105,7 +112,7 @@ def stream(
         decides what becomes of the file).
 
     Raises:
-        ConversionError: A file is cut short.
+        ConversionError: A file is cut short, or is not the one that was published.
         OSError: Writing failed.
     """
     pieces = sorted(
@@ -117,18 +124,29 @@ def stream(
         ),
         key=lambda piece: (piece.binding.source.file, piece.binding.source.offset, piece.first),
     )
-    overflows: dict[str, dict[str, float]] = {submodel: {} for submodel in bindings}
+    progress = StreamProgress(progress_path, [piece.identity for piece in pieces])
+    begun = progress.begun(paths)
+    overflows: dict[str, dict[str, float]] = {
+        submodel: dict(begun.overflows[submodel]) if begun else {} for submodel in bindings
+    }
+    done = begun.pieces if begun else 0
+    read_before = {piece.binding.source.file for piece in pieces[:done]}
+    advance(sum(piece.source_bytes for piece in pieces[:done]))
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(_WORKERS, thread_name_prefix="cast"))
         readers = _Readers(storage)
         stack.callback(readers.close)
-        sinks = {name: stack.enter_context(_Sink(path)) for name, path in paths.items()}
-        origins: dict[str, _Origin] = {}
-        for piece, (raw, data, largest) in _in_order(pool, pieces, readers):
+        sinks = {name: stack.enter_context(_Sink(path, begun, name)) for name, path in paths.items()}
+        # A file that an earlier run has read in part cannot be hashed without reading that part again: it
+        # keeps the hash that it was published under, if there is one.
+        sources = {file: storage.known_sha256(file) for file in read_before if storage.known_sha256(file)}
+        origins = {file: _Origin(storage, file, readers) for file in read_before - set(sources)}
+        for piece, (raw, data, largest) in _in_order(pool, pieces[done:], readers):
             binding = piece.binding
-            if binding.source.file not in origins:
-                origins[binding.source.file] = _Origin(storage, binding.source.file, readers)
-            origins[binding.source.file].saw(raw, piece.source_offset)
+            if binding.source.file not in sources:
+                if binding.source.file not in origins:
+                    origins[binding.source.file] = _Origin(storage, binding.source.file, readers)
+                origins[binding.source.file].saw(raw, piece.source_offset)
             if not largest < _FIRST_INFINITE_FP16 and binding.dtype.name == "FLOAT16":
                 known = overflows[piece.submodel].get(binding.initializer, 0.0)
                 overflows[piece.submodel][binding.initializer] = (
@@ -138,15 +156,35 @@ def stream(
                 sinks[piece.submodel].pad_to(binding.offset)
             sinks[piece.submodel].write(data)
             advance(piece.source_bytes)
+            done += 1
+            progress.note(
+                done,
+                {name: sink.size_bytes for name, sink in sinks.items()},
+                {name: sink.sha256 for name, sink in sinks.items()},
+                overflows,
+            )
+        for file, origin in origins.items():
+            sources[file] = origin.hexdigest()
+            if storage.known_sha256(file) not in ("", sources[file]):
+                progress.clear()
+                raise _altered(storage, file)
         return Streamed(
             sha256={name: sink.sha256.hexdigest() for name, sink in sinks.items()},
-            sources={name: origin.hexdigest() for name, origin in origins.items()},
+            sources=sources,
             overflows={
                 submodel: tuple(Overflow(initializer=name, largest=size) for name, size in found.items())
                 for submodel, found in overflows.items()
                 if found
             },
         )
+
+
+def _altered(storage: Storage, file: str) -> ConversionError:
+    return ConversionError(
+        "checkpoint.corrupt",
+        f"{storage.label}/{file} is not the file that was published: its hash differs.",
+        "Delete this file, or the model's folder in the Hub's cache, and run the same command again.",
+    )
 
 
 def _cut(submodel: str, binding: Binding) -> Iterator[_Piece]:
@@ -287,27 +325,28 @@ class _Origin:
 
 
 class _Sink:
-    """A file that is written from start to end and hashed on the way."""
+    """A file that is written from start to end, or from where an earlier run was, and hashed on the way."""
 
-    def __init__(self, path: Path) -> None:
-        self.sha256 = hashlib.sha256()
+    def __init__(self, path: Path, begun: Begun | None, submodel: str) -> None:
+        self.sha256: Hash = begun.hashes[submodel] if begun else hashlib.sha256()
+        self.size_bytes = begun.sizes[submodel] if begun else 0
         self._path = path
-        self._end = 0
 
     def __enter__(self) -> _Sink:
-        self._file: BinaryIO = self._path.open("xb", buffering=0)
+        self._file: BinaryIO = self._path.open("ab", buffering=0)
+        self._file.truncate(self.size_bytes)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def pad_to(self, offset: int) -> None:
-        if offset > self._end:
-            self.write(memoryview(bytes(offset - self._end)))
+        if offset > self.size_bytes:
+            self.write(memoryview(bytes(offset - self.size_bytes)))
 
     def write(self, data: memoryview) -> None:
         self.sha256.update(data)
         done = 0
         while done < len(data):
             done += self._file.write(data[done:])
-        self._end += len(data)
+        self.size_bytes += len(data)
