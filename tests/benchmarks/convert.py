@@ -1,0 +1,154 @@
+"""What a conversion of true size costs, against copying, a bare loop, and the peers, in one run.
+
+Run as ``python -m tests.benchmarks.convert WORK [--runs 3] [--optimum VENV]``; WORK needs 25 GB. The
+checkpoints come from ``tests.benchmarks.full_size`` and stay in WORK. Every run starts with cold caches
+where that can be had (root on Linux). ``--optimum`` names an environment with optimum-onnx (see
+docs/benchmarks.md). Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import full_size, process_tree
+
+COPY = "import shutil, sys; shutil.copytree(sys.argv[1], sys.argv[2])"
+
+# The least a conversion can be: read each tensor, cast it, write it.
+BARE = """
+import sys
+from pathlib import Path
+import numpy as np
+from conversions.safetensors_header import read_header
+from conversions.storage import Folder
+source, output = Path(sys.argv[1]), Path(sys.argv[2])
+output.mkdir()
+storage = Folder(source)
+for file in (name for name in storage.names() if name.endswith(".safetensors")):
+    reader = storage.open(file)
+    with (output / file.replace("/", "-")).open("wb", buffering=0) as sink:
+        for tensor in read_header(storage, file).values():
+            buffer = bytearray(tensor.size_bytes)
+            reader.read_into(memoryview(buffer), tensor.offset)
+            stored = np.frombuffer(buffer, {"F32": np.float32, "F16": np.float16}[tensor.dtype])
+            sink.write(stored.astype(np.float16, copy=False).data)
+"""
+
+OPTIMUM = """
+import sys
+from optimum.exporters.onnx import main_export
+main_export(sys.argv[1], sys.argv[2], task="text-to-image", device="cpu", do_validation=False)
+"""
+
+SDXL = """
+import sys
+from pathlib import Path
+from conversions import family
+from tests.benchmarks.full_size import SDXL_UNET_ONLY
+family.all_families = lambda: (SDXL_UNET_ONLY,)
+from conversions.checkpoint import open_folder
+from conversions.convert import convert
+from conversions.events import ignore
+from conversions.options import Options
+from conversions.plan import make_plan
+checkpoint = open_folder(Path(sys.argv[1]))
+plan = make_plan(checkpoint, Options(target="cpu"), None)
+convert(plan, checkpoint, Path(sys.argv[2]), tool_version="benchmark", graph_cache=None, checks=None,
+        listener=ignore)
+"""
+
+
+def commands(sd14: Path, sdxl: Path, optimum: Path | None) -> dict[str, list[str]]:
+    """Return what is timed; each command gets the folder to write as its last argument."""
+    python = sys.executable
+    ours = [python, "-m", "sdsetup", "convert", str(sd14), "--target", "cpu", "--output"]
+    timed = {
+        "sd14 cp": [python, "-c", COPY, str(sd14)],
+        "sd14 bare loop": [python, "-c", BARE, str(sd14)],
+        "sd14 sdsetup": [*ours[:-1], "--no-verify", "--output"],
+        "sd14 sdsetup, verified": ours,
+        "sdxl-unet cp": [python, "-c", COPY, str(sdxl)],
+        "sdxl-unet bare loop": [python, "-c", BARE, str(sdxl)],
+        "sdxl-unet sdsetup": [python, "-c", SDXL, str(sdxl)],
+    }
+    if optimum is not None:
+        timed["sd14 optimum-onnx"] = [str(optimum / "bin" / "python"), "-c", OPTIMUM, str(sd14)]
+    return timed
+
+
+def measure(work: Path, runs: int, optimum: Path | None, only: str) -> dict[str, Any]:
+    """Time every command in turn, round after round, so that a drifting machine hits all alike."""
+    work.mkdir(parents=True, exist_ok=True)
+    for name, make in (("sd14", full_size.make_sd14), ("sdxl", full_size.make_sdxl_unet)):
+        if not (work / name / "model_index.json").exists():
+            shutil.rmtree(work / name, ignore_errors=True)
+            make(work / name)
+    timed = {
+        name: argv
+        for name, argv in commands(work / "sd14", work / "sdxl", optimum).items()
+        if name.startswith(only)
+    }
+    costs: dict[str, list[process_tree.Cost]] = {name: [] for name in timed}
+    sizes: dict[str, int] = {}
+    cold = True
+    for _ in range(runs):
+        for name, argv in timed.items():
+            output = work / "output"
+            cold = process_tree.drop_caches() and cold
+            try:
+                costs[name].append(process_tree.run([*argv, str(output)], work))
+            except subprocess.CalledProcessError as error:
+                print(f"{name} failed:\n{error.output}", file=sys.stderr)
+            sizes[name] = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+            shutil.rmtree(output, ignore_errors=True)
+    medians = {
+        name: {
+            "runs": len(each),
+            "wall_seconds": statistics.median(cost.wall_seconds for cost in each),
+            "peak_rss_mib": max(cost.peak_rss_bytes for cost in each) >> 20,
+            "peak_disk_over_output": round(max(cost.peak_disk_bytes for cost in each) / sizes[name], 3),
+            "output_mib": sizes[name] >> 20,
+        }
+        for name, each in costs.items()
+        if each
+    }
+    return {
+        "benchmark": "convert",
+        "cold": cold,
+        "medians": medians,
+        "ratios": _ratios(medians),
+        "all": {name: [asdict(cost) for cost in each] for name, each in costs.items()},
+        "machine": process_tree.machine(),
+    }
+
+
+def _ratios(medians: dict[str, Any]) -> dict[str, float]:
+    pairs = (
+        ("sd14 sdsetup", "sd14 bare loop"),
+        ("sd14 optimum-onnx", "sd14 sdsetup"),
+        ("sdxl-unet sdsetup", "sdxl-unet cp"),
+        ("sdxl-unet sdsetup", "sdxl-unet bare loop"),
+    )
+    return {
+        f"{first} / {second}": round(medians[first]["wall_seconds"] / medians[second]["wall_seconds"], 2)
+        for first, second in pairs
+        if first in medians and second in medians
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--optimum", type=Path, help="environment with optimum-onnx")
+    parser.add_argument("--only", default="", help="time only the commands that start so")
+    chosen = parser.parse_args()
+    print(json.dumps(measure(chosen.work, chosen.runs, chosen.optimum, chosen.only), indent=1))
