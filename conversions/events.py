@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["bytes", "steps", "nodes", "submodels", "files"]
+Unit = Literal["bytes", "steps", "nodes", "submodels", "files", "pictures"]
 
 
 @dataclass(frozen=True, kw_only=True)

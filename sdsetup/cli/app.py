@@ -12,6 +12,7 @@ import typer
 from conversions.errors import ConversionError
 from sdsetup import __version__
 from sdsetup.cli import output
+from sdsetup.cli.benchmark import benchmark
 from sdsetup.cli.convert import convert
 from sdsetup.cli.doctor import doctor
 from sdsetup.cli.download import download
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 
 
+app.command()(benchmark)
 app.command()(convert)
 app.command()(doctor)
 app.command()(download)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.windows import box, root, stage
+from tests.windows import box, root, shipment, stage
 from tests.windows.unavailable import UnavailableError
 
 # What automake's test runner and others read as "skipped".
@@ -20,7 +23,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.windows", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("setup", help="build the root (once; it is cached)")
-    for verb, what in (("run", "pytest under Windows Python"), ("python", "Windows Python itself")):
+    for verb, what in (
+        ("run", "pytest under Windows Python"),
+        ("directml", "pytest's DirectML tests, with packages that are converted here first"),
+        ("python", "Windows Python itself"),
+    ):
         entry = verbs.add_parser(
             verb, allow_abbrev=False, help=f"{what}; other arguments go there as they are"
         )
@@ -39,21 +46,36 @@ def main(arguments: list[str]) -> int:
     if options.verb == "setup":
         _say(f"ready in {root.cache_folder()} ({time.monotonic() - started:.1f} s)")
         return 0
-    if options.verb == "run":
+    if options.verb == "directml":
+        what = ["-m", "directml", *what]
+    if options.verb != "python":
         what = ["-m", "pytest", "-p", "no:cacheprovider", "--basetemp=Z:\\tmp\\pytest", *what]
-    with stage.project() as project:
+    with stage.project() as project, _shipment(options) as data:
         try:
             return box.enter(
                 [project, *layers],
                 "python.sh",
                 [str(options.limit_seconds), *what],
                 limit_seconds=options.limit_seconds + 60,
-                data=options.data,
+                data=data,
                 lang=options.lang,
             )
         except subprocess.TimeoutExpired:
             _say(f"stopped after {options.limit_seconds + 60} seconds")
             return 124
+
+
+@contextmanager
+def _shipment(options: argparse.Namespace) -> Iterator[Path | None]:
+    """Give the folder that is shown as Z:\\data, and make it for the DirectML tests."""
+    if options.verb != "directml" or options.data is not None:
+        yield options.data
+        return
+    with tempfile.TemporaryDirectory(prefix="windows-shipment-") as folder:
+        started = time.monotonic()
+        shipment.make(Path(folder))
+        _say(f"made the packages in {time.monotonic() - started:.0f} s")
+        yield Path(folder)
 
 
 def _say(text: str) -> None:

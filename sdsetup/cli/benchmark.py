@@ -1,0 +1,83 @@
+"""``sdsetup benchmark``: how fast a package is on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from sdsetup.cli import output
+from sdsetup.cli.device_options import AdapterOption, DeviceOption, LowVramOption, ProviderOption
+from sdsetup.cli.progress import listening
+from sdsetup.disk_space import human_size
+
+if TYPE_CHECKING:
+    from sdsetup.benchmark import Benchmark
+
+
+def benchmark(
+    package: Annotated[Path, typer.Argument(help="The converted package's folder.")],
+    pictures: Annotated[int, typer.Option(min=1, max=100, help="Batches to time, after one to warm up.")] = 3,
+    steps: Annotated[int, typer.Option(help="Scheduler steps.")] = 20,
+    width: Annotated[int | None, typer.Option(help="In pixels; the checkpoint's own without it.")] = None,
+    height: Annotated[int | None, typer.Option(help="In pixels; the checkpoint's own without it.")] = None,
+    images: Annotated[int, typer.Option(help="Pictures made at once.")] = 1,
+    provider: ProviderOption = None,
+    device_id: DeviceOption = None,
+    adapter: AdapterOption = None,
+    low_vram: LowVramOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Time loading, steps and pictures, and watch memory, to compare machines."""
+    from sdsetup.benchmark import benchmark as measure
+    from sdsetup.inference import Request
+    from sdsetup.runtime import start
+    from sdsetup.runtime.package import open_package
+
+    opened = open_package(package)
+    wishes = start.Wishes(provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram)
+    request = Request(
+        prompt="a photograph of an astronaut riding a horse",
+        seed=1,
+        steps=steps,
+        width=width,
+        height=height,
+        images=images,
+        scheduler="euler",  # one UNet run a step, whatever the checkpoint's own scheduler is
+    )
+    with listening() as listener:
+        runner = start.start(opened, wishes, listener)
+        try:
+            result = measure(opened, runner, request, pictures=pictures, listener=listener)
+        finally:
+            runner.close()
+    if as_json:
+        output.emit_json(result.as_document())
+    else:
+        output.show(_table(result))
+        output.say(start.summary(runner))
+
+
+def _table(result: Benchmark) -> Table:
+    request, machine = result.request, result.machine
+    size = f"{request.width}x{request.height}, {request.steps} steps"
+    title = f"{machine['package']}, {size}, {machine['device']}"
+    table = Table(title=title, show_header=True)
+    for heading in ("", "load", "first run", "run", "runs"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, times in result.submodels.items():
+        seconds = (times.load_seconds, times.first_seconds, times.run_seconds)
+        table.add_row(name, *(f"{value:.3f} s" for value in seconds), str(times.runs))
+    table.add_section()
+    vram = "not known here" if result.peak_vram_bytes is None else human_size(result.peak_vram_bytes)
+    for label, value in (
+        ("a step", f"{result.seconds_per_step:.3f} s"),
+        ("a picture", f"{result.seconds_per_picture:.2f} s"),
+        ("first picture", f"{result.first_picture_seconds:.2f} s"),
+        ("peak RAM", human_size(result.peak_ram_bytes)),
+        ("peak VRAM", vram),
+    ):
+        table.add_row(label, "", "", value, "")
+    return table

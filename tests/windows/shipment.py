@@ -1,0 +1,54 @@
+"""What is made on Linux for the DirectML tests: packages, and what their submodels answer on the CPU.
+
+FOLDER/package                  float16, made for DirectML by ``sdsetup convert``
+FOLDER/reference/SUBMODEL.npz   the same checkpoint in float32 on Linux's CPU provider:
+                                ``in.NAME`` and ``out.NAME`` tensors, ``size.NAME`` of each free dimension
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+
+def make(folder: Path) -> None:
+    """Convert a small Stable Diffusion with all five submodels and note the answers to look for.
+
+    Args:
+        folder: An existing folder to fill.
+    """
+    from conversions import onnx_session
+    from conversions.events import ignore
+    from conversions.family import find_family
+    from conversions.options import Options
+    from conversions.package import open_package
+    from conversions.reference import make_inputs
+    from sdsetup.workflow import ConvertRequest, convert_model
+    from tests.checkpoints import make_tiny
+
+    with tempfile.TemporaryDirectory() as temporary:
+        checkpoint = make_tiny(Path(temporary) / "checkpoint")
+        for output, options in (
+            (folder / "package", Options(target="directml", precision="fp16")),
+            (Path(temporary) / "cpu", Options(target="cpu", precision="fp32")),
+        ):
+            convert_model(
+                ConvertRequest(model=str(checkpoint), options=options, output=output, verify=False), ignore
+            )
+        package = open_package(Path(temporary) / "cpu")
+        submodels = find_family(package.manifest["pipeline"]).submodels
+        (folder / "reference").mkdir()
+        for submodel in submodels:
+            graph = package.graph(submodel.name)
+            config = json.loads(graph.with_name("config.json").read_text(encoding="utf-8"))
+            inputs = make_inputs(submodel, config, submodel.sizes)
+            outcome = onnx_session.run(graph, inputs, onnx_session.CPU, {}, None)
+            np.savez(
+                folder / "reference" / f"{submodel.name}.npz",
+                **{f"in.{name}": tensor for name, tensor in inputs.items()},
+                **{f"out.{name}": tensor for name, tensor in outcome.outputs.items()},
+                **{f"size.{name}": size for name, size in submodel.sizes.items()},
+            )
