@@ -1,10 +1,10 @@
 """Kills ``convert OWNER/NAME`` at random moments and lets the next run finish.
 
-Run as ``python -m tests.benchmarks.killed_conversions [KILLS [SEED]]``. A small checkpoint is served on
-loopback, slowly, so that the download takes its share of the time. Each time the cache is emptied, the
+Run as ``python -m tests.benchmarks.killed_conversions [KILLS [SEED [CACHES]]]``. A small checkpoint is served
+on loopback, slowly, so that the download takes its share of the time. Each time the cache is emptied, the
 conversion is started, killed with all its children, and started again. Writes one JSON object; all is right
 when ``wrong`` is empty: every second run finished, fetched no whole file again, and made the package of an
-undisturbed run, byte for byte.
+undisturbed run, byte for byte. Traced graphs are kept in the folder CACHES for the next time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.hub_server.kills import fingerprint, kill_and_run_again
 ARGUMENTS = ["--no-verify", "--target", "cpu"]
 
 
-def measure(kills: int, seed: int, home: Path) -> dict[str, Any]:
+def measure(kills: int, seed: int, caches: Path | None, home: Path) -> dict[str, Any]:
     """Kill and look, ``kills`` times."""
     moments = random.Random(seed)
     checkpoint = make_tiny(home / "checkpoint")
@@ -38,7 +38,7 @@ def measure(kills: int, seed: int, home: Path) -> dict[str, Any]:
     }
     with HubServer() as hub:
         repo = hub.add(Repo(repo_id="acme/tiny", files=files))
-        with Machine(endpoint=hub.endpoint, home=home / "user") as machine:
+        with Machine(endpoint=hub.endpoint, home=home / "user", caches=caches) as machine:
             traced = machine.run_cold("convert", repo.repo_id, *ARGUMENTS, "--output", "first")
             assert traced.code == 0, traced.stderr
             undisturbed = fingerprint(machine.home / "first")
@@ -75,5 +75,7 @@ def measure(kills: int, seed: int, home: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [int(text) for text in sys.argv[1:]]
-        print(json.dumps(measure(*(arguments + [50, 1][len(arguments) :]), Path(folder)), indent=1))
+        count, start, kept = [*sys.argv[1:], *["50", "1", ""][len(sys.argv) - 1 :]]
+        print(
+            json.dumps(measure(int(count), int(start), Path(kept) if kept else None, Path(folder)), indent=1)
+        )

@@ -1,7 +1,7 @@
 """``convert --no-cache`` against download-then-convert, on a checkpoint of 1 GB served on loopback.
 
 Run as ``python -m tests.benchmarks.no_cache [RUNS]``. Both ways convert the same model in turn, each from an
-empty cache; graphs are traced before. Writes one JSON object: wall seconds, the largest resident memory of all
+empty cache; graphs are traced before. Writes one JSON object: wall seconds, the largest memory of all
 processes together, and the most disk that cache and package took at any moment, compared with the package.
 """
 
