@@ -89,10 +89,12 @@ def _write_tensors(source: Path, target: Path) -> None:
     apart_from_others = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
-        # Two names of one memory are two tensors in safetensors.
+        # safetensors knows no views: two names of one memory become two tensors, and all lie in plain order.
         shared = tensor.untyped_storage().data_ptr() in seen
         seen.add(tensor.untyped_storage().data_ptr())
-        apart_from_others[name] = tensor.clone() if shared else tensor.contiguous()
+        apart_from_others[name] = (
+            tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
+        )
     save_file(apart_from_others, target, metadata={"format": "pt"})
     # The conversion tells files apart by size and time: a second run must find the same ones.
     stamp = source.stat().st_mtime_ns

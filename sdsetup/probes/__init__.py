@@ -18,8 +18,8 @@ LIMITS_SECONDS: Mapping[str, float] = {
     "python": 10,
     "adapters": 10,
     "folders": 10,
-    "packages": 20,
-    "runtime": 40,
+    "packages": 30,
+    "runtime": 65,
     "tools": 5,
     "hub": 12,
 }

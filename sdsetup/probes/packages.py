@@ -53,19 +53,31 @@ def _missing_files(place: Path, folder: Path) -> str:
         rows = list(csv.reader((folder / "RECORD").read_text(encoding="utf-8").splitlines()))
     except OSError:
         return f"{folder.name} has no list of its files"
+    folders: dict[str, dict[str, int]] = {}
     for name, _, size in (row for row in rows if len(row) == 3):
         if name.startswith("..") or name.endswith(".pyc"):  # scripts and caches come and go
             continue
         count += 1
-        try:
-            seen = os.stat(f"{place}{os.sep}{name}").st_size  # noqa: PTH116 - ten times faster over thousands
-        except OSError:
+        inside, _, file = name.rpartition("/")
+        if inside not in folders:
+            folders[inside] = _sizes(place / inside)
+        seen = folders[inside].get(file)
+        if seen is None:
             missing += 1
+        elif not size or seen >= int(size):
+            continue
         else:
-            if not size or seen >= int(size):
-                continue
             shorter += 1
         example = example or name
     if not missing and not shorter:
         return ""
     return f"of {count} files {missing} are missing and {shorter} are cut short, for example {example}"
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """List a folder's files with their sizes; Windows gives both at once, which saves a look at each."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries}
+    except OSError:
+        return {}

@@ -15,7 +15,7 @@ from sdsetup import adapters
 from sdsetup.environment import ProviderTrial, Questions, Runtime
 
 _TRIAL = Path(__file__).with_name("trial.py")
-_LIMIT_SECONDS = 18.0
+_LIMIT_SECONDS = 30.0
 
 # Providers that stand for other machines or need more than a session to be tried.
 _UNTRIED = {"CPUExecutionProvider", "AzureExecutionProvider"}

@@ -95,7 +95,7 @@ class Machine:
     def run_cold(self, *arguments: str, stdin: str = "", **extra: str) -> Done:
         """Run ``sdsetup ARGUMENTS`` in a process of its own."""
         process = self.start(*arguments, **extra)
-        out, err = process.communicate(stdin, timeout=300)
+        out, err = process.communicate(stdin, timeout=1800)
         return _checked(Done(code=process.returncode, stdout=out, stderr=err))
 
     def run_script(self, script: str, **extra: str) -> str:

@@ -86,3 +86,19 @@ def test_an_environment_folder_is_proposed_where_windows_keeps_programs_data() -
     if bootstrap.checkout() is None:
         assert "sdsetup" in str(bootstrap.environment_folder())
     assert bootstrap.python_of(Path("x")) == Path("x") / "Scripts" / "python.exe"
+
+
+@pytest.mark.directml
+def test_directml_is_really_tried_on_the_adapter_and_its_numbers_are_right() -> None:
+    found, _ = _doctor("--only", "runtime.trial,adapter.choice")
+    assert found["adapter.choice"]["evidence"].startswith("[0]")
+    assert "Dml on adapter 0: right" in found["runtime.trial"]["evidence"]
+
+
+@pytest.mark.directml
+def test_an_adapter_that_does_not_exist_is_no_success_although_onnx_runtime_stays_silent() -> None:
+    """ONNX Runtime answers a wrong device number with the CPU and a session that works."""
+    from sdsetup.probes import runtime
+
+    answer = runtime._start("DmlExecutionProvider", "7")
+    assert answer["error"]
