@@ -1,8 +1,8 @@
 """Where DirectML runs the published architectures.
 
-Run as ``python -m tests.benchmarks.placement_of_real_models [NAME ...]``. Traces each submodel at its true configuration without weights, makes the directml graph in float16 and
-writes one JSON object a submodel and picture size: nodes, operators, fused graphs, nodes outside, forecast
-of memory, seconds.
+Run as ``python -m tests.benchmarks.placement_of_real_models [NAME ...]``. Traces each submodel at its true
+configuration without weights, makes the directml graph in float16 and writes one JSON object a submodel and
+picture size: nodes, operators, fused graphs, nodes outside, forecast of memory, seconds.
 """
 
 from __future__ import annotations

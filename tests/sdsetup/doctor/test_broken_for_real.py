@@ -70,8 +70,6 @@ def home(tmp_path: Path) -> Path:
 def bare(tmp_path: Path) -> Path:
     """A virtual environment with nothing in it, not even pip."""
     folder = tmp_path / "bare"
-    import venv  # a Windows Python may come without it
-
     venv.create(folder, with_pip=False, symlinks=True)
     return folder
 
