@@ -30,7 +30,10 @@ def here(tmp_path, monkeypatch):
 
 
 def generate(*arguments):
-    return main(["generate", *map(str, arguments)])
+    """Run the verb on the CPU unless the test says where; DirectML has tests of its own."""
+    chosen = {"--provider", "--adapter", "--device-id"} & set(arguments)
+    where = [] if chosen or not arguments else ["--provider", "cpu"]
+    return main(["generate", *map(str, arguments), *where])
 
 
 def pixels(path):
