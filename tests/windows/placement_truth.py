@@ -17,30 +17,24 @@ from typing import Any
 SESSIONS_PER_PROCESS = 16
 
 
-def ask_all(count: int, *, first: int = 0) -> list[dict[str, Any]]:
-    """Ask about the cases ``first`` to ``count``, a few in each process."""
+def ask(numbers: list[int]) -> list[dict[str, Any]]:
+    """Ask about some of the cases, a few in each process; answers come in the order of ``numbers``."""
     answers: list[dict[str, Any]] = []
-    for start in range(first, count, SESSIONS_PER_PROCESS):
-        answers += _ask_some(start, min(start + SESSIONS_PER_PROCESS, count))
+    while len(answers) < len(numbers):
+        some = numbers[len(answers) : len(answers) + SESSIONS_PER_PROCESS]
+        command = [sys.executable, "-m", "tests.windows.placement_truth", *map(str, some)]
+        done = subprocess.run(command, capture_output=True, timeout=300, check=False)
+        lines = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.startswith("{")]
+        answers += [json.loads(line) for line in lines]
+        if len(lines) < len(some):
+            # The case after the last answer took the process with it.
+            broken = numbers[len(answers)]
+            error = f"crashed: {done.returncode}"
+            answers.append({"case": broken, "places": {}, "partitions": 0, "error": error})
     return answers
 
 
-def _ask_some(start: int, end: int) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "tests.windows.placement_truth", str(start), str(end)]
-    done = subprocess.run(command, capture_output=True, timeout=300, check=False)
-    lines = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.startswith("{")]
-    answers = [json.loads(line) for line in lines]
-    if len(answers) < end - start:
-        # The case after the last answer took the process with it.
-        broken = start + len(answers)
-        answers.append(
-            {"case": broken, "places": {}, "partitions": 0, "error": f"crashed: {done.returncode}"}
-        )
-        answers += _ask_some(broken + 1, end) if broken + 1 < end else []
-    return answers
-
-
-def _ask(number: int) -> dict[str, Any]:
+def _ask_directml(number: int) -> dict[str, Any]:
     import onnxruntime
 
     from tests.windows.placement_models import cases
@@ -122,6 +116,6 @@ def _feed(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    for index in range(int(sys.argv[1]), int(sys.argv[2])):
-        sys.stdout.write(json.dumps(_ask(index)) + "\n")
+    for argument in sys.argv[1:]:
+        sys.stdout.write(json.dumps(_ask_directml(int(argument))) + "\n")
         sys.stdout.flush()
