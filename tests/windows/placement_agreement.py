@@ -28,6 +28,7 @@ EXPLAINED = {
     "Mish float": EXPANDED,
     "NhwcConv float16": UNKNOWN_SHAPE,
     "NhwcConv float": UNKNOWN_SHAPE,
+    "control flow": "places agree; DirectML fuses inside the branch that runs, where the check does not look",
 }
 """Graphs on which the check and DirectML differ, and why; docs/explanation/directml.md tells more."""
 
