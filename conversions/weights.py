@@ -133,9 +133,9 @@ def stream(
     read_before = {piece.binding.source.file for piece in pieces[:done]}
     advance(sum(piece.source_bytes for piece in pieces[:done]))
     with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(_WORKERS, thread_name_prefix="cast"))
         readers = _Readers(storage)
-        stack.callback(readers.close)
+        stack.callback(readers.close)  # after the pool, whose threads give back what they borrowed
+        pool = stack.enter_context(ThreadPoolExecutor(_WORKERS, thread_name_prefix="cast"))
         sinks = {name: stack.enter_context(_Sink(path, begun, name)) for name, path in paths.items()}
         # A file that an earlier run has read in part cannot be hashed without reading that part again: it
         # keeps the hash that it was published under, if there is one.
