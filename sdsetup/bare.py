@@ -53,7 +53,9 @@ def _with_packages(arguments: Sequence[str], verb: str) -> int:
 def _without_packages(arguments: Sequence[str], verb: str, missing: str) -> int:
     environment = bootstrap.environment_folder()
     python = bootstrap.python_of(environment)
-    if python.exists() and not bootstrap.inside(environment):
+    # Whoever starts the doctor in a virtual environment of their own wants that one looked at.
+    stays = verb == "doctor" and sys.prefix != sys.base_prefix
+    if python.exists() and not bootstrap.inside(environment) and not stays:
         return bootstrap.go_on(python, ["-m", "sdsetup", *arguments])
     if verb == "doctor":
         from sdsetup.doctor import bare

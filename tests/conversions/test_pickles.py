@@ -21,19 +21,12 @@ UNET = "unet/diffusion_pytorch_model"
 TEXT = "text_encoder/model"
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.checkpoints import make_tiny
-
-    return make_tiny(tmp_path_factory.mktemp("plain") / "tiny", safety_checker=False)
-
-
 @pytest.fixture
-def pickled(plain: Path, tmp_path: Path) -> Path:
+def pickled(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     """The same checkpoint; text encoder and UNet as pickles, the UNet in two shards."""
     import torch
 
-    folder = Path(shutil.copytree(plain, tmp_path / "pickled"))
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "pickled"))
     text = {
         name: torch.from_numpy(value) for name, value in load_file(folder / f"{TEXT}.safetensors").items()
     }
@@ -54,18 +47,20 @@ def pickled(plain: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_pickled_weights_become_the_same_tensors(plain: Path, pickled: Path, tmp_path: Path) -> None:
+def test_pickled_weights_become_the_same_tensors(
+    tiny_checkpoint: Path, pickled: Path, tmp_path: Path
+) -> None:
     opened = open_folder(pickled)
     assert holds_pickles(opened)
-    assert not holds_pickles(open_folder(plain))
+    assert not holds_pickles(open_folder(tiny_checkpoint))
     made = without_pickles(opened, tmp_path / "made", variant="", listener=ignore)
     assert not holds_pickles(made)
     for component in ("text_encoder", "unet", "vae"):
         found = {}
         for file in made.components[component].weights.files:
             found |= load_file(tmp_path / "made" / file)
-        original = open_folder(plain).components[component].weights.files
-        expected = load_file(plain / original[0])
+        original = open_folder(tiny_checkpoint).components[component].weights.files
+        expected = load_file(tiny_checkpoint / original[0])
         assert set(found) == set(expected)
         for name, value in expected.items():
             np.testing.assert_array_equal(found[name], value)

@@ -173,11 +173,19 @@ def test_a_flavour_that_does_not_exist_is_refused_before_anything_is_made(
 
 
 def test_once_there_is_an_environment_a_bare_python_goes_on_in_it(bare_checkout: tuple[Path, str]) -> None:
-    checkout, _ = bare_checkout
-    environment = _environment(checkout / ".venv")
+    environment = _environment(bare_checkout[0] / ".venv")
+    (site,) = (environment / "lib").glob("python3.*/site-packages")
+    (site / "typer.py").write_text("raise SystemExit('went on in the environment')\n")
+    assert "went on in the environment" in _run(bare_checkout, "generate").stderr
+
+
+def test_the_doctor_looks_at_the_virtual_environment_it_is_started_in(
+    bare_checkout: tuple[Path, str],
+) -> None:
+    checkout, python = bare_checkout
+    _environment(checkout / ".venv")
     answer = _run(bare_checkout, "doctor", "--only", "python.environment", "--json")
-    evidence = json.loads(answer.stdout)["findings"][0]["evidence"]
-    assert str(bootstrap.python_of(environment)) in evidence
+    assert python in json.loads(answer.stdout)["findings"][0]["evidence"]
 
 
 @pytest.mark.parametrize("old", ["python3.9", "python3.10"])

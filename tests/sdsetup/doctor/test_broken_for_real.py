@@ -209,7 +209,7 @@ def test_nothing_is_repaired_without_a_yes(home: Path, bare: Path) -> None:
         assert found["python.pip"]["status"] == "failure"
 
 
-def test_an_environment_whose_base_python_is_gone(home: Path, tmp_path: Path) -> None:
+def test_an_environment_whose_base_python_is_gone(home: Path, bare: Path, tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     shutil.copytree(ROOT / "sdsetup", checkout / "sdsetup", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(
@@ -218,7 +218,8 @@ def test_an_environment_whose_base_python_is_gone(home: Path, tmp_path: Path) ->
     shutil.copy(ROOT / "pyproject.toml", checkout)
     (checkout / ".venv" / "bin").mkdir(parents=True)
     (checkout / ".venv" / "bin" / "python").symlink_to(tmp_path / "python-that-was-removed")
-    found = _doctor(_variables(home, PYTHONPATH=str(checkout)), "--only", "python.environment")
+    variables = _variables(home, PYTHONPATH=str(checkout))
+    found = _doctor(variables, "--only", "python.environment", python=_python(bare))
     _complains(found["python.environment"], "failure", "its Python is gone")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,22 +19,21 @@ pytestmark = pytest.mark.torch
 
 REPO = "acme/tiny"
 TOKEN = "hf_NotInAnyPackageOrReport"  # noqa: S105
-ARGUMENTS = ["--no-verify", "--drop-safety-checker", "--target", "cpu"]
+ARGUMENTS = ["--no-verify", "--target", "cpu"]
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    from tests.checkpoints import make_tiny
-
-    folder = make_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny", safety_checker=False)
-    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+def files(tiny_checkpoint: Path) -> dict[str, Path]:
+    found = [path for path in tiny_checkpoint.rglob("*") if path.is_file()]
+    return {path.relative_to(tiny_checkpoint).as_posix(): path for path in found}
 
 
 @pytest.fixture(scope="module")
-def user(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A machine that keeps traced graphs between the tests."""
+def user(hub: HubServer, graph_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine that has the traced graphs."""
     home = tmp_path_factory.mktemp("user")
-    with Machine(endpoint=hub.endpoint, home=home, caches=home / "graphs") as machine:
+    shutil.copytree(graph_cache, home / "caches" / "sdsetup" / "graphs")
+    with Machine(endpoint=hub.endpoint, home=home, caches=home / "caches") as machine:
         yield machine
 
 
@@ -52,8 +53,6 @@ def undisturbed(user: Machine, repo: Repo) -> dict[str, str]:
 def test_a_package_names_its_repository_commit_and_hashes(
     user: Machine, repo: Repo, undisturbed: dict[str, str]
 ) -> None:
-    import json
-
     manifest = json.loads((user.home / "first" / "manifest.json").read_text("utf-8"))
     assert manifest["checkpoint"]["origin"] == REPO
     assert manifest["checkpoint"]["commit"] == repo.head
@@ -68,8 +67,6 @@ def test_no_token_is_in_a_package_or_a_cache(user: Machine, undisturbed: dict[st
 
 
 def test_a_dry_run_plans_without_downloading(hub: HubServer, repo: Repo, tmp_path: Path) -> None:
-    import json
-
     with Machine(endpoint=hub.endpoint, home=tmp_path) as fresh:
         hub.sent_bytes = 0
         done = fresh.run_cold("convert", REPO, *ARGUMENTS, "--dry-run", "--json")
