@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from conversions.events import Listener
-from sdsetup import disk_space, hub
+from sdsetup import demo, disk_space, hub
 from sdsetup.errors import SetupError
 
 if TYPE_CHECKING:
@@ -95,11 +95,8 @@ def find(wish: Wish, listener: Listener) -> Source:
     if isinstance(ref, hub.LocalModel):
         return _readable(open_folder(ref.path, variant=wish.variant), wish, listener)
     if isinstance(ref, hub.DemoModel):
-        raise SetupError(
-            "model.no_demo",
-            "This version carries no demo checkpoint.",
-            "Name a folder or a model of the Hub.",
-        )
+        checkpoint = open_folder(demo.checkpoint_path(), origin=demo.ORIGIN, variant=wish.variant)
+        return Source(checkpoint=checkpoint, wish=wish)
     plan = hub.plan(
         ref,
         variant=wish.variant,

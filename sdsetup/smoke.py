@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sdsetup import demo
+from sdsetup.demo.judge import judge
 from sdsetup.errors import SetupError
 from sdsetup.inference import Pipeline, Request
 from sdsetup.runtime.package import Package
@@ -61,9 +63,14 @@ _ANY_PACKAGE = (Trial(prompt="a photograph of an astronaut riding a horse", seed
 
 
 def trials_for(package: Package) -> tuple[Trial, ...]:
-    """Return the pictures to ask a package for."""
-    del package
-    return _ANY_PACKAGE
+    """Return the pictures to ask a package for; the demo's can be told right from wrong."""
+    if not demo.made_of_demo(package.manifest["checkpoint"].get("sha256", {})):
+        return _ANY_PACKAGE
+    return tuple(Trial(prompt=caption, seed=seed, judge=_wrong) for caption, seed in demo.CAPTIONS)
+
+
+def _wrong(pixels: NDArray[np.uint8], caption: str) -> tuple[str, ...]:
+    return judge(pixels, caption).reasons
 
 
 def smoke_test(pipeline: Pipeline, trials: tuple[Trial, ...], *, steps: int) -> tuple[Outcome, ...]:

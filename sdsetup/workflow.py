@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ from conversions.events import Listener, Notice
 from conversions.options import Options, Target
 from sdsetup import __version__
 from sdsetup.checkpoint_source import Source, Wish, find
-from sdsetup.errors import SetupError
 
 if TYPE_CHECKING:
     from conversions.convert import Converted
@@ -138,7 +136,7 @@ def install(model: str, options: Options, pictures: Path, listener: Listener) ->
     """Bring a model to its first picture: convert, verify, make a picture; what is there already stays.
 
     Args:
-        model: As for a conversion; ``demo`` takes a small random one where no demo is at hand.
+        model: As for a conversion; ``demo`` is the one that comes with the program.
         options: Choices that shape the package.
         pictures: Folder of the picture.
         listener: Told of the progress.
@@ -154,7 +152,8 @@ def install(model: str, options: Options, pictures: Path, listener: Listener) ->
 
     folder, report = package_folder(model, options), None
     if not folder.exists():
-        report = _convert_first(model, options, folder, listener)
+        request = ConvertRequest(wish=Wish(model=model), options=options, output=folder)
+        report = convert_model(request, listener).report
     opened = open_package(folder)
     path = pictures / f"{folder.name}.png"
     if path.is_file() and picture.read_recipe(path).fingerprint == opened.fingerprint:
@@ -162,7 +161,7 @@ def install(model: str, options: Options, pictures: Path, listener: Listener) ->
     runner = start.start(opened, start.Wishes(), listener)
     try:
         pipeline = Pipeline(package=opened, runner=runner, listener=listener)
-        outcomes = smoke.smoke_test(pipeline, smoke.trials_for(opened)[:1], steps=_FIRST_STEPS)
+        outcomes = smoke.smoke_test(pipeline, smoke.trials_for(opened), steps=_FIRST_STEPS)
         device = start.summary(runner)
     finally:
         runner.close()
@@ -171,23 +170,6 @@ def install(model: str, options: Options, pictures: Path, listener: Listener) ->
     picture.write_picture(path, outcomes[0].pixels, recipe)
     smoke.raise_for(outcomes)
     return Installed(package=folder, picture=path, report=report, device=device)
-
-
-def _convert_first(model: str, options: Options, folder: Path, listener: Listener) -> ParityReport | None:
-    request = ConvertRequest(wish=Wish(model=model), options=options, output=folder)
-    try:
-        return convert_model(request, listener).report
-    except SetupError as error:
-        if error.code != "model.no_demo":
-            raise
-    from sdsetup import random_checkpoint
-
-    listener(
-        Notice(text="No model is at hand: a small one with random weights is made, its picture is noise.")
-    )
-    with tempfile.TemporaryDirectory(prefix="sdsetup-") as made:
-        random_checkpoint.make(Path(made))
-        return convert_model(replace(request, wish=Wish(model=made)), listener).report
 
 
 def verify_package(

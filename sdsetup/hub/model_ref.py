@@ -76,7 +76,7 @@ class LocalModel:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoModel:
-    """The small checkpoint that the program makes itself."""
+    """The small checkpoint that comes with the program."""
 
     @property
     def name(self) -> str:

@@ -1,0 +1,1 @@
+"""Trains the demo checkpoint from nothing; see the README beside this file."""
