@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sdsetup import random_checkpoint
+from sdsetup import demo
 from sdsetup.doctor.forecast import purpose_for
 
 ROOT = Path(__file__).parents[2]
@@ -37,8 +37,7 @@ def _install(folder: Path, model: Path) -> dict[str, Any]:
 def test_a_checkpoint_becomes_a_verified_package_and_a_picture_and_a_second_run_keeps_both(
     tmp_path: Path,
 ) -> None:
-    model = tmp_path / "small model"
-    random_checkpoint.make(model)
+    model = demo.checkpoint_path()
     planned = purpose_for("convert", str(model))
     assert planned.output_bytes < 100_000_000
     assert "plan" in planned.basis
@@ -47,7 +46,7 @@ def test_a_checkpoint_becomes_a_verified_package_and_a_picture_and_a_second_run_
     assert first["report"] is not None
     package, picture = tmp_path / first["package"], tmp_path / first["picture"]
     with Image.open(picture) as image:
-        assert image.size == (256, 256)
+        assert image.size == (128, 128)
     made = {path: path.stat().st_mtime_ns for path in (package / "manifest.json", picture)}
 
     second = _install(tmp_path, model)
