@@ -14,7 +14,7 @@ from sdsetup.doctor.registry import Look, checks
 from sdsetup.environment import Environment, Python
 
 ROOT = Path(__file__).parents[3]
-SCHEMA = ROOT / "sdsetup" / "doctor" / "schema.json"
+SCHEMA = Path(report.__file__).with_name("schema.json")  # as installed
 PAGE = ROOT / "docs" / "reference" / "doctor.md"
 
 
