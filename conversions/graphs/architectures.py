@@ -58,6 +58,31 @@ SDXL_UNET: Config = {
     "use_linear_projection": True,
 }
 
+# The demo checkpoint that comes with sdsetup.
+DEMO_TEXT: Config = {
+    "vocab_size": 623,
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "eos_token_id": 622,
+}
+DEMO_UNET: Config = {
+    "attention_head_dim": 4,
+    "block_out_channels": [96, 128],
+    "cross_attention_dim": 128,
+    "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "layers_per_block": 1,
+    "norm_num_groups": 16,
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+}
+DEMO_VAE: Config = {
+    "block_out_channels": [32, 32, 64, 64],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "norm_num_groups": 16,
+}
+
 SHIPPED: tuple[tuple[str, Submodel, Config], ...] = (
     ("Stable Diffusion 1.x", CLIP_TEXT, SD1_TEXT),
     ("Stable Diffusion 1.x", UNET, SD1_UNET),
@@ -67,4 +92,8 @@ SHIPPED: tuple[tuple[str, Submodel, Config], ...] = (
     ("Stable Diffusion 1.x inpainting", UNET, SD1_INPAINTING_UNET),
     ("Stable Diffusion 2.1", UNET, SD21_UNET),
     ("Stable Diffusion XL", UNET, SDXL_UNET),
+    ("the demo checkpoint", CLIP_TEXT, DEMO_TEXT),
+    ("the demo checkpoint", UNET, DEMO_UNET),
+    ("the demo checkpoint", ENCODER, DEMO_VAE),
+    ("the demo checkpoint", DECODER, DEMO_VAE),
 )

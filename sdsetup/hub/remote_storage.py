@@ -12,11 +12,13 @@ from typing import Self
 import httpx2
 
 from conversions.events import Listener, ignore
+from conversions.storage import Reader
 from sdsetup.errors import SetupError
 from sdsetup.hub import cache
 from sdsetup.hub.access import explaining
 from sdsetup.hub.model_ref import HubModel, RemoteFile
 from sdsetup.hub.session import Retries
+from sdsetup.hub.snapshot import Snapshot
 from sdsetup.hub.streams import Source, StartOver
 
 # A request costs a round trip, so it should bring much; a conversion reads a file from start to end, so what
@@ -84,9 +86,12 @@ class HubStorage:
             self._small[name] = bytes(content)
         return self._small[name]
 
-    def open(self, name: str) -> _Reader:
-        """Open a large file for reading by position."""
-        return _Reader(self._files[name], self._blocks)
+    def open(self, name: str) -> Reader:
+        """Open a large file for reading by position; from the cache, if it is whole there."""
+        file = self._files[name]
+        if cache.slot(self._model, file).is_filled(file):
+            return Snapshot(self._model).open(name)
+        return _Reader(file, self._blocks)
 
     def __enter__(self) -> Self:
         return self
