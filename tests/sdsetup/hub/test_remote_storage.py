@@ -74,6 +74,20 @@ print(buffer.hex())
     assert hub.sent_bytes <= 2**20
 
 
+def test_what_the_cache_holds_is_not_read_over_the_network(hub: HubServer, machine: Machine) -> None:
+    hub.add(repo("kept"))
+    script = """
+from sdsetup import hub
+from sdsetup.hub.download import fetch
+model = hub.resolve("acme/kept")
+fetch(model, model.files)
+"""
+    machine.run_script(script)
+    hub.sent_bytes = 0
+    assert machine.run_script(READ_ALL.format(repo="kept")).splitlines()[0] == expected()
+    assert hub.sent_bytes == 0
+
+
 def test_broken_ranges_are_asked_for_again(hub: HubServer, machine: Machine) -> None:
     hub.add(repo("faulty"))
     where = "GET /cdn/acme/faulty/*"
