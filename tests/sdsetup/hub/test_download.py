@@ -78,6 +78,9 @@ def test_a_second_run_asks_for_no_file(server: HubServer, user: Machine) -> None
     assert not server.paths("/resolve/|/cdn/")
 
 
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="without symbolic links the Hub's cache keeps no contents for later commits"
+)
 def test_a_new_commit_brings_only_what_changed(server: HubServer, user: Machine) -> None:
     old = Path(user.run("download", REPO).stdout.strip())
     changed = checkpoint_files() | {"unet/config.json": b'{"sample_size": 96}'}
@@ -131,7 +134,7 @@ def test_a_killed_download_goes_on_where_it_was(server: HubServer, user: Machine
 def test_two_programs_at_once_share_one_transfer(server: HubServer, user: Machine) -> None:
     server.faults.append(Fault(where=f"GET /cdn/{REPO}/*", action=faults.drip(2**16, 0.03, BIG), times=-1))
     processes = [user.start("download", REPO) for _ in range(2)]
-    outputs = {process.communicate(timeout=60)[0] for process in processes}
+    outputs = {process.communicate(timeout=300)[0] for process in processes}
     assert len(outputs) == 1
     assert [process.returncode for process in processes] == [0, 0]
     assert server.sent_bytes < 1.1 * needed_bytes(checkpoint_files())
