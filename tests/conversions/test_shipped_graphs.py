@@ -15,7 +15,7 @@ LABELS = [f"{name}: {submodel.name}" for name, submodel, _ in SHIPPED]
 
 
 def structure(packed: bytes) -> list[object]:
-    """Everything a graph is but the numbers the tracer gave its values: operators, wiring, weights, constants."""
+    """Everything a graph is but the names of its values: operators, wiring, weights, constants."""
     graph = onnx.ModelProto.FromString(lzma.decompress(packed)).graph
     made_by = {name: index for index, node in enumerate(graph.node) for name in node.output}
     constants = {each.name: each.raw_data for each in graph.initializer}
