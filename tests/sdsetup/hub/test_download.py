@@ -79,12 +79,7 @@ def test_a_second_run_asks_for_no_file(server: HubServer, user: Machine) -> None
 
 
 @pytest.mark.skipif(
-<<<<<<< HEAD
-    sys.platform == "win32",
-    reason="without symbolic links the Hub's cache keeps no contents for later commits",
-=======
     sys.platform == "win32", reason="without symbolic links the cache keeps no contents for later commits"
->>>>>>> main
 )
 def test_a_new_commit_brings_only_what_changed(server: HubServer, user: Machine) -> None:
     old = Path(user.run("download", REPO).stdout.strip())
