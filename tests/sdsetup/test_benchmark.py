@@ -1,7 +1,9 @@
 import os
+import sys
 
 import numpy as np
 import psutil
+import pytest
 
 from sdsetup.benchmark import benchmark
 from sdsetup.cli.app import main
@@ -28,6 +30,9 @@ def test_the_numbers_add_up(tmp_path):
     assert result.machine["onnxruntime"].startswith("onnxruntime")
 
 
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="Wine's working sets say little of a process's own memory"
+)
 def test_the_worker_s_memory_is_what_is_watched(tmp_path):
     package = open_package(handmade.write(tmp_path / "handmade"))
     runner = WorkerRunner(package=package, device=cpu())

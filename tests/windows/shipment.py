@@ -26,6 +26,7 @@ def make(folder: Path) -> None:
     from conversions.options import Options
     from conversions.package import open_package
     from conversions.reference import make_inputs
+    from sdsetup.checkpoint_source import Wish
     from sdsetup.workflow import ConvertRequest, convert_model
     from tests.checkpoints import make_tiny
 
@@ -35,9 +36,8 @@ def make(folder: Path) -> None:
             (folder / "package", Options(target="directml", precision="fp16")),
             (Path(temporary) / "cpu", Options(target="cpu", precision="fp32")),
         ):
-            convert_model(
-                ConvertRequest(model=str(checkpoint), options=options, output=output, verify=False), ignore
-            )
+            wish = Wish(model=str(checkpoint))
+            convert_model(ConvertRequest(wish=wish, options=options, output=output, verify=False), ignore)
         package = open_package(Path(temporary) / "cpu")
         submodels = find_family(package.manifest["pipeline"]).submodels
         (folder / "reference").mkdir()
