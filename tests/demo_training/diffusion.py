@@ -112,9 +112,9 @@ def new_denoiser(
     return denoiser, predict
 
 
-def draw_pool(count: int, tokenizer: CLIPTokenizer, device: torch.device) -> Pool:
+def draw_pool(count: int, tokenizer: CLIPTokenizer, device: torch.device, *, seed: int = 3) -> Pool:
     """Draw and tokenize scenes for the training."""
-    scenes = sample(count, seed=3)
+    scenes = sample(count, seed=seed)
     return Pool(
         pictures=draw_bytes(scenes, torch.Generator(device).manual_seed(3)),
         tokens=_tokens(tokenizer, captions(scenes)).short().to(device),
@@ -130,6 +130,9 @@ def train_denoiser(
     progress: Progress,
     *,
     batch: int = _BATCH,
+    learning_rate: float = _LEARNING_RATE,
+    warmup_steps: int = _WARMUP_STEPS,
+    averaging: float = _AVERAGING,
 ) -> Denoiser:
     """Train and return the running average of the weights.
 
@@ -140,6 +143,9 @@ def train_denoiser(
         encode: Pictures to scaled latents.
         progress: When to stop, and how far the training is.
         batch: Scenes a step.
+        learning_rate: The highest.
+        warmup_steps: Steps until it is reached.
+        averaging: How much of the running average a step keeps.
     """
     device = pool.pictures.device
     generator = torch.Generator(device).manual_seed(4)
@@ -147,12 +153,12 @@ def train_denoiser(
     alphas = new_scheduler().alphas_cumprod.to(device)
     average = copy.deepcopy(denoiser).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(
-        denoiser.parameters(), _LEARNING_RATE, (0.9, 0.99), weight_decay=0.01, fused=device.type == "cuda"
+        denoiser.parameters(), learning_rate, (0.9, 0.99), weight_decay=0.01, fused=device.type == "cuda"
     )
     step, started, recent = 0, time.monotonic(), torch.zeros((), device=device)
     while (done := progress(step)) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = _LEARNING_RATE * pace(step, done, _WARMUP_STEPS)
+            group["lr"] = learning_rate * pace(step, done, warmup_steps)
         rows = torch.randint(len(latents), (batch,), device=device, generator=generator)
         clean = latents[rows].float()
         dropped = torch.rand(batch, 1, device=device, generator=generator) < _EMPTY_CAPTIONS
@@ -167,7 +173,7 @@ def train_denoiser(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
         optimizer.step()
-        _follow(average, denoiser, min(_AVERAGING, (step + 1) / (step + 10)))
+        _follow(average, denoiser, min(averaging, (step + 1) / (step + 10)))
         recent = recent.lerp(loss.detach(), 1 / min(step + 1, 200))
         if step % 500 == 0:
             seconds = time.monotonic() - started

@@ -24,6 +24,9 @@ def main() -> None:
     parser.add_argument("--vae-steps", type=int, default=4620)
     parser.add_argument("--decoder-steps", type=int, default=10_673)
     parser.add_argument("--steps", type=int, default=4444, help="steps of the text encoder and the UNet")
+    parser.add_argument(
+        "--more-steps", type=int, default=6506, help="their steps of larger batches after that"
+    )
     parser.add_argument("--pool", type=int, default=409_600, help="scenes drawn for them")
     parser.add_argument("--examined", type=int, default=400, help="held-out captions to judge at the end")
     options = parser.parse_args()
@@ -36,6 +39,13 @@ def main() -> None:
     denoiser, predict = new_denoiser(tokenizer, device)
     pool = draw_pool(options.pool, tokenizer, device)
     average = train_denoiser(denoiser, predict, pool, encoder(vae), by_steps(options.steps))
+    denoiser.load_state_dict(average.state_dict())
+    del pool
+    pool = draw_pool(options.pool, tokenizer, device, seed=5)
+    average = train_denoiser(
+        denoiser, predict, pool, encoder(vae), by_steps(options.more_steps),
+        batch=1024, learning_rate=7e-4, warmup_steps=60, averaging=0.995,
+    )  # fmt: skip
     pipeline = save(options.output, vae, average, tokenizer)
     print(f"trained in {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
     examine(pipeline.to(device), options.examined)
