@@ -38,12 +38,13 @@ def main() -> None:
     vae = refine_decoder(vae, by_steps(options.decoder_steps))
     denoiser, predict = new_denoiser(tokenizer, device)
     pool = draw_pool(options.pool, tokenizer, device)
-    average = train_denoiser(denoiser, predict, pool, encoder(vae), by_steps(options.steps))
+    encode = encoder(vae)
+    average = train_denoiser(denoiser, predict, pool, encode, by_steps(options.steps))
     denoiser.load_state_dict(average.state_dict())
-    del pool
+    del pool  # the card need not hold both
     pool = draw_pool(options.pool, tokenizer, device, seed=5)
     average = train_denoiser(
-        denoiser, predict, pool, encoder(vae), by_steps(options.more_steps),
+        denoiser, predict, pool, encode, by_steps(options.more_steps),
         batch=1024, learning_rate=7e-4, warmup_steps=60, averaging=0.995,
     )  # fmt: skip
     pipeline = save(options.output, vae, average, tokenizer)

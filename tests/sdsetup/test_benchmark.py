@@ -31,7 +31,8 @@ def test_the_numbers_add_up(tmp_path):
 
 
 @pytest.mark.skipif(
-    sys.platform == "win32", reason="Wine's working sets say little of a process's own memory"
+    sys.platform == "win32",
+    reason="the Windows tests run under Wine, whose working sets say little of a process's own memory",
 )
 def test_the_worker_s_memory_is_what_is_watched(tmp_path):
     package = open_package(handmade.write(tmp_path / "handmade"))
