@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from conversions.binding import Binding, bind
 from conversions.checkpoint import Checkpoint, stored_tensors
+from conversions.devices import Device
 from conversions.errors import ConversionError
 from conversions.events import Advanced, Finished, Listener, Notice, Started
 from conversions.graphs.obtain import obtain
@@ -46,12 +47,10 @@ class Checks:
     """How a package is verified before it is published.
 
     Attributes:
-        provider: ONNX Runtime's name of the provider to verify on.
-        provider_options: Its options.
+        device: Where the submodels run.
     """
 
-    provider: str
-    provider_options: Mapping[str, str]
+    device: Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +125,7 @@ def convert(
                 package,
                 {submodel.name: submodel for submodel in submodels},
                 _comparable(checkpoint, listener),
-                provider=checks.provider,
-                provider_options=checks.provider_options,
+                device=checks.device,
                 listener=listener,
             )
             if not report.passed:

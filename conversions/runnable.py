@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-from conversions.providers import provider_for
+from conversions.providers import Provider
 
 _CONCERNS: Mapping[str, bytes] = {
     "argmax_in_float": b"ArgMax",
@@ -30,7 +30,7 @@ class Runnable:
     config: dict[str, str] = field(default_factory=dict)
 
 
-def runnable(graph: Path, provider: str) -> Runnable:
+def runnable(graph: Path, provider: Provider) -> Runnable:
     """Return a graph as a provider can run it; the weights are never copied.
 
     Rules:
@@ -40,11 +40,11 @@ def runnable(graph: Path, provider: str) -> Runnable:
 
     Args:
         graph: The ONNX file of a submodel.
-        provider: ONNX Runtime's name of the provider.
+        provider: Row of the provider that is to run it.
     """
     # Weights lie in another file, so looking for a name in this one is far quicker than parsing it.
     content = graph.read_bytes()
-    passes = [name for name in provider_for(provider).at_load if _CONCERNS[name] in content]
+    passes = [name for name in provider.at_load if _CONCERNS[name] in content]
     if not passes:
         return Runnable(model=str(graph))
 

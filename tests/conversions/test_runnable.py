@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from conversions.providers import PROVIDERS
+from conversions.providers import provider_for
 from conversions.runnable import Runnable, runnable
 
 GRAPH = """
@@ -55,12 +55,11 @@ def operators(form: Runnable) -> Counter[str]:
 def test_a_provider_gets_the_fused_operators_it_has_kernels_for_and_no_other(
     graph: Path, target: str, kept: set[str]
 ) -> None:
-    (provider,) = (row for row in PROVIDERS if row.target == target)
-    assert FUSED & set(operators(runnable(graph, provider.name))) == kept
+    assert FUSED & set(operators(runnable(graph, provider_for(target)))) == kept
 
 
 def test_cuda_searches_token_ids_as_float32(graph: Path) -> None:
-    form = runnable(graph, "CUDAExecutionProvider")
+    form = runnable(graph, provider_for("cuda"))
     model = onnx.ModelProto.FromString(form.model)
     (cast,) = (node for node in model.graph.node if node.op_type == "Cast")
     (argmax,) = (node for node in model.graph.node if node.op_type == "ArgMax")
@@ -69,11 +68,11 @@ def test_cuda_searches_token_ids_as_float32(graph: Path) -> None:
 
 
 def test_a_graph_that_needs_no_change_is_handed_over_as_its_file(graph: Path) -> None:
-    assert runnable(graph, "DmlExecutionProvider") == Runnable(model=str(graph))
+    assert runnable(graph, provider_for("directml")) == Runnable(model=str(graph))
 
 
 def test_the_weights_stay_in_the_package_s_own_file(graph: Path) -> None:
-    form = runnable(graph, "CUDAExecutionProvider")
+    form = runnable(graph, provider_for("cuda"))
     model = onnx.ModelProto.FromString(form.model)
     external = {each.name for each in model.graph.initializer if each.external_data}
     assert external == {"gain", "bias"}

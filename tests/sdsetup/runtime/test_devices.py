@@ -2,9 +2,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from conversions import devices
 from conversions.providers import provider_for
 from sdsetup.errors import SetupError, UsageError
-from sdsetup.runtime import devices
 from sdsetup.runtime.devices import Device, choose_device, list_devices
 from sdsetup.runtime.runner import wants_low_memory
 
@@ -77,7 +77,8 @@ def test_directml_adapters_are_read_from_onnxruntime_s_list(monkeypatch):
     import onnxruntime
 
     def entry(**metadata):
-        device = SimpleNamespace(vendor="", vendor_id=0x1002, metadata=metadata)
+        kind = SimpleNamespace(name="GPU")
+        device = SimpleNamespace(vendor="", vendor_id=0x1002, type=kind, metadata=metadata)
         return SimpleNamespace(ep_name="DmlExecutionProvider", ep_metadata={}, device=device)
 
     described = entry(
@@ -93,6 +94,7 @@ def test_directml_adapters_are_read_from_onnxruntime_s_list(monkeypatch):
     first, second = list_devices()
     assert (first.number, first.discrete, first.memory_bytes, first.listed) == (0, None, None, 0)
     assert (second.number, second.discrete, second.memory_bytes, second.listed) == (3, True, 2**34, 1)
+    assert str(first) == "AMD GPU (DirectML 0)"
     assert str(second) == "AMD Radeon RX 6800 (DirectML 3)"
 
 
