@@ -82,7 +82,9 @@ class GroupNorm(OpRun):
     op_domain = "com.microsoft"
 
     def _run(self, x, gamma, beta, activation, channels_last, epsilon, groups):  # type: ignore[no-untyped-def]
-        assert not channels_last
+        if channels_last:
+            (first,) = self._run(x.transpose(0, 3, 1, 2), gamma, beta, activation, 0, epsilon, groups)
+            return (first.transpose(0, 2, 3, 1),)
         parts = x.astype(np.float64).reshape(x.shape[0], groups, -1)
         normal = (parts - parts.mean(2, keepdims=True)) / np.sqrt(parts.var(2, keepdims=True) + epsilon)
         result = normal.reshape(x.shape) * gamma[:, None, None] + beta[:, None, None]
