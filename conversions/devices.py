@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -89,11 +89,14 @@ def list_devices() -> tuple[Device, ...]:
         own = [(place, entry) for place, entry in enumerate(listed) if entry.ep_name == provider.name]
         if provider.target == CPU.provider.target:
             devices.append(CPU)
+            continue
+        ask = _ASKED_ELSEWHERE.get(provider.target)
+        found = ask(provider) if ask is not None else []
+        if len(own) == len(found) == 1:
+            devices.append(replace(found[0], listed=own[0][0]))
         elif own:
             devices += [_from_metadata(provider, place, i, entry) for i, (place, entry) in enumerate(own)]
         else:
-            ask = _ASKED_ELSEWHERE.get(provider.target)
-            found = ask(provider) if ask is not None else []
             devices += found or [Device(provider=provider, name=f"{provider.label} device")]
     return tuple(devices)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,6 +20,8 @@ from conversions.providers import FIXED_SIZES, Provider
 from conversions.reference import Tensors
 from conversions.runnable import runnable
 from conversions.session_placement import Placement, recorded, timed
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +84,8 @@ def open_session(
     import onnxruntime
 
     provider = device.provider
+    if provider.preload:
+        _preload()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = log_severity
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -110,6 +117,19 @@ def open_session(
             "sdsetup doctor says what is wrong; --provider cpu runs without a GPU.",
         )
     return session
+
+
+def _preload() -> None:
+    """Load CUDA's and cuDNN's libraries from pip's packages, where the system has none.
+
+    What is missing is told by the session that then fails, so what is printed here goes to the log.
+    """
+    import onnxruntime
+
+    with redirect_stdout(StringIO()) as printed:
+        onnxruntime.preload_dlls()
+    for line in printed.getvalue().splitlines():
+        logger.debug(line)
 
 
 def _is_half(graph: Path) -> bool:

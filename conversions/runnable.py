@@ -9,12 +9,14 @@ from pathlib import Path
 
 from conversions.providers import Provider
 
-_CONCERNS: Mapping[str, bytes] = {
-    "argmax_in_float": b"ArgMax",
-    "expand_attention": b"MultiHeadAttention",
-    "expand_group_norm": b"GroupNorm",
+_CONCERNS: Mapping[str, tuple[bytes, ...]] = {
+    "argmax_in_float": (b"ArgMax",),
+    "expand_attention": (b"MultiHeadAttention",),
+    "expand_group_norm": (b"GroupNorm",),
+    "fuse_group_norm": (b"InstanceNormalization",),
+    "group_norm_channels_last": (b"GroupNorm", b"InstanceNormalization"),
 }
-"""The operator that each pass of a provider's ``at_load`` is about."""
+"""The operators that each pass of a provider's ``at_load`` is about; without them it is not run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ def runnable(graph: Path, provider: Provider) -> Runnable:
     """
     # Weights lie in another file, so looking for a name in this one is far quicker than parsing it.
     content = graph.read_bytes()
-    passes = [name for name in provider.at_load if _CONCERNS[name] in content]
+    passes = [name for name in provider.at_load if any(operator in content for operator in _CONCERNS[name])]
     if not passes:
         return Runnable(model=str(graph))
 

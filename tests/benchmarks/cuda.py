@@ -46,7 +46,8 @@ pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
 pipeline = pipeline.to("cuda")
 pipeline.set_progress_bar_config(disable=True)
 def draw():
-    pipeline(PROMPT, num_inference_steps=STEPS, num_images_per_prompt=IMAGES, output_type="np")
+    pipeline(PROMPT, num_inference_steps=STEPS, num_images_per_prompt=IMAGES, output_type="np",
+             width=512, height=512)
 """
 
 OPTIMUM_EXPORT = """
@@ -64,7 +65,8 @@ pipeline = ORTStableDiffusionPipeline.from_pretrained(sys.argv[1], provider="CUD
 pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
 pipeline.set_progress_bar_config(disable=True)
 def draw():
-    pipeline(PROMPT, num_inference_steps=STEPS, num_images_per_prompt=IMAGES, output_type="np")
+    pipeline(PROMPT, num_inference_steps=STEPS, num_images_per_prompt=IMAGES, output_type="np",
+             width=512, height=512)
 """
 
 TIMED = """

@@ -44,7 +44,7 @@ def operators(form: Runnable) -> Counter[str]:
     ("target", "kept"),
     [
         ("directml", FUSED),
-        ("cuda", {"MultiHeadAttention"}),
+        ("cuda", FUSED),
         ("cpu", {"MultiHeadAttention"}),
         ("openvino", set()),
         ("webgpu", set()),
@@ -61,10 +61,17 @@ def test_a_provider_gets_the_fused_operators_it_has_kernels_for_and_no_other(
 def test_cuda_searches_token_ids_as_float32(graph: Path) -> None:
     form = runnable(graph, provider_for("cuda"))
     model = onnx.ModelProto.FromString(form.model)
-    (cast,) = (node for node in model.graph.node if node.op_type == "Cast")
+    (cast,) = (node for node in model.graph.node if node.op_type == "Cast" and "ids" in node.input)
     (argmax,) = (node for node in model.graph.node if node.op_type == "ArgMax")
     assert cast.attribute[0].i == onnx.TensorProto.FLOAT
     assert argmax.input[0] == cast.output[0]
+
+
+def test_cuda_normalises_groups_with_channels_last(graph: Path) -> None:
+    form = runnable(graph, provider_for("cuda"))
+    model = onnx.ModelProto.FromString(form.model)
+    (norm,) = (node for node in model.graph.node if node.op_type == "GroupNorm")
+    assert {each.name: each.i for each in norm.attribute}["channels_last"] == 1
 
 
 def test_a_graph_that_needs_no_change_is_handed_over_as_its_file(graph: Path) -> None:
