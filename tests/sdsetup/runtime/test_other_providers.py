@@ -6,12 +6,14 @@ Without a GPU, WebGPU also needs a software Vulkan driver and ORT_WEBGPU_EP_ALLO
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conversions.devices import CPU, Device, list_devices
+from conversions.errors import ConversionError
 from conversions.onnx_session import run
 from sdsetup.inference import Pipeline, Request
 from sdsetup.runtime.package import Package, open_package
@@ -61,9 +63,18 @@ def test_verification_runs_there_too(package: Package, device: Device) -> None:
     assert found.placement.seconds.keys() == {device.provider.name}
 
 
-def test_a_broken_graph_is_one_clear_message(package: Package, device: Device, tmp_path: Path) -> None:
-    from conversions.errors import ConversionError
+def test_hardware_that_is_not_there_is_an_error_and_no_run_on_the_cpu(
+    package: Package, device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if device.listed is not None:
+        pytest.skip("ONNX Runtime's list chooses it, not an option")
+    gone = replace(device, option="GPU.7")
+    with pytest.raises(ConversionError, match="did not take unet"):
+        run(package.graph("unet"), {}, gone, {"batch": 2, "height": 8, "width": 16, "sequence": 77})
+    assert "Falling back" not in capsys.readouterr().out
 
+
+def test_a_broken_graph_is_one_clear_message(package: Package, device: Device, tmp_path: Path) -> None:
     torn = tmp_path / "unet" / "model.onnx"
     torn.parent.mkdir()
     torn.write_bytes(package.graph("unet").read_bytes()[:200])
