@@ -15,7 +15,7 @@ from conversions.errors import ConversionError
 from conversions.events import Advanced, Finished, Listener, Started
 from conversions.metrics import compare
 from conversions.package import Package, record
-from conversions.reference import Tensors, make_inputs, run_reference
+from conversions.reference import Reference, Tensors, make_inputs, run_reference
 from conversions.storage import Folder
 from conversions.submodel import Submodel
 
@@ -136,6 +136,7 @@ def verify(
     provider: str,
     provider_options: Mapping[str, str] | None = None,
     sizes: Mapping[str, int] | None = None,
+    references: Mapping[str, Reference] | None = None,
     listener: Listener,
 ) -> ParityReport:
     """Verify a package on an execution provider.
@@ -150,18 +151,13 @@ def verify(
         provider: ONNX Runtime's name of the provider.
         provider_options: Its options, for example the device.
         sizes: Sizes of free dimensions instead of each submodel's own.
+        references: What :func:`run_references` gave before; None runs it where there is a checkpoint.
         listener: Told of the progress.
 
     Raises:
         ConversionError: The provider is not available, or a process died.
     """
-    available = onnx_session.available_providers()
-    if provider not in available:
-        raise ConversionError(
-            "runtime.no_provider",
-            f"The installed ONNX Runtime has no {provider}; it has {', '.join(available)}.",
-            "Run: sdsetup doctor",
-        )
+    demand_provider(provider)
     problems = check_files(package, listener)
     if problems:
         return ParityReport(provider=provider, problems=problems, submodels=())
@@ -170,7 +166,8 @@ def verify(
     inputs = {
         name: make_inputs(submodel, configs[name], chosen[name]) for name, submodel in submodels.items()
     }
-    references = {} if checkpoint is None else _references(submodels, checkpoint, inputs, listener)
+    if references is None:
+        references = {} if checkpoint is None else run_references(submodels, checkpoint, inputs, listener)
     reports = []
     with apart("running the submodels") as process:
         for name in submodels:
@@ -193,12 +190,38 @@ def verify(
     return ParityReport(provider=provider, problems=problems, submodels=tuple(reports))
 
 
-def _references(
+def demand_provider(provider: str) -> None:
+    """Stop when the installed ONNX Runtime lacks a provider.
+
+    Raises:
+        ConversionError: ``runtime.no_provider``, with those that it has.
+    """
+    available = onnx_session.available_providers()
+    if provider not in available:
+        raise ConversionError(
+            "runtime.no_provider",
+            f"The installed ONNX Runtime has no {provider}; it has {', '.join(available)}.",
+            "Run: sdsetup doctor",
+        )
+
+
+def run_references(
     submodels: Mapping[str, Submodel],
     checkpoint: Checkpoint,
     inputs: Mapping[str, Tensors],
     listener: Listener,
-) -> dict[str, Tensors]:
+) -> dict[str, Reference]:
+    """Run PyTorch on every submodel, one after the other in a process of its own.
+
+    Args:
+        submodels: By name.
+        checkpoint: Their weights.
+        inputs: As ``make_inputs`` gives them, for each submodel.
+        listener: Told of the progress.
+
+    Raises:
+        ConversionError: The checkpoint is not on this machine, or the process died.
+    """
     storage = checkpoint.storage
     if not isinstance(storage, Folder):
         raise ConversionError(
@@ -220,13 +243,13 @@ def _references(
 
 
 def _judge(
-    name: str, outcome: onnx_session.Outcome, reference: Tensors | None, gate_db: float
+    name: str, outcome: onnx_session.Outcome, reference: Reference | None, gate_db: float
 ) -> SubmodelReport:
     problems = []
     finite = True
     parity = None
     for output, found in outcome.outputs.items():
-        closeness = compare(found, found if reference is None else reference[output])
+        closeness = compare(found, found if reference is None else reference.outputs[output])
         if not closeness.finite:
             finite = False
             problems.append(f"its output {output} holds NaN or infinity")
