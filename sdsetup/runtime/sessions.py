@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conversions.providers import FIXED_SIZES
-from conversions.runnable import runnable
+from conversions.runnable import runnable, runnable_in_float32
 from sdsetup.errors import SetupError
 from sdsetup.runtime.devices import Device, listed_by_onnxruntime
 from sdsetup.runtime.placement import Placement, node_counts
@@ -70,13 +70,14 @@ def sizes_of(graph: Path, inputs: Arrays) -> dict[str, int]:
     return sizes
 
 
-def load(graph: Path, device: Device, inputs: Arrays) -> Loaded:
+def load(graph: Path, device: Device, inputs: Arrays, *, widened: bool = False) -> Loaded:
     """Open a session for a graph on a device.
 
     Args:
         graph: The ONNX file.
         device: Where to run; ONNX Runtime may put single nodes elsewhere, which the placement tells.
         inputs: The first run's inputs: their sizes are fixed on providers that want it.
+        widened: Compute in float32 although the graph is float16, on the same stored weights.
 
     Raises:
         SetupError: The graph cannot be loaded, or the provider did not take the session at all.
@@ -98,7 +99,7 @@ def load(graph: Path, device: Device, inputs: Arrays) -> Loaded:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(tempfile.gettempdir()) / "sdsetup-profile")
     started = perf_counter()
-    form = runnable(graph, provider.name)
+    form = (runnable_in_float32 if widened else runnable)(graph, provider.name)
     for key, value in form.config.items():
         options.add_session_config_entry(key, value)
     try:
@@ -140,7 +141,8 @@ def run(loaded: Loaded, inputs: Arrays, what: str) -> tuple[dict[str, Array], Lo
         The outputs by name, floats as float32; and the session, with its times once they are measured.
     """
     wanted = {entry.name: _NUMPY_TYPES[entry.type] for entry in loaded.session.get_inputs()}
-    feeds = {name: np.ascontiguousarray(inputs[name], dtype=dtype) for name, dtype in wanted.items()}
+    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and shows in the outputs
+        feeds = {name: np.ascontiguousarray(inputs[name], dtype=dtype) for name, dtype in wanted.items()}
     names = [entry.name for entry in loaded.session.get_outputs()]
     try:
         results = loaded.session.run(names, feeds)

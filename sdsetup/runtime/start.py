@@ -48,14 +48,17 @@ def start(package: Package, wishes: Wishes, listener: Listener = ignore) -> Runn
 
 
 def summary(runner: Runner) -> str:
-    """Say which device ran, and what share of the nodes and of the time."""
+    """Say which device ran, what share of the nodes and of the time, and what had to run in float32."""
     usage = runner.usage()
     label = runner.device.provider.name
     total = sum(sum(used.placement.nodes.values()) for used in usage.values())
     own = sum(used.placement.nodes.get(label, 0) for used in usage.values())
     text = f"{runner.device} ran {own / max(total, 1):.1%} of {total} nodes"
     share = time_share(usage)
-    return text if share is None else f"{text}, {share:.1%} of the time"
+    if share is not None:
+        text = f"{text}, {share:.1%} of the time"
+    widened = [name for name, used in usage.items() if used.widened]
+    return f"{text}, {' and '.join(widened)} in float32 after float16 failed" if widened else text
 
 
 def time_share(usage: Mapping[str, Usage]) -> float | None:
@@ -86,6 +89,7 @@ def as_document(runner: Runner) -> dict[str, Any]:
                 "load_seconds": sum(used.load_seconds),
                 "run_seconds": sum(used.run_seconds),
                 "runs": len(used.run_seconds),
+                "retried_in_fp32": used.widened,
             }
             for name, used in runner.usage().items()
         },
