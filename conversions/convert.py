@@ -183,16 +183,19 @@ def _ranges_left(
     Returns:
         Largest magnitudes by submodel and value; nothing of a submodel that stays in range, as most do.
     """
+    suspects = [
+        name
+        for name, reference in references.items()
+        if options.precision_of(name) == "fp16" and leaves_range(reference.largest)
+    ]
     ranges: dict[str, Mapping[str, float]] = {}
-    for name, reference in references.items():
-        if options.precision_of(name) != "fp16" or not leaves_range(reference.largest):
-            continue
-        listener(Started(task=f"range {name}", label=f"{name}: looking for layers that overflow float16"))
-        with apart("measuring activations") as process:
+    with apart("measuring activations") as process:  # which starts with the first call, if there is one
+        for name in suspects:
+            listener(Started(task=f"range {name}", label=f"{name}: looking for layers that overflow float16"))
             measured = process.call(measure_ranges, folder / name / GRAPH_FILE, inputs[name])
-        listener(Finished(task=f"range {name}"))
-        if any(leaves_range(largest) for largest in measured.values()):
-            ranges[name] = measured
+            listener(Finished(task=f"range {name}"))
+            if any(leaves_range(largest) for largest in measured.values()):
+                ranges[name] = measured
     return ranges
 
 
