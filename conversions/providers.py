@@ -33,7 +33,10 @@ class Provider:
         opset_limit: First ONNX version that loses kernels of these models; None when none is known.
         dtypes: Element types that it computes in.
         kernel_table: Table under ``conversions/kernels``, empty when there is none.
-        passes: Graph passes that this provider's graphs get, by their module under ``conversions/passes``.
+        passes: Graph passes that this provider's graphs get when they are converted, by their module under
+            ``conversions/passes``.
+        at_load: Graph passes that every graph gets when a session is opened, against operators that this
+            provider has no kernel for; those of ``conversions.runnable``.
         sizes: ``FIXED_SIZES`` or ``FREE_SIZES``.
         one_session_at_a_time: Whether runs of one process must not overlap.
         own_process: Whether a crashed device takes the process with it, so that work belongs in a worker.
@@ -56,6 +59,7 @@ class Provider:
     dtypes: frozenset[str] = frozenset({"float32", "float16"})
     kernel_table: str = ""
     passes: tuple[str, ...] = ()
+    at_load: tuple[str, ...] = ()
     sizes: str = FREE_SIZES
     one_session_at_a_time: bool = False
     own_process: bool = False
@@ -84,7 +88,11 @@ PROVIDERS: tuple[Provider, ...] = (
         device_metadata="DxgiAdapterNumber",
         verified="the Windows wheel's own DirectML.dll over a software driver; not a vendor's driver",
     ),
-    # Source: ONNX Runtime, docs/execution-providers/CUDA-ExecutionProvider.md.
+    # Source: ONNX Runtime, docs/execution-providers/CUDA-ExecutionProvider.md, docs/OperatorKernels.md; in
+    # its sources contrib_ops/cuda/diffusion/group_norm.cc (channels must come last) and
+    # core/providers/cuda/nn/conv.cc: HEURISTIC asks cuDNN for its own choice, as PyTorch does; DEFAULT is
+    # its slow fallback. kSameAsRequested keeps the arena from doubling. prefer_nhwc and the operators are as
+    # they were measured to be fastest: docs/explanation/providers.md.
     Provider(
         target="cuda",
         name="CUDAExecutionProvider",
@@ -92,7 +100,15 @@ PROVIDERS: tuple[Provider, ...] = (
         package="onnxruntime-gpu",
         systems=("win32", "linux"),
         dtypes=frozenset({"float32", "float16", "bfloat16"}),
+        at_load=("fuse_group_norm", "group_norm_channels_last", "argmax_in_float"),
+        sizes=FIXED_SIZES,
+        provider_options={
+            "cudnn_conv_algo_search": "HEURISTIC",
+            "arena_extend_strategy": "kSameAsRequested",
+            "prefer_nhwc": "1",
+        },
         device_option="device_id",
+        verified="an H200: parity, judged pictures, and speed against PyTorch and optimum-onnx",
     ),
     # Source: ONNX Runtime, docs/execution-providers/MIGraphX-ExecutionProvider.md. It compiles for one size.
     Provider(
@@ -102,6 +118,7 @@ PROVIDERS: tuple[Provider, ...] = (
         package="onnxruntime-migraphx",
         systems=("linux",),
         passes=("expand_attention",),
+        at_load=("expand_group_norm", "expand_attention"),
         sizes=FIXED_SIZES,
         device_option="device_id",
         verified="nothing; written against its documentation",
@@ -114,6 +131,7 @@ PROVIDERS: tuple[Provider, ...] = (
         package="onnxruntime-openvino",
         systems=("win32", "linux"),
         passes=("expand_attention",),
+        at_load=("expand_group_norm", "expand_attention"),
         device_option="device_type",
     ),
     # Source: the onnxruntime-ep-webgpu wheel's own description; MultiHeadAttention gave wrong numbers there.
@@ -124,6 +142,7 @@ PROVIDERS: tuple[Provider, ...] = (
         package="onnxruntime-ep-webgpu",
         plugin="onnxruntime_ep_webgpu",
         passes=("expand_attention",),
+        at_load=("expand_group_norm", "expand_attention"),
     ),
     # Source: ONNX Runtime, docs/execution-providers/CoreML-ExecutionProvider.md.
     Provider(
@@ -133,6 +152,7 @@ PROVIDERS: tuple[Provider, ...] = (
         package="onnxruntime",
         systems=("darwin",),
         passes=("expand_attention",),
+        at_load=("expand_group_norm", "expand_attention"),
         sizes=FIXED_SIZES,
         provider_options={
             "ModelFormat": "MLProgram",
@@ -147,6 +167,7 @@ PROVIDERS: tuple[Provider, ...] = (
         label="CPU",
         package="onnxruntime",
         dtypes=frozenset({"float32"}),
+        at_load=("expand_group_norm",),
         verified="every test run",
     ),
 )

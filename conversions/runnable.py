@@ -1,13 +1,22 @@
-"""A package's graph in the form that a provider can run: some fused operators have no kernel on the CPU."""
+"""A package's graph in the form that a provider can run: not every one has a kernel for every operator."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 from conversions.providers import provider_for
 
-_WITH_FUSED_KERNEL = frozenset({"DmlExecutionProvider", "CUDAExecutionProvider"})
+_CONCERNS: Mapping[str, tuple[bytes, ...]] = {
+    "argmax_in_float": (b"ArgMax",),
+    "expand_attention": (b"MultiHeadAttention",),
+    "expand_group_norm": (b"GroupNorm",),
+    "fuse_group_norm": (b"InstanceNormalization",),
+    "group_norm_channels_last": (b"GroupNorm", b"InstanceNormalization"),
+}
+"""The operators that each pass of a provider's ``at_load`` is about; without them it is not run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,30 +36,29 @@ def runnable(graph: Path, provider: str) -> Runnable:
     """Return a graph as a provider can run it; the weights are never copied.
 
     Rules:
-        1. Without a kernel for com.microsoft.GroupNorm it is written out.
-        2. A provider whose own graphs have attention written out gets that for every graph.
+        1. Every graph gets the passes that the provider's row names in ``at_load``, whatever target it was
+           converted for.
+        2. A graph that none of them changes is handed over as its file.
 
     Args:
         graph: The ONNX file of a submodel.
         provider: ONNX Runtime's name of the provider.
     """
-    without_group_norm = provider not in _WITH_FUSED_KERNEL
-    without_attention = "expand_attention" in provider_for(provider).passes
     # Weights lie in another file, so looking for a name in this one is far quicker than parsing it.
     content = graph.read_bytes()
-    group_norm = without_group_norm and b"GroupNorm" in content
-    attention = without_attention and b"MultiHeadAttention" in content
-    if not (group_norm or attention):
+    passes = [
+        name
+        for name in provider_for(provider).at_load
+        if any(operator in content for operator in _CONCERNS[name])
+    ]
+    if not passes:
         return Runnable(model=str(graph))
 
     import onnx_ir as ir
 
-    from conversions.passes.expand_attention import expand_attention
-    from conversions.passes.expand_group_norm import expand_group_norm
-
     model = ir.load(graph)
-    expanded = (expand_group_norm(model) if group_norm else 0) + (expand_attention(model) if attention else 0)
-    if not expanded:
+    changes = sum(getattr(import_module(f"conversions.passes.{name}"), name)(model) for name in passes)
+    if not changes:
         return Runnable(model=str(graph))
     return Runnable(
         model=ir.serde.serialize_model(model).SerializeToString(),

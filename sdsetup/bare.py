@@ -1,6 +1,6 @@
 """The command line before its packages exist: ``install`` gets them, ``doctor`` looks, the rest is told how.
 
-Standard library only.
+Standard library only; what one case alone needs is imported there, since all commands start here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdsetup import bare_console, bootstrap, installer
+from sdsetup import bare_console
 from sdsetup.errors import SetupError
 
 
@@ -26,6 +26,8 @@ def main(arguments: Sequence[str]) -> int:
     asks_help = "--help" in arguments or "-h" in arguments
     try:
         if verb == "install" and not asks_help:
+            from sdsetup import bootstrap, installer
+
             environment = bootstrap.environment_folder()
             flavour = installer.flavour_for(sys.platform, _option(arguments, "--flavour"))
             bootstrap.prepare(environment, bootstrap.wanted_here(flavour))
@@ -51,6 +53,8 @@ def _with_packages(arguments: Sequence[str], verb: str) -> int:
 
 
 def _without_packages(arguments: Sequence[str], verb: str, missing: str) -> int:
+    from sdsetup import bootstrap
+
     environment = bootstrap.environment_folder()
     python = bootstrap.python_of(environment)
     # Whoever starts the doctor in a virtual environment of their own wants that one looked at.

@@ -1,4 +1,4 @@
-"""The typer application: verbs are registered here, and errors end here and nowhere else."""
+"""The typer application: errors end here and nowhere else."""
 
 from __future__ import annotations
 
@@ -12,41 +12,19 @@ import typer
 from conversions.errors import ConversionError
 from sdsetup import __version__
 from sdsetup.cli import output
-from sdsetup.cli.benchmark import benchmark
-from sdsetup.cli.convert import convert
-from sdsetup.cli.doctor import doctor
-from sdsetup.cli.download import download
-from sdsetup.cli.generate import generate
-from sdsetup.cli.install import install
-from sdsetup.cli.login import login
-from sdsetup.cli.logout import logout
-from sdsetup.cli.smoke_test import smoke_test
-from sdsetup.cli.verify import verify
-from sdsetup.cli.whoami import whoami
+from sdsetup.cli.verbs import VerbGroup
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.secrets import RedactingFormatter, redact
 
 app = typer.Typer(
     name="sdsetup",
+    cls=VerbGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From nothing to Stable Diffusion pictures on a GPU that is not NVIDIA's.",
 )
-
-
-app.command()(benchmark)
-app.command()(convert)
-app.command()(doctor)
-app.command()(download)
-app.command()(generate)
-app.command()(install)
-app.command()(login)
-app.command()(logout)
-app.command()(verify)
-app.command()(smoke_test)
-app.command()(whoami)
 
 
 def _print_version(wanted: bool) -> None:

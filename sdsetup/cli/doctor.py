@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sdsetup import bare_console
 from sdsetup.cli import output
-from sdsetup.doctor import command
-from sdsetup.doctor.report import Line
+
+if TYPE_CHECKING:
+    from sdsetup.doctor.report import Line
 
 _STYLES = {"title": "bold", "warning": "yellow", "failure": "bold red", "skipped": "dim", "command": "cyan"}
 
@@ -75,6 +76,8 @@ def doctor(
 
     Exits with 0 when it can, 1 when something stands in the way.
     """
+    from sdsetup.doctor import command
+
     options = command.Options(
         kind=kind, model=model, output=where, only=only or (), list_only=list_only, as_json=as_json,
         as_report=as_report, strict=strict, fix=fix, dry_run=dry_run, offline=offline,

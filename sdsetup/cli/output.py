@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
-# The one console for people. rich itself honours NO_COLOR, pipes and narrow terminals.
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+@cache
+def console() -> Console:
+    """Return the one console for people; rich itself honours NO_COLOR, pipes and narrow terminals."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def tolerate_any_text() -> None:
@@ -39,21 +45,28 @@ def emit(text: str) -> None:
 
 def emit_line(text: str, *, style: str = "") -> None:
     """Write a line of data to stdout, in colour where that is a terminal; ``text`` is literal."""
+    from rich.console import Console
+    from rich.markup import escape
+
     Console(highlight=False, soft_wrap=True).print(escape(text), style=style or None)
 
 
 def say(text: str, *, style: str = "") -> None:
     """Tell the person something. ``text`` is literal: brackets in it are no markup."""
-    console.print(escape(text), style=style or None)
+    from rich.markup import escape
+
+    console().print(escape(text), style=style or None)
 
 
 def show(table: Table) -> None:
     """Show a table to the person."""
-    console.print(table)
+    console().print(table)
 
 
 def complain(message: str, hint: str) -> None:
     """Show a failure and what to do about it."""
-    console.print(f"[bold red]error:[/] {escape(message)}")
+    from rich.markup import escape
+
+    console().print(f"[bold red]error:[/] {escape(message)}")
     if hint:
-        console.print(f"[bold]next:[/] {escape(hint)}")
+        console().print(f"[bold]next:[/] {escape(hint)}")

@@ -56,9 +56,9 @@ def listening() -> Iterator[Listener]:
         _AmountColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=output.console,
+        console=output.console(),
         transient=True,
-        disable=not output.console.is_terminal,
+        disable=not output.console().is_terminal,
     ) as progress:
         tasks: dict[str, tuple[TaskID, str]] = {}
 

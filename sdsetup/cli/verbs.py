@@ -1,0 +1,131 @@
+"""Which verbs there are, each imported only when called: ``--help`` is the first thing people wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from typer._click import Command, Context, HelpFormatter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """One verb; its function has the name of its module.
+
+    Attributes:
+        name: As it is typed.
+        topic: The heading that it stands under.
+        summary: The first line of its function's docstring.
+    """
+
+    name: str
+    topic: str
+    summary: str
+
+    def load(self) -> Command:
+        """Import the verb."""
+        name = self.name.replace("-", "_")
+        single = typer.Typer(
+            add_completion=False,
+            pretty_exceptions_enable=False,
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+        single.command(self.name)(getattr(import_module(f"sdsetup.cli.{name}"), name))
+        return typer.main.get_command(single)
+
+
+_FIRST, _MODELS, _PICTURES, _HUB = "Start here", "Models", "Pictures", "Hugging Face"
+
+VERBS = (
+    Verb(
+        name="install",
+        topic=_FIRST,
+        summary="Install what is needed, convert a model, verify it, and make the first picture.",
+    ),
+    Verb(
+        name="doctor",
+        topic=_FIRST,
+        summary="Look whether this machine can do it, why not, and what to type.",
+    ),
+    Verb(name="convert", topic=_MODELS, summary="Convert a checkpoint into a verified ONNX package."),
+    Verb(
+        name="verify",
+        topic=_MODELS,
+        summary="Check a package: files, graphs, where every node runs, and the numbers.",
+    ),
+    Verb(
+        name="download",
+        topic=_MODELS,
+        summary="Download the files of a model that a conversion needs, and no others.",
+    ),
+    Verb(
+        name="generate",
+        topic=_PICTURES,
+        summary="Make pictures from a prompt with a converted package.",
+    ),
+    Verb(
+        name="smoke-test",
+        topic=_PICTURES,
+        summary="Make a picture and fail if it is black, flat, full of NaN or not what was asked for.",
+    ),
+    Verb(
+        name="benchmark",
+        topic=_PICTURES,
+        summary="Time loading, steps and pictures, and watch memory, to compare machines.",
+    ),
+    Verb(
+        name="login",
+        topic=_HUB,
+        summary="Log in to the Hugging Face Hub with a browser, or with a token.",
+    ),
+    Verb(
+        name="whoami",
+        topic=_HUB,
+        summary="Say which account of the Hugging Face Hub is in use, and where its token comes from.",
+    ),
+    Verb(name="logout", topic=_HUB, summary="Forget the saved tokens of the Hugging Face Hub."),
+)
+
+
+class _Commands(Mapping[str, Any]):
+    """The verbs as the command line's library wants them, each imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> Command:
+        for verb in VERBS:
+            if verb.name == name:
+                return verb.load()
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (verb.name for verb in VERBS)
+
+    def __len__(self) -> int:
+        return len(VERBS)
+
+
+class VerbGroup(TyperGroup):
+    """The command line's top: an overview in plain text by topic, and the verbs by name."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**{**attributes, "commands": None})
+        self.commands = _Commands()  # type: ignore[assignment]  # it is only read
+
+    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002
+        """Name the verbs in the overview's order."""
+        return list(self.commands)
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the overview without rich, whose import takes longer than all the rest."""
+        super(TyperGroup, self).format_help(ctx, formatter)
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
+        """Write the verbs under their topics."""
+        for topic in dict.fromkeys(verb.topic for verb in VERBS):
+            with formatter.section(topic):
+                formatter.write_dl([(verb.name, verb.summary) for verb in VERBS if verb.topic == topic])

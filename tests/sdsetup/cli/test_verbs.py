@@ -1,0 +1,37 @@
+"""The overview: quick, whole, and in the words of the verbs themselves."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from sdsetup.cli.verbs import VERBS
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_a_summary_is_the_first_line_of_what_the_verb_says_of_itself(verb) -> None:
+    help_text = verb.load().help
+    assert inspect.cleandoc(help_text).splitlines()[0] == verb.summary
+
+
+def test_the_overview_imports_nothing_heavy_and_names_every_verb() -> None:
+    code = (
+        "import sys; from sdsetup.cli.app import main; status = main(['--help']);"
+        "heavy = {'torch', 'onnxruntime', 'onnx', 'numpy', 'rich.console', 'huggingface_hub'};"
+        "heavy &= set(sys.modules);"
+        "sys.exit(status or (f'imported: {heavy}' if heavy else 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for verb in VERBS:
+        assert f"  {verb.name} " in done.stdout
+
+
+def test_a_mistyped_verb_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    from sdsetup.cli.app import main
+
+    assert main(["convrt"]) == 2
+    assert "'convert'" in capsys.readouterr().err
