@@ -75,6 +75,13 @@ def run(
     # One run needs no arena and no plan; both would only raise the peak.
     settings.enable_cpu_mem_arena = False
     settings.enable_mem_pattern = False
+    skipped = []
+    if provider == CPU:
+        # Optimising makes a float32 copy of every float16 weight, and packing one more of each: on SD 1.4's
+        # U-Net 5.9 GB and 28 s for the one run, instead of 1.9 GB and 6 s.
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        settings.add_session_config_entry("session.disable_prepacking", "1")
+        skipped = ["ConstantFolding"]
     form = runnable(graph, provider)
     for key, value in form.config.items():
         settings.add_session_config_entry(key, value)
@@ -82,7 +89,7 @@ def run(
         settings.add_free_dimension_override_by_name(name, size)
     providers = [(provider, dict(options))] if provider == CPU else [(provider, dict(options)), (CPU, {})]
     try:
-        session = ort.InferenceSession(form.model, settings, providers=providers)
+        session = ort.InferenceSession(form.model, settings, providers=providers, disabled_optimizers=skipped)
     except Exception as error:  # ONNX Runtime's exceptions share no other base
         raise ConversionError(
             "session.failed",
