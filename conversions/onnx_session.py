@@ -18,7 +18,7 @@ from conversions.devices import Device, listed_by_onnxruntime
 from conversions.errors import ConversionError
 from conversions.providers import FIXED_SIZES, Provider
 from conversions.reference import Tensors
-from conversions.runnable import runnable
+from conversions.runnable import runnable, runnable_in_float32
 from conversions.session_placement import Placement, recorded, timed
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,13 @@ def is_profiled(provider: Provider) -> bool:
 
 
 def open_session(
-    graph: Path, device: Device, sizes: Mapping[str, int], *, log_severity: int = 4, frugal: bool = False
+    graph: Path,
+    device: Device,
+    sizes: Mapping[str, int],
+    *,
+    widened: bool = False,
+    log_severity: int = 4,
+    frugal: bool = False,
 ) -> Any:
     """Open a session for a graph on a device and nowhere else.
 
@@ -71,6 +77,7 @@ def open_session(
         graph: The ONNX file of a submodel.
         device: Where to run.
         sizes: Sizes of free dimensions; used where the provider wants them fixed.
+        widened: Compute in float32 although the graph is float16, on the same stored weights.
         log_severity: Least severity that ONNX Runtime prints; 4 prints what is fatal.
         frugal: Whether the session is for one run, which is to take little memory.
 
@@ -90,7 +97,7 @@ def open_session(
     options.log_severity_level = log_severity
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     skipped = _for_one_run(options, provider) if frugal else []
-    form = runnable(graph, provider)
+    form = (runnable_in_float32 if widened else runnable)(graph, provider)
     for key, value in {**provider.session_config, **form.config}.items():
         options.add_session_config_entry(key, value)
     if provider.sizes == FIXED_SIZES:
@@ -102,7 +109,7 @@ def open_session(
     # Its own fallback would print, and go on with the CPU in the middle of a run.
     alone: dict[str, Any] = {"disabled_optimizers": skipped, "enable_fallback": 0}
     settings = dict(provider.provider_options)
-    if provider.float32_options and not _is_half(graph):
+    if provider.float32_options and (widened or not _is_half(graph)):
         settings |= provider.float32_options
     if device.listed is not None:
         options.add_provider_for_devices([listed_by_onnxruntime()[device.listed]], settings)

@@ -61,3 +61,29 @@ def runnable(graph: Path, provider: Provider) -> Runnable:
         # Source: onnxruntime_session_options_config_keys.h, for models that are loaded from memory.
         config={"session.model_external_initializers_file_folder_path": str(graph.parent)},
     )
+
+
+def runnable_in_float32(graph: Path, provider: Provider) -> Runnable:
+    """Return a float16 graph as a provider can run it, computing in float32 on the same weight file.
+
+    Args:
+        graph: The ONNX file of a submodel.
+        provider: Row of the provider that is to run it.
+    """
+    import onnx
+    import onnx_ir as ir
+
+    from conversions.passes.widen import widen
+
+    form = runnable(graph, provider)
+    proto = (
+        onnx.ModelProto.FromString(form.model)
+        if isinstance(form.model, bytes)
+        else onnx.load(form.model, load_external_data=False)
+    )
+    model = ir.serde.deserialize_model(proto)
+    widen(model)
+    return Runnable(
+        model=ir.serde.serialize_model(model).SerializeToString(),
+        config={**form.config, "session.model_external_initializers_file_folder_path": str(graph.parent)},
+    )

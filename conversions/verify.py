@@ -16,7 +16,7 @@ from conversions.errors import ConversionError
 from conversions.events import Advanced, Finished, Listener, Started
 from conversions.metrics import compare
 from conversions.package import Package, record
-from conversions.reference import Tensors, make_inputs, run_reference
+from conversions.reference import Reference, Tensors, make_inputs, run_reference
 from conversions.session_placement import Placement, in_words, share_of_time
 from conversions.storage import Folder
 from conversions.submodel import Submodel
@@ -152,6 +152,7 @@ def verify(
     *,
     device: Device,
     sizes: Mapping[str, int] | None = None,
+    references: Mapping[str, Reference] | None = None,
     listener: Listener,
 ) -> ParityReport:
     """Verify a package on a device.
@@ -165,6 +166,7 @@ def verify(
         checkpoint: What it was made of, to compare numbers with; None compares nothing.
         device: Where the submodels run, from ``conversions.devices.list_devices``.
         sizes: Sizes of free dimensions instead of each submodel's own.
+        references: What :func:`run_references` gave before; None runs it where there is a checkpoint.
         listener: Told of the progress.
 
     Raises:
@@ -179,7 +181,8 @@ def verify(
     inputs = {
         name: make_inputs(submodel, configs[name], chosen[name]) for name, submodel in submodels.items()
     }
-    references = {} if checkpoint is None else _references(submodels, checkpoint, inputs, listener)
+    if references is None:
+        references = {} if checkpoint is None else run_references(submodels, checkpoint, inputs, listener)
     reports = []
     with apart("running the submodels") as process:
         for name in submodels:
@@ -197,12 +200,23 @@ def verify(
     return ParityReport(provider=provider, device=str(device), problems=problems, submodels=tuple(reports))
 
 
-def _references(
+def run_references(
     submodels: Mapping[str, Submodel],
     checkpoint: Checkpoint,
     inputs: Mapping[str, Tensors],
     listener: Listener,
-) -> dict[str, Tensors]:
+) -> dict[str, Reference]:
+    """Run PyTorch on every submodel, one after the other in a process of its own.
+
+    Args:
+        submodels: By name.
+        checkpoint: Their weights.
+        inputs: As ``make_inputs`` gives them, for each submodel.
+        listener: Told of the progress.
+
+    Raises:
+        ConversionError: The checkpoint is not on this machine, or the process died.
+    """
     storage = checkpoint.storage
     if not isinstance(storage, Folder):
         raise ConversionError(
@@ -224,13 +238,13 @@ def _references(
 
 
 def _judge(
-    name: str, outcome: onnx_session.Outcome, reference: Tensors | None, gate_db: float
+    name: str, outcome: onnx_session.Outcome, reference: Reference | None, gate_db: float
 ) -> SubmodelReport:
     problems = []
     finite = True
     parity = None
     for output, found in outcome.outputs.items():
-        closeness = compare(found, found if reference is None else reference[output])
+        closeness = compare(found, found if reference is None else reference.outputs[output])
         if not closeness.finite:
             finite = False
             problems.append(f"its output {output} holds NaN or infinity")

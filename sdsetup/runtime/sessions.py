@@ -70,13 +70,14 @@ def sizes_of(graph: Path, inputs: Arrays) -> dict[str, int]:
     return sizes
 
 
-def load(graph: Path, device: Device, inputs: Arrays) -> Loaded:
+def load(graph: Path, device: Device, inputs: Arrays, *, widened: bool = False) -> Loaded:
     """Open a session for a graph on a device.
 
     Args:
         graph: The ONNX file.
         device: Where to run; ONNX Runtime may put single nodes elsewhere, which the placement tells.
         inputs: The first run's inputs: their sizes are fixed on providers that want it.
+        widened: Compute in float32 although the graph is float16, on the same stored weights.
 
     Raises:
         SetupError: The graph cannot be loaded, or the provider did not take the session at all.
@@ -85,7 +86,7 @@ def load(graph: Path, device: Device, inputs: Arrays) -> Loaded:
     sizes = sizes_of(graph, inputs) if device.provider.sizes == FIXED_SIZES else {}
     started = perf_counter()
     try:
-        session = onnx_session.open_session(graph, device, sizes)
+        session = onnx_session.open_session(graph, device, sizes, widened=widened)
     except ConversionError as error:
         raise SetupError("device.refused", error.message, error.hint) from error
     except Exception as error:
@@ -111,7 +112,8 @@ def run(loaded: Loaded, inputs: Arrays, what: str) -> tuple[dict[str, Array], Lo
         The outputs by name, floats as float32; and the session, with its times once they are measured.
     """
     wanted = {entry.name: _NUMPY_TYPES[entry.type] for entry in loaded.session.get_inputs()}
-    feeds = {name: np.ascontiguousarray(inputs[name], dtype=dtype) for name, dtype in wanted.items()}
+    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and shows in the outputs
+        feeds = {name: np.ascontiguousarray(inputs[name], dtype=dtype) for name, dtype in wanted.items()}
     names = [entry.name for entry in loaded.session.get_outputs()]
     try:
         results = loaded.session.run(names, feeds)

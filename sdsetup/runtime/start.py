@@ -49,9 +49,12 @@ def start(package: Package, wishes: Wishes, listener: Listener = ignore) -> Runn
 
 
 def summary(runner: Runner) -> str:
-    """Say which device ran, and what share of the nodes and of the time."""
+    """Say which device ran, what share of the nodes and of the time, and what had to run in float32."""
     usage = runner.usage()
-    return f"{runner.device} ran {in_words([used.placement for used in usage.values()], time_share(usage))}"
+    shares = in_words([used.placement for used in usage.values()], time_share(usage))
+    text = f"{runner.device} ran {shares}"
+    widened = [name for name, used in usage.items() if used.widened]
+    return f"{text}, {' and '.join(widened)} in float32 after float16 failed" if widened else text
 
 
 def time_share(usage: Mapping[str, Usage]) -> float | None:
@@ -76,6 +79,7 @@ def as_document(runner: Runner) -> dict[str, Any]:
                 "load_seconds": sum(used.load_seconds),
                 "run_seconds": sum(used.run_seconds),
                 "runs": len(used.run_seconds),
+                "retried_in_fp32": used.widened,
             }
             for name, used in runner.usage().items()
         },

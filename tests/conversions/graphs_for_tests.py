@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -95,8 +96,18 @@ class GroupNorm(OpRun):
         return (result.astype(x.dtype),)
 
 
+class Gelu(OpRun):
+    """com.microsoft.Gelu, from its description in ContribOperators.md."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, x, approximate=None):  # type: ignore[no-untyped-def]
+        del approximate
+        return ((0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))).astype(x.dtype),)
+
+
 def run_by_definition(model: ir.Model, feeds: dict[str, np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
-    return list(ReferenceEvaluator(ir.to_proto(model), new_ops=[GroupNorm]).run(None, feeds))
+    return list(ReferenceEvaluator(ir.to_proto(model), new_ops=[Gelu, GroupNorm]).run(None, feeds))
 
 
 def psnr(expected: np.ndarray[Any, Any], got: np.ndarray[Any, Any]) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
 
@@ -84,3 +85,21 @@ def test_the_weights_stay_in_the_package_s_own_file(graph: Path) -> None:
     external = {each.name for each in model.graph.initializer if each.external_data}
     assert external == {"gain", "bias"}
     assert form.config == {"session.model_external_initializers_file_folder_path": str(graph.parent)}
+
+
+def test_a_group_norm_between_casts_is_written_out_in_its_own_type(tmp_path: Path) -> None:
+    """As after layers that stay in float32: no type is written on the Cast."""
+    model = onnx.parser.parse_model("""
+    <ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
+    g (float[n, 4, h, w] x) => (float16[n, 4, h, w] y)
+    <float16[4] gain = {1, 1, 1, 1}, float16[4] bias = {0, 0, 0, 0}>
+    {
+        small = Cast <to = 10> (x)
+        y = com.microsoft.GroupNorm <groups = 2, activation = 1, channels_last = 0> (small, gain, bias)
+    }
+    """)
+    onnx.save(model, tmp_path / "model.onnx")
+    form = runnable(tmp_path / "model.onnx", provider_for("cpu"))
+    session = onnxruntime.InferenceSession(form.model, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(4).normal(0, 1, (1, 4, 3, 5)).astype(np.float32)
+    assert session.run(None, {"x": x})[0].dtype == np.float16
