@@ -10,6 +10,7 @@ from typing import Any
 
 from conversions.errors import ConversionError
 from conversions.providers import PROVIDERS, Provider, provider_for
+from sdsetup.adapters.standing import Standing, foremost, is_software
 from sdsetup.errors import SetupError, UsageError
 
 _MEBIBYTE = 2**20
@@ -26,6 +27,7 @@ class Device:
         discrete: Whether it has memory of its own; None when unknown.
         memory_bytes: Its own memory; None when unknown.
         rank: DXGI's order by speed, 0 the fastest; None when unknown.
+        software: Whether it is a program, not a device; such a one has to be asked for.
         listed: Place in ONNX Runtime's device list; None when the provider lists none.
     """
 
@@ -35,7 +37,19 @@ class Device:
     discrete: bool | None = None
     memory_bytes: int | None = None
     rank: int | None = None
+    software: bool = False
     listed: int | None = None
+
+    @property
+    def standing(self) -> Standing:
+        """What decides between this device and others of its provider."""
+        return Standing(
+            index=self.number,
+            software=self.software,
+            integrated=None if self.discrete is None else not self.discrete,
+            rank=self.rank,
+            memory_bytes=self.memory_bytes,
+        )
 
     def __str__(self) -> str:
         return f"{self.name} ({self.provider.label} {self.number})"
@@ -51,13 +65,15 @@ def _from_metadata(provider: Provider, place: int, count: int, listed: Any) -> D
     data: Mapping[str, str] = {**listed.ep_metadata, **listed.device.metadata}
     number = data.get(provider.device_metadata, "") if provider.device_metadata else ""
     rank = data.get("DxgiHighPerformanceIndex", "")
+    name = data.get("Description") or f"{listed.device.vendor or 'unnamed'} device"
     return Device(
         provider=provider,
-        name=data.get("Description") or f"{listed.device.vendor or 'unnamed'} device",
+        name=name,
         number=int(number) if number.isdigit() else count,
         discrete={"1": True, "0": False}.get(data.get("Discrete", "")),
         memory_bytes=_megabytes(data.get("DxgiVideoMemory", "")),
         rank=int(rank) if rank.isdigit() else None,
+        software=is_software(name, listed.device.vendor_id, listed.device.device_id),
         listed=place,
     )
 
@@ -103,7 +119,8 @@ def choose_device(
 ) -> Device:
     """Pick the device to run on.
 
-    Without wishes it is the fastest discrete GPU of the first provider in the table that this machine has.
+    Without wishes it is the adapter that ``sdsetup.adapters.standing`` puts first, of the first provider in
+    the table that has one. A software adapter is taken only by its number or name.
 
     Args:
         devices: What there is, from ``list_devices``.
@@ -113,7 +130,7 @@ def choose_device(
 
     Raises:
         UsageError: Nothing fits the wishes, or several devices do.
-        SetupError: The wanted provider is not installed here.
+        SetupError: The wanted provider is not installed here, or has software adapters only.
     """
     fitting = list(devices)
     if target is not None:
@@ -139,9 +156,17 @@ def choose_device(
     if not fitting:
         wish = f"number {number}" if name is None else f"name {name!r}"
         raise UsageError("device.unknown", f"no device has the {wish}.", f"there are: {_listing(devices)}.")
-    first = fitting[0].provider
-    own = [device for device in fitting if device.provider == first]
-    return min(own, key=lambda d: (d.discrete is False, d.rank if d.rank is not None else 99, d.number))
+    asked = number is not None or name is not None
+    for label in dict.fromkeys(device.provider.name for device in fitting):
+        own = [device for device in fitting if device.provider.name == label]
+        best = foremost(own) or (min(own, key=lambda device: device.standing.order) if asked else None)
+        if best is not None:
+            return best
+    raise SetupError(
+        "device.software",
+        f"{fitting[0].provider.label} has software adapters only here, which are slower than the CPU.",
+        f"sdsetup doctor says what is missing; --device-id takes one all the same: {_listing(fitting)}.",
+    )
 
 
 def _known(target: str) -> Provider:
