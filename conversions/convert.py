@@ -162,7 +162,7 @@ def _make_component(
     """Make the submodels of one component in one pass over its weights."""
     component = checkpoint.components[part.name]
     for submodel in submodels:
-        _adapt(models[submodel.name], submodel, component.config, plan.options)
+        adapt(models[submodel.name], submodel, component.config, plan.options)
     tensors = stored_tensors(checkpoint.storage, component.weights)
     pairs = [(submodel, models[submodel.name]) for submodel in submodels]
     bindings = bind(part.name, pairs, tensors)
@@ -198,8 +198,18 @@ def _make_component(
     staging.finish(part.name, files, {"submodels": notes, "sources": dict(streamed.sources)})
 
 
-def _adapt(model: ir.Model, submodel: Submodel, config: Config, options: Options) -> None:
-    """Give a graph the form that the target and the precision want, and check that the target can run it."""
+def adapt(model: ir.Model, submodel: Submodel, config: Config, options: Options) -> None:
+    """Give a graph the form that the target and the precision want, and check that the target can run it.
+
+    Args:
+        model: The graph, changed in place; its weights may have no values.
+        submodel: What it is a graph of.
+        config: The component's configuration.
+        options: Name the target and the precision.
+
+    Raises:
+        ConversionError: ``placement.no_kernel``; the target has no kernel for a node.
+    """
     for name in provider_for(options.target).passes:
         getattr(importlib.import_module(f"conversions.passes.{name}"), name)(model)
     if options.precision_of(submodel.name) == "fp16":
