@@ -6,7 +6,6 @@ ever left locked; the empty file stays, since removing it would let two hold two
 
 from __future__ import annotations
 
-import errno
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +40,6 @@ def alone(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-# Both answer True where the file system knows no locks: then there is nothing to wait for.
 if sys.platform == "win32":
     import msvcrt
 
@@ -49,8 +47,8 @@ if sys.platform == "win32":
         file.seek(0)
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            return error.errno != errno.EACCES
+        except OSError:  # its number does not tell reliably whether somebody else has it
+            return False
         return True
 
 else:
@@ -59,6 +57,8 @@ else:
     def _take(file: BinaryIO) -> bool:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            return not isinstance(error, BlockingIOError)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system that knows no locks: there is nothing to wait for
+            return True
         return True
