@@ -7,15 +7,19 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx_ir as ir
 
+from conversions.apart import apart
 from conversions.binding import Binding, bind
 from conversions.checkpoint import Checkpoint, stored_tensors
+from conversions.devices import Device
 from conversions.errors import ConversionError
 from conversions.events import Advanced, Finished, Listener, Notice, Started
+from conversions.fp16_range import Overflowing, find_overflowing, leaves_range, measure_ranges
 from conversions.graphs.obtain import obtain
-from conversions.manifest import describe_submodel, make_manifest, parity_entry
+from conversions.manifest import KEPT, describe_submodel, make_manifest, parity_entry
 from conversions.options import Options
 from conversions.package import (
     DATA_FILE,
@@ -32,9 +36,10 @@ from conversions.pipeline_files import copy_pipeline_files
 from conversions.placement import check_placement, demand_kernels, picture_sizes
 from conversions.plan import ConversionPlan, PlannedComponent, wanted_submodels
 from conversions.providers import provider_for
+from conversions.reference import Reference, Tensors, make_inputs
 from conversions.storage import Folder
 from conversions.submodel import Config, Submodel
-from conversions.verify import ParityReport, verify
+from conversions.verify import ParityReport, run_references, verify
 from conversions.weights import Overflow, stream
 
 # Side of the picture at whose sizes a target's kernels are looked up; the kernels are the same at all sizes.
@@ -46,12 +51,10 @@ class Checks:
     """How a package is verified before it is published.
 
     Attributes:
-        provider: ONNX Runtime's name of the provider to verify on.
-        provider_options: Its options.
+        device: Where the submodels run.
     """
 
-    provider: str
-    provider_options: Mapping[str, str]
+    device: Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,18 +119,28 @@ def convert(
         models = obtain(waiting, checkpoint, graph_cache, retrace, listener)
         for part in todo:
             mine = [submodel for submodel in submodels if submodel.component == part.name]
-            _make_component(plan, part, mine, checkpoint, models, staging, listener)
+            _make_component(plan, part, mine, checkpoint, models, staging, {}, listener)
         copy_pipeline_files(checkpoint, staging)
+        by_name = {submodel.name: submodel for submodel in submodels}
+        references: Mapping[str, Reference] = {}
+        if checks is not None and _comparable(checkpoint, listener):
+            inputs = {
+                name: make_inputs(each, checkpoint.components[each.component].config, each.sizes)
+                for name, each in by_name.items()
+            }
+            references = run_references(by_name, checkpoint, inputs, listener)
+            ranges = _ranges_left(plan.options, references, inputs, staging.folder, listener)
+            _keep_in_range(plan, submodels, checkpoint, ranges, graph_cache, staging, listener)
         manifest = make_manifest(plan, checkpoint, staging, tool_version)
         package = Package(folder=staging.folder, manifest=manifest)
         report = None
         if checks is not None:
             report = verify(
                 package,
-                {submodel.name: submodel for submodel in submodels},
-                _comparable(checkpoint, listener),
-                provider=checks.provider,
-                provider_options=checks.provider_options,
+                by_name,
+                None,
+                device=checks.device,
+                references=references,
                 listener=listener,
             )
             if not report.passed:
@@ -142,12 +155,66 @@ def convert(
         return Converted(package=staging.publish(manifest), report=report)
 
 
-def _comparable(checkpoint: Checkpoint, listener: Listener) -> Checkpoint | None:
-    """Return the checkpoint if PyTorch can read it too, which wants it on this machine."""
+def _comparable(checkpoint: Checkpoint, listener: Listener) -> bool:
+    """Say whether PyTorch can read the checkpoint too, which wants it on this machine."""
     if isinstance(checkpoint.storage, Folder):
-        return checkpoint
-    listener(Notice(text="The checkpoint is not kept here, so no numbers are compared with PyTorch's."))
-    return None
+        return True
+    listener(
+        Notice(
+            text="The checkpoint is not kept here, so no numbers are compared with PyTorch's, "
+            "and nobody looks whether they leave float16's range."
+        )
+    )
+    return False
+
+
+def _ranges_left(
+    options: Options,
+    references: Mapping[str, Reference],
+    inputs: Mapping[str, Tensors],
+    folder: Path,
+    listener: Listener,
+) -> dict[str, Mapping[str, float]]:
+    """Measure every value of those submodels in whose reference some number left float16's range.
+
+    Returns:
+        Largest magnitudes by submodel and value; nothing of a submodel that stays in range, as most do.
+    """
+    suspects = [
+        name
+        for name, reference in references.items()
+        if options.precision_of(name) == "fp16" and leaves_range(reference.largest)
+    ]
+    ranges: dict[str, Mapping[str, float]] = {}
+    with apart("measuring activations") as process:  # which starts with the first call, if there is one
+        for name in suspects:
+            listener(Started(task=f"range {name}", label=f"{name}: looking for layers that overflow float16"))
+            measured = process.call(measure_ranges, folder / name / GRAPH_FILE, inputs[name])
+            listener(Finished(task=f"range {name}"))
+            if any(leaves_range(largest) for largest in measured.values()):
+                ranges[name] = measured
+    return ranges
+
+
+def _keep_in_range(
+    plan: ConversionPlan,
+    submodels: Sequence[Submodel],
+    checkpoint: Checkpoint,
+    ranges: Mapping[str, Mapping[str, float]],
+    graph_cache: Path | None,
+    staging: Staging,
+    listener: Listener,
+) -> None:
+    """Make the components of those submodels again, with the layers that overflow in float32."""
+    for part in plan.components:
+        mine = [submodel for submodel in submodels if submodel.component == part.name]
+        notes = staging.finished(part.name)
+        kept_before = notes is not None and any(KEPT in each for each in notes["submodels"].values())
+        if kept_before or not any(submodel.name in ranges for submodel in mine):
+            continue
+        staging.reopen(part.name)
+        models = obtain(mine, checkpoint, graph_cache, False, listener)
+        _make_component(plan, part, mine, checkpoint, models, staging, ranges, listener)
 
 
 def _make_component(
@@ -157,12 +224,20 @@ def _make_component(
     checkpoint: Checkpoint,
     models: Mapping[str, ir.Model],
     staging: Staging,
+    ranges: Mapping[str, Mapping[str, float]],
     listener: Listener,
 ) -> None:
-    """Make the submodels of one component in one pass over its weights."""
+    """Make the submodels of one component in one pass over its weights.
+
+    ``ranges`` holds the largest magnitudes of those submodels that were found to leave float16's range.
+    """
     component = checkpoint.components[part.name]
+    kept = {}
     for submodel in submodels:
-        adapt(models[submodel.name], submodel, component.config, plan.options)
+        name = submodel.name
+        kept[name] = adapt(models[name], submodel, component.config, plan.options, ranges.get(name, {}))
+        if kept[name]:
+            listener(Notice(text=_said(name, kept[name], len(models[name].graph))))
     tensors = stored_tensors(checkpoint.storage, component.weights)
     pairs = [(submodel, models[submodel.name]) for submodel in submodels]
     bindings = bind(part.name, pairs, tensors)
@@ -194,11 +269,17 @@ def _make_component(
         )
         for file in (GRAPH_FILE, "config.json"):
             files[f"{name}/{file}"] = record(folders[name] / file)
-        notes[name] = describe_submodel(submodel, component.config, model, plan.options)
+        notes[name] = describe_submodel(submodel, component.config, model, plan.options, kept[name])
     staging.finish(part.name, files, {"submodels": notes, "sources": dict(streamed.sources)})
 
 
-def adapt(model: ir.Model, submodel: Submodel, config: Config, options: Options) -> None:
+def adapt(
+    model: ir.Model,
+    submodel: Submodel,
+    config: Config,
+    options: Options,
+    ranges: Mapping[str, float] = MappingProxyType({}),
+) -> tuple[Overflowing, ...]:
     """Give a graph the form that the target and the precision want, and check that the target can run it.
 
     Args:
@@ -206,15 +287,20 @@ def adapt(model: ir.Model, submodel: Submodel, config: Config, options: Options)
         submodel: What it is a graph of.
         config: The component's configuration.
         options: Name the target and the precision.
+        ranges: Largest magnitudes that were measured, where they leave float16's range.
+
+    Returns:
+        The nodes that stay in float32, since they leave float16's range.
 
     Raises:
         ConversionError: ``placement.no_kernel``; the target has no kernel for a node.
     """
     for name in provider_for(options.target).passes:
         getattr(importlib.import_module(f"conversions.passes.{name}"), name)(model)
+    kept = find_overflowing(model, ranges)
     if options.precision_of(submodel.name) == "fp16":
         fixed = {port.name for port in submodel.inputs(config) if port.dtype == "float32"}
-        to_fp16(model, fixed=fixed)
+        to_fp16(model, keep={each.node for each in kept}, fixed=fixed)
     if provider_for(options.target).kernel_table:
         demand_kernels(
             check_placement(
@@ -224,6 +310,12 @@ def adapt(model: ir.Model, submodel: Submodel, config: Config, options: Options)
                 submodel=submodel.name,
             )
         )
+    return kept
+
+
+def _said(submodel: str, kept: Sequence[Overflowing], nodes: int) -> str:
+    worst = max(kept, key=lambda each: each.largest)
+    return f"{submodel}: {len(kept)} of {nodes} nodes stay in float32, since {worst.layer} {worst.reason}."
 
 
 def _write_graph(model: ir.Model, bindings: Sequence[Binding], folder: Path) -> None:

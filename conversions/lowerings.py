@@ -8,6 +8,7 @@ whose sizes are fixed folds all shape arithmetic away, as DirectML needs for one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -290,9 +291,23 @@ def _upsample(self: Any, hidden_states: Tensor, output_size: Any = None) -> Tens
     return layer
 
 
+def _timesteps(self: Any, timesteps: Tensor) -> Tensor:
+    """Sinusoids of the time, ``[n, channels]``, put together in order: diffusers swaps the halves after.
+
+    Source: diffusers' ``get_timestep_embedding``.
+    """
+    half = self.num_channels // 2
+    exponent = -math.log(10_000) * torch.arange(half, dtype=torch.float32)
+    angles = timesteps[:, None].float() * torch.exp(exponent / (half - self.downscale_freq_shift))[None, :]
+    angles = self.scale * angles
+    waves = [torch.sin(angles), torch.cos(angles)]
+    return torch.cat(waves[::-1] if self.flip_sin_to_cos else waves, dim=-1)
+
+
 def make_traceable(root: nn.Module) -> None:
     """Give the layers of ``root`` forms that trace to few nodes and pose no conditions on sizes."""
     from diffusers.models.attention_processor import Attention
+    from diffusers.models.embeddings import Timesteps
     from diffusers.models.transformers.transformer_2d import Transformer2DModel
     from diffusers.models.upsampling import Upsample2D
     from transformers.models.clip.modeling_clip import CLIPAttention
@@ -300,6 +315,8 @@ def make_traceable(root: nn.Module) -> None:
     for layer in root.modules():
         if isinstance(layer, Attention):
             layer.set_processor(AttentionProcessor())
+        elif isinstance(layer, Timesteps) and layer.num_channels % 2 == 0:
+            layer.forward = _timesteps.__get__(layer)
         elif isinstance(layer, Transformer2DModel):
             layer._operate_on_continuous_inputs = _enter_transformer.__get__(layer)
             layer._get_output_for_continuous_inputs = _leave_transformer.__get__(layer)

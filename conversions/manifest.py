@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import onnx_ir as ir
 
 from conversions.checkpoint import Checkpoint
+from conversions.fp16_range import LARGEST_FP16, Overflowing
 from conversions.options import Options
 from conversions.package import FORMAT, Staging
 from conversions.plan import ConversionPlan
 from conversions.submodel import Config, Submodel
 from conversions.verify import ParityReport
+
+KEPT = "kept_fp32"
+"""Of a submodel in float16: the nodes that stay in float32, and why; absent where there are none."""
 
 _DISTRIBUTIONS = ("onnx", "onnx-ir", "numpy", "torch", "diffusers", "transformers", "onnxscript")
 
@@ -71,17 +77,33 @@ def parity_entry(report: ParityReport) -> dict[str, Any]:
 
 
 def describe_submodel(
-    submodel: Submodel, config: Config, model: ir.Model, options: Options
+    submodel: Submodel, config: Config, model: ir.Model, options: Options, kept: Sequence[Overflowing]
 ) -> dict[str, Any]:
-    """Describe one submodel: its ports, precision and size."""
+    """Describe one submodel: its ports, precision and size, and what of it had to stay in float32."""
 
     def ports(values: Any) -> list[dict[str, Any]]:
         return [{**asdict(port), "shape": list(port.shape)} for port in values]
 
-    return {
+    description = {
         "component": submodel.component,
         "precision": options.precision_of(submodel.name),
         "nodes": len(model.graph),
         "inputs": ports(submodel.inputs(config)),
         "outputs": ports(submodel.outputs(config)),
     }
+    if kept:
+        description[KEPT] = {
+            "limit": LARGEST_FP16,
+            "nodes": [
+                {
+                    "node": each.node,
+                    "layer": each.layer,
+                    "operator": each.operator,
+                    # Sums of many threads differ in their last digits; the manifest must not.
+                    "largest": float(f"{each.largest:.3g}") if math.isfinite(each.largest) else None,
+                    "reason": each.reason,
+                }
+                for each in kept
+            ],
+        }
+    return description

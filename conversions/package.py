@@ -145,6 +145,11 @@ class Staging:
         entry = self._done.get(component)
         return None if entry is None else entry["notes"]
 
+    def reopen(self, component: str) -> None:
+        """Forget that a component was finished: it is made again."""
+        del self._done[component]
+        self._write_journal()
+
     def stream_path(self, component: str) -> Path:
         """Return where the stream of a component's weights notes how far it is."""
         return self.folder / f"{_STREAM}{component}.json"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,19 @@ from conversions.submodel import Config, Submodel
 from conversions.weight_files import WeightFiles
 
 Tensors = dict[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What PyTorch gave.
+
+    Attributes:
+        outputs: By name, float32 or bool.
+        largest: Largest magnitude of any number on the way to them, attention scores included.
+    """
+
+    outputs: Tensors
+    largest: float
 
 
 def make_inputs(submodel: Submodel, config: Config, sizes: Mapping[str, int], seed: int = 0) -> Tensors:
@@ -43,7 +57,7 @@ def make_inputs(submodel: Submodel, config: Config, sizes: Mapping[str, int], se
 
 def run_reference(
     submodel: Submodel, config: Config, checkpoint: Path, weights: WeightFiles, inputs: Tensors
-) -> Tensors:
+) -> Reference:
     """Run a submodel in PyTorch.
 
     Args:
@@ -52,11 +66,10 @@ def run_reference(
         checkpoint: The checkpoint's folder.
         weights: The files that the package was made of.
         inputs: As ``make_inputs`` gives them.
-
-    Returns:
-        The outputs by name, float32 or bool.
     """
     import torch
+
+    from conversions.reach import Reach
 
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
@@ -68,7 +81,11 @@ def run_reference(
             local_files_only=True,
         )
         module = submodel.wrap(component).eval()
-        results = module(*(torch.from_numpy(inputs[port.name]) for port in submodel.inputs(config)))
+        with Reach() as reach:
+            results = module(*(torch.from_numpy(inputs[port.name]) for port in submodel.inputs(config)))
     values = results if isinstance(results, tuple) else (results,)
     ports = submodel.outputs(config)
-    return {port.name: value.numpy() for port, value in zip(ports, values, strict=True)}
+    return Reference(
+        outputs={port.name: value.numpy() for port, value in zip(ports, values, strict=True)},
+        largest=reach.largest,
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-from conversions.providers import provider_for
+from conversions.providers import Provider
 
 _CONCERNS: Mapping[str, tuple[bytes, ...]] = {
     "argmax_in_float": (b"ArgMax",),
@@ -32,7 +32,7 @@ class Runnable:
     config: dict[str, str] = field(default_factory=dict)
 
 
-def runnable(graph: Path, provider: str) -> Runnable:
+def runnable(graph: Path, provider: Provider) -> Runnable:
     """Return a graph as a provider can run it; the weights are never copied.
 
     Rules:
@@ -42,15 +42,11 @@ def runnable(graph: Path, provider: str) -> Runnable:
 
     Args:
         graph: The ONNX file of a submodel.
-        provider: ONNX Runtime's name of the provider.
+        provider: Row of the provider that is to run it.
     """
     # Weights lie in another file, so looking for a name in this one is far quicker than parsing it.
     content = graph.read_bytes()
-    passes = [
-        name
-        for name in provider_for(provider).at_load
-        if any(operator in content for operator in _CONCERNS[name])
-    ]
+    passes = [name for name in provider.at_load if any(operator in content for operator in _CONCERNS[name])]
     if not passes:
         return Runnable(model=str(graph))
 
@@ -64,4 +60,30 @@ def runnable(graph: Path, provider: str) -> Runnable:
         model=ir.serde.serialize_model(model).SerializeToString(),
         # Source: onnxruntime_session_options_config_keys.h, for models that are loaded from memory.
         config={"session.model_external_initializers_file_folder_path": str(graph.parent)},
+    )
+
+
+def runnable_in_float32(graph: Path, provider: Provider) -> Runnable:
+    """Return a float16 graph as a provider can run it, computing in float32 on the same weight file.
+
+    Args:
+        graph: The ONNX file of a submodel.
+        provider: Row of the provider that is to run it.
+    """
+    import onnx
+    import onnx_ir as ir
+
+    from conversions.passes.widen import widen
+
+    form = runnable(graph, provider)
+    proto = (
+        onnx.ModelProto.FromString(form.model)
+        if isinstance(form.model, bytes)
+        else onnx.load(form.model, load_external_data=False)
+    )
+    model = ir.serde.deserialize_model(proto)
+    widen(model)
+    return Runnable(
+        model=ir.serde.serialize_model(model).SerializeToString(),
+        config={**form.config, "session.model_external_initializers_file_folder_path": str(graph.parent)},
     )

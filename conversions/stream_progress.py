@@ -8,24 +8,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from conversions.digest import Hash
 from conversions.package import write_json
 
 _NOTED_EVERY_SECONDS = 1.0
 _HASHED_AT_ONCE_BYTES = 4 << 20
-
-
-class Hash(Protocol):
-    """A running hash, as hashlib makes them."""
-
-    def update(self, data: memoryview, /) -> None:
-        """Take in more."""
-        ...
-
-    def hexdigest(self) -> str:
-        """Return the hash of all that was taken in."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from conversions.binding import Binding
+from conversions.digest import Digest
 from conversions.errors import ConversionError
 from conversions.storage import Reader, Storage
-from conversions.stream_progress import Begun, Hash, StreamProgress
+from conversions.stream_progress import Begun, StreamProgress
 
 # The largest finite float16 is 65504; what rounds to nearest beyond the halfway point becomes infinite.
 # Source: IEEE 754-2019, binary16.
@@ -97,8 +98,8 @@ def stream(
 ) -> Streamed:
     """Write the external data of all submodels of a component in one pass over its files.
 
-    Two threads read and cast, the calling one hashes and writes in order; at most a fixed number of bytes is
-    on its way between them, whatever the model's size.
+    Two threads read and cast, two hash what was read and what is written, the calling one writes in order; at
+    most a fixed number of bytes is on its way between them, whatever the model's size.
 
     Args:
         bindings: For each submodel what goes where.
@@ -135,17 +136,21 @@ def stream(
     with ExitStack() as stack:
         readers = _Readers(storage)
         stack.callback(readers.close)  # after the pool, whose threads give back what they borrowed
+        reading, writing = (
+            stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix=name))
+            for name in ("read", "written")
+        )
         pool = stack.enter_context(ThreadPoolExecutor(_WORKERS, thread_name_prefix="cast"))
-        sinks = {name: stack.enter_context(_Sink(path, begun, name)) for name, path in paths.items()}
+        sinks = {name: stack.enter_context(_Sink(path, begun, name, writing)) for name, path in paths.items()}
         # A file that an earlier run has read in part cannot be hashed without reading that part again: it
         # keeps the hash that it was published under, if there is one.
         sources = {file: storage.known_sha256(file) for file in read_before if storage.known_sha256(file)}
-        origins = {file: _Origin(storage, file, readers) for file in read_before - set(sources)}
+        origins = {file: _Origin(storage, file, readers, reading) for file in read_before - set(sources)}
         for piece, (raw, data, largest) in _in_order(pool, pieces[done:], readers):
             binding = piece.binding
             if binding.source.file not in sources:
                 if binding.source.file not in origins:
-                    origins[binding.source.file] = _Origin(storage, binding.source.file, readers)
+                    origins[binding.source.file] = _Origin(storage, binding.source.file, readers, reading)
                 origins[binding.source.file].saw(raw, piece.source_offset)
             if not largest < _FIRST_INFINITE_FP16 and binding.dtype.name == "FLOAT16":
                 known = overflows[piece.submodel].get(binding.initializer, 0.0)
@@ -300,9 +305,9 @@ class _Loan:
 class _Origin:
     """A file of the checkpoint that is hashed while its tensors are read; gaps between them are read too."""
 
-    def __init__(self, storage: Storage, file: str, readers: _Readers) -> None:
+    def __init__(self, storage: Storage, file: str, readers: _Readers, thread: ThreadPoolExecutor) -> None:
         self._file, self._readers, self._size = file, readers, storage.size_bytes(file)
-        self._sha256 = hashlib.sha256()
+        self._sha256 = Digest(hashlib.sha256(), thread)
         self._end = 0
 
     def saw(self, raw: bytearray, offset: int) -> None:
@@ -327,8 +332,8 @@ class _Origin:
 class _Sink:
     """A file that is written from start to end, or from where an earlier run was, and hashed on the way."""
 
-    def __init__(self, path: Path, begun: Begun | None, submodel: str) -> None:
-        self.sha256: Hash = begun.hashes[submodel] if begun else hashlib.sha256()
+    def __init__(self, path: Path, begun: Begun | None, submodel: str, thread: ThreadPoolExecutor) -> None:
+        self.sha256 = Digest(begun.hashes[submodel] if begun else hashlib.sha256(), thread)
         self.size_bytes = begun.sizes[submodel] if begun else 0
         self._path = path
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from conversions.events import Advanced, Finished, Listener, Notice, Started, ignore
 from sdsetup import prompts
+from sdsetup.emptiness import emptiness
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.feature_extractor import extract
 from sdsetup.host_noise import HostNoise
@@ -203,6 +204,8 @@ class Pipeline:
     def decode(self, latents: Floats) -> NDArray[np.uint8]:
         """Turn latents into pixels, a picture at a time: the decoder needs the most memory of all.
 
+        A float16 decoder that shows nothing is run in float32 on the same latents.
+
         Returns:
             uint8 ``[images, height, width, 3]``.
         """
@@ -210,9 +213,11 @@ class Pipeline:
         rows = []
         for place in range(len(latents)):
             scaled = latents[place : place + 1] / np.float32(scaling)
-            sample = self._run("vae_decoder", {"latent_sample": scaled})["sample"]
-            unit = np.clip(sample / np.float32(2) + np.float32(0.5), 0, 1)
-            rows.append((unit * np.float32(255)).round().astype(np.uint8).transpose(0, 2, 3, 1))
+            picture = self._picture(scaled)
+            faults = emptiness(picture)
+            if faults and self._widen("vae_decoder", faults[0]):
+                picture = self._picture(scaled)
+            rows.append(picture)
         return np.concatenate(rows)
 
     def flag(self, pixels: NDArray[np.uint8]) -> tuple[bool, ...]:
@@ -232,14 +237,34 @@ class Pipeline:
 
     def _run(self, submodel: str, inputs: dict[str, Array], when: str = "") -> dict[str, Array]:
         outputs = self.runner.run(submodel, inputs)
-        for name, value in outputs.items():
-            if not np.all(np.isfinite(value)):
-                raise SetupError(
-                    "generate.not_finite",
-                    f"{submodel} gave numbers that are not finite{when} (in {name}).",
-                    "convert again with --precision fp32, or run sdsetup verify on the package.",
-                )
+        fault = f"{submodel} gave numbers that are not finite{when}"
+        if _not_finite(outputs) and self._widen(submodel, fault):
+            outputs = self.runner.run(submodel, inputs)
+        if wrong := _not_finite(outputs):
+            raise SetupError(
+                "generate.not_finite",
+                f"{fault} (in {wrong}), in float32 too.",
+                f"run sdsetup verify {self.package.folder}; if it passes, try --provider cpu.",
+            )
         return outputs
+
+    def _widen(self, submodel: str, fault: str) -> bool:
+        """Turn a submodel to float32 for a fault of it, and say so; False where it is float32 already."""
+        if self.package.precision(submodel) == "fp32" or self.runner.usage()[submodel].widened:
+            return False
+        self.runner.widen(submodel)
+        self.listener(
+            Notice(
+                text=f"{fault}: {submodel} runs in float32 from here on. "
+                f"For a package that does so: sdsetup convert MODEL --keep-fp32 {submodel}"
+            )
+        )
+        return True
+
+    def _picture(self, latents: Floats) -> NDArray[np.uint8]:
+        sample = self._run("vae_decoder", {"latent_sample": latents})["sample"]
+        unit = np.clip(sample / np.float32(2) + np.float32(0.5), 0, 1)
+        return (unit * np.float32(255)).round().astype(np.uint8).transpose(0, 2, 3, 1)
 
     def _prompt_length(self) -> int:
         return int(self.package.config("text_encoder").get("max_position_embeddings", 77))
@@ -248,6 +273,11 @@ class Pipeline:
         scale = self.package.pixels_per_latent
         channels = int(self.package.config("unet").get("in_channels", 4))
         return channels, (request.height or 0) // scale, (request.width or 0) // scale
+
+
+def _not_finite(outputs: dict[str, Array]) -> str:
+    """Name the first output that holds NaN or infinity; empty where none does."""
+    return next((name for name, value in outputs.items() if not np.all(np.isfinite(value))), "")
 
 
 def _guided(request: Request) -> bool:

@@ -10,14 +10,10 @@ from numpy.typing import NDArray
 
 from sdsetup import demo
 from sdsetup.demo.judge import judge
+from sdsetup.emptiness import emptiness
 from sdsetup.errors import SetupError
 from sdsetup.inference import Pipeline, Request
 from sdsetup.runtime.package import Package
-
-# An 8-bit picture whose values deviate less than this from their mean shows nothing.
-FLAT_BELOW = 2.0
-# A picture that is darker than this on average is black to the eye.
-BLACK_BELOW = 4.0
 
 Judge = Callable[[NDArray[np.uint8], str], tuple[str, ...]]
 """Says everything that is wrong with a picture, uint8 ``[height, width, 3]``, of a caption."""
@@ -102,16 +98,6 @@ def smoke_test(pipeline: Pipeline, trials: tuple[Trial, ...], *, steps: int) -> 
             )
         )
     return tuple(outcomes)
-
-
-def emptiness(pixels: NDArray[np.uint8]) -> tuple[str, ...]:
-    """Say why a picture shows nothing whatever it was to show; nothing where it shows something."""
-    mean, deviation = float(pixels.mean()), float(pixels.std())
-    if mean < BLACK_BELOW and deviation < BLACK_BELOW:
-        return (f"the picture is black (mean {mean:.1f} of 255)",)
-    if deviation < FLAT_BELOW:
-        return (f"the picture is one colour all over (values deviate by {deviation:.1f} of 255)",)
-    return ()
 
 
 def raise_for(outcomes: tuple[Outcome, ...]) -> None:

@@ -17,7 +17,7 @@ from conversions.submodel import Config, Submodel
 logger = logging.getLogger(__name__)
 
 # Raise this when a change of the tracer or its passes makes stored graphs out of date.
-GENERATION = 1
+GENERATION = 2
 
 SHIPPED_FOLDER = Path(__file__).parent / "shipped"
 Origin = Literal["shipped", "cached", "to trace"]

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from conversions.errors import ConversionError
 from conversions.passes.rewiring import NodeWriter, take_place
-from conversions.shapes import static_shape
+from conversions.shapes import infer_shapes, static_shape
 
 
 def expand_group_norm(model: ir.Model) -> int:
@@ -34,6 +34,8 @@ def expand_group_norm(model: ir.Model) -> int:
     """
     writer = NodeWriter(model.graph, "group_norm")
     nodes = [node for node in model.graph if node.op_type == "GroupNorm" and node.domain == "com.microsoft"]
+    if any(picture is not None and picture.dtype is None for node in nodes for picture in node.inputs[:1]):
+        infer_shapes(model)
     for node in nodes:
         writer.start(node)
         take_place(_written_out(node, writer), node.outputs[0])

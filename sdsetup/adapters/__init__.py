@@ -92,7 +92,7 @@ def choose(adapters: Sequence[Adapter]) -> tuple[Adapter, str] | None:
     Returns:
         The adapter and the reason in words, or None when there is no hardware adapter.
     """
-    best = foremost(adapters)
+    best = foremost(adapters, lambda adapter: adapter.standing)
     if best is None:
         return None
     others = [adapter for adapter in adapters if adapter is not best and not adapter.software]

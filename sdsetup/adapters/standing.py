@@ -7,10 +7,10 @@ by high performance), then memory of its own, then the lower number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 _SOFTWARE_IDS = frozenset({(0x1414, 0x8C)})
 """Microsoft's Basic Render Driver: WARP, as DXGI lists it."""
@@ -42,22 +42,19 @@ class Standing:
         return (self.software, self.integrated is True, rank, -(self.memory_bytes or 0), self.index)
 
 
-class Standable(Protocol):
-    """Anything that has a standing: an adapter as the system or as ONNX Runtime describes it."""
-
-    @property
-    def standing(self) -> Standing:
-        """What decides between it and others."""
+_Item = TypeVar("_Item")
 
 
-_Item = TypeVar("_Item", bound=Standable)
+def foremost(items: Iterable[_Item], standing: Callable[[_Item], Standing]) -> _Item | None:
+    """Return the one to use when nobody names one; None when there is none but software.
 
-
-def foremost(items: Iterable[_Item]) -> _Item | None:
-    """Return the one to use when nobody names one; None when there is none but software."""
+    Args:
+        items: Adapters as the system or as ONNX Runtime describes them.
+        standing: Tells what decides about one of them.
+    """
     return min(
-        (item for item in items if not item.standing.software),
-        key=lambda item: item.standing.order,
+        (item for item in items if not standing(item).software),
+        key=lambda item: standing(item).order,
         default=None,
     )
 

@@ -50,6 +50,11 @@ class Package:
         """Return the path of a submodel's ONNX file."""
         return self.folder / submodel / GRAPH_FILE
 
+    def precision(self, submodel: str) -> str:
+        """Return the precision that a submodel was converted to, ``"fp16"`` or ``"fp32"``."""
+        own = self.manifest["submodels"][submodel].get("precision")
+        return str(own or self.manifest["precision"])
+
     def has(self, submodel: str) -> bool:
         """Say whether the package holds a submodel."""
         return self.graph(submodel).is_file()

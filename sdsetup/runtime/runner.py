@@ -8,10 +8,10 @@ from time import perf_counter
 from typing import Protocol
 
 from conversions.events import Finished, Listener, Started, ignore
+from conversions.session_placement import Placement
 from sdsetup.runtime import sessions
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.package import Package
-from sdsetup.runtime.placement import Placement
 from sdsetup.runtime.sessions import Array, Arrays, Loaded, OutOfMemoryError
 
 # Below this a full-size package's submodels do not fit beside each other and the desktop.
@@ -26,11 +26,13 @@ class Usage:
         placement: Where its nodes ran.
         load_seconds: How long opening it took, each time.
         run_seconds: How long its runs took, in order.
+        widened: Whether it runs in float32 although it was converted to float16.
     """
 
     placement: Placement
     load_seconds: tuple[float, ...]
     run_seconds: tuple[float, ...] = ()
+    widened: bool = False
 
 
 class Runner(Protocol):
@@ -43,6 +45,10 @@ class Runner(Protocol):
 
     def run(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
         """Run a submodel once, opening it first where needed."""
+        ...
+
+    def widen(self, submodel: str) -> None:
+        """Run a float16 submodel in float32 from its next run on."""
         ...
 
     def done_with(self, submodel: str) -> None:
@@ -72,12 +78,14 @@ class LocalRunner:
         device: Where they run.
         low_memory: Close each submodel as soon as the next stage begins.
         listener: Hears of submodels being opened.
+        widened: Float16 submodels that run in float32.
     """
 
     package: Package
     device: Device
     low_memory: bool = False
     listener: Listener = ignore
+    widened: frozenset[str] = frozenset()
     _open: dict[str, Loaded] = field(default_factory=dict, init=False)
     _usage: dict[str, Usage] = field(default_factory=dict, init=False)
 
@@ -94,6 +102,11 @@ class LocalRunner:
         self.low_memory = True
         self.close()
         return self._run(submodel, inputs)
+
+    def widen(self, submodel: str) -> None:
+        """Run a float16 submodel in float32 from its next run on, on the same stored weights."""
+        self.widened |= {submodel}
+        self._open.pop(submodel, None)
 
     def done_with(self, submodel: str) -> None:
         """Close a submodel if memory is short."""
@@ -126,13 +139,15 @@ class LocalRunner:
             placement=loaded.placement,
             load_seconds=before.load_seconds,
             run_seconds=(*before.run_seconds, seconds),
+            widened=before.widened,
         )
         return outputs
 
     def _load(self, submodel: str, inputs: Arrays) -> Loaded:
         task = f"load-{submodel}"
         self.listener(Started(task=task, label=f"{submodel}: loading", total=None))
-        loaded = sessions.load(self.package.graph(submodel), self.device, inputs)
+        widened = submodel in self.widened
+        loaded = sessions.load(self.package.graph(submodel), self.device, inputs, widened=widened)
         share = f"{loaded.placement.node_share:.0%} of {sum(loaded.placement.nodes.values())} nodes"
         self.listener(Finished(task=task, note=f"{share} on {self.device.provider.label}"))
         before = self._usage.get(submodel)
@@ -140,5 +155,6 @@ class LocalRunner:
             placement=loaded.placement,
             load_seconds=(*(before.load_seconds if before else ()), loaded.load_seconds),
             run_seconds=before.run_seconds if before else (),
+            widened=widened,
         )
         return loaded

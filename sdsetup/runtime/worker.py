@@ -58,7 +58,9 @@ class _Failure:
         return DeviceLostError(self.message) if self.lost else SetupError(self.code, self.message, self.hint)
 
 
-def _serve(connection: Connection, package: Package, device: Device, low_memory: bool) -> None:
+def _serve(
+    connection: Connection, package: Package, device: Device, low_memory: bool, widened: frozenset[str]
+) -> None:
     """Answer runs until the other end is closed: the body of the worker process."""
     # Ctrl-C reaches every process of a console; the parent is the one that reacts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -67,6 +69,7 @@ def _serve(connection: Connection, package: Package, device: Device, low_memory:
         device=device,
         low_memory=low_memory,
         listener=lambda event: connection.send(_Progress(event=event)),
+        widened=widened,
     )
     while True:
         try:
@@ -92,12 +95,14 @@ class WorkerRunner:
         device: Where they run.
         low_memory: Close each submodel as soon as the next stage begins.
         listener: Hears of submodels being opened and of lost workers.
+        widened: Float16 submodels that run in float32, in each worker that is started.
     """
 
     package: Package
     device: Device
     low_memory: bool = False
     listener: Listener = ignore
+    widened: frozenset[str] = frozenset()
     _process: BaseProcess | None = field(default=None, init=False)
     _connection: Connection | None = field(default=None, init=False)
     _usage: dict[str, Usage] = field(default_factory=dict, init=False)
@@ -133,6 +138,12 @@ class WorkerRunner:
             "update the graphics driver, or use a smaller picture, --low-vram or --provider cpu.",
         )
 
+    def widen(self, submodel: str) -> None:
+        """Run a float16 submodel in float32 from its next run on, on the same stored weights."""
+        self.widened |= {submodel}
+        if self._connection is not None:
+            self._ask("widen", submodel)
+
     def done_with(self, submodel: str) -> None:
         """Close a submodel if memory is short."""
         if self._connection is not None:
@@ -165,7 +176,9 @@ class WorkerRunner:
             context = multiprocessing.get_context("spawn")
             self._connection, theirs = context.Pipe()
             self._process = context.Process(
-                target=_serve, args=(theirs, self.package, self.device, self.low_memory), daemon=True
+                target=_serve,
+                args=(theirs, self.package, self.device, self.low_memory, self.widened),
+                daemon=True,
             )
             self._process.start()
             theirs.close()

@@ -98,3 +98,32 @@ def test_a_harmless_graph_keeps_nothing_in_float32(tmp_path: Path) -> None:
     model = group_norm_graph()
 
     assert find_overflowing(model, measure_ranges(saved(model, tmp_path), {"x": picture()})) == ()
+
+
+ATTENTION = """
+<ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
+g (float[n, s, 8] x) => (float[n, s, 8] y)
+<float large = {200}>
+{
+    query = Mul(x, large)
+    mixed = com.microsoft.MultiHeadAttention <num_heads = 2> (query, query, x)
+    y = Sigmoid(mixed)
+}
+"""
+
+
+def test_an_attention_is_chosen_for_its_scores_alone(tmp_path: Path) -> None:
+    model = ir.from_proto(onnx.parser.parse_model(ATTENTION))
+    for number, node in enumerate(model.graph):
+        node.name = f"n{number}_{node.op_type}"
+    infer_shapes(model)
+    x = np.random.default_rng(2).normal(0, 1, (2, 5, 8)).astype(np.float32)
+
+    ranges = measure_ranges(saved(model, tmp_path), {"x": x})
+    chosen = find_overflowing(model, ranges)
+
+    heads = 200 * x.reshape(2, 5, 2, 4).transpose(0, 2, 1, 3)
+    scores = float(np.abs(heads @ heads.transpose(0, 1, 3, 2)).max())
+    assert ranges["scores of n1_MultiHeadAttention"] == pytest.approx(scores)
+    assert [entry.node for entry in chosen] == ["n1_MultiHeadAttention"]
+    assert chosen[0].reason == f"has scores up to {scores:.3g}; float16 ends at 65504"

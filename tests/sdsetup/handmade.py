@@ -85,6 +85,7 @@ def write(
     *,
     precision: str = "fp32",
     change: dict[str, dict[str, np.ndarray]] | None = None,
+    graphs: dict[str, str] | None = None,
     objects_above: float | None = None,
 ) -> Path:
     """Write a package.
@@ -92,7 +93,8 @@ def write(
     Args:
         folder: Where to.
         precision: "fp32" or "fp16".
-        change: Weights to replace, by submodel and name.
+        change: Weights to replace or add, by submodel and name.
+        graphs: Graphs to replace, by submodel.
         objects_above: Add a safety checker that objects to pictures of this normalised mean.
     """
     clip_vocabulary.write(folder / "tokenizer", config={"model_max_length": 77})
@@ -108,7 +110,7 @@ def write(
         values |= (change or {}).get(submodel, {})
         kind = "float16" if precision == "fp16" else "float"
         header = '<ir_version: 10, opset_import: ["" : 18]>\n' + f"{submodel} "
-        model = parser.parse_model(header + GRAPHS[submodel].replace("F[", f"{kind}["))
+        model = parser.parse_model(header + (GRAPHS | (graphs or {}))[submodel].replace("F[", f"{kind}["))
         for name, value in values.items():
             keep = value.dtype != np.float32 or name == "scales" or precision == "fp32"
             typed = value if keep else value.astype(np.float16)

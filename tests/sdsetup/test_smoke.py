@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from sdsetup.emptiness import emptiness
 from sdsetup.errors import SetupError
-from sdsetup.smoke import Trial, emptiness, raise_for, smoke_test
+from sdsetup.smoke import Trial, raise_for, smoke_test
 from tests.sdsetup import handmade
 from tests.sdsetup.test_inference import pipeline_of
 

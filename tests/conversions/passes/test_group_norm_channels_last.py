@@ -27,7 +27,7 @@ def test_half_precision_reads_its_weights_as_float32() -> None:
     model = group_norm_graph(dtype="float16")
     fuse_group_norm(model)
 
-    group_norm_channels_last(model)
+    assert group_norm_channels_last(model) == 1
 
     (norm,) = (node for node in model.graph if node.op_type == "GroupNorm")
     assert [value.producer().attributes["to"].value for value in norm.inputs[1:]] == [ir.DataType.FLOAT] * 2

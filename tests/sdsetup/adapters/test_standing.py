@@ -8,6 +8,7 @@ from conversions.providers import provider_for
 from sdsetup import adapters
 from sdsetup.adapters import Adapter
 from sdsetup.adapters.standing import Standing, foremost, is_software
+from sdsetup.runtime import devices
 from sdsetup.runtime.devices import Device, choose_device
 
 GIB = 2**30
@@ -50,9 +51,8 @@ def _adapter(standing: Standing) -> Adapter:
 def _device(standing: Standing) -> Device:
     return Device(
         provider=DIRECTML,
-        name=f"adapter {standing.index}",
+        name="Microsoft Basic Render Driver" if standing.software else f"adapter {standing.index}",
         number=standing.index,
-        software=standing.software,
         discrete=None if standing.integrated is None else not standing.integrated,
         rank=standing.rank,
         memory_bytes=standing.memory_bytes,
@@ -77,7 +77,7 @@ def test_the_doctor_names_the_adapter_that_generate_takes(
 
 def test_an_adapter_and_a_device_hand_everything_that_decides_to_the_rule() -> None:
     for standing in (INTEGRATED, FAST, LARGE, UNKNOWN, WARP):
-        assert _adapter(standing).standing == _device(standing).standing == standing
+        assert _adapter(standing).standing == devices.standing(_device(standing)) == standing
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_the_reason_is_what_decided(present: tuple[Standing, ...], reason: str) 
 
 def test_nothing_comes_first_of_nothing() -> None:
     empty: list[Adapter] = []
-    assert foremost(empty) is None
+    assert foremost(empty, lambda adapter: adapter.standing) is None
 
 
 @pytest.mark.parametrize(

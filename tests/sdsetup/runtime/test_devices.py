@@ -2,9 +2,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from conversions import devices
+from conversions.cuda_devices import CudaDevice
 from conversions.providers import provider_for
+from sdsetup import workflow
 from sdsetup.errors import SetupError, UsageError
-from sdsetup.runtime import devices
 from sdsetup.runtime.devices import Device, choose_device, list_devices
 from sdsetup.runtime.runner import wants_low_memory
 
@@ -49,7 +51,7 @@ def test_a_device_of_unknown_kind_is_not_put_behind_an_integrated_one():
     assert choose_device((INTEGRATED, unknown)) == unknown
 
 
-WARP = Device(provider=DML, name="Microsoft Basic Render Driver", number=3, software=True, rank=0)
+WARP = Device(provider=DML, name="Microsoft Basic Render Driver", number=3, rank=0)
 
 
 def test_a_software_adapter_is_passed_over_for_the_cpu():
@@ -68,6 +70,12 @@ def test_a_provider_with_software_adapters_only_is_refused_unless_one_is_named()
     with pytest.raises(SetupError, match="software adapters only") as caught:
         choose_device((WARP, HOST), target="directml")
     assert "Microsoft Basic Render Driver (DirectML 3)" in caught.value.hint
+
+
+@pytest.mark.parametrize(("found", "expected"), [((WARP, HOST), HOST), ((WARP, DISCRETE, HOST), DISCRETE)])
+def test_a_package_is_not_verified_on_software(found, expected, monkeypatch):
+    monkeypatch.setattr("sdsetup.runtime.devices.list_devices", lambda: found)
+    assert workflow._device_for("directml") == expected
 
 
 @pytest.mark.parametrize(
@@ -98,7 +106,8 @@ def test_directml_adapters_are_read_from_onnxruntime_s_list(monkeypatch):
     import onnxruntime
 
     def entry(**metadata):
-        device = SimpleNamespace(vendor="", vendor_id=0x1002, device_id=0x73BF, metadata=metadata)
+        kind = SimpleNamespace(name="GPU")
+        device = SimpleNamespace(vendor="", vendor_id=0x1002, type=kind, metadata=metadata)
         return SimpleNamespace(ep_name="DmlExecutionProvider", ep_metadata={}, device=device)
 
     described = entry(
@@ -110,13 +119,28 @@ def test_directml_adapters_are_read_from_onnxruntime_s_list(monkeypatch):
     )
     bare = entry()
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["DmlExecutionProvider"])
-    warp = entry(Description="Microsoft Basic Render Driver", DxgiAdapterNumber="4")
-    monkeypatch.setattr(devices, "listed_by_onnxruntime", lambda: [bare, described, warp])
-    first, second, third = list_devices()
-    assert (first.software, second.software, third.software) == (False, False, True)
+    monkeypatch.setattr(devices, "listed_by_onnxruntime", lambda: [bare, described])
+    first, second = list_devices()
     assert (first.number, first.discrete, first.memory_bytes, first.listed) == (0, None, None, 0)
     assert (second.number, second.discrete, second.memory_bytes, second.listed) == (3, True, 2**34, 1)
+    assert str(first) == "AMD GPU (DirectML 0)"
     assert str(second) == "AMD Radeon RX 6800 (DirectML 3)"
+
+
+def test_one_listed_card_goes_by_the_name_that_its_driver_gives(monkeypatch):
+    import onnxruntime
+
+    kind = SimpleNamespace(name="GPU")
+    card = SimpleNamespace(vendor="", vendor_id=0x10DE, type=kind, metadata={})
+    entry = SimpleNamespace(ep_name="CUDAExecutionProvider", ep_metadata={}, device=card)
+    known = CudaDevice(name="NVIDIA GeForce RTX 3060", memory_bytes=12 * 2**30, integrated=False)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(devices, "cuda_devices", lambda: (known,))
+    for listed, places in (([], None), ([entry], 0)):
+        monkeypatch.setattr(devices, "listed_by_onnxruntime", lambda listed=listed: listed)
+        (device,) = list_devices()
+        assert (str(device), device.memory_bytes) == ("NVIDIA GeForce RTX 3060 (CUDA 0)", 12 * 2**30)
+        assert (device.listed, device.discrete) == (places, True)
 
 
 @pytest.mark.parametrize(
