@@ -13,6 +13,7 @@ import onnx_ir as ir
 from conversions.apart import apart
 from conversions.binding import Binding, bind
 from conversions.checkpoint import Checkpoint, stored_tensors
+from conversions.devices import Device
 from conversions.errors import ConversionError
 from conversions.events import Advanced, Finished, Listener, Notice, Started
 from conversions.fp16_range import Overflowing, find_overflowing, leaves_range, measure_ranges
@@ -37,7 +38,7 @@ from conversions.providers import provider_for
 from conversions.reference import Reference, Tensors, make_inputs
 from conversions.storage import Folder
 from conversions.submodel import Config, Submodel
-from conversions.verify import ParityReport, demand_provider, run_references, verify
+from conversions.verify import ParityReport, run_references, verify
 from conversions.weights import Overflow, stream
 
 # Side of the picture at whose sizes a target's kernels are looked up; the kernels are the same at all sizes.
@@ -49,12 +50,10 @@ class Checks:
     """How a package is verified before it is published.
 
     Attributes:
-        provider: ONNX Runtime's name of the provider to verify on.
-        provider_options: Its options.
+        device: Where the submodels run.
     """
 
-    provider: str
-    provider_options: Mapping[str, str]
+    device: Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,16 +122,14 @@ def convert(
         copy_pipeline_files(checkpoint, staging)
         by_name = {submodel.name: submodel for submodel in submodels}
         references: Mapping[str, Reference] = {}
-        if checks is not None:
-            demand_provider(checks.provider)
-            if _comparable(checkpoint, listener):
-                inputs = {
-                    name: make_inputs(each, checkpoint.components[each.component].config, each.sizes)
-                    for name, each in by_name.items()
-                }
-                references = run_references(by_name, checkpoint, inputs, listener)
-                ranges = _ranges_left(plan.options, references, inputs, staging.folder, listener)
-                _keep_in_range(plan, submodels, checkpoint, ranges, graph_cache, staging, listener)
+        if checks is not None and _comparable(checkpoint, listener):
+            inputs = {
+                name: make_inputs(each, checkpoint.components[each.component].config, each.sizes)
+                for name, each in by_name.items()
+            }
+            references = run_references(by_name, checkpoint, inputs, listener)
+            ranges = _ranges_left(plan.options, references, inputs, staging.folder, listener)
+            _keep_in_range(plan, submodels, checkpoint, ranges, graph_cache, staging, listener)
         manifest = make_manifest(plan, checkpoint, staging, tool_version)
         package = Package(folder=staging.folder, manifest=manifest)
         report = None
@@ -141,8 +138,7 @@ def convert(
                 package,
                 by_name,
                 None,
-                provider=checks.provider,
-                provider_options=checks.provider_options,
+                device=checks.device,
                 references=references,
                 listener=listener,
             )

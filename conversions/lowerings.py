@@ -292,7 +292,7 @@ def _upsample(self: Any, hidden_states: Tensor, output_size: Any = None) -> Tens
 
 
 def _timesteps(self: Any, timesteps: Tensor) -> Tensor:
-    """Sinusoids of the time, ``[n, channels]``, put together in their order: diffusers swaps the halves after.
+    """Sinusoids of the time, ``[n, channels]``, put together in order: diffusers swaps the halves after.
 
     Source: diffusers' ``get_timestep_embedding``.
     """

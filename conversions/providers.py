@@ -39,9 +39,11 @@ class Provider:
             provider has no kernel for; those of ``conversions.runnable``.
         sizes: ``FIXED_SIZES`` or ``FREE_SIZES``.
         one_session_at_a_time: Whether runs of one process must not overlap.
+        preload: Whether ONNX Runtime is asked to load the vendor's libraries that pip has installed.
         own_process: Whether a crashed device takes the process with it, so that work belongs in a worker.
         session_config: Entries for ``SessionOptions.add_session_config_entry``.
         provider_options: Options that are always given.
+        float32_options: Options for graphs that compute in float32 alone.
         device_option: Provider option that chooses the device; empty when devices cannot be chosen.
         device_metadata: Key in an ``OrtEpDevice``'s metadata that holds that option's value; empty when the
             devices are counted in the order they are listed.
@@ -62,9 +64,11 @@ class Provider:
     at_load: tuple[str, ...] = ()
     sizes: str = FREE_SIZES
     one_session_at_a_time: bool = False
+    preload: bool = False
     own_process: bool = False
     session_config: Mapping[str, str] = field(default_factory=dict)
     provider_options: Mapping[str, str] = field(default_factory=dict)
+    float32_options: Mapping[str, str] = field(default_factory=dict)
     device_option: str = ""
     device_metadata: str = ""
     verified: str = ""
@@ -102,11 +106,15 @@ PROVIDERS: tuple[Provider, ...] = (
         dtypes=frozenset({"float32", "float16", "bfloat16"}),
         at_load=("fuse_group_norm", "group_norm_channels_last", "argmax_in_float"),
         sizes=FIXED_SIZES,
+        preload=True,
         provider_options={
             "cudnn_conv_algo_search": "HEURISTIC",
             "arena_extend_strategy": "kSameAsRequested",
             "prefer_nhwc": "1",
         },
+        # TF32 keeps ten bits of a float32, about float16's; off for all, it would take the tensor cores away
+        # from float16 convolutions too.
+        float32_options={"use_tf32": "0"},
         device_option="device_id",
         verified="an H200: parity, judged pictures, and speed against PyTorch and optimum-onnx",
     ),
@@ -132,9 +140,14 @@ PROVIDERS: tuple[Provider, ...] = (
         systems=("win32", "linux"),
         passes=("expand_attention",),
         at_load=("expand_group_norm", "expand_attention"),
+        sizes=FIXED_SIZES,
+        # It computes in what the package holds; left alone, Intel's GPUs compute a float32 graph in float16.
+        provider_options={"precision": "ACCURACY"},
         device_option="device_type",
+        verified="its CPU device, float32 and float16",
     ),
     # Source: the onnxruntime-ep-webgpu wheel's own description; MultiHeadAttention gave wrong numbers there.
+    # Without enableInt64 the text encoder's search for the last token goes to the CPU.
     Provider(
         target="webgpu",
         name="WebGpuExecutionProvider",
@@ -143,6 +156,9 @@ PROVIDERS: tuple[Provider, ...] = (
         plugin="onnxruntime_ep_webgpu",
         passes=("expand_attention",),
         at_load=("expand_group_norm", "expand_attention"),
+        sizes=FIXED_SIZES,
+        provider_options={"enableInt64": "1"},
+        verified="SwiftShader, a software Vulkan driver, float32",
     ),
     # Source: ONNX Runtime, docs/execution-providers/CoreML-ExecutionProvider.md.
     Provider(

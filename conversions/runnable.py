@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-from conversions.providers import provider_for
+from conversions.providers import Provider
 
 _CONCERNS: Mapping[str, tuple[bytes, ...]] = {
     "argmax_in_float": (b"ArgMax",),
@@ -32,7 +32,7 @@ class Runnable:
     config: dict[str, str] = field(default_factory=dict)
 
 
-def runnable(graph: Path, provider: str) -> Runnable:
+def runnable(graph: Path, provider: Provider) -> Runnable:
     """Return a graph as a provider can run it; the weights are never copied.
 
     Rules:
@@ -42,15 +42,11 @@ def runnable(graph: Path, provider: str) -> Runnable:
 
     Args:
         graph: The ONNX file of a submodel.
-        provider: ONNX Runtime's name of the provider.
+        provider: Row of the provider that is to run it.
     """
     # Weights lie in another file, so looking for a name in this one is far quicker than parsing it.
     content = graph.read_bytes()
-    passes = [
-        name
-        for name in provider_for(provider).at_load
-        if any(operator in content for operator in _CONCERNS[name])
-    ]
+    passes = [name for name in provider.at_load if any(operator in content for operator in _CONCERNS[name])]
     if not passes:
         return Runnable(model=str(graph))
 
@@ -67,12 +63,12 @@ def runnable(graph: Path, provider: str) -> Runnable:
     )
 
 
-def runnable_in_float32(graph: Path, provider: str) -> Runnable:
+def runnable_in_float32(graph: Path, provider: Provider) -> Runnable:
     """Return a float16 graph as a provider can run it, computing in float32 on the same weight file.
 
     Args:
         graph: The ONNX file of a submodel.
-        provider: ONNX Runtime's name of the provider.
+        provider: Row of the provider that is to run it.
     """
     import onnx
     import onnx_ir as ir

@@ -11,11 +11,13 @@ from typing import Any
 from conversions import onnx_session
 from conversions.apart import apart
 from conversions.checkpoint import Checkpoint
+from conversions.devices import Device
 from conversions.errors import ConversionError
 from conversions.events import Advanced, Finished, Listener, Started
 from conversions.metrics import compare
 from conversions.package import Package, record
 from conversions.reference import Reference, Tensors, make_inputs, run_reference
+from conversions.session_placement import Placement, in_words, share_of_time
 from conversions.storage import Folder
 from conversions.submodel import Submodel
 
@@ -47,8 +49,7 @@ class SubmodelReport:
 
     Attributes:
         submodel: Its name.
-        placement: Number of nodes on each provider.
-        fallback: Operators that fell back to the CPU although another provider was wanted, counted.
+        placement: Where its nodes ran, and for how long.
         finite: Whether no output held NaN or infinity.
         parity: None when there was no checkpoint to compare with.
         seconds: Of one run.
@@ -56,8 +57,7 @@ class SubmodelReport:
     """
 
     submodel: str
-    placement: Mapping[str, int]
-    fallback: Mapping[str, int]
+    placement: Placement
     finite: bool
     parity: Parity | None
     seconds: float
@@ -70,11 +70,13 @@ class ParityReport:
 
     Attributes:
         provider: The execution provider that ran it.
+        device: The device of it, by name and number.
         problems: What is wrong with its files.
         submodels: One report each.
     """
 
     provider: str
+    device: str
     problems: tuple[str, ...]
     submodels: tuple[SubmodelReport, ...]
 
@@ -90,10 +92,25 @@ class ParityReport:
             f"{report.submodel}: {problem}" for report in self.submodels for problem in report.problems
         )
 
+    @property
+    def time_share(self) -> float | None:
+        """Share of all run time that was spent on the provider; None when it is not known."""
+        return share_of_time((report.placement, report.seconds) for report in self.submodels)
+
+    def summary(self) -> str:
+        """Say which device ran, and what share of the nodes and of the time."""
+        shares = in_words([report.placement for report in self.submodels], self.time_share)
+        return f"{self.device} ran {shares}"
+
     def document(self) -> dict[str, Any]:
         """Return the report as plain data for JSON; infinities become null."""
-        content = _without_infinities({"passed": self.passed, **asdict(self)})
+        content = _without_infinities({"passed": self.passed, "time_share": self.time_share, **asdict(self)})
         assert isinstance(content, dict)
+        for entry, report in zip(content["submodels"], self.submodels, strict=True):
+            entry["placement"] |= {
+                "node_share": report.placement.node_share,
+                "time_share": report.placement.time_share,
+            }
         return content
 
 
@@ -133,13 +150,12 @@ def verify(
     submodels: Mapping[str, Submodel],
     checkpoint: Checkpoint | None,
     *,
-    provider: str,
-    provider_options: Mapping[str, str] | None = None,
+    device: Device,
     sizes: Mapping[str, int] | None = None,
     references: Mapping[str, Reference] | None = None,
     listener: Listener,
 ) -> ParityReport:
-    """Verify a package on an execution provider.
+    """Verify a package on a device.
 
     The reference and the sessions run in processes of their own, one after the other, so that only one large
     model is in memory at a time.
@@ -148,19 +164,18 @@ def verify(
         package: The package.
         submodels: The package's submodels by name.
         checkpoint: What it was made of, to compare numbers with; None compares nothing.
-        provider: ONNX Runtime's name of the provider.
-        provider_options: Its options, for example the device.
+        device: Where the submodels run, from ``conversions.devices.list_devices``.
         sizes: Sizes of free dimensions instead of each submodel's own.
         references: What :func:`run_references` gave before; None runs it where there is a checkpoint.
         listener: Told of the progress.
 
     Raises:
-        ConversionError: The provider is not available, or a process died.
+        ConversionError: The device refuses a submodel, or a process died.
     """
-    demand_provider(provider)
+    provider = device.provider.name
     problems = check_files(package, listener)
     if problems:
-        return ParityReport(provider=provider, problems=problems, submodels=())
+        return ParityReport(provider=provider, device=str(device), problems=problems, submodels=())
     configs = {name: _config(package, name) for name in submodels}
     chosen = {name: {**submodel.sizes, **(sizes or {})} for name, submodel in submodels.items()}
     inputs = {
@@ -172,37 +187,17 @@ def verify(
     with apart("running the submodels") as process:
         for name in submodels:
             task = f"run {name}"
-            listener(Started(task=task, label=f"{name}: checking on {provider}"))
+            listener(Started(task=task, label=f"{name}: checking on {device}"))
             try:
                 process.call(check_graph, package.graph(name))
                 outcome = process.call(
-                    onnx_session.run,
-                    package.graph(name),
-                    inputs[name],
-                    provider,
-                    provider_options or {},
-                    None if provider == onnx_session.CPU else chosen[name],
+                    onnx_session.run, package.graph(name), inputs[name], device, chosen[name]
                 )
             finally:
                 listener(Finished(task=task))
             precision = package.manifest["submodels"][name]["precision"]
             reports.append(_judge(name, outcome, references.get(name), GATES_DB[precision]))
-    return ParityReport(provider=provider, problems=problems, submodels=tuple(reports))
-
-
-def demand_provider(provider: str) -> None:
-    """Stop when the installed ONNX Runtime lacks a provider.
-
-    Raises:
-        ConversionError: ``runtime.no_provider``, with those that it has.
-    """
-    available = onnx_session.available_providers()
-    if provider not in available:
-        raise ConversionError(
-            "runtime.no_provider",
-            f"The installed ONNX Runtime has no {provider}; it has {', '.join(available)}.",
-            "Run: sdsetup doctor",
-        )
+    return ParityReport(provider=provider, device=str(device), problems=problems, submodels=tuple(reports))
 
 
 def run_references(
@@ -265,13 +260,12 @@ def _judge(
         problems.append(
             f"it agrees with PyTorch to {parity.psnr_db:.1f} dB only; {gate_db:.0f} dB are needed"
         )
-    if outcome.fallback:
-        listed = ", ".join(f"{count} {op}" for op, count in sorted(outcome.fallback.items()))
+    if outcome.placement.elsewhere:
+        listed = ", ".join(f"{count} {op}" for op, count in sorted(outcome.placement.elsewhere.items()))
         problems.append(f"nodes fell back to the CPU: {listed}")
     return SubmodelReport(
         submodel=name,
         placement=outcome.placement,
-        fallback=outcome.fallback,
         finite=finite,
         parity=parity,
         seconds=outcome.seconds,

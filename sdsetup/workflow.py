@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from sdsetup.checkpoint_source import Source, Wish, find
 
 if TYPE_CHECKING:
     from conversions.convert import Converted
+    from conversions.devices import Device
     from conversions.plan import ConversionPlan
     from conversions.verify import ParityReport
 
@@ -36,8 +36,6 @@ class ConvertRequest:
         overwrite: Whether a package there is replaced.
         verify: Whether the package is verified before it is published.
         retrace: Whether graphs at hand are traced anew.
-        provider: Provider to verify on; None takes the target's if it is here, else the CPU.
-        provider_options: Its options.
     """
 
     wish: Wish
@@ -46,8 +44,6 @@ class ConvertRequest:
     overwrite: bool = False
     verify: bool = True
     retrace: bool = False
-    provider: str | None = None
-    provider_options: Mapping[str, str] = field(default_factory=dict)
 
 
 def graph_cache() -> Path:
@@ -98,9 +94,9 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     output = request.output or package_folder(request.wish.model, request.options)
     checks = None
     if request.verify:
-        provider = request.provider or _provider_here(request.options.target)
-        checks = Checks(provider=provider, provider_options=request.provider_options)
-        listener(Notice(text=f"The package will be verified on {provider}."))
+        device = _device_for(request.options.target)
+        checks = Checks(device=device)
+        listener(Notice(text=f"The package will be verified on {device}."))
     with source.using:
         return convert(
             plan,
@@ -176,47 +172,52 @@ def verify_package(
     folder: Path,
     *,
     checkpoint: Path | None,
-    provider: str | None,
-    provider_options: Mapping[str, str],
+    provider: str | None = None,
+    device_id: int | None = None,
+    adapter: str | None = None,
     listener: Listener,
 ) -> ParityReport:
-    """Verify a package.
+    """Verify a package on a device that is chosen as for making pictures.
 
     Args:
         folder: The package.
         checkpoint: The checkpoint that it was made of; None compares no numbers.
-        provider: ONNX Runtime's name of the provider or a target; None takes the target's if it is here.
-        provider_options: Its options.
+        provider: ONNX Runtime's name of the provider or a target; None takes the best there is.
+        device_id: The provider's number of a device.
+        adapter: Words of a device's name.
         listener: Told of the progress.
 
     Raises:
-        ConversionError: The package or the checkpoint cannot be read, or the provider is not here.
+        ConversionError: The package or the checkpoint cannot be read, or the device refuses a submodel.
+        SetupError: The wished device is not here.
     """
     from conversions.checkpoint import open_folder
     from conversions.family import find_family
+    from conversions.onnx_session import demand_onnxruntime
     from conversions.package import open_package
-    from conversions.providers import provider_for
     from conversions.verify import verify
+    from sdsetup.runtime.devices import choose_device, list_devices
 
     package = open_package(folder)
     family = find_family(package.manifest["pipeline"])
     known = {submodel.name: submodel for submodel in family.submodels}
+    demand_onnxruntime()
+    device = choose_device(list_devices(), target=provider, number=device_id, name=adapter)
     return verify(
         package,
         {name: known[name] for name in package.submodels},
         None if checkpoint is None else open_folder(checkpoint),
-        provider=_provider_here(package.manifest["target"])
-        if provider is None
-        else provider_for(provider).name,
-        provider_options=provider_options,
+        device=device,
         listener=listener,
     )
 
 
-def _provider_here(target: str) -> str:
-    """Return the provider of a target if the installed ONNX Runtime has it, else the CPU's."""
-    from conversions.onnx_session import CPU, available_providers
-    from conversions.providers import provider_for
+def _device_for(target: Target) -> Device:
+    """Return the best device of a target if the installed ONNX Runtime has one, else the CPU."""
+    from conversions.onnx_session import demand_onnxruntime
+    from sdsetup.runtime.devices import choose_device, list_devices
 
-    wanted = provider_for(target).name
-    return wanted if wanted in available_providers() else CPU
+    demand_onnxruntime()
+    devices = list_devices()
+    here = any(device.provider.target == target for device in devices)
+    return choose_device(devices, target=target if here else "cpu")

@@ -161,10 +161,13 @@ def show_report(report: ParityReport) -> None:
             )
         )
         nodes = ", ".join(
-            f"{count} on {name.removesuffix('ExecutionProvider')}" for name, count in each.placement.items()
+            f"{count} on {name.removesuffix('ExecutionProvider')}"
+            for name, count in each.placement.nodes.items()
         )
         table.add_row(each.submodel, *numbers, nodes, "[red]failed[/]" if each.problems else "[green]ok[/]")
     output.show(table)
+    if report.submodels:
+        output.say(f"{report.summary()}.")
 
 
 def _document(converted: Converted) -> dict[str, Any]:

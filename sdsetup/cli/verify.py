@@ -9,16 +9,13 @@ import typer
 
 from sdsetup.cli import output, placement, progress
 from sdsetup.cli.convert import show_report
+from sdsetup.cli.device_options import AdapterOption, DeviceOption, ProviderOption
 
 
 def verify(
     package: Annotated[Path, typer.Argument(help="Folder of the package.")],
     checkpoint: Annotated[
         Path | None, typer.Option(help="The checkpoint it was made of: compare the numbers with PyTorch.")
-    ] = None,
-    provider: Annotated[
-        str | None,
-        typer.Option(help="Where to run it, such as cpu or directml. [default: the package's target]"),
     ] = None,
     target: Annotated[
         str | None,
@@ -28,6 +25,9 @@ def verify(
     ] = None,
     width: Annotated[int, typer.Option(min=64, help="Of the picture that --target is checked at.")] = 512,
     height: Annotated[int, typer.Option(min=64, help="Of the picture that --target is checked at.")] = 512,
+    provider: ProviderOption = None,
+    device_id: DeviceOption = None,
+    adapter: AdapterOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
     """Check a package: files, graphs, where every node runs, and the numbers."""
@@ -39,7 +39,12 @@ def verify(
         return
     with progress.listening() as listener:
         report = workflow.verify_package(
-            package, checkpoint=checkpoint, provider=provider, provider_options={}, listener=listener
+            package,
+            checkpoint=checkpoint,
+            provider=provider,
+            device_id=device_id,
+            adapter=adapter,
+            listener=listener,
         )
     if as_json:
         output.emit_json(report.document())
@@ -50,4 +55,4 @@ def verify(
     if not report.passed:
         raise typer.Exit(1)
     if not as_json:
-        output.say(f"{package} is whole and right on {report.provider}.", style="bold green")
+        output.say(f"{package} is whole and right on {report.device}.", style="bold green")

@@ -2,96 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
+from collections.abc import Sequence
 
+from conversions.devices import Device, list_devices
 from conversions.errors import ConversionError
-from conversions.providers import PROVIDERS, Provider, provider_for
+from conversions.providers import Provider, provider_for
 from sdsetup.errors import SetupError, UsageError
 
-_MEBIBYTE = 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Device:
-    """One device of one execution provider.
-
-    Attributes:
-        provider: Row of the provider table.
-        name: What a person calls it, for example "Radeon RX 6700 XT".
-        number: The provider's own count; on DirectML DXGI's, where 0 drives the first display.
-        discrete: Whether it has memory of its own; None when unknown.
-        memory_bytes: Its own memory; None when unknown.
-        rank: DXGI's order by speed, 0 the fastest; None when unknown.
-        listed: Place in ONNX Runtime's device list; None when the provider lists none.
-    """
-
-    provider: Provider
-    name: str
-    number: int = 0
-    discrete: bool | None = None
-    memory_bytes: int | None = None
-    rank: int | None = None
-    listed: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.provider.label} {self.number})"
-
-
-def _megabytes(text: str) -> int | None:
-    """Read "8176 MB", as ONNX Runtime writes a DXGI adapter's memory."""
-    amount = text.split(" ")[0]
-    return int(amount) * _MEBIBYTE if amount.isdigit() else None
-
-
-def _from_metadata(provider: Provider, place: int, count: int, listed: Any) -> Device:
-    data: Mapping[str, str] = {**listed.ep_metadata, **listed.device.metadata}
-    number = data.get(provider.device_metadata, "") if provider.device_metadata else ""
-    rank = data.get("DxgiHighPerformanceIndex", "")
-    return Device(
-        provider=provider,
-        name=data.get("Description") or f"{listed.device.vendor or 'unnamed'} device",
-        number=int(number) if number.isdigit() else count,
-        discrete={"1": True, "0": False}.get(data.get("Discrete", "")),
-        memory_bytes=_megabytes(data.get("DxgiVideoMemory", "")),
-        rank=int(rank) if rank.isdigit() else None,
-        listed=place,
-    )
-
-
-def listed_by_onnxruntime() -> list[Any]:
-    """Return ONNX Runtime's own device list, with the providers that come as plug-ins."""
-    import onnxruntime
-
-    known = {entry.ep_name for entry in onnxruntime.get_ep_devices()}
-    for provider in PROVIDERS:
-        if provider.plugin and provider.name not in known and find_spec(provider.plugin):
-            library = import_module(provider.plugin).get_library_path()
-            onnxruntime.register_execution_provider_library(provider.target, library)
-    return list(onnxruntime.get_ep_devices())
-
-
-def list_devices() -> tuple[Device, ...]:
-    """Return what this machine's ONNX Runtime can run on, the CPU last."""
-    import onnxruntime
-
-    listed = listed_by_onnxruntime()
-    available = {*onnxruntime.get_available_providers(), *(entry.ep_name for entry in listed)}
-    devices: list[Device] = []
-    for provider in PROVIDERS:
-        if provider.name not in available:
-            continue
-        own = [(place, entry) for place, entry in enumerate(listed) if entry.ep_name == provider.name]
-        if provider.target == "cpu":
-            devices.append(Device(provider=provider, name="CPU"))
-        elif own:
-            devices += [_from_metadata(provider, place, i, entry) for i, (place, entry) in enumerate(own)]
-        else:
-            devices.append(Device(provider=provider, name=f"{provider.label} device"))
-    return tuple(devices)
+__all__ = ["Device", "choose_device", "list_devices"]
 
 
 def choose_device(

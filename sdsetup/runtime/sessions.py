@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from conversions import onnx_session
+from conversions.devices import Device
+from conversions.errors import ConversionError
 from conversions.providers import FIXED_SIZES
-from conversions.runnable import runnable, runnable_in_float32
+from conversions.session_placement import Placement, recorded, timed
 from sdsetup.errors import SetupError
-from sdsetup.runtime.devices import Device, listed_by_onnxruntime
-from sdsetup.runtime.placement import Placement, node_counts
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
@@ -83,49 +83,20 @@ def load(graph: Path, device: Device, inputs: Arrays, *, widened: bool = False) 
         SetupError: The graph cannot be loaded, or the provider did not take the session at all.
         DeviceLostError: The device is gone.
     """
-    import onnxruntime
-
-    provider = device.provider
-    sizes = sizes_of(graph, inputs) if provider.sizes == FIXED_SIZES else {}
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised, and said once
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    for key, value in provider.session_config.items():
-        options.add_session_config_entry(key, value)
-    for dimension, size in sizes.items():
-        options.add_free_dimension_override_by_name(dimension, size)
-    profiling = provider.target != "cpu"
-    if profiling:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(tempfile.gettempdir()) / "sdsetup-profile")
+    sizes = sizes_of(graph, inputs) if device.provider.sizes == FIXED_SIZES else {}
     started = perf_counter()
-    form = (runnable_in_float32 if widened else runnable)(graph, provider.name)
-    for key, value in form.config.items():
-        options.add_session_config_entry(key, value)
     try:
-        if device.listed is not None:
-            chosen = listed_by_onnxruntime()[device.listed]
-            options.add_provider_for_devices([chosen], dict(provider.provider_options))
-            session = onnxruntime.InferenceSession(form.model, options)
-        else:
-            settings = dict(provider.provider_options)
-            if provider.device_option == "device_id":
-                settings["device_id"] = str(device.number)
-            session = onnxruntime.InferenceSession(form.model, options, providers=[(provider.name, settings)])
+        session = onnx_session.open_session(graph, device, sizes, widened=widened)
+    except ConversionError as error:
+        raise SetupError("device.refused", error.message, error.hint) from error
     except Exception as error:
         raise explained(error, f"opening {graph.parent.name}") from error
-    if (taken := session.get_providers()[0]) != provider.name:
-        raise SetupError(
-            "device.refused",
-            f"{device} did not take {graph.parent.name}: ONNX Runtime fell back to {taken}.",
-            "sdsetup doctor says what is wrong; --provider cpu runs without a GPU.",
-        )
     return Loaded(
         session=session,
         sizes=sizes,
-        placement=Placement(provider=provider.name, nodes=node_counts(session)),
+        placement=recorded(session, device.provider.name),
         load_seconds=perf_counter() - started,
-        profiling=profiling,
+        profiling=onnx_session.is_profiled(device.provider),
     )
 
 
@@ -149,19 +120,10 @@ def run(loaded: Loaded, inputs: Arrays, what: str) -> tuple[dict[str, Array], Lo
     except Exception as error:
         raise explained(error, what) from error
     if loaded.profiling:
-        loaded = _with_times(loaded)
+        placement = timed(loaded.placement, loaded.session)
+        loaded = replace(loaded, profiling=False, placement=placement)
     widened = [result.astype(np.float32) if result.dtype == np.float16 else result for result in results]
     return dict(zip(names, widened, strict=True)), loaded
-
-
-def _with_times(loaded: Loaded) -> Loaded:
-    """End the measurement after the first run, so that later ones are not slowed down."""
-    profile = Path(loaded.session.end_profiling())
-    try:
-        placement = loaded.placement.measured(profile)
-    finally:
-        profile.unlink(missing_ok=True)
-    return replace(loaded, profiling=False, placement=placement)
 
 
 def explained(error: Exception, doing: str) -> Exception:
@@ -180,6 +142,12 @@ def explained(error: Exception, doing: str) -> Exception:
             "device.memory",
             f"the device ran out of memory while {doing}.",
             "use --low-vram, a smaller --width and --height, or fewer --images.",
+        )
+    if onnx_session.wants_float16(error):
+        return SetupError(
+            "device.float16",
+            f"the device does not compute in float16, which was needed while {doing}.",
+            "convert the model again with --precision fp32.",
         )
     first_line = text.strip().split("\n")[0]
     return SetupError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conversions.events import Listener, Notice, ignore
+from conversions.session_placement import in_words, share_of_time
 from sdsetup.runtime.devices import choose_device, list_devices
 from sdsetup.runtime.package import Package
 from sdsetup.runtime.runner import Runner, Usage, wants_low_memory
@@ -50,26 +51,14 @@ def start(package: Package, wishes: Wishes, listener: Listener = ignore) -> Runn
 def summary(runner: Runner) -> str:
     """Say which device ran, what share of the nodes and of the time, and what had to run in float32."""
     usage = runner.usage()
-    label = runner.device.provider.name
-    total = sum(sum(used.placement.nodes.values()) for used in usage.values())
-    own = sum(used.placement.nodes.get(label, 0) for used in usage.values())
-    text = f"{runner.device} ran {own / max(total, 1):.1%} of {total} nodes"
-    share = time_share(usage)
-    if share is not None:
-        text = f"{text}, {share:.1%} of the time"
+    text = f"{runner.device} ran {in_words([used.placement for used in usage.values()], time_share(usage))}"
     widened = [name for name, used in usage.items() if used.widened]
     return f"{text}, {' and '.join(widened)} in float32 after float16 failed" if widened else text
 
 
 def time_share(usage: Mapping[str, Usage]) -> float | None:
     """Return the share of all run time that the wanted provider took; None when it is not known."""
-    weighted, total = 0.0, 0.0
-    for used in usage.values():
-        share, seconds = used.placement.time_share, sum(used.run_seconds)
-        if share is None:
-            return None
-        weighted, total = weighted + share * seconds, total + seconds
-    return weighted / total if total else None
+    return share_of_time((used.placement, sum(used.run_seconds)) for used in usage.values())
 
 
 def as_document(runner: Runner) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from conversions.checkpoint import Checkpoint, open_folder
 from conversions.convert import Checks, Converted, convert
+from conversions.devices import CPU as HOST
 from conversions.errors import ConversionError
 from conversions.events import ignore
 from conversions.options import Options
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.torch
 
 UNET_FILE = "unet/diffusion_pytorch_model.safetensors"
 VAE_FILE = "vae/diffusion_pytorch_model.safetensors"
-CPU = Checks(provider="CPUExecutionProvider", provider_options={})
+CPU = Checks(device=HOST)
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_every_submodel_agrees_with_pytorch(
     for each in converted.report.submodels:
         assert each.parity is not None
         assert each.parity.psnr_db >= each.parity.gate_db == gate
-        assert set(each.placement) == {"CPUExecutionProvider"}
+        assert set(each.placement.nodes) == {"CPUExecutionProvider"}
     manifest = open_package(converted.package.folder).manifest
     assert manifest["precision"] == precision
     assert manifest["checkpoint"]["sha256"][UNET_FILE] == record(tiny_checkpoint / UNET_FILE).sha256

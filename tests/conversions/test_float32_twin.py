@@ -12,6 +12,7 @@ import pytest
 
 from conversions.checkpoint import open_folder
 from conversions.package import open_package
+from conversions.providers import provider_for
 from conversions.reference import make_inputs
 from conversions.runnable import Runnable, runnable, runnable_in_float32
 from tests.conversions.graphs_for_tests import psnr
@@ -47,8 +48,8 @@ def test_every_submodel_has_one(
     for submodel in checkpoint.family.submodels:
         config = checkpoint.components[submodel.component].config
         inputs = make_inputs(submodel, config, submodel.sizes)
-        types, twin = run(runnable_in_float32(half.graph(submodel.name), CPU), inputs)
-        _, expected = run(runnable(whole.graph(submodel.name), CPU), inputs)
+        types, twin = run(runnable_in_float32(half.graph(submodel.name), provider_for(CPU)), inputs)
+        _, expected = run(runnable(whole.graph(submodel.name), provider_for(CPU)), inputs)
 
         assert "tensor(float16)" not in types
         assert twin.dtype == np.float32

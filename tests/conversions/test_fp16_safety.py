@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from conversions.checkpoint import open_folder
 from conversions.convert import Checks, Converted, convert
+from conversions.devices import CPU as HOST
 from conversions.events import Event, Notice, Started, ignore
 from conversions.options import Options
 from conversions.package import record
@@ -26,7 +27,7 @@ from tests.conversions.graphs_for_tests import psnr, run_by_definition, run_on_c
 
 pytestmark = pytest.mark.torch
 
-CPU = Checks(provider="CPUExecutionProvider", provider_options={})
+CPU = Checks(device=HOST)
 
 # Where SDXL's decoder and SD 2.1's U-Net leave float16's range: a residual block, and attention's scores.
 DECODER_LAYER = "decoder.up_blocks.2.resnets.0.conv2"

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
 
-from conversions.providers import PROVIDERS
+from conversions.providers import provider_for
 from conversions.runnable import Runnable, runnable
 
 GRAPH = """
@@ -56,12 +56,11 @@ def operators(form: Runnable) -> Counter[str]:
 def test_a_provider_gets_the_fused_operators_it_has_kernels_for_and_no_other(
     graph: Path, target: str, kept: set[str]
 ) -> None:
-    (provider,) = (row for row in PROVIDERS if row.target == target)
-    assert FUSED & set(operators(runnable(graph, provider.name))) == kept
+    assert FUSED & set(operators(runnable(graph, provider_for(target)))) == kept
 
 
 def test_cuda_searches_token_ids_as_float32(graph: Path) -> None:
-    form = runnable(graph, "CUDAExecutionProvider")
+    form = runnable(graph, provider_for("cuda"))
     model = onnx.ModelProto.FromString(form.model)
     (cast,) = (node for node in model.graph.node if node.op_type == "Cast" and "ids" in node.input)
     (argmax,) = (node for node in model.graph.node if node.op_type == "ArgMax")
@@ -70,18 +69,18 @@ def test_cuda_searches_token_ids_as_float32(graph: Path) -> None:
 
 
 def test_cuda_normalises_groups_with_channels_last(graph: Path) -> None:
-    form = runnable(graph, "CUDAExecutionProvider")
+    form = runnable(graph, provider_for("cuda"))
     model = onnx.ModelProto.FromString(form.model)
     (norm,) = (node for node in model.graph.node if node.op_type == "GroupNorm")
     assert {each.name: each.i for each in norm.attribute}["channels_last"] == 1
 
 
 def test_a_graph_that_needs_no_change_is_handed_over_as_its_file(graph: Path) -> None:
-    assert runnable(graph, "DmlExecutionProvider") == Runnable(model=str(graph))
+    assert runnable(graph, provider_for("directml")) == Runnable(model=str(graph))
 
 
 def test_the_weights_stay_in_the_package_s_own_file(graph: Path) -> None:
-    form = runnable(graph, "CUDAExecutionProvider")
+    form = runnable(graph, provider_for("cuda"))
     model = onnx.ModelProto.FromString(form.model)
     external = {each.name for each in model.graph.initializer if each.external_data}
     assert external == {"gain", "bias"}
@@ -100,7 +99,7 @@ def test_a_group_norm_between_casts_is_written_out_in_its_own_type(tmp_path: Pat
     }
     """)
     onnx.save(model, tmp_path / "model.onnx")
-    form = runnable(tmp_path / "model.onnx", "CPUExecutionProvider")
+    form = runnable(tmp_path / "model.onnx", provider_for("cpu"))
     session = onnxruntime.InferenceSession(form.model, providers=["CPUExecutionProvider"])
     x = np.random.default_rng(4).normal(0, 1, (1, 4, 3, 5)).astype(np.float32)
     assert session.run(None, {"x": x})[0].dtype == np.float16

@@ -21,6 +21,7 @@ def make(folder: Path) -> None:
         folder: An existing folder to fill.
     """
     from conversions import onnx_session
+    from conversions.devices import CPU
     from conversions.events import ignore
     from conversions.family import find_family
     from conversions.options import Options
@@ -45,7 +46,7 @@ def make(folder: Path) -> None:
             graph = package.graph(submodel.name)
             config = json.loads(graph.with_name("config.json").read_text(encoding="utf-8"))
             inputs = make_inputs(submodel, config, submodel.sizes)
-            outcome = onnx_session.run(graph, inputs, onnx_session.CPU, {}, None)
+            outcome = onnx_session.run(graph, inputs, CPU, submodel.sizes)
             np.savez(
                 folder / "reference" / f"{submodel.name}.npz",
                 **{f"in.{name}": tensor for name, tensor in inputs.items()},

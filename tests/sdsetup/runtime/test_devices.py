@@ -2,9 +2,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from conversions import devices
+from conversions.cuda_devices import CudaDevice
 from conversions.providers import provider_for
 from sdsetup.errors import SetupError, UsageError
-from sdsetup.runtime import devices
 from sdsetup.runtime.devices import Device, choose_device, list_devices
 from sdsetup.runtime.runner import wants_low_memory
 
@@ -77,7 +78,8 @@ def test_directml_adapters_are_read_from_onnxruntime_s_list(monkeypatch):
     import onnxruntime
 
     def entry(**metadata):
-        device = SimpleNamespace(vendor="", vendor_id=0x1002, metadata=metadata)
+        kind = SimpleNamespace(name="GPU")
+        device = SimpleNamespace(vendor="", vendor_id=0x1002, type=kind, metadata=metadata)
         return SimpleNamespace(ep_name="DmlExecutionProvider", ep_metadata={}, device=device)
 
     described = entry(
@@ -93,7 +95,24 @@ def test_directml_adapters_are_read_from_onnxruntime_s_list(monkeypatch):
     first, second = list_devices()
     assert (first.number, first.discrete, first.memory_bytes, first.listed) == (0, None, None, 0)
     assert (second.number, second.discrete, second.memory_bytes, second.listed) == (3, True, 2**34, 1)
+    assert str(first) == "AMD GPU (DirectML 0)"
     assert str(second) == "AMD Radeon RX 6800 (DirectML 3)"
+
+
+def test_one_listed_card_goes_by_the_name_that_its_driver_gives(monkeypatch):
+    import onnxruntime
+
+    kind = SimpleNamespace(name="GPU")
+    card = SimpleNamespace(vendor="", vendor_id=0x10DE, type=kind, metadata={})
+    entry = SimpleNamespace(ep_name="CUDAExecutionProvider", ep_metadata={}, device=card)
+    known = CudaDevice(name="NVIDIA GeForce RTX 3060", memory_bytes=12 * 2**30, integrated=False)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(devices, "cuda_devices", lambda: (known,))
+    for listed, places in (([], None), ([entry], 0)):
+        monkeypatch.setattr(devices, "listed_by_onnxruntime", lambda listed=listed: listed)
+        (device,) = list_devices()
+        assert (str(device), device.memory_bytes) == ("NVIDIA GeForce RTX 3060 (CUDA 0)", 12 * 2**30)
+        assert (device.listed, device.discrete) == (places, True)
 
 
 @pytest.mark.parametrize(

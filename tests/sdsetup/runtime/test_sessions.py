@@ -6,10 +6,10 @@ import pytest
 from onnx import parser
 
 from conversions.providers import provider_for
+from conversions.session_placement import Placement, in_words, share_of_time
 from sdsetup.errors import SetupError
 from sdsetup.runtime import sessions
 from sdsetup.runtime.devices import Device
-from sdsetup.runtime.placement import Placement
 from tests.sdsetup import handmade
 
 CPU = Device(provider=provider_for("cpu"), name="CPU")
@@ -76,7 +76,13 @@ def test_a_full_device_is_told_with_what_helps(text):
 def test_shares_are_of_nodes_and_of_time():
     mixed = Placement(provider="Dml", nodes={"Dml": 30, "CPU": 10}, seconds={"Dml": 9.0, "CPU": 1.0})
     assert (mixed.node_share, mixed.time_share) == (0.75, 0.9)
-    assert Placement(provider="Dml", nodes={"Dml": 1, "CPU": 1}).time_share is None
+    unmeasured = Placement(provider="Dml", nodes={"Dml": 1, "CPU": 1})
+    assert unmeasured.time_share is None
+    assert share_of_time([(mixed, 1.0), (unmeasured, 1.0)]) is None
+    whole = Placement(provider="Dml", nodes={"Dml": 960})
+    assert share_of_time([(mixed, 1.0), (whole, 3.0)]) == pytest.approx(0.975)
+    assert in_words([mixed, whole], 0.975) == "99.0% of 1,000 nodes, 97.5% of the time"
+    assert in_words([mixed], None) == "75.0% of 40 nodes"
 
 
 def test_a_profile_shows_nodes_that_fell_to_the_cpu_unrecorded(unet, tmp_path):
@@ -95,6 +101,7 @@ def test_a_profile_shows_nodes_that_fell_to_the_cpu_unrecorded(unet, tmp_path):
     assert measured.nodes["Dml"] == 5
     assert measured.nodes["CPUExecutionProvider"] >= 9
     assert measured.node_share < 0.5
+    assert measured.elsewhere["Conv"] == 1
 
 
 def test_group_norm_runs_on_a_provider_without_its_kernel(tmp_path):

@@ -1,0 +1,120 @@
+"""Where a session's nodes really run, which is not always where they were meant to."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """The nodes of one session by execution provider.
+
+    Attributes:
+        provider: The provider that was asked for.
+        nodes: Nodes on each provider, by ONNX Runtime's names.
+        elsewhere: Operators of the nodes that are on another provider than the one asked for, counted.
+        seconds: Time spent on each provider in one measured run; empty when none was measured.
+    """
+
+    provider: str
+    nodes: Mapping[str, int]
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def node_share(self) -> float:
+        """Share of the nodes that the wanted provider runs, 0 to 1."""
+        return self.nodes.get(self.provider, 0) / max(sum(self.nodes.values()), 1)
+
+    @property
+    def time_share(self) -> float | None:
+        """Share of the time spent on the wanted provider; None when it is not known.
+
+        Where every node is on one provider there is nothing to measure.
+        """
+        if set(self.nodes) == {self.provider}:
+            return 1.0
+        total = sum(self.seconds.values())
+        return self.seconds.get(self.provider, 0.0) / total if total else None
+
+    def measured(self, profile: Path) -> Placement:
+        """Add what ONNX Runtime's profile of a run tells.
+
+        Its record of assignments leaves out nodes that no kernel was found for and that fell to the CPU;
+        the profile has every kernel that ran, a fused graph being one of them.
+        """
+        seconds: defaultdict[str, float] = defaultdict(float)
+        ran: defaultdict[str, set[str]] = defaultdict(set)
+        operators: dict[str, str] = {}
+        for event in json.loads(profile.read_text(encoding="utf-8")):
+            arguments = event.get("args", {})
+            provider = arguments.get("provider", "")
+            if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time") and provider:
+                seconds[provider] += float(event["dur"]) / 1e6
+                ran[provider].add(str(event["name"]))
+                if provider != self.provider:
+                    operators[str(event["name"])] = arguments.get("op_name", "unknown")
+        nodes = {name: max(self.nodes.get(name, 0), len(ran[name])) for name in {*self.nodes, *ran}}
+        found = Counter(operators.values())
+        elsewhere = {
+            name: max(self.elsewhere.get(name, 0), found[name]) for name in {*self.elsewhere, *found}
+        }
+        return replace(self, nodes=nodes, elsewhere=elsewhere, seconds=dict(seconds))
+
+
+def recorded(session: Any, provider: str) -> Placement:
+    """Read where an ONNX Runtime session's nodes were put.
+
+    The session must have been made with ``session.record_ep_graph_assignment_info``.
+
+    Args:
+        session: The ``onnxruntime.InferenceSession``.
+        provider: The provider that was asked for.
+    """
+    nodes: Counter[str] = Counter()
+    elsewhere: Counter[str] = Counter()
+    for group in session.get_provider_graph_assignment_info():
+        nodes[group.ep_name] += len(group.get_nodes())
+        if group.ep_name != provider:
+            elsewhere.update(node.op_type for node in group.get_nodes())
+    return Placement(provider=provider, nodes=dict(nodes), elsewhere=dict(elsewhere))
+
+
+def timed(placement: Placement, session: Any) -> Placement:
+    """End a session's profile, which must hold one run, and add its times; later runs are not slowed down."""
+    profile = Path(session.end_profiling())
+    try:
+        return placement.measured(profile)
+    finally:
+        profile.unlink(missing_ok=True)
+
+
+def share_of_time(parts: Iterable[tuple[Placement, float]]) -> float | None:
+    """Return the share of all time that the wanted provider took; None when it is not known of a part.
+
+    Args:
+        parts: Of each session the placement and the seconds that its runs took.
+    """
+    weighted, total = 0.0, 0.0
+    for placement, seconds in parts:
+        if placement.time_share is None:
+            return None
+        weighted, total = weighted + placement.time_share * seconds, total + seconds
+    return weighted / total if total else None
+
+
+def in_words(placements: Iterable[Placement], time_share: float | None) -> str:
+    """Say what share of several sessions' nodes, and of their time, was on the wanted provider.
+
+    For example "99.5% of 1,204 nodes, 99.9% of the time".
+    """
+    every = list(placements)
+    total = sum(sum(each.nodes.values()) for each in every)
+    own = sum(each.nodes.get(each.provider, 0) for each in every)
+    text = f"{own / max(total, 1):.1%} of {total:,} nodes"
+    return text if time_share is None else f"{text}, {time_share:.1%} of the time"

@@ -1,0 +1,55 @@
+"""``sdsetup verify`` as a person runs it, on the CPU of this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sdsetup.cli.app import main
+
+
+def test_it_says_which_device_ran_and_what_share(
+    tiny_package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(tiny_package), "--adapter", "cpu"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "CPU (CPU 0) ran 100.0% of" in said
+    assert "nodes, 100.0% of the time." in said
+    assert "is whole and right on CPU (CPU 0)." in said
+
+
+def test_the_document_tells_device_and_shares(tiny_package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(tiny_package), "--provider", "cpu", "--device-id", "0", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["device"] == "CPU (CPU 0)"
+    assert document["time_share"] == 1.0
+    for submodel in document["submodels"]:
+        assert submodel["placement"]["node_share"] == 1.0
+        assert submodel["placement"]["elsewhere"] == {}
+
+
+@pytest.mark.parametrize(
+    ("wish", "status", "message"),
+    [
+        (["--provider", "cuda"], 1, "CUDA cannot be used here"),
+        (["--provider", "webgpu"], 1, "WebGPU cannot be used here"),
+        (["--adapter", "GeForce"], 2, "no device has the name 'GeForce'"),
+        (["--device-id", "7"], 2, "no device has the number 7"),
+        (["--provider", "warp"], 2, "no target 'warp'"),
+    ],
+    ids=str,
+)
+def test_a_device_that_is_not_here_is_an_error_and_never_another_one(
+    tiny_package: Path, capsys: pytest.CaptureFixture[str], wish: list[str], status: int, message: str
+) -> None:
+    if wish[-1] in ("cuda", "webgpu"):
+        from conversions.devices import list_devices
+
+        if any(device.provider.target == wish[-1] for device in list_devices()):
+            pytest.skip(f"{wish[-1]} can be used here")
+    assert main(["verify", str(tiny_package), *wish]) == status
+    said = " ".join(capsys.readouterr().err.split())
+    assert message in said
+    assert "next:" in said
