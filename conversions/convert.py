@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx_ir as ir
 
@@ -43,6 +44,8 @@ from conversions.weights import Overflow, stream
 
 # Side of the picture at whose sizes a target's kernels are looked up; the kernels are the same at all sizes.
 _CHECKED_PIXELS = 512
+
+_UNMEASURED: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +237,7 @@ def _make_component(
     kept = {}
     for submodel in submodels:
         name = submodel.name
-        kept[name] = _adapt(models[name], submodel, component.config, plan.options, ranges.get(name, {}))
+        kept[name] = adapt(models[name], submodel, component.config, plan.options, ranges.get(name, {}))
         if kept[name]:
             listener(Notice(text=_said(name, kept[name], len(models[name].graph))))
     tensors = stored_tensors(checkpoint.storage, component.weights)
@@ -272,13 +275,27 @@ def _make_component(
     staging.finish(part.name, files, {"submodels": notes, "sources": dict(streamed.sources)})
 
 
-def _adapt(
-    model: ir.Model, submodel: Submodel, config: Config, options: Options, ranges: Mapping[str, float]
+def adapt(
+    model: ir.Model,
+    submodel: Submodel,
+    config: Config,
+    options: Options,
+    ranges: Mapping[str, float] = _UNMEASURED,
 ) -> tuple[Overflowing, ...]:
     """Give a graph the form that the target and the precision want, and check that the target can run it.
 
+    Args:
+        model: The graph, changed in place; its weights may have no values.
+        submodel: What it is a graph of.
+        config: The component's configuration.
+        options: Name the target and the precision.
+        ranges: Largest magnitudes that were measured, by value; empty where nothing was measured.
+
     Returns:
         The nodes that stay in float32, since they leave float16's range.
+
+    Raises:
+        ConversionError: ``placement.no_kernel``; the target has no kernel for a node.
     """
     for name in provider_for(options.target).passes:
         getattr(importlib.import_module(f"conversions.passes.{name}"), name)(model)

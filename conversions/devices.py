@@ -11,6 +11,7 @@ from typing import Any
 
 from conversions.cuda_devices import cuda_devices
 from conversions.providers import PROVIDERS, Provider, provider_for
+from conversions.standing import Standing, is_software
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class Device:
         discrete: Whether it has memory of its own; None when unknown.
         memory_bytes: Its own memory; None when unknown.
         rank: Order by speed, 0 the fastest, on DirectML DXGI's; None when unknown.
+        software: Whether it is a program, not a device; such a one has to be asked for.
         listed: Place in ONNX Runtime's device list; None when the provider lists none.
     """
 
@@ -40,10 +42,22 @@ class Device:
     discrete: bool | None = None
     memory_bytes: int | None = None
     rank: int | None = None
+    software: bool = False
     listed: int | None = None
 
     def __str__(self) -> str:
         return f"{self.name} ({self.provider.label} {self.number})"
+
+    @property
+    def standing(self) -> Standing:
+        """What decides between this device and others of its provider."""
+        return Standing(
+            index=self.number,
+            software=self.software,
+            integrated=None if self.discrete is None else not self.discrete,
+            rank=self.rank,
+            memory_bytes=self.memory_bytes,
+        )
 
     @property
     def options(self) -> dict[str, str]:
@@ -105,13 +119,15 @@ def _from_metadata(provider: Provider, place: int, count: int, listed: Any) -> D
     data: Mapping[str, str] = {**listed.ep_metadata, **listed.device.metadata}
     number = data.get(provider.device_metadata, "") if provider.device_metadata else ""
     rank = data.get("DxgiHighPerformanceIndex", "")
+    name = data.get("Description") or _plain_name(listed.device)
     return Device(
         provider=provider,
-        name=data.get("Description") or _plain_name(listed.device),
+        name=name,
         number=int(number) if number.isdigit() else count,
         discrete={"1": True, "0": False}.get(data.get("Discrete", "")),
         memory_bytes=_megabytes(data.get("DxgiVideoMemory", "")),
         rank=int(rank) if rank.isdigit() else None,
+        software=is_software(name, listed.device.vendor_id, listed.device.device_id),
         listed=place,
     )
 

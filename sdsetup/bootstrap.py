@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sdsetup import __version__, installer, known_good
-from sdsetup.bare_console import Steps
+from sdsetup import __version__, install_lock, installer, known_good
+from sdsetup.bare_console import Steps, say
 from sdsetup.errors import SetupError
 from sdsetup.installer import Flavour, InstallAction, Wanted
 
@@ -118,11 +118,24 @@ def state(environment: Path) -> Literal["absent", "broken", "unfinished", "ready
 def prepare(environment: Path, wanted: Wanted) -> None:
     """Make the environment, or bring it up to date; does nothing when it is ready.
 
+    Of several processes one works at a time; what it made, the next ones find ready.
+
     Raises:
         SetupError: A step failed, and why.
     """
     if is_ready(environment, wanted):
         return
+
+    def tell() -> None:
+        say(f"Another sdsetup is setting up {environment}; waiting for it to end")
+
+    # Beside the environment: what makes one anew empties its folder.
+    with install_lock.alone(environment.with_name(f"{environment.name}.lock"), tell):
+        if not is_ready(environment, wanted):
+            _prepare_alone(environment, wanted)
+
+
+def _prepare_alone(environment: Path, wanted: Wanted) -> None:
     stamp = _read_stamp(environment)
     # What another command put there stays: `install` after `python -m tests` keeps pytest.
     wanted = replace(

@@ -146,6 +146,35 @@ class Hub:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What converting the model asked about would take, by the plan that ``sdsetup convert`` makes.
+
+    Attributes:
+        model: What was planned; empty when nothing was asked.
+        error: Why there is no plan, or empty. Then the sizes mean nothing.
+        code: The error's stable code; empty when the planning itself broke.
+        hint: What the error says to do.
+        download_bytes: What has yet to be downloaded.
+        package_bytes: What is written.
+        ram_bytes: Main memory at the peak, verification included.
+        vram_bytes: Adapter memory for pictures with everything loaded; None before graphs are traced.
+        vram_least_bytes: The same with one submodel loaded at a time.
+        side: Width and height of those pictures, in pixels.
+    """
+
+    model: str = ""
+    error: str = ""
+    code: str = ""
+    hint: str = ""
+    download_bytes: int = 0
+    package_bytes: int = 0
+    ram_bytes: int = 0
+    vram_bytes: int | None = None
+    vram_least_bytes: int | None = None
+    side: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Environment:
     """Everything that was read. A None field was not read; ``unknown`` says why, by field."""
 
@@ -157,6 +186,7 @@ class Environment:
     runtime: Runtime | None = None
     tools: Tools | None = None
     hub: Hub | None = None
+    plan: Plan | None = None
     shell: str = "sh"
     home: str = ""
     user: str = ""
@@ -173,11 +203,13 @@ class Questions:
         output: Where packages or pictures would be written.
         model: A Hub repository whose access matters, or empty.
         offline: Leave the network alone.
+        converting: The model whose conversion is to be planned: a folder, a repository, ``demo``, or empty.
     """
 
     output: Path
     model: str = ""
     offline: bool = False
+    converting: str = ""
 
 
 Reader = Callable[[Questions], Any]

@@ -213,11 +213,11 @@ def verify_package(
 
 
 def _device_for(target: Target) -> Device:
-    """Return the best device of a target if the installed ONNX Runtime has one, else the CPU."""
+    """Return the best hardware device of a target if the installed ONNX Runtime has one, else the CPU."""
     from conversions.onnx_session import demand_onnxruntime
     from sdsetup.runtime.devices import choose_device, list_devices
 
     demand_onnxruntime()
     devices = list_devices()
-    here = any(device.provider.target == target for device in devices)
+    here = any(device.provider.target == target and not device.software for device in devices)
     return choose_device(devices, target=target if here else "cpu")

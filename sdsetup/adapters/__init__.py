@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from conversions.standing import Standing, foremost
+
 VENDORS = {0x1002: "AMD", 0x10DE: "NVIDIA", 0x8086: "Intel", 0x106B: "Apple", 0x5143: "Qualcomm"}
 AMD = 0x1002
 NVIDIA = 0x10DE
@@ -30,6 +32,7 @@ class Adapter:
         driver_date: As the system writes it, or empty.
         software: It is a program, not a device (WARP, llvmpipe).
         integrated: It is part of the processor and lives on main memory; None when unknown.
+        rank: The system's order by speed, 0 the fastest; None when the system keeps none.
     """
 
     index: int
@@ -43,6 +46,18 @@ class Adapter:
     driver_date: str = ""
     software: bool = False
     integrated: bool | None = None
+    rank: int | None = None
+
+    @property
+    def standing(self) -> Standing:
+        """What decides between this adapter and others."""
+        return Standing(
+            index=self.index,
+            software=self.software,
+            integrated=self.integrated,
+            rank=self.rank,
+            memory_bytes=self.vram_bytes,
+        )
 
     @property
     def vendor(self) -> str:
@@ -72,20 +87,22 @@ def read() -> tuple[Adapter, ...]:
 
 
 def choose(adapters: Sequence[Adapter]) -> tuple[Adapter, str] | None:
-    """Pick the adapter that pictures should be made on.
+    """Pick the adapter that pictures are made on when nobody names one, by ``standing``'s rule.
 
     Returns:
         The adapter and the reason in words, or None when there is no hardware adapter.
     """
-    candidates = [adapter for adapter in adapters if not adapter.software]
-    if not candidates:
+    best = foremost(adapters)
+    if best is None:
         return None
-    best = max(
-        candidates,
-        key=lambda adapter: (adapter.integrated is not True, adapter.vram_bytes or 0, -adapter.index),
-    )
-    if len(candidates) == 1:
+    others = [adapter for adapter in adapters if adapter is not best and not adapter.software]
+    if not others:
         return best, "it is the only hardware adapter"
-    if best.integrated is not True and any(other.integrated for other in candidates):
+    alike = [other for other in others if (other.integrated is True) == (best.integrated is True)]
+    if not alike:
         return best, "it has memory of its own, the integrated one uses main memory"
-    return best, "it has the most memory of its own"
+    if best.rank is not None:
+        return best, "the system calls it the fastest"
+    if (best.vram_bytes or 0) > max(other.vram_bytes or 0 for other in alike):
+        return best, "it has the most memory of its own"
+    return best, "it is the system's first"

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from ctypes import POINTER, byref, c_int64, c_long, c_size_t, c_uint, c_ulong, c_void_p, c_wchar
 from typing import Any
 
+from conversions.standing import is_software
 from sdsetup.adapters import Adapter
 
 if sys.platform != "win32":
@@ -21,7 +22,7 @@ if sys.platform != "win32":
 
 _DXGI_ERROR_NOT_FOUND = 0x887A0002
 _SOFTWARE_FLAG = 2
-_BASIC_RENDER_DRIVER = (0x1414, 0x8C)
+_HIGH_PERFORMANCE = 2
 _DISPLAY_CLASS = r"SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}"
 _DXCORE_IS_INTEGRATED = 12
 
@@ -67,6 +68,8 @@ class _Description(ctypes.Structure):
 
 
 _FACTORY1 = _Guid.parse("770aae78-f26f-4dba-a829-253c83d1b387")
+_FACTORY6 = _Guid.parse("c1b6694f-ff09-44a9-b03c-77900a0a1d17")
+_ADAPTER1 = _Guid.parse("29038f61-3839-4626-91fd-086879011a05")
 _DEVICE = _Guid.parse("54ec77fa-1377-44e6-8c32-88fd5f44c84c")
 _DXCORE_FACTORY = _Guid.parse("78ee5945-c36e-4b13-a669-005dd11c0f06")
 _DXCORE_ADAPTER = _Guid.parse("f0db4c7f-fe5a-42a2-bd62-f2a6cf6fc83e")
@@ -101,6 +104,7 @@ def read() -> tuple[Adapter, ...]:
 
 def _adapters(factory: c_void_p) -> Iterator[Adapter]:
     drivers = _registered_drivers()
+    ranks = _ranks(factory)
     index = 0
     while True:
         pointer = c_void_p()
@@ -110,19 +114,52 @@ def _adapters(factory: c_void_p) -> Iterator[Adapter]:
         if result:
             raise OSError(f"EnumAdapters1({index}) answered {result:#010x}")
         try:
-            yield _describe(pointer, index, drivers)
+            yield _describe(pointer, index, drivers, ranks)
         finally:
             _release(pointer)
         index += 1
 
 
-def _describe(pointer: c_void_p, index: int, drivers: dict[tuple[int, int], tuple[str, str]]) -> Adapter:
+def _ranks(factory: c_void_p) -> dict[tuple[int, int], int]:
+    """Read the order by speed by LUID; empty before Windows 10 1803, which has no IDXGIFactory6."""
+    newer = c_void_p()
+    if _call(factory, 0, (POINTER(_Guid), POINTER(c_void_p)), byref(_FACTORY6), byref(newer)):
+        return {}  # QueryInterface
+    ranks: dict[tuple[int, int], int] = {}
+    types = (c_uint, c_uint, POINTER(_Guid), POINTER(c_void_p))
+    try:
+        while True:
+            pointer = c_void_p()
+            if _call(newer, 29, types, len(ranks), _HIGH_PERFORMANCE, byref(_ADAPTER1), byref(pointer)):
+                return ranks  # EnumAdapterByGpuPreference has no more
+            try:
+                luid = _description(pointer).luid
+            finally:
+                _release(pointer)
+            if (luid.high, luid.low) in ranks:
+                return {}  # an order that names one adapter twice is none
+            ranks[luid.high, luid.low] = len(ranks)
+    finally:
+        _release(newer)
+
+
+def _description(pointer: c_void_p) -> _Description:
     seen = _Description()
     result = _call(pointer, 10, (POINTER(_Description),), byref(seen))  # GetDesc1
     if result:
-        raise OSError(f"GetDesc1 of adapter {index} answered {result:#010x}")
+        raise OSError(f"GetDesc1 answered {result:#010x}")
+    return seen
+
+
+def _describe(
+    pointer: c_void_p,
+    index: int,
+    drivers: dict[tuple[int, int], tuple[str, str]],
+    ranks: dict[tuple[int, int], int],
+) -> Adapter:
+    seen = _description(pointer)
     ids = (seen.vendor_id, seen.device_id)
-    software = bool(seen.flags & _SOFTWARE_FLAG) or ids == _BASIC_RENDER_DRIVER
+    software = bool(seen.flags & _SOFTWARE_FLAG) or is_software(seen.name, *ids)
     version, date = drivers.get(ids, ("", ""))
     return Adapter(
         index=index,
@@ -135,6 +172,7 @@ def _describe(pointer: c_void_p, index: int, drivers: dict[tuple[int, int], tupl
         driver_date=date,
         software=software,
         integrated=None if software else _is_integrated(seen.luid),
+        rank=ranks.get((seen.luid.high, seen.luid.low)),
     )
 
 

@@ -1,26 +1,96 @@
-"""Adapters on Linux: sysfs for what is there, the PCI list for names, NVIDIA's tool for its memory."""
+"""Adapters on Linux: sysfs for what is there, and what the vendors' tools and Vulkan know besides."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sdsetup.adapters import AMD, NVIDIA, Adapter
+from sdsetup.adapters import AMD, NVIDIA, Adapter, nvidia_smi, rocm, vulkan
+from sdsetup.adapters.told import Told
 
 _DISPLAY_CLASS = 0x03
 # Virtual adapters of hypervisors: QEMU, Bochs, VMware, VirtualBox, Red Hat's virtio and QXL, Hyper-V.
 _VIRTUAL = {0x1234, 0x15AD, 0x80EE, 0x1AF4, 0x1B36, 0x1414}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """An adapter under way; ``named`` tells that its name is better than the PCI list's."""
+
+    adapter: Adapter
+    address: str = ""
+    named: bool = False
+
+
 def read(root: Path = Path("/")) -> tuple[Adapter, ...]:
-    """Read every display controller on the PCI bus.
+    """Read every display controller on the PCI bus, and what tools on PATH tell of it or of others.
 
     Args:
         root: Where the file system begins; tests hand in one of their own.
     """
-    return tuple(_describe(device, index, root) for index, device in enumerate(_display_devices(root)))
+    sources = (nvidia_smi.read, rocm.read, vulkan.read)
+    with ThreadPoolExecutor(len(sources)) as pool:
+        answers = [pool.submit(source) for source in sources]
+        seen = [_describe(device, root) for device in _display_devices(root)]
+    for answer in answers:
+        seen = _merge(seen, answer.result())
+    return tuple(replace(each.adapter, index=index) for index, each in enumerate(seen))
+
+
+def _merge(seen: Sequence[_Seen], told: Iterable[Told]) -> list[_Seen]:
+    """Add what one program tells, to the adapter that it speaks of or as one more."""
+    merged = list(seen)
+    spoken_of: set[int] = set()
+    for each in told:
+        place = _place(merged, spoken_of, each)
+        if place is None:
+            place = len(merged)
+            merged.append(
+                _Seen(
+                    adapter=Adapter(
+                        index=place, name="", vendor_id=each.vendor_id, device_id=each.device_id,
+                        software=each.software,
+                    ),
+                    address=each.address,
+                )
+            )  # fmt: skip
+        spoken_of.add(place)
+        merged[place] = _completed(merged[place], each)
+    return merged
+
+
+def _place(seen: Sequence[_Seen], spoken_of: set[int], told: Told) -> int | None:
+    """Find the adapter by its address; without one by its ids, the first that was not spoken of yet."""
+    for place, each in enumerate(seen):
+        if told.address and told.address == each.address:
+            return place
+    for place, each in enumerate(seen):
+        known = (each.adapter.vendor_id, each.adapter.device_id)
+        if (
+            known == (told.vendor_id, told.device_id)
+            and place not in spoken_of
+            and not (told.address and each.address)
+        ):
+            return place
+    return None
+
+
+def _completed(seen: _Seen, told: Told) -> _Seen:
+    """Add what was not known; vendors' tools, which come first, and Vulkan name a card as it is sold."""
+    known = seen.adapter
+    return _Seen(
+        adapter=replace(
+            known,
+            name=told.name if told.name and not seen.named else known.name,
+            vram_bytes=told.vram_bytes if known.vram_bytes is None else known.vram_bytes,
+            driver_version=known.driver_version or told.driver_version,
+            integrated=told.integrated if known.integrated is None else known.integrated,
+        ),
+        address=seen.address or told.address,
+        named=seen.named or bool(told.name),
+    )
 
 
 def _display_devices(root: Path) -> Iterator[Path]:
@@ -29,26 +99,22 @@ def _display_devices(root: Path) -> Iterator[Path]:
             yield device
 
 
-def _describe(device: Path, index: int, root: Path) -> Adapter:
+def _describe(device: Path, root: Path) -> _Seen:
     vendor_id, device_id = _number(device / "vendor"), _number(device / "device")
     driver = _driver(device)
-    vram: int | None = _number(device / "mem_info_vram_total") or None
-    version = _text(root / "sys/module" / driver / "version") if driver else ""
-    name = _pci_name(root, vendor_id, device_id) or f"{vendor_id:04x}:{device_id:04x}"
-    if vendor_id == NVIDIA and root == Path("/"):
-        name, vram, version = _ask_nvidia(device.name) or (name, vram, version)
-    return Adapter(
-        index=index,
-        name=name,
+    adapter = Adapter(
+        index=0,
+        name=_pci_name(root, vendor_id, device_id) or f"{vendor_id:04x}:{device_id:04x}",
         vendor_id=vendor_id,
         device_id=device_id,
-        vram_bytes=vram,
+        vram_bytes=_number(device / "mem_info_vram_total") or None,
         shared_bytes=_number(device / "mem_info_gtt_total") or None,
         driver=driver,
-        driver_version=version,
+        driver_version=_text(root / "sys/module" / driver / "version") if driver else "",
         software=vendor_id in _VIRTUAL,
         integrated=_is_integrated(device, vendor_id),
     )
+    return _Seen(adapter=adapter, address=device.name)
 
 
 def _is_integrated(device: Path, vendor_id: int) -> bool | None:
@@ -67,22 +133,6 @@ def _driver(device: Path) -> str:
         return (device / "driver").readlink().name
     except OSError:
         return ""
-
-
-def _ask_nvidia(address: str) -> tuple[str, int | None, str] | None:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    fields = "--query-gpu=name,memory.total,driver_version"
-    try:
-        answer = subprocess.run(
-            [tool, fields, "--format=csv,noheader,nounits", f"--id={address}"],
-            capture_output=True, text=True, errors="replace", timeout=2, check=True, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        name, mebibytes, version = (field.strip() for field in answer.stdout.strip().split(","))
-        return name, int(mebibytes) * 1024 * 1024, version
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
 
 
 def _pci_name(root: Path, vendor_id: int, device_id: int) -> str:

@@ -66,15 +66,15 @@ def run(options: Options, surface: Surface) -> int:
         for check in chosen:
             surface.text(f"{check.id:24} {check.title}: {check.why}")
         return 0
-    purpose = forecast.purpose_for(kind, options.model)
-    findings, environment = _look(chosen, purpose, _questions(options, kind))
+    wanted = forecast.purpose_for(kind, options.model)
+    findings, environment, purpose = _look(chosen, wanted, _questions(options, kind))
     if options.fix:
         if not (options.as_json or options.as_report):
             _show(findings, purpose, surface)
 
         def look_again() -> tuple[Finding, ...]:
-            nonlocal environment
-            again, environment = _look(chosen, purpose, _questions(options, kind))
+            nonlocal environment, purpose
+            again, environment, purpose = _look(chosen, wanted, _questions(options, kind))
             return again
 
         findings = repair(findings, look_again, surface, dry_run=options.dry_run)
@@ -95,11 +95,12 @@ def _show(findings: Sequence[Finding], purpose: Purpose, surface: Surface) -> No
 
 
 def _look(
-    chosen: Sequence[Check], purpose: Purpose, questions: Questions
-) -> tuple[tuple[Finding, ...], Environment]:
+    chosen: Sequence[Check], wanted: Purpose, questions: Questions
+) -> tuple[tuple[Finding, ...], Environment, Purpose]:
     fields: frozenset[str] = frozenset().union(*(check.reads for check in chosen))
     environment = probe(questions, only=fields)
-    return runner.judge(chosen, environment, purpose), environment
+    purpose = forecast.with_plan(wanted, environment)
+    return runner.judge(chosen, environment, purpose), environment, purpose
 
 
 def _kind(asked: str) -> Kind:
@@ -120,4 +121,5 @@ def _questions(options: Options, kind: Kind) -> Questions:
         output=bootstrap.environment_folder() if kind == "install" else options.output,
         model=options.model if on_hub else "",
         offline=options.offline,
+        converting=options.model if kind == "convert" else "",
     )

@@ -1,4 +1,4 @@
-"""What a named model needs, from its plan or its files where they are here; else what its kind needs."""
+"""What a named model needs: by the plan of its conversion, or a package's files; else what its kind needs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdsetup.doctor.purpose import Kind, Purpose, purpose
+from sdsetup.environment import Environment
 from sdsetup.errors import UsageError
 
 _GIB = 1024**3
@@ -33,32 +34,30 @@ def purpose_for(kind: Kind, model: str) -> Purpose:
         raise UsageError(
             "doctor.model", f"There is no folder {model}.", "name a folder, or OWNER/NAME on the Hub."
         )
-    if kind == "convert":
-        return _of_checkpoint(usual, folder)
-    if kind == "generate":
-        return _of_package(usual, folder)
-    return usual
+    return _of_package(usual, folder) if kind == "generate" else usual
 
 
-def _of_checkpoint(usual: Purpose, folder: Path) -> Purpose:
-    try:
-        from conversions.checkpoint import open_folder
-        from conversions.errors import ConversionError
-        from conversions.options import Options
-        from conversions.plan import make_plan
-        from sdsetup import workflow
-    except ModuleNotFoundError:  # a bare Python cannot plan
-        return usual
-    try:
-        plan = make_plan(open_folder(folder), Options(), workflow.graph_cache())
-    except ConversionError:  # convert itself says what is wrong with it
-        return usual
+def with_plan(wanted: Purpose, environment: Environment) -> Purpose:
+    """Replace what conversions usually need by what the plan of this one says.
+
+    Args:
+        wanted: A purpose; only a conversion of a named model is changed.
+        environment: The plan, or why there is none.
+    """
+    if wanted.kind != "convert" or not wanted.model:
+        return wanted
+    plan = environment.plan
+    if plan is None or plan.error:
+        reason = plan.error if plan is not None else environment.unknown.get("plan", "it was not planned")
+        return replace(wanted, unknown=reason)
     return replace(
-        usual,
-        cache_bytes=0,
+        wanted,
+        cache_bytes=plan.download_bytes,
         output_bytes=plan.package_bytes,
-        ram_bytes=max(plan.ram_bytes, plan.check_ram_bytes),
-        basis=f"{folder.name}, as its plan reckons",
+        ram_bytes=plan.ram_bytes,
+        vram_bytes=plan.vram_bytes or 0,
+        vram_least_bytes=plan.vram_least_bytes or 0,
+        basis=f"{wanted.model}, as its plan reckons",
     )
 
 

@@ -13,7 +13,6 @@ from sdsetup.doctor.system import WINDOWS_ML_BUILD
 from sdsetup.environment import Machine
 
 _PICTURES: frozenset[Kind] = frozenset({"anything", "generate"})
-_GIB = 1024**3
 
 
 def _describe(adapter: Adapter) -> str:
@@ -91,8 +90,8 @@ def _elsewhere(adapter: Adapter, machine: Machine) -> str:
     "adapter.vram",
     "Memory of the adapter",
     why="When it runs out the driver moves weights over the bus, tens of times slower, or fails.",
-    reads="adapters machine",
-    kinds=_PICTURES,
+    reads="adapters machine plan",
+    kinds=_PICTURES | {"convert"},
 )
 def vram(look: Look) -> Verdict:
     """Compare the chosen adapter's memory with what the purpose needs."""
@@ -108,6 +107,8 @@ def vram(look: Look) -> Verdict:
     if adapter.integrated:
         seen += f", {memory(adapter.shared_bytes or 0)} shared with the processor"
         own += adapter.shared_bytes or 0
+    if look.purpose.unknown or not needed:
+        return skipped(f"{seen}; what pictures need is not known, see model.plan")
     wanted = f"{memory(needed)} are comfortable for {look.purpose.basis}"
     if own >= 0.95 * needed:  # drivers keep a little for themselves
         return ok(f"{seen}; {wanted}")
@@ -117,9 +118,13 @@ def vram(look: Look) -> Verdict:
             commands.sdsetup(look, "generate", "PACKAGE", "PROMPT", "--width", "384", "--height", "384"),
         ),
     )
-    if own < 2 * _GIB:
-        return failure(f"{seen}; {wanted}, and 2 GiB are the least", smaller)
-    return warning(f"{seen}; {wanted}", smaller)
+    least = look.purpose.vram_least_bytes
+    if own >= least:
+        return warning(f"{seen}; {wanted}", smaller)
+    wanted += f", and {memory(least)} are the least"
+    # The conversion itself does without the adapter.
+    report = warning if look.purpose.kind == "convert" else failure
+    return report(f"{seen}; {wanted}", smaller)
 
 
 @check(

@@ -12,7 +12,7 @@ from sdsetup.doctor.registry import Look, check
     "memory.ram",
     "Main memory",
     why="With too little the system swaps for minutes or ends the program.",
-    reads="machine",
+    reads="machine plan",
 )
 def ram(look: Look) -> Verdict:
     """Compare memory with what the purpose needs at its peak."""
@@ -21,6 +21,8 @@ def ram(look: Look) -> Verdict:
     if total is None:
         return skipped("the system does not tell how much there is")
     seen = memory(total) + (f", {memory(available)} of it available" if available is not None else "")
+    if look.purpose.unknown:
+        return skipped(f"{seen}; what {look.purpose.model} needs is not known, see model.plan")
     wanted = f"{memory(needed)} are needed for {look.purpose.basis}"
     less = Fix(
         says="Close other programs; a conversion without its parity check needs 2 GiB",
@@ -37,7 +39,7 @@ def ram(look: Look) -> Verdict:
     "memory.commit",
     "Commit limit",
     why="Windows gives memory out up to RAM plus page file; past that every program's requests fail.",
-    reads="machine",
+    reads="machine plan",
 )
 def commit(look: Look) -> Verdict:
     """Compare what the system may still promise with what the purpose needs."""
@@ -46,6 +48,8 @@ def commit(look: Look) -> Verdict:
         return skipped("this system promises more memory than it has")
     left = limit - used
     seen = f"{memory(left)} of {memory(limit)} can still be promised"
+    if look.purpose.unknown:
+        return skipped(f"{seen}; what {look.purpose.model} needs is not known, see model.plan")
     if left >= look.purpose.ram_bytes:
         return ok(seen)
     if look.machine.platform == "win32":

@@ -21,8 +21,10 @@ class Purpose:
         cache_bytes: Space where downloads go.
         output_bytes: Space where the result goes.
         temp_bytes: Space for temporary files.
-        vram_bytes: Memory of the adapter that makes the pictures.
+        vram_bytes: Memory of the adapter that makes the pictures; 0 when that does not matter.
+        vram_least_bytes: The same with one submodel at a time.
         basis: Where the numbers come from, in words.
+        unknown: Why the needs of the named model are not known, or empty. Then the sizes judge nothing.
     """
 
     kind: Kind = "anything"
@@ -32,7 +34,9 @@ class Purpose:
     output_bytes: int
     temp_bytes: int
     vram_bytes: int
+    vram_least_bytes: int = 2 * _GIB
     basis: str
+    unknown: str = ""
 
 
 # Of Stable Diffusion 1.x: 5.5 GB in fp32 to download, a 2.1 GB package in fp16, up to 6 GiB of main memory

@@ -9,7 +9,7 @@ from typing import TypeVar
 from sdsetup.adapters import Adapter
 from sdsetup.doctor.finding import Verdict
 from sdsetup.doctor.purpose import Kind, Purpose
-from sdsetup.environment import Environment, Folder, Hub, Machine, Packages, Python, Runtime, Tools
+from sdsetup.environment import Environment, Folder, Hub, Machine, Packages, Plan, Python, Runtime, Tools
 
 _T = TypeVar("_T")
 
@@ -61,6 +61,11 @@ class Look:
         return _read(self.environment.hub, "hub")
 
     @property
+    def plan(self) -> Plan:
+        """The plan of the conversion asked about."""
+        return _read(self.environment.plan, "plan")
+
+    @property
     def folders(self) -> tuple[Folder, ...]:
         """Every place that is written to."""
         return _read(self.environment.folders, "folders")
@@ -92,7 +97,7 @@ class Check:
 
 
 _CHECKS: dict[str, Check] = {}
-_TOPICS = ("python", "system", "memory", "storage", "adapter", "packages", "runtime", "hub")
+_TOPICS = ("python", "system", "model", "memory", "storage", "adapter", "packages", "runtime", "hub")
 
 ALL_KINDS: frozenset[Kind] = frozenset({"anything", "install", "convert", "generate"})
 
@@ -123,7 +128,7 @@ def check(
 
 def checks() -> tuple[Check, ...]:
     """List every check, topic by topic, in the order a person wants to read them."""
-    from sdsetup.doctor import graphics, hub, memory, packages, python, runtime, storage, system
+    from sdsetup.doctor import graphics, hub, memory, model, packages, python, runtime, storage, system
 
-    _ = (python, system, memory, storage, graphics, packages, runtime, hub)  # importing registers
+    _ = (python, system, model, memory, storage, graphics, packages, runtime, hub)  # importing registers
     return tuple(sorted(_CHECKS.values(), key=lambda check: _TOPICS.index(check.id.partition(".")[0])))

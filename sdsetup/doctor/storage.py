@@ -33,6 +33,8 @@ def _space(look: Look, role: str, needed: int) -> Verdict:
     if folder.free_bytes is None:
         return skipped(f"{folder.path}: {folder.error or 'the system does not tell how much is free'}")
     seen = f"{size(folder.free_bytes)} free at {folder.probed}"
+    if look.purpose.unknown and role != "temp":
+        return skipped(f"{seen}; what {look.purpose.model} needs is not known, see model.plan")
     wanted = f"{size(needed)} are wanted for {look.purpose.basis}"
     if folder.free_bytes < needed:
         return failure(f"{seen}; {wanted}", _elsewhere(look, folder))
@@ -45,7 +47,7 @@ def _space(look: Look, role: str, needed: int) -> Verdict:
     "storage.cache-space",
     "Space for downloads",
     why="A checkpoint of Stable Diffusion is 2 to 7 GB; a full disk ends the download.",
-    reads="folders machine",
+    reads="folders machine plan",
     kinds=frozenset({"anything", "convert"}),
 )
 def cache_space(look: Look) -> Verdict:
@@ -57,7 +59,7 @@ def cache_space(look: Look) -> Verdict:
     "storage.output-space",
     "Space for results",
     why="A package is written whole before it replaces an older one.",
-    reads="folders machine",
+    reads="folders machine plan",
 )
 def output_space(look: Look) -> Verdict:
     """Compare free space where results go with the result's size."""

@@ -22,13 +22,14 @@ LIMITS_SECONDS: Mapping[str, float] = {
     "runtime": 65,
     "tools": 5,
     "hub": 12,
+    "plan": 25,
 }
 
 
 def readers() -> dict[str, Reader]:
     """List the readers by the field of Environment that each fills."""
     from sdsetup import adapters
-    from sdsetup.probes import folders, hub, machine, packages, python, runtime, tools
+    from sdsetup.probes import folders, hub, machine, packages, plan, python, runtime, tools
 
     def read_adapters(_questions: Questions) -> Any:
         return adapters.read()
@@ -36,6 +37,7 @@ def readers() -> dict[str, Reader]:
     return {
         "runtime": runtime.read,
         "hub": hub.read,
+        "plan": plan.read,
         "python": python.read,
         "adapters": read_adapters,
         "folders": folders.read,

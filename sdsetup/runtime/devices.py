@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from conversions.devices import Device, list_devices
 from conversions.errors import ConversionError
 from conversions.providers import Provider, provider_for
+from conversions.standing import foremost
 from sdsetup.errors import SetupError, UsageError
 
 __all__ = ["Device", "choose_device", "list_devices"]
@@ -21,7 +22,8 @@ def choose_device(
 ) -> Device:
     """Pick the device to run on.
 
-    Without wishes it is the fastest discrete GPU of the first provider in the table that this machine has.
+    Without wishes it is the adapter that ``conversions.standing`` puts first, of the first provider in
+    the table that has one. A software adapter is taken only by its number or name.
 
     Args:
         devices: What there is, from ``list_devices``.
@@ -31,7 +33,7 @@ def choose_device(
 
     Raises:
         UsageError: Nothing fits the wishes, or several devices do.
-        SetupError: The wanted provider is not installed here.
+        SetupError: The wanted provider is not installed here, or has software adapters only.
     """
     fitting = list(devices)
     if target is not None:
@@ -57,9 +59,17 @@ def choose_device(
     if not fitting:
         wish = f"number {number}" if name is None else f"name {name!r}"
         raise UsageError("device.unknown", f"no device has the {wish}.", f"there are: {_listing(devices)}.")
-    first = fitting[0].provider
-    own = [device for device in fitting if device.provider == first]
-    return min(own, key=lambda d: (d.discrete is False, d.rank if d.rank is not None else 99, d.number))
+    asked = number is not None or name is not None
+    for label in dict.fromkeys(device.provider.name for device in fitting):
+        own = [device for device in fitting if device.provider.name == label]
+        best = foremost(own) or (min(own, key=lambda device: device.standing.order) if asked else None)
+        if best is not None:
+            return best
+    raise SetupError(
+        "device.software",
+        f"{fitting[0].provider.label} has software adapters only here, which are slower than the CPU.",
+        f"sdsetup doctor says what is missing; --device-id takes one all the same: {_listing(fitting)}.",
+    )
 
 
 def _known(target: str) -> Provider:

@@ -51,8 +51,7 @@ def start(package: Package, wishes: Wishes, listener: Listener = ignore) -> Runn
 def summary(runner: Runner) -> str:
     """Say which device ran, what share of the nodes and of the time, and what had to run in float32."""
     usage = runner.usage()
-    shares = in_words([used.placement for used in usage.values()], time_share(usage))
-    text = f"{runner.device} ran {shares}"
+    text = f"{runner.device} ran {in_words([used.placement for used in usage.values()], time_share(usage))}"
     widened = [name for name, used in usage.items() if used.widened]
     return f"{text}, {' and '.join(widened)} in float32 after float16 failed" if widened else text
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from conversions.convert import _adapt
+from conversions.convert import adapt
 from conversions.forecast import forecast
 from conversions.graphs import find
 from conversions.graphs.architectures import SHIPPED
@@ -30,7 +30,7 @@ def main() -> None:
     for family, submodel, config in SHIPPED:
         model = find(submodel, config, None)
         assert model is not None
-        _adapt(model, submodel, config, Options(precision="fp16", target="directml"))
+        adapt(model, submodel, config, Options(precision="fp16", target="directml"))
         for side in SIDES:
             print(json.dumps(_check(family, submodel.name, model, side)))
             sys.stdout.flush()

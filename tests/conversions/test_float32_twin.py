@@ -19,7 +19,7 @@ from tests.conversions.graphs_for_tests import psnr
 
 pytestmark = pytest.mark.torch
 
-CPU = provider_for("cpu")
+CPU = "CPUExecutionProvider"
 
 
 def run(form: Runnable, inputs: dict[str, np.ndarray[Any, Any]]) -> tuple[set[str], np.ndarray[Any, Any]]:
@@ -27,7 +27,7 @@ def run(form: Runnable, inputs: dict[str, np.ndarray[Any, Any]]) -> tuple[set[st
     options.log_severity_level = 3
     for key, value in form.config.items():
         options.add_session_config_entry(key, value)
-    session = onnxruntime.InferenceSession(form.model, options, providers=[CPU.name])
+    session = onnxruntime.InferenceSession(form.model, options, providers=[CPU])
     types = {"tensor(float16)": np.float16, "tensor(float)": np.float32}
     feeds = {
         each.name: inputs[each.name].astype(types.get(each.type, inputs[each.name].dtype))
@@ -48,8 +48,8 @@ def test_every_submodel_has_one(
     for submodel in checkpoint.family.submodels:
         config = checkpoint.components[submodel.component].config
         inputs = make_inputs(submodel, config, submodel.sizes)
-        types, twin = run(runnable_in_float32(half.graph(submodel.name), CPU), inputs)
-        _, expected = run(runnable(whole.graph(submodel.name), CPU), inputs)
+        types, twin = run(runnable_in_float32(half.graph(submodel.name), provider_for(CPU)), inputs)
+        _, expected = run(runnable(whole.graph(submodel.name), provider_for(CPU)), inputs)
 
         assert "tensor(float16)" not in types
         assert twin.dtype == np.float32

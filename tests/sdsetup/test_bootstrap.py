@@ -2,6 +2,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,95 @@ def test_a_torn_stamp_counts_as_none(tmp_path: Path, project: Path) -> None:
     _finish(environment, _wanted(project))
     (environment / "sdsetup-install.json").write_text("{")
     assert not bootstrap.is_ready(environment, _wanted(project))
+
+
+# Prepares an environment as `install` does, with pip replaced by a program that waits to be let go.
+_PREPARE = """
+import sys
+from pathlib import Path
+from sdsetup import bootstrap, installer
+from sdsetup.installer import InstallAction, Wanted
+
+work = Path(sys.argv[1])
+install = '''
+import sys, time
+from pathlib import Path
+work, site = Path(sys.argv[1]), Path(sys.argv[2])
+with (work / "log").open("a") as log:
+    log.write("begin ")
+while not (work / "go").exists():
+    time.sleep(0.02)
+(site / "typer-1.0.dist-info").mkdir()
+with (work / "log").open("a") as log:
+    log.write("end ")
+'''
+
+def actions(python, wanted, names):
+    (site,) = (work / "environment/lib").glob("python3.*/site-packages")
+    return [InstallAction(label="installing", argv=(sys.executable, "-c", install, str(work), str(site)))]
+
+installer.install_actions = actions
+wanted = Wanted(requirement=str(work / "project"), editable=True, flavour="cpu")
+bootstrap.prepare(work / "environment", wanted)
+assert bootstrap.is_ready(work / "environment", wanted)
+"""
+
+
+Start = Callable[[], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start_preparing(tmp_path: Path) -> Iterator[Start]:
+    _environment(tmp_path / "environment")
+    with ExitStack() as ends:
+
+        def start() -> subprocess.Popen[str]:
+            process = ends.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", _PREPARE, str(tmp_path)],
+                    cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                    text=True,
+                )
+            )  # fmt: skip
+            ends.callback(process.kill)
+            return process
+
+        yield start
+        (tmp_path / "go").touch()  # what a killed one started ends too
+
+
+def _until(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if words in line:
+            return
+    pytest.fail(f"{words!r} was never said: {''.join(seen)}")
+
+
+def test_of_two_installs_at_once_one_works_and_the_other_finds_it_done(
+    tmp_path: Path, project: Path, start_preparing: Start
+) -> None:
+    first = start_preparing()
+    _until(first, "installing")
+    second = start_preparing()
+    _until(second, "waiting for it")
+    (tmp_path / "go").touch()
+    for process in (first, second):
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+    assert (tmp_path / "log").read_text() == "begin end "
+
+
+def test_an_install_that_is_killed_holds_up_nobody(project: Path, start_preparing: Start) -> None:
+    first = start_preparing()
+    _until(first, "installing")
+    second = start_preparing()
+    _until(second, "waiting for it")
+    first.kill()
+    first.communicate(timeout=60)
+    _until(second, "installing")
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from sdsetup import demo
-from sdsetup.doctor.forecast import purpose_for
+from sdsetup.environment import Questions
+from sdsetup.probes import plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,9 +39,8 @@ def test_a_checkpoint_becomes_a_verified_package_and_a_picture_and_a_second_run_
     tmp_path: Path,
 ) -> None:
     model = demo.checkpoint_path()
-    planned = purpose_for("convert", str(model))
-    assert planned.output_bytes < 100_000_000
-    assert "plan" in planned.basis
+    planned = plan.read(Questions(output=tmp_path, converting=str(model)))
+    assert 0 < planned.package_bytes < 100_000_000
 
     first = _install(tmp_path, model)
     assert first["report"] is not None

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from conversions.convert import _adapt
+from conversions.convert import adapt
 from conversions.graphs import find
 from conversions.graphs.architectures import SHIPPED
 from conversions.options import Options
@@ -19,7 +19,7 @@ def test_a_published_submodel_is_one_fused_graph(entry: tuple, side: int) -> Non
     family, submodel, config = entry
     model = find(submodel, config, None)
     assert model is not None
-    _adapt(model, submodel, config, Options(precision="fp16", target="directml"))
+    adapt(model, submodel, config, Options(precision="fp16", target="directml"))
 
     report = check_placement(model, "directml", picture_sizes(model, width=side, height=side))
 

@@ -42,3 +42,8 @@ def test_the_adapter_that_is_used_has_a_reason() -> None:
 def test_reading_many_times_leaks_nothing_and_gives_the_same() -> None:
     once = dxgi.read()
     assert all(dxgi.read() == once for _ in range(20))
+
+
+def test_every_adapter_has_its_own_place_in_the_order_by_speed() -> None:
+    ranks = [adapter.rank for adapter in dxgi.read()]
+    assert sorted(rank for rank in ranks if rank is not None) == list(range(len(ranks)))

@@ -14,6 +14,12 @@ from sdsetup.adapters import linux
 GIB = 1024**3
 
 
+@pytest.fixture(autouse=True)
+def _no_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine's own tools tell must not mix with what a test lays out."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
 def _device(root: Path, address: str, **files: str) -> Path:
     folder = root / "sys/bus/pci/devices" / address
     folder.mkdir(parents=True)

@@ -16,6 +16,7 @@ from sdsetup.environment import (
     Hub,
     Machine,
     Packages,
+    Plan,
     ProviderTrial,
     Python,
     Runtime,
@@ -114,6 +115,15 @@ def _healthy(platform: str) -> Environment:
             model="owner/name",
             access="granted",
             data_host="cas-bridge.xethub.hf.co",
+        ),
+        plan=Plan(
+            model="owner/name",
+            download_bytes=4 * 10**9,
+            package_bytes=2 * 10**9,
+            ram_bytes=5 * GIB,
+            vram_bytes=4 * GIB,
+            vram_least_bytes=3 * GIB,
+            side=512,
         ),
     )
 
@@ -248,6 +258,13 @@ BROKEN: list[tuple[str, dict[str, dict[str, Any]], str, str, str]] = [
         "failure",
         "wrong",
     ),
+    (
+        "model.plan",
+        {"plan": {"error": "Its UNet is unheard of.", "code": "family.none"}},
+        "linux",
+        "failure",
+        "UNet",
+    ),
     ("hub.reachable", {"hub": {"reach": "error", "detail": "no HTTP"}}, "linux", "failure", "no HTTP"),
     (
         "hub.endpoint",
@@ -310,7 +327,7 @@ BROKEN_ADAPTERS: list[tuple[str, tuple[Adapter, ...], str, str, str]] = [
     ("adapter.present", (WARP,), "win32", "warning", "no hardware adapter"),
     ("adapter.present", (), "linux", "warning", "CPU"),
     ("adapter.vram", (replace(RX6800, vram_bytes=4 * GIB),), "win32", "warning", "4.0 GiB"),
-    ("adapter.vram", (replace(RX6800, vram_bytes=GIB),), "win32", "failure", "2 GiB are the least"),
+    ("adapter.vram", (replace(RX6800, vram_bytes=GIB),), "win32", "failure", "2.0 GiB are the least"),
     ("adapter.driver", (replace(RX6800, driver_version=""),), "linux", "warning", "no driver"),
     ("adapter.driver", (replace(RX6800, driver="vfio-pci"),), "linux", "warning", "virtual machine"),
 ]

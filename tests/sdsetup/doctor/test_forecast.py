@@ -1,18 +1,21 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sdsetup.doctor.forecast import purpose_for
-from sdsetup.doctor.purpose import purpose
+from sdsetup.adapters import Adapter
+from sdsetup.doctor.forecast import purpose_for, with_plan
+from sdsetup.doctor.purpose import Kind, purpose
+from sdsetup.doctor.runner import judge, select
+from sdsetup.environment import Environment, Folder, Machine, Plan
 from sdsetup.errors import UsageError
+
+GIB = 1024**3
 
 
 def test_without_a_model_the_kind_s_own_needs_hold() -> None:
     assert purpose_for("convert", "") == purpose("convert")
-
-
-def test_a_repository_cannot_be_planned_without_asking_the_hub_so_its_kind_s_needs_hold() -> None:
-    assert purpose_for("convert", "owner/name").output_bytes == purpose("convert").output_bytes
 
 
 @pytest.mark.parametrize("model", ["./nowhere", "nowhere", "/no/such/folder"])
@@ -31,5 +34,78 @@ def test_pictures_need_memory_for_the_package_s_own_weights(tmp_path: Path) -> N
     assert tmp_path.name in found.basis
 
 
-def test_a_folder_that_is_no_checkpoint_is_left_to_convert_to_explain(tmp_path: Path) -> None:
-    assert purpose_for("convert", str(tmp_path)).output_bytes == purpose("convert").output_bytes
+def _judged(plan: Plan | None, *, kind: Kind = "convert", **changes: Any) -> dict[str, Any]:
+    """Judge a machine of 8 GiB, 10 GB free and a card of 4 GiB for a model with a plan."""
+    place = {"path": "/data", "probed": "/data", "free_bytes": 10**10, "writable": True}
+    environment = Environment(
+        machine=Machine(platform="linux", ram_bytes=8 * GIB),
+        adapters=(Adapter(index=0, name="card", vram_bytes=4 * GIB, integrated=False),),
+        folders=tuple(Folder(role=role, **place) for role in ("cache", "output", "temp")),
+        plan=plan,
+        **changes,
+    )
+    wanted = with_plan(purpose_for(kind, "owner/name"), environment)
+    judged = judge(select(kind, ["model.plan", *SIZED]), environment, wanted)
+    return {finding.id: finding.verdict for finding in judged}
+
+
+SIZED = ("memory.ram", "storage.cache-space", "storage.output-space", "adapter.vram")
+SMALL = Plan(
+    model="owner/name", download_bytes=10**9, package_bytes=10**9, ram_bytes=3 * GIB, vram_bytes=3 * GIB,
+    vram_least_bytes=2 * GIB, side=512,
+)  # fmt: skip
+
+
+def test_what_a_plan_reckons_is_what_the_machine_is_judged_by() -> None:
+    small = _judged(SMALL)
+    assert {verdict.status for verdict in small.values()} == {"ok"}
+    assert all("owner/name, as its plan reckons" in small[name].evidence for name in SIZED)
+    assert "pictures of 512 x 512: 3.0 GiB" in small["model.plan"].evidence
+
+
+@pytest.mark.parametrize(
+    ("changes", "finding", "status", "words"),
+    [
+        ({"download_bytes": 11 * 10**9}, "storage.cache-space", "failure", "11.0 GB are wanted"),
+        ({"package_bytes": 9 * 10**9}, "storage.output-space", "warning", "9.0 GB are wanted"),
+        ({"ram_bytes": 12 * GIB}, "memory.ram", "failure", "12.0 GiB are needed"),
+        ({"vram_bytes": 6 * GIB}, "adapter.vram", "warning", "6.0 GiB are comfortable"),
+        # The conversion needs no adapter, so this can be no failure.
+        (
+            {"vram_bytes": 9 * GIB, "vram_least_bytes": 5 * GIB},
+            "adapter.vram",
+            "warning",
+            "5.0 GiB are the l",
+        ),
+        ({"vram_bytes": None, "vram_least_bytes": None}, "adapter.vram", "skipped", "not known"),
+        ({"error": "--no-such", "code": "family.none"}, "model.plan", "failure", "--no-such"),
+    ],
+)
+def test_a_larger_model_is_judged_by_its_own_size(
+    changes: dict[str, Any], finding: str, status: str, words: str
+) -> None:
+    verdict = _judged(replace(SMALL, **changes))[finding]
+    assert verdict.status == status
+    assert words in verdict.evidence
+
+
+@pytest.mark.parametrize(
+    ("plan", "unknown"),
+    [
+        (Plan(model="owner/name", error="no network", code="hub.offline"), {}),
+        (Plan(model="owner/name", error="planning ended with -9"), {}),
+        (None, {"plan": "no answer within 25 s"}),
+    ],
+)
+def test_without_a_plan_nothing_is_judged_by_another_model_s_size(
+    plan: Plan | None, unknown: dict[str, str]
+) -> None:
+    judged = _judged(plan, unknown=unknown)
+    assert {verdict.status for verdict in judged.values()} == {"skipped"}
+    assert all("1.x" not in verdict.evidence for verdict in judged.values())
+
+
+def test_other_purposes_take_nothing_from_a_plan() -> None:
+    generate = purpose_for("generate", "owner/name")
+    assert with_plan(generate, Environment(plan=SMALL)) == generate
+    assert with_plan(purpose("convert"), Environment(plan=Plan())) == purpose("convert")

@@ -50,6 +50,27 @@ def test_a_device_of_unknown_kind_is_not_put_behind_an_integrated_one():
     assert choose_device((INTEGRATED, unknown)) == unknown
 
 
+WARP = Device(provider=DML, name="Microsoft Basic Render Driver", number=3, software=True, rank=0)
+
+
+def test_a_software_adapter_is_passed_over_for_the_cpu():
+    assert choose_device((WARP, HOST)) == HOST
+    assert choose_device((WARP, INTEGRATED, HOST)) == INTEGRATED
+
+
+@pytest.mark.parametrize(
+    "wish", [{"number": 3}, {"name": "basic render"}, {"target": "directml", "number": 3}]
+)
+def test_a_software_adapter_is_taken_when_it_is_named(wish):
+    assert choose_device((*ALL, WARP), **wish) == WARP
+
+
+def test_a_provider_with_software_adapters_only_is_refused_unless_one_is_named():
+    with pytest.raises(SetupError, match="software adapters only") as caught:
+        choose_device((WARP, HOST), target="directml")
+    assert "Microsoft Basic Render Driver (DirectML 3)" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
@@ -79,7 +100,7 @@ def test_directml_adapters_are_read_from_onnxruntime_s_list(monkeypatch):
 
     def entry(**metadata):
         kind = SimpleNamespace(name="GPU")
-        device = SimpleNamespace(vendor="", vendor_id=0x1002, type=kind, metadata=metadata)
+        device = SimpleNamespace(vendor="", vendor_id=0x1002, device_id=0x73BF, type=kind, metadata=metadata)
         return SimpleNamespace(ep_name="DmlExecutionProvider", ep_metadata={}, device=device)
 
     described = entry(
@@ -91,8 +112,10 @@ def test_directml_adapters_are_read_from_onnxruntime_s_list(monkeypatch):
     )
     bare = entry()
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["DmlExecutionProvider"])
-    monkeypatch.setattr(devices, "listed_by_onnxruntime", lambda: [bare, described])
-    first, second = list_devices()
+    warp = entry(Description="Microsoft Basic Render Driver", DxgiAdapterNumber="4")
+    monkeypatch.setattr(devices, "listed_by_onnxruntime", lambda: [bare, described, warp])
+    first, second, third = list_devices()
+    assert (first.software, second.software, third.software) == (False, False, True)
     assert (first.number, first.discrete, first.memory_bytes, first.listed) == (0, None, None, 0)
     assert (second.number, second.discrete, second.memory_bytes, second.listed) == (3, True, 2**34, 1)
     assert str(first) == "AMD GPU (DirectML 0)"

@@ -1,0 +1,50 @@
+"""The plan of the conversion that is asked about, made in a process of its own: it may hang or be torn."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sdsetup.environment import Plan, Questions
+
+_LIMIT_SECONDS = 20.0
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def read(questions: Questions) -> Plan:
+    """Plan the conversion; nothing large moves, and weights that are pickles are not opened."""
+    if not questions.converting:
+        return Plan()
+    variables = dict(os.environ)
+    if questions.offline:
+        variables["HF_HUB_OFFLINE"] = "1"
+    # This copy of the project, wherever the other process would find one.
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), variables.get("PYTHONPATH", ""))))
+    variables["PYTHONIOENCODING"] = "utf-8"
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-P", "-m", "sdsetup.probes.planning", questions.converting],
+            capture_output=True, encoding="utf-8", errors="replace", timeout=_LIMIT_SECONDS, check=False,
+            stdin=subprocess.DEVNULL, env=variables,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return Plan(model=questions.converting, error=f"no plan within {_LIMIT_SECONDS:g} s")
+    plan = _understood(questions.converting, answer)
+    if questions.offline and plan.code == "hub.offline":
+        return replace(plan, error=f"--offline, and the cache holds nothing of {plan.model}")
+    return plan
+
+
+def _understood(model: str, answer: subprocess.CompletedProcess[str]) -> Plan:
+    try:
+        document: dict[str, Any] = json.loads(answer.stdout.strip().splitlines()[-1])
+        return Plan(model=model, **document)
+    except (ValueError, IndexError, TypeError):
+        said = answer.stderr.strip().splitlines()
+        crash = f"planning ended with {answer.returncode}" + (f": {said[-1][:300]}" if said else "")
+        return Plan(model=model, error=crash)

@@ -1,0 +1,77 @@
+"""What ``sdsetup.probes.plan`` starts: plans one conversion and writes its needs as one line of JSON.
+
+Run as ``python -m sdsetup.probes.planning MODEL``. The plan is that of ``sdsetup convert MODEL --dry-run``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conversions.checkpoint import Checkpoint
+    from conversions.forecast import Forecast
+    from conversions.options import Options
+
+# Of a UNet's configuration that names no size, and of the picture that a latent pixel stands for.
+_LATENT_SIDE = 64
+_PIXELS = 8
+
+
+def needs(model: str) -> dict[str, Any]:
+    """Plan and forecast; gives the fields of ``sdsetup.environment.Plan`` that are not its defaults."""
+    try:
+        from conversions.errors import ConversionError
+        from conversions.events import ignore
+        from conversions.options import Options
+        from sdsetup import workflow
+        from sdsetup.checkpoint_source import Wish
+        from sdsetup.errors import SetupError
+    except ImportError as error:
+        return {"error": f"planning needs what `sdsetup install` brings: {error}", "code": "plan.packages"}
+    options = Options(target=workflow.default_target())
+    request = workflow.ConvertRequest(wish=Wish(model=model), options=options)
+    try:
+        source, plan = workflow.plan_conversion(request, ignore)
+        with source.using:
+            memory = _forecast(source.checkpoint, options)
+    except (SetupError, ConversionError) as error:
+        return {"error": error.message, "code": error.code, "hint": error.hint}
+    found: dict[str, Any] = {
+        "download_bytes": source.download.download_bytes if source.download is not None else 0,
+        "package_bytes": plan.package_bytes,
+        "ram_bytes": max(plan.ram_bytes, plan.check_ram_bytes),
+    }
+    if memory is not None:
+        found |= {
+            "vram_bytes": memory.device_bytes,
+            "vram_least_bytes": memory.staged_bytes,
+            "side": memory.width,
+        }
+    return found
+
+
+def _forecast(checkpoint: Checkpoint, options: Options) -> Forecast | None:
+    """Forecast the package's memory at the size it was trained for; None while a graph is not traced."""
+    from conversions import graphs
+    from conversions.convert import adapt
+    from conversions.forecast import forecast
+    from conversions.plan import wanted_submodels
+    from sdsetup import workflow
+
+    models = {}
+    for submodel in wanted_submodels(checkpoint, options):
+        config = checkpoint.components[submodel.component].config
+        model = graphs.find(submodel, config, workflow.graph_cache())
+        if model is None:
+            return None
+        adapt(model, submodel, config, options)
+        models[submodel.name] = model
+    latent = checkpoint.components["unet"].config.get("sample_size")
+    side = _PIXELS * (latent if isinstance(latent, int) else _LATENT_SIDE)
+    return forecast(models, width=side, height=side)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(needs(sys.argv[1])) + "\n")
