@@ -119,7 +119,10 @@ def _from_metadata(provider: Provider, place: int, count: int, listed: Any) -> D
     data: Mapping[str, str] = {**listed.ep_metadata, **listed.device.metadata}
     number = data.get(provider.device_metadata, "") if provider.device_metadata else ""
     rank = data.get("DxgiHighPerformanceIndex", "")
-    name = data.get("Description") or _plain_name(listed.device)
+    hardware = listed.device
+    name = data.get("Description") or _plain_name(hardware)
+    # A plug-in for GPUs that is given the processor draws through a software driver.
+    software = hardware.type.name == "CPU" or is_software(name, hardware.vendor_id, hardware.device_id)
     return Device(
         provider=provider,
         name=name,
@@ -127,7 +130,7 @@ def _from_metadata(provider: Provider, place: int, count: int, listed: Any) -> D
         discrete={"1": True, "0": False}.get(data.get("Discrete", "")),
         memory_bytes=_megabytes(data.get("DxgiVideoMemory", "")),
         rank=int(rank) if rank.isdigit() else None,
-        software=is_software(name, listed.device.vendor_id, listed.device.device_id),
+        software=software,
         listed=place,
     )
 

@@ -122,6 +122,20 @@ def test_directml_adapters_are_read_from_onnxruntime_s_list(monkeypatch):
     assert str(second) == "AMD Radeon RX 6800 (DirectML 3)"
 
 
+def test_a_plug_in_for_gpus_that_is_given_the_processor_is_software(monkeypatch):
+    import onnxruntime
+
+    kind = SimpleNamespace(name="CPU")
+    host = SimpleNamespace(vendor="AMD", vendor_id=0x1022, device_id=0, type=kind, metadata={})
+    entry = SimpleNamespace(ep_name="WebGpuExecutionProvider", ep_metadata={}, device=host)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(devices, "listed_by_onnxruntime", lambda: [entry])
+    software, cpu = list_devices()
+    assert (str(software), software.software) == ("AMD CPU (WebGPU 0)", True)
+    assert choose_device([software, cpu]) == cpu
+    assert choose_device([software, cpu], target="webgpu", number=0) == software
+
+
 def test_one_listed_card_goes_by_the_name_that_its_driver_gives(monkeypatch):
     import onnxruntime
 
