@@ -15,7 +15,8 @@ from conversions.shapes import fix_sizes, static_shape
 SESSION_BYTES = 256 * 2**20
 """What a session needs beside weights and activations: its device context, its graph, staging buffers.
 
-An estimate on the safe side; benchmarks/forecast.py compares forecasts with sessions.
+An estimate on the safe side: of SD 1.4's submodels, sessions on the CPU took 0.6 to 0.95 of the forecast
+(tests/benchmarks/forecast.py, float16 and float32, 256 and 512 pixels).
 """
 
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
@@ -32,16 +33,26 @@ class SubmodelNeed:
         submodel: Its name.
         weights_bytes: Of its weights.
         activation_bytes: Most that is alive at once while it runs, its inputs and outputs included.
+        float32_weights_bytes: Of the float32 copies that the CPU makes of half-precision weights.
+        float32_activation_bytes: As ``activation_bytes``, on the CPU, which computes in float32.
     """
 
     submodel: str
     weights_bytes: int
     activation_bytes: int
+    float32_weights_bytes: int
+    float32_activation_bytes: int
 
     @property
     def total_bytes(self) -> int:
         """Memory for the submodel alone, with what its session takes."""
         return self.weights_bytes + self.activation_bytes + SESSION_BYTES
+
+    @property
+    def cpu_bytes(self) -> int:
+        """Main memory when the submodel runs on the CPU, the pages of its weight file included."""
+        weights = self.weights_bytes + self.float32_weights_bytes
+        return weights + self.float32_activation_bytes + SESSION_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +88,14 @@ class Forecast:
         """
         return 2 * max((need.weights_bytes for need in self.needs), default=0) + SESSION_BYTES
 
+    @property
+    def cpu_bytes(self) -> int:
+        """Main memory when every submodel runs on the CPU: all weights, and the largest activations."""
+        weights = sum(need.weights_bytes + need.float32_weights_bytes for need in self.needs)
+        return (
+            weights + max((need.float32_activation_bytes for need in self.needs), default=0) + SESSION_BYTES
+        )
+
     def fits(self, free_bytes: int) -> bool:
         """Whether a device with this much free memory can make the picture, at least stage by stage."""
         return self.staged_bytes <= free_bytes
@@ -89,6 +108,7 @@ class Forecast:
             "device_bytes": self.device_bytes,
             "staged_bytes": self.staged_bytes,
             "host_bytes": self.host_bytes,
+            "cpu_bytes": self.cpu_bytes,
             "submodels": {
                 need.submodel: {
                     "weights_bytes": need.weights_bytes,
@@ -114,11 +134,16 @@ def forecast(models: Mapping[str, ir.Model], *, width: int, height: int, images:
     needs = []
     for name, model in models.items():
         fixed = fix_sizes(model, picture_sizes(model, width=width, height=height, images=images))
+        weights = list(model.graph.initializers.values())
         needs.append(
             SubmodelNeed(
                 submodel=name,
-                weights_bytes=sum(_bytes_of(value) for value in model.graph.initializers.values()),
+                weights_bytes=sum(_bytes_of(value) for value in weights),
                 activation_bytes=peak_activation_bytes(fixed),
+                float32_weights_bytes=sum(
+                    _bytes_of(value, wide=True) for value in weights if _is_half(value)
+                ),
+                float32_activation_bytes=peak_activation_bytes(fixed, wide=True),
             )
         )
     return Forecast(width=width, height=height, needs=tuple(needs))
@@ -147,11 +172,15 @@ def largest_square(models: Mapping[str, ir.Model], free_bytes: int) -> int:
     return _SIDES[low - 1] if low else 0
 
 
-def peak_activation_bytes(model: ir.Model) -> int:
+def peak_activation_bytes(model: ir.Model, *, wide: bool = False) -> int:
     """Return the most bytes alive at once while a graph with fixed shapes runs in its order.
 
     A tensor lives from the node that makes it to the last that reads it. Attention also holds its scores,
     [batch, heads, length, sequence], while it runs: on a device without a flash kernel it does.
+
+    Args:
+        model: The graph.
+        wide: Count half precision as float32, which the CPU computes in.
     """
     nodes = list(model.graph)
     owner = _owners(nodes)
@@ -165,12 +194,14 @@ def peak_activation_bytes(model: ir.Model) -> int:
     ending: dict[int, list[ir.Value]] = {}
     for value, number in last_use.items():
         ending.setdefault(number, []).append(value)
-    alive = sum(_bytes_of(value) for value in model.graph.inputs)
+    alive = sum(_bytes_of(value, wide=wide) for value in model.graph.inputs)
     peak = alive
     for number, node in enumerate(nodes):
-        alive += sum(_bytes_of(value) for value in node.outputs if owner.get(value, value) is value)
-        peak = max(peak, alive + _scores_bytes(node))
-        alive -= sum(_bytes_of(value) for value in ending.get(number, []))
+        alive += sum(
+            _bytes_of(value, wide=wide) for value in node.outputs if owner.get(value, value) is value
+        )
+        peak = max(peak, alive + _scores_bytes(node, wide=wide))
+        alive -= sum(_bytes_of(value, wide=wide) for value in ending.get(number, []))
     return peak
 
 
@@ -184,20 +215,26 @@ def _owners(nodes: list[ir.Node]) -> dict[ir.Value, ir.Value]:
     return owner
 
 
-def _scores_bytes(node: ir.Node) -> int:
+def _scores_bytes(node: ir.Node, *, wide: bool) -> int:
     if node.op_type != "MultiHeadAttention" or node.inputs[0] is None or node.inputs[1] is None:
         return 0
     query, key = static_shape(node.inputs[0]), static_shape(node.inputs[1])
     if query is None or key is None:
         return 0
     heads = int(node.attributes.get_int("num_heads", 1) or 1)
-    return query[0] * heads * query[1] * key[1] * _element_bytes(node.inputs[0])
+    return query[0] * heads * query[1] * key[1] * _element_bytes(node.inputs[0], wide=wide)
 
 
-def _bytes_of(value: ir.Value) -> int:
+def _bytes_of(value: ir.Value, *, wide: bool = False) -> int:
     shape = static_shape(value)
-    return 0 if shape is None else prod(shape) * _element_bytes(value)
+    return 0 if shape is None else prod(shape) * _element_bytes(value, wide=wide)
 
 
-def _element_bytes(value: ir.Value) -> int:
+def _is_half(value: ir.Value) -> bool:
+    return value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def _element_bytes(value: ir.Value, *, wide: bool) -> int:
+    if wide and _is_half(value):
+        return 4
     return 4 if value.dtype is None else max(1, round(value.dtype.itemsize))

@@ -18,6 +18,7 @@ from sdsetup.checkpoint_source import Source, Wish, find
 if TYPE_CHECKING:
     from conversions.convert import Converted
     from conversions.devices import Device
+    from conversions.forecast import Forecast
     from conversions.plan import ConversionPlan
     from conversions.verify import ParityReport
 
@@ -79,6 +80,17 @@ def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source
 
     source = find(request.wish, listener)
     return source, make_plan(source.checkpoint, request.options, graph_cache())
+
+
+def forecast_conversion(source: Source, options: Options) -> Forecast | None:
+    """Forecast the memory that the package will need; None while a graph is still to be traced.
+
+    Raises:
+        ConversionError: The target has no kernel for a node.
+    """
+    from conversions.planned_memory import planned_memory
+
+    return planned_memory(source.checkpoint, options, graph_cache())
 
 
 def convert_model(request: ConvertRequest, listener: Listener) -> Converted:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from sdsetup.cli import output, progress
 from sdsetup.cli.download import show_download
+from sdsetup.cli.memory import show_memory
 from sdsetup.disk_space import human_size
 
 if TYPE_CHECKING:
@@ -101,16 +102,27 @@ def convert(
     with progress.listening() as listener:
         if dry_run:
             source, plan = workflow.plan_conversion(request, listener)
+            with source.using:
+                memory = workflow.forecast_conversion(source, options)
         else:
             converted = workflow.convert_model(request, listener)
     if dry_run:
         if as_json:
             download_bytes = source.download.download_bytes if source.download is not None else 0
-            output.emit_json({**plan.document(), "output": str(place), "download_bytes": download_bytes})
+            output.emit_json(
+                {
+                    **plan.document(),
+                    "output": str(place),
+                    "download_bytes": download_bytes,
+                    "memory": None if memory is None else memory.as_dict(),
+                }
+            )
         else:
             if source.download is not None:
                 show_download(source.download)
             show_plan(plan, place)
+            if memory is not None:
+                show_memory(memory)
     elif as_json:
         output.emit_json(_document(converted))
     else:

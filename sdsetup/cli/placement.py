@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sdsetup.cli import output
+from sdsetup.cli.memory import show_memory, size_in_words
 
 if TYPE_CHECKING:
     from conversions.forecast import Forecast
@@ -62,8 +63,8 @@ def _show(reports: Mapping[str, PlacementReport], memory: Forecast) -> None:
             str(len(report.nodes)),
             str(report.partitions),
             outside if report.whole else f"[yellow]{outside}[/]",
-            _size(need.weights_bytes),
-            _size(need.activation_bytes),
+            size_in_words(need.weights_bytes),
+            size_in_words(need.activation_bytes),
         )
     output.show(table)
     for name, report in reports.items():
@@ -73,12 +74,4 @@ def _show(reports: Mapping[str, PlacementReport], memory: Forecast) -> None:
             )
         if len(report.outside) > _SHOWN:
             output.say(f"{name}: and {len(report.outside) - _SHOWN} more")
-    output.say(
-        f"Device memory: about {_size(memory.device_bytes)}, "
-        f"or {_size(memory.staged_bytes)} with --low-vram; "
-        f"main memory: about {_size(memory.host_bytes)}."
-    )
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.2f} GiB" if count >= 2**28 else f"{count / 2**20:.1f} MiB"
+    show_memory(memory)

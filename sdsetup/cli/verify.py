@@ -10,6 +10,7 @@ import typer
 from sdsetup.cli import output, placement, progress
 from sdsetup.cli.convert import show_report
 from sdsetup.cli.device_options import AdapterOption, DeviceOption, ProviderOption
+from sdsetup.cli.memory import show_memory
 
 
 def verify(
@@ -23,14 +24,19 @@ def verify(
             help="Only tell whether this target has a kernel for every node, such as directml; runs nothing."
         ),
     ] = None,
-    width: Annotated[int, typer.Option(min=64, help="Of the picture that --target is checked at.")] = 512,
-    height: Annotated[int, typer.Option(min=64, help="Of the picture that --target is checked at.")] = 512,
+    width: Annotated[
+        int, typer.Option(min=64, help="Of the picture that memory and --target are judged for.")
+    ] = 512,
+    height: Annotated[
+        int, typer.Option(min=64, help="Of the picture that memory and --target are judged for.")
+    ] = 512,
     provider: ProviderOption = None,
     device_id: DeviceOption = None,
     adapter: AdapterOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
     """Check a package: files, graphs, where every node runs, and the numbers."""
+    from conversions.forecast import forecast_package
     from sdsetup import workflow
 
     if target is not None:
@@ -46,10 +52,13 @@ def verify(
             adapter=adapter,
             listener=listener,
         )
+    memory = forecast_package(package, width=width, height=height) if report.submodels else None
     if as_json:
-        output.emit_json(report.document())
+        output.emit_json({**report.document(), "memory": None if memory is None else memory.as_dict()})
     else:
         show_report(report)
+        if memory is not None:
+            show_memory(memory)
     for problem in report.all_problems:
         output.say(problem, style="red")
     if not report.passed:

@@ -7,16 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from conversions.checkpoint import Checkpoint
-    from conversions.forecast import Forecast
-    from conversions.options import Options
-
-# Of a UNet's configuration that names no size, and of the picture that a latent pixel stands for.
-_LATENT_SIDE = 64
-_PIXELS = 8
+from typing import Any
 
 
 def needs(model: str) -> dict[str, Any]:
@@ -35,7 +26,7 @@ def needs(model: str) -> dict[str, Any]:
     try:
         source, plan = workflow.plan_conversion(request, ignore)
         with source.using:
-            memory = _forecast(source.checkpoint, options)
+            memory = workflow.forecast_conversion(source, options)
     except (SetupError, ConversionError) as error:
         return {"error": error.message, "code": error.code, "hint": error.hint}
     found: dict[str, Any] = {
@@ -50,27 +41,6 @@ def needs(model: str) -> dict[str, Any]:
             "side": memory.width,
         }
     return found
-
-
-def _forecast(checkpoint: Checkpoint, options: Options) -> Forecast | None:
-    """Forecast the package's memory at the size it was trained for; None while a graph is not traced."""
-    from conversions import graphs
-    from conversions.convert import adapt
-    from conversions.forecast import forecast
-    from conversions.plan import wanted_submodels
-    from sdsetup import workflow
-
-    models = {}
-    for submodel in wanted_submodels(checkpoint, options):
-        config = checkpoint.components[submodel.component].config
-        model = graphs.find(submodel, config, workflow.graph_cache())
-        if model is None:
-            return None
-        adapt(model, submodel, config, options)
-        models[submodel.name] = model
-    latent = checkpoint.components["unet"].config.get("sample_size")
-    side = _PIXELS * (latent if isinstance(latent, int) else _LATENT_SIDE)
-    return forecast(models, width=side, height=side)
 
 
 if __name__ == "__main__":

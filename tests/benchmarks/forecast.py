@@ -1,0 +1,89 @@
+"""The memory forecast beside what sessions take: ``python -m tests.benchmarks.forecast PACKAGE [SIDE...]``.
+
+Each submodel is opened as ``sdsetup generate`` opens it, on the CPU, and run once for a picture of SIDE
+pixels (512), in a process of its own whose peak of resident memory is watched. Prints one JSON object: bytes
+taken beyond the bare process, bytes forecast, and their ratio.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from conversions.forecast import forecast_package
+from tests.benchmarks import process_tree
+
+
+def take(graph: Path, side: int) -> int:
+    """Open one submodel, run it once, and return the peak of memory beyond what the process had, in bytes."""
+    import numpy as np
+    import onnx_ir as ir
+    import onnxruntime  # noqa: F401  # its own memory is not the submodel's
+
+    from conversions.devices import CPU
+    from conversions.placement import picture_sizes
+    from conversions.shapes import fix_sizes, static_shape
+    from sdsetup.runtime import sessions
+
+    model = ir.load(graph)
+    fixed = fix_sizes(model, picture_sizes(model, width=side, height=side))
+    inputs = {}
+    for value in fixed.graph.inputs:
+        shape, dtype = static_shape(value), value.dtype
+        assert shape is not None and dtype is not None and value.name is not None
+        random = np.random.default_rng(0)
+        floats = dtype.numpy().kind == "f"
+        inputs[value.name] = (random.standard_normal(shape) if floats else np.ones(shape)).astype(
+            dtype.numpy()
+        )
+    del model, fixed
+    process = psutil.Process(os.getpid())
+    before = peak = process.memory_info().rss
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.is_set():
+            peak = max(peak, process.memory_info().rss)
+            time.sleep(0.02)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    loaded = sessions.load(graph, CPU, inputs)
+    sessions.run(loaded, inputs, "running it")
+    done.set()
+    watcher.join()
+    return peak - before
+
+
+def measure(package: Path, sides: list[int]) -> dict[str, Any]:
+    """Compare every submodel at every size."""
+    rows = []
+    for side in sides:
+        for need in forecast_package(package, width=side, height=side).needs:
+            graph = package / need.submodel / "model.onnx"
+            done = subprocess.run(
+                [sys.executable, "-m", "tests.benchmarks.forecast", "--take", str(graph), str(side)],
+                check=True, capture_output=True, text=True,
+            )  # fmt: skip
+            taken = int(done.stdout.splitlines()[-1])
+            row = {"submodel": need.submodel, "side": side, "taken_bytes": taken}
+            rows.append(
+                {**row, "forecast_bytes": need.cpu_bytes, "taken_over_forecast": taken / need.cpu_bytes}
+            )
+    return {"benchmark": "forecast", "rows": rows, "machine": process_tree.machine()}
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--take":
+        print(take(Path(sys.argv[2]), int(sys.argv[3])))
+    else:
+        print(json.dumps(measure(Path(sys.argv[1]), [int(side) for side in sys.argv[2:]] or [512]), indent=1))
