@@ -190,7 +190,7 @@ def _routes(card: Adapter, machine: Machine) -> str:
             "DirectML: yes, this is what sdsetup uses.",
             windows_ml,
             "ROCm and MIGraphX: no ONNX Runtime for them on Windows.",
-            "WebGPU plug-in: exists (beta, over Direct3D 12), not used by sdsetup yet.",
+            "WebGPU plug-in: a beta, over Direct3D 12; sdsetup runs on it with --provider webgpu.",
         )
     elif machine.platform == "linux":
         rocm = "supported by AMD" if known and known.rocm else "not on AMD's list, may work"
@@ -199,7 +199,7 @@ def _routes(card: Adapter, machine: Machine) -> str:
             "DirectML and Windows ML: on Windows only.",
             f"ROCm: {rocm}{installed}.",
             "MIGraphX: through ROCm, by --flavour migraphx, not tested by sdsetup.",
-            "WebGPU plug-in: exists (beta, over Vulkan), not used by sdsetup yet.",
+            "WebGPU plug-in: a beta, over Vulkan; sdsetup runs on it with --provider webgpu.",
             "Otherwise sdsetup runs on the CPU here.",
         )
     else:

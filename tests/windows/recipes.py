@@ -52,9 +52,9 @@ def cpu_flavour() -> str:
 
 def debian_mirror() -> str:
     """The address of Debian's archive that this machine's apt uses."""
-    listing = _output(
-        "apt-get indextargets --format $(REPO_URI) Created-By:Packages Origin:Debian Label:Debian"
-    )
+    # With its space: apt 2.6 takes a filter only in the form in which it prints the field.
+    filters = ("Created-By: Packages", "Origin: Debian", "Label: Debian")
+    listing = _output("apt-get", "indextargets", "--format", "$(REPO_URI)", *filters)
     if not listing:
         raise UnavailableError("apt knows no Debian archive; on Debian try: apt-get update")
     return listing[0]
@@ -63,7 +63,7 @@ def debian_mirror() -> str:
 def build_system(folder: Path) -> None:
     """Install Debian with Wine, a Vulkan driver and an X server into ``folder``."""
     mirror = debian_mirror()
-    proxies = [line for line in _output("apt-config dump Acquire") if line.startswith("Acquire::http")]
+    proxies = [line for line in _output("apt-config", "dump", "Acquire") if line.startswith("Acquire::http")]
     _call(
         "installing Debian with Wine",
         *box.NAMESPACES,
@@ -129,9 +129,9 @@ def _lay_out(archive: Path, python: Path) -> None:
                 target.write_bytes(files.read(name))
 
 
-def _output(command: str) -> list[str]:
+def _output(*command: str) -> list[str]:
     result = subprocess.run(
-        command.split(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
     )
     return result.stdout.splitlines()
 
