@@ -3,7 +3,8 @@
 Run as ``python -m tests.benchmarks.convert WORK [--runs 3] [--optimum VENV]``; WORK needs 25 GB. The
 checkpoints come from ``tests.benchmarks.full_size`` and stay in WORK. Every run starts with cold caches
 where that can be had (root on Linux). ``--optimum`` names an environment with optimum-onnx (see
-docs/benchmarks.md). Prints one JSON object.
+docs/benchmarks.md), in which ``--diffusers-script`` also runs diffusers'
+``convert_stable_diffusion_checkpoint_to_onnx.py``. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -48,6 +49,16 @@ from optimum.exporters.onnx import main_export
 main_export(sys.argv[1], sys.argv[2], task="text-to-image", device="cpu", do_validation=False)
 """
 
+# The script is of the time when the exporter without dynamo was the only one.
+DIFFUSERS = """
+import functools, runpy, sys
+import torch.onnx
+torch.onnx.export = functools.partial(torch.onnx.export, dynamo=False)
+script, model, output = sys.argv[1:]
+sys.argv = [script, "--model_path", model, "--output_path", output]
+runpy.run_path(script, run_name="__main__")
+"""
+
 SDXL = """
 import sys
 from pathlib import Path
@@ -66,7 +77,7 @@ convert(plan, checkpoint, Path(sys.argv[2]), tool_version="benchmark", graph_cac
 """
 
 
-def commands(sd14: Path, sdxl: Path, optimum: Path | None) -> dict[str, list[str]]:
+def commands(sd14: Path, sdxl: Path, optimum: Path | None, script: Path | None) -> dict[str, list[str]]:
     """Return what is timed; each command gets the folder to write as its last argument."""
     python = sys.executable
     ours = [python, "-m", "sdsetup", "convert", str(sd14), "--target", "cpu", "--output"]
@@ -80,11 +91,14 @@ def commands(sd14: Path, sdxl: Path, optimum: Path | None) -> dict[str, list[str
         "sdxl-unet sdsetup": [python, "-c", SDXL, str(sdxl)],
     }
     if optimum is not None:
-        timed["sd14 optimum-onnx"] = [str(optimum / "bin" / "python"), "-c", OPTIMUM, str(sd14)]
+        peer = str(optimum / "bin" / "python")
+        timed["sd14 optimum-onnx"] = [peer, "-c", OPTIMUM, str(sd14)]
+        if script is not None:
+            timed["sd14 diffusers' script"] = [peer, "-c", DIFFUSERS, str(script), str(sd14)]
     return timed
 
 
-def measure(work: Path, runs: int, optimum: Path | None, only: str) -> dict[str, Any]:
+def measure(work: Path, runs: int, optimum: Path | None, script: Path | None, only: str) -> dict[str, Any]:
     """Time every command in turn, round after round, so that a drifting machine hits all alike."""
     work.mkdir(parents=True, exist_ok=True)
     for name, make in (("sd14", full_size.make_sd14), ("sdxl", full_size.make_sdxl_unet)):
@@ -93,7 +107,7 @@ def measure(work: Path, runs: int, optimum: Path | None, only: str) -> dict[str,
             make(work / name)
     timed = {
         name: argv
-        for name, argv in commands(work / "sd14", work / "sdxl", optimum).items()
+        for name, argv in commands(work / "sd14", work / "sdxl", optimum, script).items()
         if name.startswith(only)
     }
     costs: dict[str, list[process_tree.Cost]] = {name: [] for name in timed}
@@ -134,6 +148,7 @@ def _ratios(medians: dict[str, Any]) -> dict[str, float]:
     pairs = (
         ("sd14 sdsetup", "sd14 bare loop"),
         ("sd14 optimum-onnx", "sd14 sdsetup"),
+        ("sd14 diffusers' script", "sd14 sdsetup"),
         ("sdxl-unet sdsetup", "sdxl-unet cp"),
         ("sdxl-unet sdsetup", "sdxl-unet bare loop"),
     )
@@ -149,6 +164,8 @@ if __name__ == "__main__":
     parser.add_argument("work", type=Path)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--optimum", type=Path, help="environment with optimum-onnx")
+    parser.add_argument("--diffusers-script", type=Path, help="its ONNX script, run in that environment")
     parser.add_argument("--only", default="", help="time only the commands that start so")
     chosen = parser.parse_args()
-    print(json.dumps(measure(chosen.work, chosen.runs, chosen.optimum, chosen.only), indent=1))
+    result = measure(chosen.work, chosen.runs, chosen.optimum, chosen.diffusers_script, chosen.only)
+    print(json.dumps(result, indent=1))

@@ -40,8 +40,8 @@ def make_sd14(folder: Path) -> Path:
     """Write a whole SD 1.4 in float32."""
     for submodel, config in (
         (CLIP_TEXT, architectures.SD1_TEXT),
-        (UNET, architectures.SD1_UNET),
-        (DECODER, architectures.VAE),
+        (UNET, {**architectures.SD1_UNET, "sample_size": 64}),
+        (DECODER, {**architectures.VAE, "sample_size": 512}),
         (SAFETY_CHECKER, architectures.SD1_SAFETY_CHECKER),
     ):
         _write_component(folder, submodel, config, np.dtype(np.float32))
@@ -57,7 +57,7 @@ def make_sd14(folder: Path) -> Path:
 
 def make_sdxl_unet(folder: Path) -> Path:
     """Write SDXL base's U-Net alone in float16."""
-    _write_component(folder, UNET, architectures.SDXL_UNET, np.dtype(np.float16))
+    _write_component(folder, UNET, {**architectures.SDXL_UNET, "sample_size": 128}, np.dtype(np.float16))
     _write_json(folder / "model_index.json", {"_class_name": "SdxlUnet"})
     return folder
 
