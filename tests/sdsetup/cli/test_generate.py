@@ -158,7 +158,14 @@ def test_no_torch_diffusers_or_transformers_comes_into_the_process(package):
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
 def test_ctrl_c_ends_with_130_and_leaves_nothing(package, here):
     command = run_apart("generate", package, "a horse", "--steps", "900", "--width", "1024", "--images", "8")
-    process = subprocess.Popen(command, env=project_path(), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        env=project_path(),
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts the tests in the background makes them ignore Ctrl-C, and their children too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if "unet: loading" in line:

@@ -9,6 +9,8 @@ import pytest
 
 from sdsetup.cli.app import main
 
+pytestmark = pytest.mark.torch  # the package is made here
+
 
 def test_it_says_which_device_ran_and_what_share(
     tiny_package: Path, capsys: pytest.CaptureFixture[str]

@@ -105,7 +105,7 @@ def test_a_killed_download_goes_on_where_it_was(server: HubServer, user: Machine
     files = checkpoint_files(unet_bytes=BIG)
     repo = server.add(Repo(repo_id=REPO, files=files, xet=xet))
     where = f"GET /{'cas' if xet else 'cdn'}/{REPO}/*"
-    server.faults.append(Fault(where=where, action=faults.drip(2**16, 0.01, BIG), times=-1))
+    server.faults.append(Fault(where=where, action=faults.drip(2**16, 0.03, BIG), times=-1))
     process = user.start("download", REPO)
     partial = (
         user.storage(REPO)
