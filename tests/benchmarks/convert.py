@@ -49,11 +49,15 @@ from optimum.exporters.onnx import main_export
 main_export(sys.argv[1], sys.argv[2], task="text-to-image", device="cpu", do_validation=False)
 """
 
-# The script is of the time when the exporter without dynamo was the only one.
+# The script is of the time when the exporter without dynamo was the only one, and when diffusers read what it
+# had written without being given these two options.
 DIFFUSERS = """
 import functools, runpy, sys
 import torch.onnx
+from diffusers import OnnxRuntimeModel
 torch.onnx.export = functools.partial(torch.onnx.export, dynamo=False)
+OnnxRuntimeModel.from_pretrained = functools.partial(
+    OnnxRuntimeModel.from_pretrained, provider_options=None, sess_options=None)
 script, model, output = sys.argv[1:]
 sys.argv = [script, "--model_path", model, "--output_path", output]
 runpy.run_path(script, run_name="__main__")
