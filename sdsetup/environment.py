@@ -160,6 +160,7 @@ class Plan:
         vram_bytes: Adapter memory for pictures with everything loaded; None before graphs are traced.
         vram_least_bytes: The same with one submodel loaded at a time.
         side: Width and height of those pictures, in pixels.
+        largest_side: Of the largest picture that fits the card here, in pixels; None when that is unknown.
     """
 
     model: str = ""
@@ -172,6 +173,7 @@ class Plan:
     vram_bytes: int | None = None
     vram_least_bytes: int | None = None
     side: int = 0
+    largest_side: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,9 @@ from sdsetup.checkpoint_source import Source, Wish, find
 if TYPE_CHECKING:
     from conversions.convert import Converted
     from conversions.devices import Device
-    from conversions.forecast import Forecast
     from conversions.plan import ConversionPlan
     from conversions.verify import ParityReport
+    from sdsetup.picture_memory import PictureMemory
 
 # Enough for the demo's picture and for Stable Diffusion with most schedulers.
 _FIRST_STEPS = 20
@@ -82,15 +82,21 @@ def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source
     return source, make_plan(source.checkpoint, request.options, graph_cache())
 
 
-def forecast_conversion(source: Source, options: Options) -> Forecast | None:
-    """Forecast the memory that the package will need; None while a graph is still to be traced.
+def forecast_conversion(source: Source, options: Options) -> PictureMemory | None:
+    """Forecast the memory of pictures of the size that the checkpoint was trained on.
+
+    Returns:
+        The forecast; None while a graph is still to be traced.
 
     Raises:
         ConversionError: The target has no kernel for a node.
     """
-    from conversions.planned_memory import planned_memory
+    from conversions.planned_graphs import planned_graphs, trained_side
+    from sdsetup.picture_memory import picture_memory
 
-    return planned_memory(source.checkpoint, options, graph_cache())
+    models = planned_graphs(source.checkpoint, options, graph_cache())
+    side = trained_side(source.checkpoint)
+    return None if models is None else picture_memory(models, width=side, height=side)
 
 
 def convert_model(request: ConvertRequest, listener: Listener) -> Converted:

@@ -1,4 +1,4 @@
-"""How a memory forecast is shown."""
+"""How the memory that pictures need is shown."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING
 from sdsetup.cli import output
 
 if TYPE_CHECKING:
-    from conversions.forecast import Forecast
+    from sdsetup.picture_memory import PictureMemory
 
 
-def show_memory(memory: Forecast) -> None:
-    """Say what a picture needs, on a GPU and without one."""
+def show_memory(memory: PictureMemory) -> None:
+    """Say what a picture needs, on a GPU and without one, and the largest that fits the card here."""
+    needed = memory.forecast
     output.say(
-        f"A picture of {memory.width}x{memory.height} needs about {size_in_words(memory.device_bytes)} "
-        f"of a GPU's memory, or {size_in_words(memory.staged_bytes)} with --low-vram, "
-        f"and {size_in_words(memory.host_bytes)} of main memory; "
-        f"without a GPU {size_in_words(memory.cpu_bytes)} of main memory."
+        f"A picture of {needed.width}x{needed.height} needs about {size_in_words(needed.device_bytes)} "
+        f"of a GPU's memory, or {size_in_words(needed.staged_bytes)} with --low-vram, "
+        f"and {size_in_words(needed.host_bytes)} of main memory; "
+        f"without a GPU {size_in_words(needed.cpu_bytes)} of main memory."
     )
+    if memory.largest_side:
+        output.say(f"The largest that fits {memory.card}: {memory.largest_side}x{memory.largest_side}.")
+    elif memory.largest_side == 0:
+        output.say(f"{memory.card} has too little memory even for small pictures.", style="yellow")
 
 
 def size_in_words(count: int) -> str:

@@ -13,8 +13,8 @@ from sdsetup.cli import output
 from sdsetup.cli.memory import show_memory, size_in_words
 
 if TYPE_CHECKING:
-    from conversions.forecast import Forecast
     from conversions.placement import PlacementReport
+    from sdsetup.picture_memory import PictureMemory
 
 _SHOWN = 5
 
@@ -32,11 +32,11 @@ def check(package: Path, target: str, *, width: int, height: int, as_json: bool)
     Returns:
         Whether every compute node has a kernel.
     """
-    from conversions.forecast import forecast_package
-    from conversions.placement import check_package
+    from conversions.placement import check_package, package_graphs
+    from sdsetup.picture_memory import picture_memory
 
     reports = check_package(package, target, width=width, height=height)
-    memory = forecast_package(package, width=width, height=height)
+    memory = picture_memory(package_graphs(package), width=width, height=height)
     fit = not any(report.unfit for report in reports.values())
     if as_json:
         submodels = {name: report.as_dict() for name, report in reports.items()}
@@ -50,8 +50,8 @@ def check(package: Path, target: str, *, width: int, height: int, as_json: bool)
     return fit
 
 
-def _show(reports: Mapping[str, PlacementReport], memory: Forecast) -> None:
-    needs = {need.submodel: need for need in memory.needs}
+def _show(reports: Mapping[str, PlacementReport], memory: PictureMemory) -> None:
+    needs = {need.submodel: need for need in memory.forecast.needs}
     table = Table(box=None)
     for heading in ("submodel", "nodes", "fused graphs", "outside", "weights", "activations"):
         table.add_column(heading, justify="left" if heading == "submodel" else "right")

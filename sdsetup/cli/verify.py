@@ -36,8 +36,9 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
     """Check a package: files, graphs, where every node runs, and the numbers."""
-    from conversions.forecast import forecast_package
+    from conversions.placement import package_graphs
     from sdsetup import workflow
+    from sdsetup.picture_memory import picture_memory
 
     if target is not None:
         if not placement.check(package, target, width=width, height=height, as_json=as_json):
@@ -52,7 +53,7 @@ def verify(
             adapter=adapter,
             listener=listener,
         )
-    memory = forecast_package(package, width=width, height=height) if report.submodels else None
+    memory = picture_memory(package_graphs(package), width=width, height=height) if report.submodels else None
     if as_json:
         output.emit_json({**report.document(), "memory": None if memory is None else memory.as_dict()})
     else:

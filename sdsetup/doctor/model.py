@@ -43,6 +43,8 @@ def plan(look: Look) -> Verdict:
         if found.vram_bytes is None
         else f"pictures of {found.side} x {found.side}: {memory(found.vram_bytes)} of adapter memory"
     )
+    if found.largest_side:
+        pictures += f", at most {found.largest_side} x {found.largest_side} on this machine's adapter"
     return ok(
         f"downloads {size(found.download_bytes)}, writes {size(found.package_bytes)}, "
         f"takes {memory(found.ram_bytes)} of main memory; {pictures}"

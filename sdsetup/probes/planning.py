@@ -36,9 +36,10 @@ def needs(model: str) -> dict[str, Any]:
     }
     if memory is not None:
         found |= {
-            "vram_bytes": memory.device_bytes,
-            "vram_least_bytes": memory.staged_bytes,
-            "side": memory.width,
+            "vram_bytes": memory.forecast.device_bytes,
+            "vram_least_bytes": memory.forecast.staged_bytes,
+            "side": memory.forecast.width,
+            "largest_side": memory.largest_side,
         }
     return found
 

@@ -1,13 +1,14 @@
-"""The memory that a package will need, told before the conversion from graphs that are ready."""
+"""The graphs that a package will have, before its conversion: to tell what it will need."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import onnx_ir as ir
+
 from conversions import graphs
 from conversions.checkpoint import Checkpoint
 from conversions.convert import adapt
-from conversions.forecast import Forecast, forecast
 from conversions.options import Options
 from conversions.plan import wanted_submodels
 
@@ -16,8 +17,10 @@ _LATENT_SIDE = 64
 _PIXELS = 8
 
 
-def planned_memory(checkpoint: Checkpoint, options: Options, graph_cache: Path | None) -> Forecast | None:
-    """Forecast a package's memory at the picture size that its checkpoint was trained for.
+def planned_graphs(
+    checkpoint: Checkpoint, options: Options, graph_cache: Path | None
+) -> dict[str, ir.Model] | None:
+    """Return the graphs of a conversion in the form that its target and precision want, without weights.
 
     Args:
         checkpoint: Its configurations alone are read.
@@ -25,7 +28,7 @@ def planned_memory(checkpoint: Checkpoint, options: Options, graph_cache: Path |
         graph_cache: Folder of this user's traced graphs; None keeps none.
 
     Returns:
-        The forecast; None while a graph is still to be traced.
+        A graph for each submodel, by name; None while one is still to be traced.
 
     Raises:
         ConversionError: ``placement.no_kernel``; the target has no kernel for a node.
@@ -38,6 +41,10 @@ def planned_memory(checkpoint: Checkpoint, options: Options, graph_cache: Path |
             return None
         adapt(model, submodel, config, options)
         models[submodel.name] = model
+    return models
+
+
+def trained_side(checkpoint: Checkpoint) -> int:
+    """Return the width and height, in pixels, of the pictures that a checkpoint was trained on."""
     latent = checkpoint.components["unet"].config.get("sample_size")
-    side = _PIXELS * (latent if isinstance(latent, int) else _LATENT_SIDE)
-    return forecast(models, width=side, height=side)
+    return _PIXELS * (latent if isinstance(latent, int) else _LATENT_SIDE)
