@@ -15,7 +15,7 @@ from conversions.shapes import fix_sizes, static_shape
 SESSION_BYTES = 256 * 2**20
 """What a session needs beside weights and activations: its device context, its graph, staging buffers.
 
-An estimate on the safe side: of SD 1.4's submodels, sessions on the CPU took 0.6 to 0.95 of the forecast
+An estimate on the safe side: of SD 1.4's submodels, sessions on the CPU took 0.4 to 0.96 of the forecast
 (tests/benchmarks/forecast.py, float16 and float32, 256 and 512 pixels).
 """
 

@@ -49,8 +49,6 @@ def picture_memory(models: Mapping[str, ir.Model], *, width: int, height: int) -
         chosen = adapters.choose(adapters.read())
     except OSError:  # the doctor tells of it
         chosen = None
-    if chosen is None or chosen[0].vram_bytes is None:
+    if chosen is None or (usable := chosen[0].usable_bytes) is None:
         return PictureMemory(forecast=needed)
-    card = chosen[0]
-    own = (card.vram_bytes or 0) + (card.shared_bytes or 0 if card.integrated else 0)
-    return PictureMemory(forecast=needed, card=card.name, largest_side=largest_square(models, own))
+    return PictureMemory(forecast=needed, card=chosen[0].name, largest_side=largest_square(models, usable))

@@ -60,6 +60,13 @@ class Adapter:
         )
 
     @property
+    def usable_bytes(self) -> int | None:
+        """Memory for pictures: its own, and what an integrated one shares; None when that is unknown."""
+        if self.vram_bytes is None:
+            return None
+        return self.vram_bytes + ((self.shared_bytes or 0) if self.integrated else 0)
+
+    @property
     def vendor(self) -> str:
         """The vendor's name, or its number."""
         return VENDORS.get(

@@ -100,17 +100,16 @@ def vram(look: Look) -> Verdict:
         return skipped("there is no hardware adapter")
     adapter, _ = chosen
     needed = look.purpose.vram_bytes
-    own = adapter.vram_bytes
-    if own is None:
+    own, usable = adapter.vram_bytes, adapter.usable_bytes
+    if own is None or usable is None:
         return skipped(f"the system does not tell how much {adapter.name} has")
     seen = f"{adapter.name}: {memory(own)} of its own"
     if adapter.integrated:
         seen += f", {memory(adapter.shared_bytes or 0)} shared with the processor"
-        own += adapter.shared_bytes or 0
     if look.purpose.unknown or not needed:
         return skipped(f"{seen}; what pictures need is not known, see model.plan")
     wanted = f"{memory(needed)} are comfortable for {look.purpose.basis}"
-    if own >= 0.95 * needed:  # drivers keep a little for themselves
+    if usable >= 0.95 * needed:  # drivers keep a little for themselves
         return ok(f"{seen}; {wanted}")
     smaller = Fix(
         says="Use an fp16 package, smaller pictures and one at a time",
@@ -119,7 +118,7 @@ def vram(look: Look) -> Verdict:
         ),
     )
     least = look.purpose.vram_least_bytes
-    if own >= least:
+    if usable >= least:
         return warning(f"{seen}; {wanted}", smaller)
     wanted += f", and {memory(least)} are the least"
     # The conversion itself does without the adapter.
