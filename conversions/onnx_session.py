@@ -46,7 +46,7 @@ def demand_onnxruntime() -> None:
         ConversionError: ``runtime.missing``.
     """
     try:
-        import onnxruntime  # noqa: F401
+        import onnxruntime  # noqa: F401 - to see that it can be
     except ImportError as error:
         raise ConversionError(
             "runtime.missing",

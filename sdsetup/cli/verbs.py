@@ -31,11 +31,7 @@ class Verb:
     def load(self) -> Command:
         """Import the verb."""
         name = self.name.replace("-", "_")
-        single = typer.Typer(
-            add_completion=False,
-            pretty_exceptions_enable=False,
-            context_settings={"help_option_names": ["-h", "--help"]},
-        )
+        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         single.command(self.name)(getattr(import_module(f"sdsetup.cli.{name}"), name))
         return typer.main.get_command(single)
 
@@ -116,7 +112,7 @@ class VerbGroup(TyperGroup):
         super().__init__(**{**attributes, "commands": None})
         self.commands = _Commands()  # type: ignore[assignment]  # it is only read
 
-    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 - typer's signature
         """Name the verbs in the overview's order."""
         return list(self.commands)
 
@@ -124,7 +120,7 @@ class VerbGroup(TyperGroup):
         """Write the overview without rich, whose import takes longer than all the rest."""
         super(TyperGroup, self).format_help(ctx, formatter)
 
-    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002 - typer's signature
         """Write the verbs under their topics."""
         for topic in dict.fromkeys(verb.topic for verb in VERBS):
             with formatter.section(topic):
