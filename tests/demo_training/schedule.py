@@ -1,17 +1,8 @@
-"""How far a training is, and its learning rate there."""
+"""The learning rate of every training here."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-
-Progress = Callable[[int], float]
-"""From the number of steps made to how far the training is; 1 and over means done."""
-
-
-def by_steps(steps: int) -> Progress:
-    """Done after so many steps."""
-    return lambda step: step / steps
 
 
 def pace(step: int, done: float, warmup_steps: int) -> float:

@@ -5,49 +5,54 @@ from __future__ import annotations
 import argparse
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from tests.demo_training.diffusion import Denoiser, draw_pool, new_denoiser, new_scheduler, train_denoiser
+from tests.demo_training.diffusion import (
+    ROUNDS,
+    Denoiser,
+    draw_pool,
+    new_denoiser,
+    new_scheduler,
+    train_denoiser,
+)
 from tests.demo_training.examine import examine
-from tests.demo_training.schedule import by_steps
 from tests.demo_training.vae import encoder, refine_decoder, save_vae, train_vae
 from tests.demo_training.vocabulary import write_tokenizer
+
+VAE_STEPS, DECODER_STEPS, VAE_SCENES = 4620, 10_673, 100_000
+SCENES = 409_600
+"""How many are drawn for each round of the text encoder and the UNet."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, help="the folder that becomes the checkpoint")
-    parser.add_argument("--vae-steps", type=int, default=4620)
-    parser.add_argument("--decoder-steps", type=int, default=10_673)
-    parser.add_argument("--steps", type=int, default=4444, help="steps of the text encoder and the UNet")
     parser.add_argument(
-        "--more-steps", type=int, default=6506, help="their steps of larger batches after that"
+        "--share", type=float, default=1.0, help="of all steps and scenes; less is a rehearsal"
     )
-    parser.add_argument("--pool", type=int, default=409_600, help="scenes drawn for them")
     parser.add_argument("--examined", type=int, default=400, help="held-out captions to judge at the end")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     started = time.monotonic()
     tokenizer = write_tokenizer(options.output / "tokenizer")
-    vae = save_vae(train_vae(by_steps(options.vae_steps), device), options.output / "vae")
-    vae = refine_decoder(vae, by_steps(options.decoder_steps))
-    denoiser, predict = new_denoiser(tokenizer, device)
-    pool = draw_pool(options.pool, tokenizer, device)
+
+    def part(count: int) -> int:
+        return max(1, round(count * options.share))
+
+    vae = train_vae(part(VAE_STEPS), part(VAE_SCENES), device)
+    vae = refine_decoder(save_vae(vae, options.output / "vae"), part(DECODER_STEPS), part(VAE_SCENES))
     encode = encoder(vae)
-    average = train_denoiser(denoiser, predict, pool, encode, by_steps(options.steps))
-    denoiser.load_state_dict(average.state_dict())
-    del pool  # the card need not hold both
-    pool = draw_pool(options.pool, tokenizer, device, seed=5)
-    average = train_denoiser(
-        denoiser, predict, pool, encode, by_steps(options.more_steps),
-        batch=1024, learning_rate=7e-4, warmup_steps=60, averaging=0.995,
-    )  # fmt: skip
-    pipeline = save(options.output, vae, average, tokenizer)
+    denoiser, predict = new_denoiser(tokenizer, device)
+    for each in ROUNDS:
+        plan = replace(each, steps=part(each.steps))
+        train_denoiser(denoiser, predict, draw_pool(part(SCENES), tokenizer, device, plan), encode, plan)
+    pipeline = save(options.output, vae, denoiser, tokenizer)
     print(f"trained in {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
     examine(pipeline.to(device), options.examined)
 

@@ -11,14 +11,13 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from tests.demo_training.schedule import Progress, pace
+from tests.demo_training.schedule import pace
 from tests.demo_training.world import draw_bytes, from_bytes, sample
 
 SCALING_FACTOR = 0.18215
 """Stable Diffusion 1's own, so that a tool that has it built in shows the right picture here too."""
 
 _BATCH = 64
-_POOL = 100_000
 _LEARNING_RATE = 1e-3
 _WARMUP_STEPS = 200
 _KL_WEIGHT = 1e-6
@@ -40,17 +39,13 @@ def new_vae() -> AutoencoderKL:
     )
 
 
-def train_vae(
-    progress: Progress, device: torch.device, *, pool: int = _POOL, batch: int = _BATCH, compiled: bool = True
-) -> AutoencoderKL:
+def train_vae(steps: int, pool: int, device: torch.device) -> AutoencoderKL:
     """Train from nothing; the result's scaled latents have mean 0 and deviation 1 in every channel.
 
     Args:
-        progress: When to stop, and how far the training is.
-        device: Where to train.
+        steps: How long.
         pool: Pictures to draw, once, before the training.
-        batch: Pictures a step.
-        compiled: Whether torch.compile fuses the model's operations.
+        device: Where to train.
     """
     torch.manual_seed(1)
     generator = torch.Generator(device).manual_seed(1)
@@ -65,23 +60,18 @@ def train_vae(
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
         return loss + _KL_WEIGHT * divergence, error
 
-    objective = torch.compile(objective, dynamic=False) if compiled else objective
-    _fit("vae", list(vae.parameters()), objective, progress, pictures, batch, generator)
+    _fit("vae", list(vae.parameters()), objective, steps, pictures, generator)
     _standardize(vae, from_bytes(pictures[:1024]))
     return vae.eval()
 
 
-def refine_decoder(
-    vae: AutoencoderKL, progress: Progress, *, pool: int = _POOL, batch: int = _BATCH, compiled: bool = True
-) -> AutoencoderKL:
+def refine_decoder(vae: AutoencoderKL, steps: int, pool: int) -> AutoencoderKL:
     """Train the decoder further while the encoder, and so what the diffusion learns, stays as it is.
 
     Args:
         vae: Trained; its decoder is changed in place.
-        progress: When to stop, and how far the training is.
+        steps: How long.
         pool: Pictures to draw, once, before the training.
-        batch: Pictures a step.
-        compiled: Whether torch.compile fuses the model's operations.
     """
     generator = torch.Generator(vae.device).manual_seed(2)
     pictures = draw_bytes(sample(pool, seed=2), generator)
@@ -96,8 +86,7 @@ def refine_decoder(
         latents = mean + noise[0] * (_LATENT_NOISE / SCALING_FACTOR)
         return _difference(vae.decode(latents).sample.float(), batch_pictures)
 
-    objective = torch.compile(objective, dynamic=False) if compiled else objective
-    _fit("decoder", trained, objective, progress, pictures, batch, generator)
+    _fit("decoder", trained, objective, steps, pictures, generator)
     return vae.eval()
 
 
@@ -113,21 +102,21 @@ def _fit(
     name: str,
     parameters: list[nn.Parameter],
     objective: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-    progress: Progress,
+    steps: int,
     pictures: Tensor,
-    batch: int,
     generator: torch.Generator,
 ) -> None:
-    device = pictures.device
+    device, compiled = pictures.device, torch.compile(objective, dynamic=False)
     optimizer = torch.optim.AdamW(parameters, _LEARNING_RATE, (0.9, 0.99), fused=device.type == "cuda")
-    step, started = 0, time.monotonic()
-    while (done := progress(step)) < 1:
+    started = time.monotonic()
+    for step in range(steps):
+        done = step / steps
         for group in optimizer.param_groups:
             group["lr"] = _LEARNING_RATE * pace(step, done, _WARMUP_STEPS)
-        rows = torch.randint(len(pictures), (batch,), device=device, generator=generator)
-        noise = torch.randn(2, batch, 4, 16, 16, device=device, generator=generator)
+        rows = torch.randint(len(pictures), (_BATCH,), device=device, generator=generator)
+        noise = torch.randn(2, _BATCH, 4, 16, 16, device=device, generator=generator)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss, error = objective(from_bytes(pictures[rows]), noise)
+            loss, error = compiled(from_bytes(pictures[rows]), noise)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -135,8 +124,7 @@ def _fit(
         if step % 200 == 0:
             decibels, seconds = -10 * math.log10(error.item() / 4), time.monotonic() - started
             print(f"{name} {step:6d} {done:5.1%}  {decibels:5.2f} dB  {seconds:6.1f} s", flush=True)
-        step += 1
-    print(f"{name}: {step} steps in {time.monotonic() - started:.1f} s", flush=True)
+    print(f"{name}: {steps} steps in {time.monotonic() - started:.1f} s", flush=True)
 
 
 @torch.no_grad()
@@ -155,19 +143,19 @@ def _standardize(vae: AutoencoderKL, pictures: Tensor) -> None:
     into.bias[4:] -= 2 * deviation.log()
 
 
-def encoder(vae: AutoencoderKL, *, compiled: bool = True) -> Callable[[Tensor], Tensor]:
+def encoder(vae: AutoencoderKL) -> Callable[[Tensor], Tensor]:
     """A function from pictures to scaled latents (the posterior's mean), float32 ``[n, 4, 16, 16]``."""
 
     def encode(pictures: Tensor) -> Tensor:
         return vae.encode(pictures).latent_dist.mean.float() * SCALING_FACTOR
 
-    fast = torch.compile(encode, dynamic=False) if compiled else encode
+    compiled = torch.compile(encode, dynamic=False)
 
     @torch.no_grad()
     def run(pictures: Tensor) -> Tensor:
         kind = pictures.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-            return fast(pictures)
+            return compiled(pictures)
 
     return run
 

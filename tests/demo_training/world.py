@@ -88,7 +88,7 @@ class Scenes:
         return Scenes(**{name: column[rows] for name, column in vars(self).items()})
 
 
-def sample(count: int, seed: int, *, unseen: bool = False) -> Scenes:
+def sample(count: int, seed: int, *, unseen: bool = False, leftward: float = 0.5) -> Scenes:
     """Draw scenes at random.
 
     Args:
@@ -96,12 +96,13 @@ def sample(count: int, seed: int, *, unseen: bool = False) -> Scenes:
         seed: The same seed gives the same scenes.
         unseen: False for training: no thing is a held-out combination. True for the examination: every
             thing is one, and every caption states the background.
+        leftward: How many of the relations say "left of", as a share.
     """
     random = np.random.default_rng(seed)
     secret = held_out()
     kept: list[Scenes] = []
     while sum(map(len, kept)) < count:
-        scenes = _propose(random, 4096)
+        scenes = _propose(random, 4096, leftward)
         hidden = secret[scenes.colour, scenes.shape, scenes.background[:, None]]
         drawn = np.arange(MOST_THINGS) < scenes.count[:, None]
         usual = (scenes.colour != scenes.background[:, None]) | ~drawn
@@ -113,7 +114,7 @@ def sample(count: int, seed: int, *, unseen: bool = False) -> Scenes:
     return Scenes(**{name: np.concatenate([vars(s)[name] for s in kept])[:count] for name in vars(kept[0])})
 
 
-def _propose(random: np.random.Generator, count: int) -> Scenes:
+def _propose(random: np.random.Generator, count: int, leftward: float) -> Scenes:
     kind = random.choice(3, count, p=(0.35, 0.30, 0.35))
     things = np.select([kind == SINGLE, kind == RELATION], [1, 2], random.integers(2, 4, count))
     colour = random.integers(len(COLOURS), size=(count, MOST_THINGS))
@@ -132,7 +133,7 @@ def _propose(random: np.random.Generator, count: int) -> Scenes:
         colour=colour,
         shape=shape,
         size=size,
-        leftward=random.random(count) < 0.5,
+        leftward=random.random(count) < leftward,
         wording=random.choice(3, count, p=(0.1, 0.3, 0.6)),
     )
 
