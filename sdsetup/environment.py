@@ -147,16 +147,17 @@ class Hub:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What converting the model asked about would take, by the plan that ``sdsetup convert`` makes.
+    """What the use asked about would take: by ``sdsetup convert``'s plan, or by a package's own graphs.
 
     Attributes:
         model: What was planned; empty when nothing was asked.
+        converting: Whether the model is to be converted; else its pictures alone are forecast.
         error: Why there is no plan, or empty. Then the sizes mean nothing.
         code: The error's stable code; empty when the planning itself broke.
         hint: What the error says to do.
         download_bytes: What has yet to be downloaded.
         package_bytes: What is written.
-        ram_bytes: Main memory at the peak, verification included.
+        ram_bytes: Main memory at the peak, a conversion's verification included.
         vram_bytes: Adapter memory for pictures with everything loaded; None before graphs are traced.
         vram_least_bytes: The same with one submodel loaded at a time.
         side: Width and height of those pictures, in pixels.
@@ -164,6 +165,7 @@ class Plan:
     """
 
     model: str = ""
+    converting: bool = True
     error: str = ""
     code: str = ""
     hint: str = ""
@@ -206,12 +208,14 @@ class Questions:
         model: A Hub repository whose access matters, or empty.
         offline: Leave the network alone.
         converting: The model whose conversion is to be planned: a folder, a repository, ``demo``, or empty.
+        drawing: The package whose pictures are to be forecast: a folder, or empty.
     """
 
     output: Path
     model: str = ""
     offline: bool = False
     converting: str = ""
+    drawing: str = ""
 
 
 Reader = Callable[[Questions], Any]

@@ -67,14 +67,15 @@ def run(options: Options, surface: Surface) -> int:
             surface.text(f"{check.id:24} {check.title}: {check.why}")
         return 0
     wanted = forecast.purpose_for(kind, options.model)
-    findings, environment, purpose = _look(chosen, wanted, _questions(options, kind))
+    questions = _questions(options, wanted)
+    findings, environment, purpose = _look(chosen, wanted, questions)
     if options.fix:
         if not (options.as_json or options.as_report):
             _show(findings, purpose, surface)
 
         def look_again() -> tuple[Finding, ...]:
             nonlocal environment, purpose
-            again, environment, purpose = _look(chosen, wanted, _questions(options, kind))
+            again, environment, purpose = _look(chosen, wanted, questions)
             return again
 
         findings = repair(findings, look_again, surface, dry_run=options.dry_run)
@@ -115,11 +116,13 @@ def _kind(asked: str) -> Kind:
     )
 
 
-def _questions(options: Options, kind: Kind) -> Questions:
+def _questions(options: Options, wanted: Purpose) -> Questions:
+    planned = options.model if forecast.is_planned(wanted) else ""
     on_hub = _REPOSITORY.fullmatch(options.model) and not Path(options.model).exists()
     return Questions(
-        output=bootstrap.environment_folder() if kind == "install" else options.output,
+        output=bootstrap.environment_folder() if wanted.kind == "install" else options.output,
         model=options.model if on_hub else "",
         offline=options.offline,
-        converting=options.model if kind == "convert" else "",
+        converting=planned if wanted.kind == "convert" else "",
+        drawing=planned if wanted.kind == "generate" else "",
     )

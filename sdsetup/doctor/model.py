@@ -1,4 +1,4 @@
-"""The check of the model that is to be converted."""
+"""The check of the model that is named."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from sdsetup.doctor import commands
 from sdsetup.doctor.commands import memory, size
 from sdsetup.doctor.finding import Fix, Verdict, failure, ok, skipped
 from sdsetup.doctor.registry import Look, check
+from sdsetup.environment import Plan
 
 # These say something of the network or of this machine, which other findings judge; nothing of the model.
 _OUT_OF_REACH = frozenset(
@@ -18,24 +19,27 @@ _OUT_OF_REACH = frozenset(
 
 @check(
     "model.plan",
-    "Plan of the conversion",
-    why="What a model needs differs tenfold, and some checkpoints cannot be converted at all.",
+    "What the model needs",
+    why="Models differ tenfold, and some checkpoints cannot be converted at all.",
     reads="plan machine",
-    kinds=frozenset({"anything", "convert"}),
+    kinds=frozenset({"anything", "convert", "generate"}),
 )
 def plan(look: Look) -> Verdict:
-    """Say what converting the named model takes, or why it cannot be converted."""
+    """Say what converting the named model or drawing with it takes, or why neither can be done."""
     found = look.plan
     if not found.model:
-        return skipped("no model was named; --for convert OWNER/NAME plans its conversion")
+        return skipped(
+            "no model was named: --for convert OWNER/NAME plans its conversion, --for generate PACKAGE "
+            "forecasts its pictures"
+        )
     if found.error and found.code in _OUT_OF_REACH:
         return skipped(found.error)
     if found.error:
         return failure(
             found.error,
             Fix(
-                says=found.hint or "Take another checkpoint, or see all that convert says about this one",
-                commands=(commands.sdsetup(look, "convert", found.model, "--dry-run"),),
+                says=found.hint or "See all that can be said about it",
+                commands=(commands.sdsetup(look, *_closer_look(found)),),
             ),
         )
     pictures = (
@@ -45,7 +49,13 @@ def plan(look: Look) -> Verdict:
     )
     if found.largest_side:
         pictures += f", at most {found.largest_side} x {found.largest_side} on this machine's adapter"
+    if not found.converting:
+        return ok(f"{pictures}; {memory(found.ram_bytes)} of main memory")
     return ok(
         f"downloads {size(found.download_bytes)}, writes {size(found.package_bytes)}, "
         f"takes {memory(found.ram_bytes)} of main memory; {pictures}"
     )
+
+
+def _closer_look(found: Plan) -> tuple[str, ...]:
+    return ("convert", found.model, "--dry-run") if found.converting else ("verify", found.model)

@@ -1,4 +1,4 @@
-"""The plan of the conversion that is asked about, made in a process of its own: it may hang or be torn."""
+"""What the model asked about needs, reckoned in a process of its own: it may hang or be torn."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def read(questions: Questions) -> Plan:
-    """Plan the conversion; nothing large moves, and weights that are pickles are not opened."""
-    if not questions.converting:
+    """Plan a conversion or forecast a package; nothing large moves, pickles stay closed."""
+    asked = Plan(model=questions.converting or questions.drawing, converting=bool(questions.converting))
+    if not asked.model:
         return Plan()
     variables = dict(os.environ)
     if questions.offline:
@@ -26,25 +27,26 @@ def read(questions: Questions) -> Plan:
     # This copy of the project, wherever the other process would find one.
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), variables.get("PYTHONPATH", ""))))
     variables["PYTHONIOENCODING"] = "utf-8"
+    use = "convert" if asked.converting else "generate"
     try:
         answer = subprocess.run(
-            [sys.executable, "-P", "-m", "sdsetup.probes.planning", questions.converting],
+            [sys.executable, "-P", "-m", "sdsetup.probes.planning", use, asked.model],
             capture_output=True, encoding="utf-8", errors="replace", timeout=_LIMIT_SECONDS, check=False,
             stdin=subprocess.DEVNULL, env=variables,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return Plan(model=questions.converting, error=f"no plan within {_LIMIT_SECONDS:g} s")
-    plan = _understood(questions.converting, answer)
+        return replace(asked, error=f"no plan within {_LIMIT_SECONDS:g} s")
+    plan = _understood(asked, answer)
     if questions.offline and plan.code == "hub.offline":
         return replace(plan, error=f"--offline, and the cache holds nothing of {plan.model}")
     return plan
 
 
-def _understood(model: str, answer: subprocess.CompletedProcess[str]) -> Plan:
+def _understood(asked: Plan, answer: subprocess.CompletedProcess[str]) -> Plan:
     try:
         document: dict[str, Any] = json.loads(answer.stdout.strip().splitlines()[-1])
-        return Plan(model=model, **document)
+        return replace(asked, **document)
     except (ValueError, IndexError, TypeError):
         said = answer.stderr.strip().splitlines()
         crash = f"planning ended with {answer.returncode}" + (f": {said[-1][:300]}" if said else "")
-        return Plan(model=model, error=crash)
+        return replace(asked, error=crash)

@@ -1,48 +1,79 @@
-"""What ``sdsetup.probes.plan`` starts: plans one conversion and writes its needs as one line of JSON.
+"""What ``sdsetup.probes.plan`` starts: reckons what one model needs, and writes that as one line of JSON.
 
-Run as ``python -m sdsetup.probes.planning MODEL``. The plan is that of ``sdsetup convert MODEL --dry-run``.
+Run as ``python -m sdsetup.probes.planning convert|generate MODEL``. A conversion's plan is that of
+``sdsetup convert MODEL --dry-run``; what pictures need is told by the graphs of the package.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sdsetup.picture_memory import PictureMemory
 
 
-def needs(model: str) -> dict[str, Any]:
-    """Plan and forecast; gives the fields of ``sdsetup.environment.Plan`` that are not its defaults."""
+def needs(use: str, model: str) -> dict[str, Any]:
+    """Give the fields of ``sdsetup.environment.Plan`` that are not its defaults."""
     try:
         from conversions.errors import ConversionError
-        from conversions.events import ignore
-        from conversions.options import Options
-        from sdsetup import workflow
-        from sdsetup.checkpoint_source import Wish
         from sdsetup.errors import SetupError
     except ImportError as error:
-        return {"error": f"planning needs what `sdsetup install` brings: {error}", "code": "plan.packages"}
-    options = Options(target=workflow.default_target())
-    request = workflow.ConvertRequest(wish=Wish(model=model), options=options)
+        return _unpacked(error)
     try:
-        source, plan = workflow.plan_conversion(request, ignore)
-        with source.using:
-            memory = workflow.forecast_conversion(source, options)
+        return _of_conversion(model) if use == "convert" else _of_pictures(Path(model).expanduser())
+    except ImportError as error:
+        return _unpacked(error)
     except (SetupError, ConversionError) as error:
         return {"error": error.message, "code": error.code, "hint": error.hint}
+
+
+def _unpacked(error: ImportError) -> dict[str, Any]:
+    return {"error": f"planning needs what `sdsetup install` brings: {error}", "code": "plan.packages"}
+
+
+def _of_conversion(model: str) -> dict[str, Any]:
+    from conversions.events import ignore
+    from conversions.options import Options
+    from sdsetup import workflow
+    from sdsetup.checkpoint_source import Wish
+
+    options = Options(target=workflow.default_target())
+    request = workflow.ConvertRequest(wish=Wish(model=model), options=options)
+    source, plan = workflow.plan_conversion(request, ignore)
+    with source.using:
+        memory = workflow.forecast_conversion(source, options)
     found: dict[str, Any] = {
         "download_bytes": source.download.download_bytes if source.download is not None else 0,
         "package_bytes": plan.package_bytes,
         "ram_bytes": max(plan.ram_bytes, plan.check_ram_bytes),
     }
-    if memory is not None:
-        found |= {
-            "vram_bytes": memory.forecast.device_bytes,
-            "vram_least_bytes": memory.forecast.staged_bytes,
-            "side": memory.forecast.width,
-            "largest_side": memory.largest_side,
-        }
-    return found
+    return found if memory is None else found | _on_card(memory)
+
+
+def _of_pictures(folder: Path) -> dict[str, Any]:
+    from conversions.placement import package_graphs
+    from sdsetup.picture_memory import picture_memory
+    from sdsetup.runtime.devices import choose_device, list_devices
+    from sdsetup.runtime.package import open_package
+
+    width, height = open_package(folder).default_size
+    memory = picture_memory(package_graphs(folder), width=width, height=height)
+    on_cpu = choose_device(list_devices()).provider.target == "cpu"
+    ram_bytes = memory.forecast.cpu_bytes if on_cpu else memory.forecast.host_bytes
+    return {"ram_bytes": ram_bytes} | _on_card(memory)
+
+
+def _on_card(memory: PictureMemory) -> dict[str, Any]:
+    return {
+        "vram_bytes": memory.forecast.device_bytes,
+        "vram_least_bytes": memory.forecast.staged_bytes,
+        "side": memory.forecast.width,
+        "largest_side": memory.largest_side,
+    }
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(needs(sys.argv[1])) + "\n")
+    sys.stdout.write(json.dumps(needs(sys.argv[1], sys.argv[2])) + "\n")

@@ -24,14 +24,13 @@ def test_a_folder_that_is_not_there_is_wrong_usage(model: str) -> None:
         purpose_for("convert", model)
 
 
-def test_pictures_need_memory_for_the_package_s_own_weights(tmp_path: Path) -> None:
-    for name, megabytes in (("unet", 1700), ("vae_decoder", 100)):
-        (tmp_path / name).mkdir()
-        with (tmp_path / name / "model.onnx_data").open("wb") as file:
-            file.truncate(megabytes * 10**6)
-    found = purpose_for("generate", str(tmp_path))
-    assert found.vram_bytes == 1_800_000_000 + 2 * 1024**3
-    assert tmp_path.name in found.basis
+def test_pictures_are_judged_by_the_package_s_own_graphs(tmp_path: Path) -> None:
+    wanted = purpose_for("generate", str(tmp_path))
+    graphs = replace(SMALL, model=str(tmp_path), converting=False)
+    found = with_plan(wanted, Environment(plan=graphs))
+    assert (found.ram_bytes, found.vram_bytes, found.vram_least_bytes) == (3 * GIB, 3 * GIB, 2 * GIB)
+    assert (found.cache_bytes, found.output_bytes) == (wanted.cache_bytes, wanted.output_bytes)
+    assert str(tmp_path) in found.basis
 
 
 def _judged(plan: Plan | None, *, kind: Kind = "convert", **changes: Any) -> dict[str, Any]:

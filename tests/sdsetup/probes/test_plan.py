@@ -47,6 +47,16 @@ def test_a_plan_says_what_the_conversion_really_takes(named: str, tmp_path: Path
     memory = forecast_package(package, width=found.side, height=found.side)
     assert (found.vram_bytes, found.vram_least_bytes) == (memory.device_bytes, memory.staged_bytes)
     assert found.side == 128
+    drawing = probe.read(Questions(output=tmp_path, drawing=str(package)))
+    assert (drawing.vram_bytes, drawing.vram_least_bytes) == (memory.device_bytes, memory.staged_bytes)
+    assert drawing.ram_bytes in (memory.cpu_bytes, memory.host_bytes)
+    assert (drawing.side, drawing.converting, drawing.download_bytes) == (128, False, 0)
+
+
+def test_a_folder_that_is_no_package_says_why_and_what_to_do(tmp_path: Path) -> None:
+    found = probe.read(Questions(output=tmp_path, drawing=str(tmp_path)))
+    assert found.code == "package.no_manifest"
+    assert "convert" in found.hint
 
 
 def test_a_folder_that_is_no_checkpoint_says_why_and_what_to_do(tmp_path: Path) -> None:
