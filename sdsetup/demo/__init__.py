@@ -13,7 +13,7 @@ CAPTIONS: tuple[tuple[str, int], ...] = (
     ("a red circle on a blue background", 1),
     ("two green triangles on a white background", 2),
     ("a large yellow star on a purple background", 1),
-    ("a blue cross on an orange background", 1),
+    ("a small black square left of a large orange circle on a white background", 1),
 )
 """Captions and seeds that the smoke test asks for."""
 

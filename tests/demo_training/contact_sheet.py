@@ -18,7 +18,7 @@ CAPTIONS = (
     "three pink rings on gray",
     "a large yellow star on a purple background",
     "a small black square left of a large orange circle on white",
-    "a blue cross on an orange background",
+    "a blue cross right of a red triangle on yellow",
 )
 SEEDS = 5
 _SIDE, _LINE = 128, 18

@@ -163,12 +163,12 @@ def encoder(vae: AutoencoderKL) -> Callable[[Tensor], Tensor]:
 def save_vae(vae: AutoencoderKL, folder: Path) -> AutoencoderKL:
     """Write in float16, and return it in float32 as read back: training goes on with what is shipped."""
     device = vae.device
-    vae.half().register_to_config(_name_or_path="")
-    vae.save_pretrained(folder)
+    vae.half().save_pretrained(folder)
     return load_vae(folder, device)
 
 
 def load_vae(folder: Path, device: torch.device) -> AutoencoderKL:
     """Read the trained autoencoder in float32."""
     vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32)
+    vae.register_to_config(_name_or_path="")  # it would be written, and is the folder's name on this machine
     return vae.to(device, memory_format=torch.channels_last).eval()
