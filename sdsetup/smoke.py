@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from sdsetup.demo.judge import judge
 from sdsetup.emptiness import emptiness
 from sdsetup.errors import SetupError
 from sdsetup.inference import Pipeline, Request
-from sdsetup.runtime.package import Package
 
 Judge = Callable[[NDArray[np.uint8], str], tuple[str, ...]]
 """Says everything that is wrong with a picture, uint8 ``[height, width, 3]``, of a caption."""
@@ -58,9 +58,9 @@ class Outcome:
 _ANY_PACKAGE = (Trial(prompt="a photograph of an astronaut riding a horse", seed=1),)
 
 
-def trials_for(package: Package) -> tuple[Trial, ...]:
-    """Return the pictures to ask a package for; the demo's can be told right from wrong."""
-    if not demo.made_of_demo(package.manifest["checkpoint"].get("sha256", {})):
+def trials_for(manifest: Mapping[str, Any]) -> tuple[Trial, ...]:
+    """Return the pictures to ask a package for, by its manifest; the demo's can be told right from wrong."""
+    if not demo.made_of_demo(manifest["checkpoint"].get("sha256", {})):
         return _ANY_PACKAGE
     return tuple(Trial(prompt=caption, seed=seed, judge=_wrong) for caption, seed in demo.CAPTIONS)
 

@@ -130,20 +130,71 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FirstPicture:
+    """The picture that shows that a package works here.
+
+    Attributes:
+        path: Where it is.
+        device: What it was made on, with the share of the work; empty when it was there already.
+    """
+
+    path: Path
+    device: str = ""
+
+
+def first_picture(package: Path, pictures: Path, listener: Listener) -> FirstPicture | None:
+    """Make a package's smoke test, and keep its first picture; one that is there already stays.
+
+    Args:
+        package: The package's folder.
+        pictures: Folder of the picture.
+        listener: Told of the progress.
+
+    Returns:
+        The picture; None when the package is of a kind that sdsetup does not draw with.
+
+    Raises:
+        SetupError: No submodel could run, or the picture is wrong; it is kept all the same.
+    """
+    from sdsetup import picture, smoke
+    from sdsetup.inference import Pipeline
+    from sdsetup.runtime import start
+    from sdsetup.runtime.package import draws_from_text, open_package
+
+    if not draws_from_text(package):
+        listener(Notice(text="No first picture: sdsetup itself draws with Stable Diffusion 1.x and 2.x."))
+        return None
+    opened = open_package(package)
+    path = pictures / f"{opened.name}.png"
+    if path.is_file() and picture.read_recipe(path).fingerprint == opened.fingerprint:
+        return FirstPicture(path=path)
+    runner = start.start(opened, start.Wishes(), listener)
+    try:
+        pipeline = Pipeline(package=opened, runner=runner, listener=listener)
+        outcomes = smoke.smoke_test(pipeline, smoke.trials_for(opened.manifest), steps=_FIRST_STEPS)
+        device = start.summary(runner)
+    finally:
+        runner.close()
+    recipe = picture.recipe_of(outcomes[0].request, opened, runner.device.provider.name)
+    (path,) = picture.paths_for(path, recipe)
+    picture.write_picture(path, outcomes[0].pixels, recipe)
+    smoke.raise_for(outcomes)
+    return FirstPicture(path=path, device=device)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Installed:
     """What an installation ends with.
 
     Attributes:
         package: The package's folder.
-        picture: The first picture.
+        picture: The first picture; None for a kind of package that sdsetup does not draw with.
         report: What verification found; None when the package was there already.
-        device: What the picture was made on; empty when the picture was there already.
     """
 
     package: Path
-    picture: Path
+    picture: FirstPicture | None
     report: ParityReport | None = None
-    device: str = ""
 
 
 def install(model: str, options: Options, pictures: Path, listener: Listener) -> Installed:
@@ -159,31 +210,11 @@ def install(model: str, options: Options, pictures: Path, listener: Listener) ->
         SetupError: The model cannot be found, or its picture shows nothing.
         ConversionError: It cannot be converted, or the result is not the same model.
     """
-    from sdsetup import picture, smoke
-    from sdsetup.inference import Pipeline
-    from sdsetup.runtime import start
-    from sdsetup.runtime.package import open_package
-
     folder, report = package_folder(model, options), None
     if not folder.exists():
         request = ConvertRequest(wish=Wish(model=model), options=options, output=folder)
         report = convert_model(request, listener).report
-    opened = open_package(folder)
-    path = pictures / f"{folder.name}.png"
-    if path.is_file() and picture.read_recipe(path).fingerprint == opened.fingerprint:
-        return Installed(package=folder, picture=path, report=report)
-    runner = start.start(opened, start.Wishes(), listener)
-    try:
-        pipeline = Pipeline(package=opened, runner=runner, listener=listener)
-        outcomes = smoke.smoke_test(pipeline, smoke.trials_for(opened), steps=_FIRST_STEPS)
-        device = start.summary(runner)
-    finally:
-        runner.close()
-    recipe = picture.recipe_of(outcomes[0].request, opened, runner.device.provider.name)
-    (path,) = picture.paths_for(path, recipe)
-    picture.write_picture(path, outcomes[0].pixels, recipe)
-    smoke.raise_for(outcomes)
-    return Installed(package=folder, picture=path, report=report, device=device)
+    return Installed(package=folder, picture=first_picture(folder, pictures, listener), report=report)
 
 
 def verify_package(

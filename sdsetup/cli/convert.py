@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from conversions.convert import Converted
     from conversions.plan import ConversionPlan
     from conversions.verify import ParityReport
+    from sdsetup.workflow import FirstPicture
 
 
 class Precision(StrEnum):
@@ -67,12 +69,22 @@ def convert(
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare every submodel with PyTorch.")
     ] = True,
+    smoke_test: Annotated[
+        bool | None,
+        typer.Option(
+            "--smoke-test/--no-smoke-test",
+            help="Make a first picture with the package and look at it. [default: as --verify]",
+        ),
+    ] = None,
+    pictures: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the first picture goes.")] = Path(
+        "pictures"
+    ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a package that is there.")] = False,
     retrace: Annotated[bool, typer.Option("--retrace", help="Trace all graphs anew.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
-    """Convert a checkpoint into a verified ONNX package."""
+    """Convert a checkpoint into a verified ONNX package, and make a first picture with it."""
     from conversions.options import Options
     from sdsetup import workflow
     from sdsetup.checkpoint_source import Wish
@@ -105,7 +117,9 @@ def convert(
             with source.using:
                 memory = workflow.forecast_conversion(source, options)
         else:
-            converted = workflow.convert_model(request, listener)
+            converted, picture = workflow.convert_model(request, listener), None
+            if verify if smoke_test is None else smoke_test:
+                picture = workflow.first_picture(converted.package.folder, pictures, listener)
     if dry_run:
         if as_json:
             download_bytes = source.download.download_bytes if source.download is not None else 0
@@ -124,14 +138,14 @@ def convert(
             if memory is not None:
                 show_memory(memory)
     elif as_json:
-        output.emit_json(_document(converted))
+        output.emit_json({**_document(converted), **picture_document(picture)})
     else:
         if converted.report is not None:
             show_report(converted.report)
         output.say(f"The package is ready: {converted.package.folder}", style="bold green")
-        output.say(
-            f'Make a picture: sdsetup generate "{converted.package.folder}" "a photograph of an astronaut"'
-        )
+        if picture is not None:
+            output.say(f"Its first picture: {picture.path}", style="bold green")
+        show_next(converted.package.folder, converted.package.manifest)
 
 
 def show_plan(plan: ConversionPlan, place: Path) -> None:
@@ -180,6 +194,22 @@ def show_report(report: ParityReport) -> None:
     output.show(table)
     if report.submodels:
         output.say(f"{report.summary()}.")
+
+
+def show_next(package: Path, manifest: Mapping[str, Any]) -> None:
+    """Show how pictures are made with a package, if sdsetup makes them with its kind."""
+    from sdsetup.runtime.package import draws_from_text
+    from sdsetup.smoke import trials_for
+
+    if draws_from_text(package):
+        output.say(f'Make a picture: sdsetup generate "{package}" "{trials_for(manifest)[-1].prompt}"')
+
+
+def picture_document(picture: FirstPicture | None) -> dict[str, Any]:
+    """Give what a JSON document says of a first picture."""
+    if picture is None:
+        return {"picture": None, "device": ""}
+    return {"picture": str(picture.path), "device": picture.device}
 
 
 def _document(converted: Converted) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sdsetup.cli import output, progress
-from sdsetup.cli.convert import Precision, show_report
+from sdsetup.cli.convert import Precision, picture_document, show_report
 
 
 def install(
@@ -47,16 +47,16 @@ def install(
         output.emit_json(
             {
                 "package": str(installed.package),
-                "picture": str(installed.picture),
-                "device": installed.device,
+                **picture_document(installed.picture),
                 "report": None if report is None else report.document(),
             }
         )
         return
     if installed.report is not None:
         show_report(installed.report)
-    if not installed.device:
+    if installed.report is None and installed.picture is not None and not installed.picture.device:
         output.say("Everything was there already.")
     output.say(f"Package: {installed.package}", style="bold green")
-    output.say(f"Picture: {installed.picture}", style="bold green")
-    output.say(f'Another: python -m sdsetup generate "{installed.package}" "what you want to see"')
+    if installed.picture is not None:
+        output.say(f"Picture: {installed.picture.path}", style="bold green")
+        output.say(f'Another: python -m sdsetup generate "{installed.package}" "what you want to see"')

@@ -36,7 +36,7 @@ def smoke_test(
         runner = start.start(opened, wishes, listener)
         pipeline = Pipeline(package=opened, runner=runner, listener=listener)
         try:
-            outcomes = smoke.smoke_test(pipeline, smoke.trials_for(opened), steps=steps)
+            outcomes = smoke.smoke_test(pipeline, smoke.trials_for(opened.manifest), steps=steps)
         finally:
             runner.close()
     if destination is not None:

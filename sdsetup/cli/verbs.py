@@ -49,7 +49,11 @@ VERBS = (
         topic=_FIRST,
         summary="Look whether this machine can do it, why not, and what to type.",
     ),
-    Verb(name="convert", topic=_MODELS, summary="Convert a checkpoint into a verified ONNX package."),
+    Verb(
+        name="convert",
+        topic=_MODELS,
+        summary="Convert a checkpoint into a verified ONNX package, and make a first picture with it.",
+    ),
     Verb(
         name="verify",
         topic=_MODELS,

@@ -91,6 +91,11 @@ class Package:
         return width * self.pixels_per_latent, height * self.pixels_per_latent
 
 
+def draws_from_text(folder: Path) -> bool:
+    """Say whether a package is of a kind that pictures are made with here: text to image, SD 1.x or 2.x."""
+    return _kind(folder) in _KINDS
+
+
 def open_package(folder: Path) -> Package:
     """Read a package's manifest and see that nothing is missing.
 
@@ -115,7 +120,7 @@ def open_package(folder: Path) -> Package:
     opened = packages.open_package(folder)
     fingerprint = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
     package = Package(folder=folder, manifest=opened.manifest, fingerprint=fingerprint)
-    kind = str(_read(folder / "model_index.json").get("_class_name", _KINDS[0]))
+    kind = _kind(folder)
     if kind not in _KINDS:
         raise SetupError(
             "package.kind",
@@ -128,6 +133,10 @@ def open_package(folder: Path) -> Package:
     for name, expected in opened.files.items():
         _look_at(folder, name, expected)
     return package
+
+
+def _kind(folder: Path) -> str:
+    return str(_read(folder / "model_index.json").get("_class_name", _KINDS[0]))
 
 
 def _look_at(folder: Path, name: str, expected: FileRecord) -> None:

@@ -89,7 +89,7 @@ def commands(sd14: Path, sdxl: Path, optimum: Path | None, script: Path | None) 
         "sd14 cp": [python, "-c", COPY, str(sd14)],
         "sd14 bare loop": [python, "-c", BARE, str(sd14)],
         "sd14 sdsetup": [*ours[:-1], "--no-verify", "--output"],
-        "sd14 sdsetup, verified": ours,
+        "sd14 sdsetup, verified": [*ours[:-1], "--no-smoke-test", "--output"],
         "sdxl-unet cp": [python, "-c", COPY, str(sdxl)],
         "sdxl-unet bare loop": [python, "-c", BARE, str(sdxl)],
         "sdxl-unet sdsetup": [python, "-c", SDXL, str(sdxl)],

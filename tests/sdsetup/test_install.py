@@ -1,4 +1,4 @@
-"""The whole way of `sdsetup install` once the environment is there, as a person walks it."""
+"""How `sdsetup install` and `sdsetup convert` go once the environment is there, as a person walks it."""
 
 import json
 import os
@@ -10,19 +10,21 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sdsetup import demo
+from conversions.events import Event, Notice
+from sdsetup import demo, workflow
 from sdsetup.environment import Questions
 from sdsetup.probes import plan
+from tests.sdsetup import handmade
 
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.torch
 
 
-def _install(folder: Path, model: Path) -> dict[str, Any]:
+def _said(folder: Path, *arguments: str) -> dict[str, Any]:
     code = "import sys; from sdsetup.cli.app import main; sys.exit(main(sys.argv[1:]))"
     answer = subprocess.run(
-        [sys.executable, "-c", code, "install", str(model), "--json"],
+        [sys.executable, "-c", code, *arguments, "--json"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache")},
         capture_output=True,
@@ -42,18 +44,36 @@ def test_a_checkpoint_becomes_a_verified_package_and_a_picture_and_a_second_run_
     planned = plan.read(Questions(output=tmp_path, converting=str(model)))
     assert 0 < planned.package_bytes < 100_000_000
 
-    first = _install(tmp_path, model)
+    first = _said(tmp_path, "install", str(model))
     assert first["report"] is not None
     package, picture = tmp_path / first["package"], tmp_path / first["picture"]
     with Image.open(picture) as image:
         assert image.size == (128, 128)
     made = {path: path.stat().st_mtime_ns for path in (package / "manifest.json", picture)}
 
-    second = _install(tmp_path, model)
+    second = _said(tmp_path, "install", str(model))
     assert (second["package"], second["picture"]) == (first["package"], first["picture"])
     assert second["report"] is None
     assert made == {path: path.stat().st_mtime_ns for path in made}
 
     picture.unlink()
-    assert _install(tmp_path, model)["report"] is None
+    assert _said(tmp_path, "install", str(model))["report"] is None
     assert picture.is_file()
+
+
+def test_a_conversion_ends_with_a_first_picture_unless_it_is_not_wanted(tmp_path: Path) -> None:
+    plain = _said(tmp_path, "convert", "demo", "--output", "plain", "--no-verify")
+    assert (plain["report"], plain["picture"]) == (None, None)
+
+    looked_at = _said(tmp_path, "convert", "demo", "--output", "seen", "--no-verify", "--smoke-test")
+    with Image.open(tmp_path / looked_at["picture"]) as image:
+        assert image.size == (128, 128)
+    assert "CPU" in looked_at["device"]
+
+
+def test_a_kind_that_sdsetup_does_not_draw_with_has_no_first_picture(tmp_path: Path) -> None:
+    package = handmade.write(tmp_path / "package")
+    (package / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    heard: list[Event] = []
+    assert workflow.first_picture(package, tmp_path / "pictures", heard.append) is None
+    assert any(isinstance(event, Notice) and "No first picture" in event.text for event in heard)

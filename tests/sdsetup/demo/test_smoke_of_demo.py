@@ -43,7 +43,7 @@ class Tampered:
 
 
 def smoke_of(pipeline):
-    outcomes = smoke.smoke_test(pipeline, smoke.trials_for(pipeline.package), steps=20)
+    outcomes = smoke.smoke_test(pipeline, smoke.trials_for(pipeline.package.manifest), steps=20)
     smoke.raise_for(outcomes)
     return outcomes
 
