@@ -96,6 +96,11 @@ class Forecast:
             weights + max((need.float32_activation_bytes for need in self.needs), default=0) + SESSION_BYTES
         )
 
+    @property
+    def staged_cpu_bytes(self) -> int:
+        """Main memory when submodels run on the CPU, loaded and dropped one after the other."""
+        return max((need.cpu_bytes for need in self.needs), default=0)
+
     def fits(self, free_bytes: int) -> bool:
         """Whether a device with this much free memory can make the picture, at least stage by stage."""
         return self.staged_bytes <= free_bytes

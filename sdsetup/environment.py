@@ -157,7 +157,8 @@ class Plan:
         hint: What the error says to do.
         download_bytes: What has yet to be downloaded.
         package_bytes: What is written.
-        ram_bytes: Main memory at the peak, a conversion's verification included.
+        ram_bytes: Main memory at the peak, a conversion's verification and first picture included.
+        ram_least_bytes: The same for pictures with one submodel loaded at a time; 0 where that is no choice.
         vram_bytes: Adapter memory for pictures with everything loaded; None before graphs are traced.
         vram_least_bytes: The same with one submodel loaded at a time.
         side: Width and height of those pictures, in pixels.
@@ -172,6 +173,7 @@ class Plan:
     download_bytes: int = 0
     package_bytes: int = 0
     ram_bytes: int = 0
+    ram_least_bytes: int = 0
     vram_bytes: int | None = None
     vram_least_bytes: int | None = None
     side: int = 0

@@ -168,7 +168,8 @@ def first_picture(package: Path, pictures: Path, listener: Listener) -> FirstPic
     path = pictures / f"{opened.name}.png"
     if path.is_file() and picture.read_recipe(path).fingerprint == opened.fingerprint:
         return FirstPicture(path=path)
-    runner = start.start(opened, start.Wishes(), listener)
+    # One submodel at a time: a conversion must not want more memory at its end than for its verification.
+    runner = start.start(opened, start.Wishes(low_vram=True), listener)
     try:
         pipeline = Pipeline(package=opened, runner=runner, listener=listener)
         outcomes = smoke.smoke_test(pipeline, smoke.trials_for(opened.manifest), steps=_FIRST_STEPS)

@@ -53,6 +53,7 @@ def with_plan(wanted: Purpose, environment: Environment) -> Purpose:
     return replace(
         wanted,
         ram_bytes=plan.ram_bytes,
+        ram_least_bytes=plan.ram_least_bytes,
         vram_bytes=plan.vram_bytes or 0,
         vram_least_bytes=plan.vram_least_bytes or 0,
         basis=f"{wanted.model}, as its plan reckons" if plan.converting else f"pictures of {wanted.model}",

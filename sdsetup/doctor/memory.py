@@ -24,15 +24,26 @@ def ram(look: Look) -> Verdict:
     if look.purpose.unknown:
         return skipped(f"{seen}; what {look.purpose.model} needs is not known, see model.plan")
     wanted = f"{memory(needed)} are needed for {look.purpose.basis}"
-    less = Fix(
-        says="Close other programs; a conversion without its parity check needs 2 GiB",
+    least = look.purpose.ram_least_bytes or needed
+    if total < 0.9 * least:  # what firmware and graphics keep for themselves is missing from the total
+        return failure(f"{seen}; {wanted}", _less(look))
+    if total < 0.9 * needed or (available is not None and available < needed):
+        return warning(f"{seen}; {wanted}", _less(look))
+    return ok(f"{seen}; {wanted}")
+
+
+def _less(look: Look) -> Fix:
+    if look.purpose.kind == "generate":
+        return Fix(
+            says="Close other programs, and keep one submodel loaded at a time",
+            commands=(
+                commands.sdsetup(look, "generate", look.purpose.model or "PACKAGE", "PROMPT", "--low-vram"),
+            ),
+        )
+    return Fix(
+        says="Close other programs; a conversion without its parity check and first picture needs 2 GiB",
         commands=(commands.sdsetup(look, "convert", look.purpose.model or "MODEL", "--no-verify"),),
     )
-    if total < 0.9 * needed:  # what firmware and graphics keep for themselves is missing from the total
-        return failure(f"{seen}; {wanted}", less)
-    if available is not None and available < needed:
-        return warning(f"{seen}; {wanted}", less)
-    return ok(f"{seen}; {wanted}")
 
 
 @check(

@@ -18,6 +18,7 @@ class Purpose:
         kind: Which use.
         model: A Hub repository or a folder, or empty.
         ram_bytes: Main memory at the peak.
+        ram_least_bytes: The same with one submodel at a time; 0 when that makes no difference.
         cache_bytes: Space where downloads go.
         output_bytes: Space where the result goes.
         temp_bytes: Space for temporary files.
@@ -35,6 +36,7 @@ class Purpose:
     temp_bytes: int
     vram_bytes: int
     vram_least_bytes: int = 2 * _GIB
+    ram_least_bytes: int = 0
     basis: str
     unknown: str = ""
 

@@ -45,10 +45,11 @@ def _of_conversion(model: str) -> dict[str, Any]:
     source, plan = workflow.plan_conversion(request, ignore)
     with source.using:
         memory = workflow.forecast_conversion(source, options)
+    drawing = memory.forecast.staged_cpu_bytes if memory is not None and options.target == "cpu" else 0
     found: dict[str, Any] = {
         "download_bytes": source.download.download_bytes if source.download is not None else 0,
         "package_bytes": plan.package_bytes,
-        "ram_bytes": max(plan.ram_bytes, plan.check_ram_bytes),
+        "ram_bytes": max(plan.ram_bytes, plan.check_ram_bytes, drawing),
     }
     return found if memory is None else found | _on_card(memory)
 
@@ -61,9 +62,11 @@ def _of_pictures(folder: Path) -> dict[str, Any]:
 
     width, height = open_package(folder).default_size
     memory = picture_memory(package_graphs(folder), width=width, height=height)
-    on_cpu = choose_device(list_devices()).provider.target == "cpu"
-    ram_bytes = memory.forecast.cpu_bytes if on_cpu else memory.forecast.host_bytes
-    return {"ram_bytes": ram_bytes} | _on_card(memory)
+    needed = memory.forecast
+    main_memory = {"ram_bytes": needed.host_bytes}
+    if choose_device(list_devices()).provider.target == "cpu":
+        main_memory = {"ram_bytes": needed.cpu_bytes, "ram_least_bytes": needed.staged_cpu_bytes}
+    return main_memory | _on_card(memory)
 
 
 def _on_card(memory: PictureMemory) -> dict[str, Any]:

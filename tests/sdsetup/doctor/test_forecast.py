@@ -33,7 +33,9 @@ def test_pictures_are_judged_by_the_package_s_own_graphs(tmp_path: Path) -> None
     assert str(tmp_path) in found.basis
 
 
-def _judged(plan: Plan | None, *, kind: Kind = "convert", **changes: Any) -> dict[str, Any]:
+def _judged(
+    plan: Plan | None, *, kind: Kind = "convert", model: str = "owner/name", **changes: Any
+) -> dict[str, Any]:
     """Judge a machine of 8 GiB, 10 GB free and a card of 4 GiB for a model with a plan."""
     place = {"path": "/data", "probed": "/data", "free_bytes": 10**10, "writable": True}
     environment = Environment(
@@ -43,7 +45,7 @@ def _judged(plan: Plan | None, *, kind: Kind = "convert", **changes: Any) -> dic
         plan=plan,
         **changes,
     )
-    wanted = with_plan(purpose_for(kind, "owner/name"), environment)
+    wanted = with_plan(purpose_for(kind, model), environment)
     judged = judge(select(kind, ["model.plan", *SIZED]), environment, wanted)
     return {finding.id: finding.verdict for finding in judged}
 
@@ -86,6 +88,22 @@ def test_a_larger_model_is_judged_by_its_own_size(
     verdict = _judged(replace(SMALL, **changes))[finding]
     assert verdict.status == status
     assert words in verdict.evidence
+
+
+@pytest.mark.parametrize(
+    ("gibibytes", "least", "status"),
+    [(7, 0, "ok"), (12, 6, "warning"), (12, 10, "failure"), (12, 0, "failure")],
+)
+def test_pictures_on_the_cpu_may_be_made_one_submodel_at_a_time(
+    gibibytes: int, least: int, status: str, tmp_path: Path
+) -> None:
+    plan = replace(
+        SMALL, converting=False, ram_bytes=gibibytes * GIB, ram_least_bytes=least * GIB, model=str(tmp_path)
+    )
+    verdict = _judged(plan, kind="generate", model=str(tmp_path))["memory.ram"]
+    assert verdict.status == status
+    if verdict.fix is not None:
+        assert "--low-vram" in verdict.fix.commands[0]
 
 
 @pytest.mark.parametrize(
