@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -145,7 +144,7 @@ def convert(
         output.say(f"The package is ready: {converted.package.folder}", style="bold green")
         if picture is not None:
             output.say(f"Its first picture: {picture.path}", style="bold green")
-        show_next(converted.package.folder, converted.package.manifest)
+        show_next(converted.package.folder, "sdsetup")
 
 
 def show_plan(plan: ConversionPlan, place: Path) -> None:
@@ -196,13 +195,14 @@ def show_report(report: ParityReport) -> None:
         output.say(f"{report.summary()}.")
 
 
-def show_next(package: Path, manifest: Mapping[str, Any]) -> None:
+def show_next(package: Path, program: str) -> None:
     """Show how pictures are made with a package, if sdsetup makes them with its kind."""
-    from sdsetup.runtime.package import draws_from_text
+    from sdsetup.runtime.package import draws_from_text, open_package
     from sdsetup.smoke import trials_for
 
     if draws_from_text(package):
-        output.say(f'Make a picture: sdsetup generate "{package}" "{trials_for(manifest)[-1].prompt}"')
+        prompt = trials_for(open_package(package).manifest)[-1].prompt
+        output.say(f'Make a picture: {program} generate "{package}" "{prompt}"')
 
 
 def picture_document(picture: FirstPicture | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sdsetup.cli import output, progress
-from sdsetup.cli.convert import Precision, picture_document, show_report
+from sdsetup.cli.convert import Precision, picture_document, show_next, show_report
 
 
 def install(
@@ -59,4 +59,4 @@ def install(
     output.say(f"Package: {installed.package}", style="bold green")
     if installed.picture is not None:
         output.say(f"Picture: {installed.picture.path}", style="bold green")
-        output.say(f'Another: python -m sdsetup generate "{installed.package}" "what you want to see"')
+    show_next(installed.package, "python -m sdsetup")
