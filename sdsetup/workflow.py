@@ -154,7 +154,7 @@ def first_picture(package: Path, pictures: Path, listener: Listener) -> FirstPic
         The picture; None when the package is of a kind that sdsetup does not draw with.
 
     Raises:
-        SetupError: No submodel could run, or the picture is wrong; it is kept all the same.
+        SetupError: A submodel could not run, or a picture is wrong; the first is kept, named so.
     """
     from sdsetup import picture, smoke
     from sdsetup.inference import Pipeline
@@ -168,7 +168,7 @@ def first_picture(package: Path, pictures: Path, listener: Listener) -> FirstPic
     path = pictures / f"{opened.name}.png"
     if path.is_file() and picture.read_recipe(path).fingerprint == opened.fingerprint:
         return FirstPicture(path=path)
-    # One submodel at a time: a conversion must not want more memory at its end than for its verification.
+    # One submodel at a time, so that small machines come to a picture too.
     runner = start.start(opened, start.Wishes(low_vram=True), listener)
     try:
         pipeline = Pipeline(package=opened, runner=runner, listener=listener)
@@ -177,6 +177,8 @@ def first_picture(package: Path, pictures: Path, listener: Listener) -> FirstPic
     finally:
         runner.close()
     recipe = picture.recipe_of(outcomes[0].request, opened, runner.device.provider.name)
+    if any(outcome.faults for outcome in outcomes):
+        path = path.with_stem(f"{path.stem}-wrong")  # not where another run would take it for done
     (path,) = picture.paths_for(path, recipe)
     picture.write_picture(path, outcomes[0].pixels, recipe)
     smoke.raise_for(outcomes)

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from conversions.events import Event, Notice
+from conversions.events import Event, Notice, ignore
 from sdsetup import demo, workflow
 from sdsetup.environment import Questions
+from sdsetup.errors import SetupError
 from sdsetup.probes import plan
 from tests.sdsetup import handmade
 
@@ -69,6 +71,16 @@ def test_a_conversion_ends_with_a_first_picture_unless_it_is_not_wanted(tmp_path
     with Image.open(tmp_path / looked_at["picture"]) as image:
         assert image.size == (128, 128)
     assert "CPU" in looked_at["device"]
+
+
+def test_a_wrong_picture_is_kept_under_another_name_and_the_next_run_looks_again(tmp_path: Path) -> None:
+    weights = {"mix": np.zeros((3, 4, 1, 1), np.float32), "lift": np.float32([-1e4])}
+    package = handmade.write(tmp_path / "black", change={"vae_decoder": weights})
+    pictures = tmp_path / "pictures"
+    for _ in range(2):
+        with pytest.raises(SetupError, match="is black"):
+            workflow.first_picture(package, pictures, ignore)
+    assert [path.name for path in pictures.iterdir()] == ["black-wrong.png"]
 
 
 def test_a_kind_that_sdsetup_does_not_draw_with_has_no_first_picture(tmp_path: Path) -> None:
