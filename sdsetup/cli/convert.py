@@ -142,8 +142,7 @@ def convert(
         if converted.report is not None:
             show_report(converted.report)
         output.say(f"The package is ready: {converted.package.folder}", style="bold green")
-        if picture is not None:
-            output.say(f"Its first picture: {picture.path}", style="bold green")
+        show_picture(picture)
         show_next(converted.package.folder, "sdsetup")
 
 
@@ -193,6 +192,15 @@ def show_report(report: ParityReport) -> None:
     output.show(table)
     if report.submodels:
         output.say(f"{report.summary()}.")
+
+
+def show_picture(picture: FirstPicture | None) -> None:
+    """Show the first picture of a package, if there is one, and what made it."""
+    if picture is None:
+        return
+    if picture.device:
+        output.say(f"The smoke test passed: {picture.device}.")
+    output.say(f"Its first picture: {picture.path}", style="bold green")
 
 
 def show_next(package: Path, program: str) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sdsetup.cli import output, progress
-from sdsetup.cli.convert import Precision, picture_document, show_next, show_report
+from sdsetup.cli.convert import Precision, picture_document, show_next, show_picture, show_report
 
 
 def install(
@@ -56,7 +56,6 @@ def install(
         show_report(installed.report)
     if installed.report is None and installed.picture is not None and not installed.picture.device:
         output.say("Everything was there already.")
-    output.say(f"Package: {installed.package}", style="bold green")
-    if installed.picture is not None:
-        output.say(f"Picture: {installed.picture.path}", style="bold green")
+    output.say(f"The package: {installed.package}", style="bold green")
+    show_picture(installed.picture)
     show_next(installed.package, "python -m sdsetup")
