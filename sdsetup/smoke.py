@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdsetup import demo
+from conversions.events import Listener
+from sdsetup import demo, picture
 from sdsetup.demo.judge import judge
 from sdsetup.emptiness import emptiness
 from sdsetup.errors import SetupError
 from sdsetup.inference import Pipeline, Request
+from sdsetup.runtime import start
+from sdsetup.runtime.package import Package
+from sdsetup.runtime.runner import Runner
 
 Judge = Callable[[NDArray[np.uint8], str], tuple[str, ...]]
 """Says everything that is wrong with a picture, uint8 ``[height, width, 3]``, of a caption."""
@@ -98,6 +103,49 @@ def smoke_test(pipeline: Pipeline, trials: tuple[Trial, ...], *, steps: int) -> 
             )
         )
     return tuple(outcomes)
+
+
+def try_out(
+    package: Package, wishes: start.Wishes, *, steps: int, listener: Listener
+) -> tuple[tuple[Outcome, ...], Runner]:
+    """Open a package, make all the pictures that are asked of it, and close it.
+
+    Args:
+        package: What to draw with.
+        wishes: Where to run.
+        steps: Scheduler steps of each picture.
+        listener: Told of the progress.
+
+    Returns:
+        The pictures, and the closed runner, which knows where the submodels ran.
+
+    Raises:
+        SetupError: The wishes cannot be met, a submodel failed or gave numbers that are not finite.
+    """
+    runner = start.start(package, wishes, listener)
+    try:
+        pipeline = Pipeline(package=package, runner=runner, listener=listener)
+        return smoke_test(pipeline, trials_for(package.manifest), steps=steps), runner
+    finally:
+        runner.close()
+
+
+def keep(outcome: Outcome, package: Package, runner: Runner, destination: Path) -> Path:
+    """Write a trial's picture with its recipe, and return where it is.
+
+    Args:
+        outcome: The picture.
+        package: What drew it.
+        runner: What ran the package.
+        destination: A .png file, or a folder.
+
+    Raises:
+        SetupError: It cannot be written there.
+    """
+    recipe = picture.recipe_of(outcome.request, package, runner.device.provider.name)
+    (path,) = picture.paths_for(destination, recipe)
+    picture.write_picture(path, outcome.pixels, recipe)
+    return path
 
 
 def raise_for(outcomes: tuple[Outcome, ...]) -> None:

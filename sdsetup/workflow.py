@@ -157,7 +157,6 @@ def first_picture(package: Path, pictures: Path, listener: Listener) -> FirstPic
         SetupError: A submodel could not run, or a picture is wrong; the first is kept, named so.
     """
     from sdsetup import picture, smoke
-    from sdsetup.inference import Pipeline
     from sdsetup.runtime import start
     from sdsetup.runtime.package import draws_from_text, open_package
 
@@ -169,20 +168,13 @@ def first_picture(package: Path, pictures: Path, listener: Listener) -> FirstPic
     if path.is_file() and picture.read_recipe(path).fingerprint == opened.fingerprint:
         return FirstPicture(path=path)
     # One submodel at a time, so that small machines come to a picture too.
-    runner = start.start(opened, start.Wishes(low_vram=True), listener)
-    try:
-        pipeline = Pipeline(package=opened, runner=runner, listener=listener)
-        outcomes = smoke.smoke_test(pipeline, smoke.trials_for(opened.manifest), steps=_FIRST_STEPS)
-        device = start.summary(runner)
-    finally:
-        runner.close()
-    recipe = picture.recipe_of(outcomes[0].request, opened, runner.device.provider.name)
+    wishes = start.Wishes(low_vram=True)
+    outcomes, runner = smoke.try_out(opened, wishes, steps=_FIRST_STEPS, listener=listener)
     if any(outcome.faults for outcome in outcomes):
         path = path.with_stem(f"{path.stem}-wrong")  # not where another run would take it for done
-    (path,) = picture.paths_for(path, recipe)
-    picture.write_picture(path, outcomes[0].pixels, recipe)
+    path = smoke.keep(outcomes[0], opened, runner, path)
     smoke.raise_for(outcomes)
-    return FirstPicture(path=path, device=device)
+    return FirstPicture(path=path, device=start.summary(runner))
 
 
 @dataclass(frozen=True, kw_only=True)

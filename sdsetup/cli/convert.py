@@ -110,6 +110,7 @@ def convert(
         retrace=retrace,
     )
     place = folder or workflow.package_folder(model, options)
+    drawing = verify if smoke_test is None else smoke_test
     with progress.listening() as listener:
         if dry_run:
             source, plan = workflow.plan_conversion(request, listener)
@@ -117,7 +118,7 @@ def convert(
                 memory = workflow.forecast_conversion(source, options)
         else:
             converted, picture = workflow.convert_model(request, listener), None
-            if verify if smoke_test is None else smoke_test:
+            if drawing:
                 picture = workflow.first_picture(converted.package.folder, pictures, listener)
     if dry_run:
         if as_json:

@@ -25,26 +25,17 @@ def smoke_test(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Make a picture and fail if it is black, flat, full of NaN or not what was asked for."""
-    from sdsetup import picture, smoke
-    from sdsetup.inference import Pipeline
+    from sdsetup import smoke
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_package
 
     opened = open_package(package)
     wishes = start.Wishes(provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram)
     with listening() as listener:
-        runner = start.start(opened, wishes, listener)
-        pipeline = Pipeline(package=opened, runner=runner, listener=listener)
-        try:
-            outcomes = smoke.smoke_test(pipeline, smoke.trials_for(opened.manifest), steps=steps)
-        finally:
-            runner.close()
+        outcomes, runner = smoke.try_out(opened, wishes, steps=steps, listener=listener)
     if destination is not None:
         for outcome in outcomes:
-            recipe = picture.recipe_of(outcome.request, opened, runner.device.provider.name)
-            (path,) = picture.paths_for(destination, recipe)
-            picture.write_picture(path, outcome.pixels, recipe)
-            output.say(f"wrote {path}")
+            output.say(f"wrote {smoke.keep(outcome, opened, runner, destination)}")
     if as_json:
         output.emit_json(
             {

@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conversions.errors import ConversionError
+from sdsetup.errors import SetupError
+
 if TYPE_CHECKING:
     from sdsetup.picture_memory import PictureMemory
 
@@ -18,20 +21,11 @@ if TYPE_CHECKING:
 def needs(use: str, model: str) -> dict[str, Any]:
     """Give the fields of ``sdsetup.environment.Plan`` that are not its defaults."""
     try:
-        from conversions.errors import ConversionError
-        from sdsetup.errors import SetupError
-    except ImportError as error:
-        return _unpacked(error)
-    try:
         return _of_conversion(model) if use == "convert" else _of_pictures(Path(model).expanduser())
     except ImportError as error:
-        return _unpacked(error)
+        return {"error": f"planning needs what `sdsetup install` brings: {error}", "code": "plan.packages"}
     except (SetupError, ConversionError) as error:
         return {"error": error.message, "code": error.code, "hint": error.hint}
-
-
-def _unpacked(error: ImportError) -> dict[str, Any]:
-    return {"error": f"planning needs what `sdsetup install` brings: {error}", "code": "plan.packages"}
 
 
 def _of_conversion(model: str) -> dict[str, Any]:

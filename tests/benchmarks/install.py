@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from sdsetup import demo
 from sdsetup.picture import read_recipe
+from tests.benchmarks.process_tree import machine
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,12 +54,7 @@ def main() -> None:
         "convert_verify_smoke_seconds": converted,
         "everything_there_seconds": again,
         "generate_command_seconds": picture,
-        "machine": {
-            "python": platform.python_version(),
-            "system": platform.platform(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
-        },
+        "machine": machine(),
     }
     sys.stdout.write(json.dumps(result, indent=1) + "\n")
 

@@ -47,9 +47,8 @@ def test_a_plan_says_what_the_conversion_really_takes(named: str, tmp_path: Path
     memory = forecast_package(package, width=found.side, height=found.side)
     assert (found.vram_bytes, found.vram_least_bytes) == (memory.device_bytes, memory.staged_bytes)
     assert found.side == 128
-    assert (
-        found.ram_bytes >= memory.staged_cpu_bytes
-    )  # the target is the CPU, and a first picture is made there
+    # The target is the CPU, and a first picture is made there.
+    assert found.ram_bytes >= memory.staged_cpu_bytes
     drawing = probe.read(Questions(output=tmp_path, drawing=str(package)))
     assert (drawing.vram_bytes, drawing.vram_least_bytes) == (memory.device_bytes, memory.staged_bytes)
     assert drawing.ram_bytes in (memory.cpu_bytes, memory.host_bytes)
