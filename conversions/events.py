@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["bytes", "steps", "nodes", "submodels", "files", "pictures"]
+Unit = Literal["bytes", "steps", "nodes", "submodels", "files", "images"]
 
 
 @dataclass(frozen=True, kw_only=True)

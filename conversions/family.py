@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from conversions import families
 from conversions.errors import ConversionError
-from conversions.submodel import Submodel
+from conversions.graph_kind import GraphKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Family:
 
     name: str
     pipelines: tuple[str, ...]
-    submodels: tuple[Submodel, ...]
+    submodels: tuple[GraphKind, ...]
     optional: frozenset[str] = frozenset()
     copied: tuple[str, ...] = ("scheduler", "tokenizer", "feature_extractor")
 

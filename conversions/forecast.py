@@ -9,8 +9,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from conversions.placement import package_graphs, picture_sizes
-from conversions.shapes import fix_sizes, static_shape
+from conversions.providers.ep_partition import image_sizes, package_graphs
+from conversions.shape_inference import fix_sizes, static_shape
 
 SESSION_BYTES = 256 * 2**20
 """What a session needs beside weights and activations: its device context, its graph, staging buffers.
@@ -27,7 +27,7 @@ _SIDES = tuple(range(256, 2049, 64))
 
 @dataclass(frozen=True, kw_only=True)
 class SubmodelNeed:
-    """What one submodel needs for one picture size.
+    """What one submodel needs for one image size.
 
     Attributes:
         submodel: Its name.
@@ -57,11 +57,11 @@ class SubmodelNeed:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What a package needs for one picture size.
+    """What a package needs for one image size.
 
     Attributes:
-        width: Of the picture, in pixels.
-        height: Of the picture, in pixels.
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
         needs: One entry a submodel.
     """
 
@@ -102,7 +102,7 @@ class Forecast:
         return max((need.cpu_bytes for need in self.needs), default=0)
 
     def fits(self, free_bytes: int) -> bool:
-        """Whether a device with this much free memory can make the picture, at least stage by stage."""
+        """Whether a device with this much free memory can make the image, at least stage by stage."""
         return self.staged_bytes <= free_bytes
 
     def as_dict(self) -> dict[str, object]:
@@ -125,20 +125,20 @@ class Forecast:
 
 
 def forecast(models: Mapping[str, ir.Model], *, width: int, height: int, images: int = 1) -> Forecast:
-    """Forecast the memory that a picture needs.
+    """Forecast the memory that an image needs.
 
     Args:
         models: The submodels' graphs by name; weights may have no values.
-        width: Of the picture, in pixels.
-        height: Of the picture, in pixels.
-        images: Pictures made at once.
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
+        images: Images made at once.
 
     Raises:
         ConversionError: The size is one that a graph cannot take.
     """
     needs = []
     for name, model in models.items():
-        fixed = fix_sizes(model, picture_sizes(model, width=width, height=height, images=images))
+        fixed = fix_sizes(model, image_sizes(model, width=width, height=height, images=images))
         weights = list(model.graph.initializers.values())
         needs.append(
             SubmodelNeed(
@@ -160,7 +160,7 @@ def forecast_package(package: Path, *, width: int = 512, height: int = 512, imag
 
 
 def largest_square(models: Mapping[str, ir.Model], free_bytes: int) -> int:
-    """Return the side of the largest square picture that fits a device, in pixels; 0 when none does.
+    """Return the side of the largest square image that fits a device, in pixels; 0 when none does.
 
     Args:
         models: The submodels' graphs by name.

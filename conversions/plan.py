@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from conversions import graphs
-from conversions.checkpoint import Checkpoint, stored_tensors
+from conversions.checkpoint.folder import Checkpoint, stored_tensors
+from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.errors import ConversionError
+from conversions.graph_kind import GraphKind
+from conversions.graphs.trace import OPSET
 from conversions.options import Options
-from conversions.safetensors_header import StoredTensor
-from conversions.submodel import Submodel
-from conversions.trace import OPSET
 
 # Peak memory beyond the data itself, measured on a full-size SD 1.4 checkpoint (tests/benchmarks/convert.py).
 _STREAMING_BYTES = 900 << 20
@@ -133,7 +133,7 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
     )
 
 
-def wanted_submodels(checkpoint: Checkpoint, options: Options) -> list[Submodel]:
+def wanted_submodels(checkpoint: Checkpoint, options: Options) -> list[GraphKind]:
     """Return the submodels that a checkpoint has and the caller wants, in the family's order."""
     return [
         submodel
@@ -147,11 +147,11 @@ def _elements(tensor: StoredTensor) -> int:
     return math.prod(tensor.shape)
 
 
-def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[Submodel]) -> str:
+def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[GraphKind]) -> str:
     storage = checkpoint.storage
     parts: list[object] = [
         checkpoint.commit,
-        graphs.GENERATION,
+        graphs.GRAPH_VERSION,
         OPSET,
         options.precision,
         options.target,
@@ -159,6 +159,6 @@ def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[Submo
     ]
     for submodel in submodels:
         component = checkpoint.components[submodel.component]
-        parts += [submodel.name, submodel.essence(component.config)]
+        parts += [submodel.name, submodel.graph_config(component.config)]
         parts += [[name, storage.version(name)] for name in component.weights.files]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -7,12 +7,12 @@ from pathlib import Path
 import onnx_ir as ir
 
 from conversions import graphs
-from conversions.checkpoint import Checkpoint
-from conversions.convert import adapt
+from conversions.checkpoint.folder import Checkpoint
+from conversions.conversion import adapt
 from conversions.options import Options
 from conversions.plan import wanted_submodels
 
-# Of a U-Net's configuration that names no size, and of the picture that a latent pixel stands for.
+# Of a U-Net's configuration that names no size, and of the image that a latent pixel stands for.
 _LATENT_SIDE = 64
 _PIXELS = 8
 
@@ -45,6 +45,6 @@ def planned_graphs(
 
 
 def trained_side(checkpoint: Checkpoint) -> int:
-    """Return the width and height, in pixels, of the pictures that a checkpoint was trained on."""
+    """Return the width and height, in pixels, of the images that a checkpoint was trained on."""
     latent = checkpoint.components["unet"].config.get("sample_size")
     return _PIXELS * (latent if isinstance(latent, int) else _LATENT_SIDE)

@@ -14,9 +14,9 @@ def main() -> int:
         return _wrong_python()
     if sys.version_info[:2] > _NEWEST and sys.argv[1:2] != ["doctor"]:  # the doctor can tell more
         return _wrong_python()
-    from sdsetup import bare
+    from sdsetup.bootstrap import cli
 
-    return bare.main(sys.argv[1:])
+    return cli.main(sys.argv[1:])
 
 
 def _wrong_python() -> int:

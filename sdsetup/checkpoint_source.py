@@ -15,11 +15,11 @@ from sdsetup import demo, disk_space, hub
 from sdsetup.errors import SetupError
 
 if TYPE_CHECKING:
-    from conversions.checkpoint import Checkpoint
+    from conversions.checkpoint.folder import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class CheckpointRequest:
     """Which checkpoint, and what may be done to get it.
 
     Attributes:
@@ -45,21 +45,21 @@ class Source:
 
     Attributes:
         checkpoint: Configurations and tensor tables can be read, at least.
-        wish: What it was found for.
+        checkpoint_request: What it was found for.
         download: The files that have to come before it can be kept here; None when it is all here.
     """
 
     checkpoint: Checkpoint
-    wish: Wish
+    checkpoint_request: CheckpointRequest
     download: hub.DownloadPlan | None = None
 
-    def bring(self, output: Path, package_bytes: int, listener: Listener) -> Checkpoint:
+    def fetch(self, output: Path, package_bytes: int, listener: Listener) -> Checkpoint:
         """Bring the checkpoint here, if it is to be kept, after a look at all disks concerned.
 
         Args:
             output: Folder of the package to be.
             package_bytes: Its size.
-            listener: Told of the progress.
+            listener: AdapterReading of the progress.
 
         Returns:
             The checkpoint to convert.
@@ -68,12 +68,12 @@ class Source:
             SetupError: ``disk.full``, or the download failed.
         """
         needs = [(output, package_bytes)]
-        if self.download is None or not self.wish.keep:
+        if self.download is None or not self.checkpoint_request.keep:
             disk_space.require(needs)
             return self.checkpoint
         disk_space.require([*needs, (hub.cache_folder(), self.download.download_bytes)])
         hub.download(self.download, listener=listener)
-        return _open_snapshot(self.download.model, self.wish)
+        return _open_snapshot(self.download.model, self.checkpoint_request)
 
     @property
     def using(self) -> AbstractContextManager[object]:
@@ -82,61 +82,67 @@ class Source:
         return storage if isinstance(storage, hub.HubStorage) else nullcontext()
 
 
-def find(wish: Wish, listener: Listener) -> Source:
+def find(checkpoint_request: CheckpointRequest, listener: Listener) -> Source:
     """Find a checkpoint; nothing large moves, unless its weights are pickles.
 
     Raises:
         SetupError: The model cannot be found or had.
         ConversionError: It is no checkpoint that can be converted.
     """
-    from conversions.checkpoint import open_checkpoint, open_folder
+    from conversions.checkpoint.folder import open_checkpoint, open_folder
 
-    ref = hub.resolve(wish.model, wish.revision, listener=listener)
+    ref = hub.resolve(checkpoint_request.model, checkpoint_request.revision, listener=listener)
     if isinstance(ref, hub.LocalModel):
-        return _readable(open_folder(ref.path, variant=wish.variant), wish, listener)
+        return _readable(
+            open_folder(ref.path, variant=checkpoint_request.variant), checkpoint_request, listener
+        )
     if isinstance(ref, hub.DemoModel):
-        checkpoint = open_folder(demo.checkpoint_path(), origin=demo.ORIGIN, variant=wish.variant)
-        return Source(checkpoint=checkpoint, wish=wish)
+        checkpoint = open_folder(
+            demo.checkpoint_path(), origin=demo.ORIGIN, variant=checkpoint_request.variant
+        )
+        return Source(checkpoint=checkpoint, checkpoint_request=checkpoint_request)
     plan = hub.plan(
         ref,
-        variant=wish.variant,
-        without=() if wish.safety_checker else ("safety_checker",),
-        allow_pickle=wish.allow_pickle,
+        variant=checkpoint_request.variant,
+        without=() if checkpoint_request.safety_checker else ("safety_checker",),
+        allow_pickle=checkpoint_request.allow_pickle,
         listener=listener,
     )
     if plan.pickles:
-        if not wish.keep:
+        if not checkpoint_request.keep:
             raise SetupError(
                 "hub.pickle-needs-cache",
                 f"The weights of {ref.repo_id} are pickles, which can only be read when they are here.",
                 "Run the same command without --no-cache.",
             )
         hub.download(plan, listener=listener)
-        return _readable(_open_snapshot(ref, wish), wish, listener)
-    if plan.download_bytes == 0 and wish.keep:
-        return Source(checkpoint=_open_snapshot(ref, wish), wish=wish)
+        return _readable(_open_snapshot(ref, checkpoint_request), checkpoint_request, listener)
+    if plan.download_bytes == 0 and checkpoint_request.keep:
+        return Source(
+            checkpoint=_open_snapshot(ref, checkpoint_request), checkpoint_request=checkpoint_request
+        )
     checkpoint = open_checkpoint(
         hub.HubStorage(ref, plan.files, listener),
         origin=ref.repo_id,
         commit=ref.commit,
-        variant=wish.variant,
+        variant=checkpoint_request.variant,
     )
-    return Source(checkpoint=checkpoint, wish=wish, download=plan)
+    return Source(checkpoint=checkpoint, checkpoint_request=checkpoint_request, download=plan)
 
 
-def _open_snapshot(model: hub.HubModel, wish: Wish) -> Checkpoint:
-    from conversions.checkpoint import open_checkpoint
+def _open_snapshot(model: hub.HubModel, checkpoint_request: CheckpointRequest) -> Checkpoint:
+    from conversions.checkpoint.folder import open_checkpoint
 
     return open_checkpoint(
-        hub.Snapshot(model), origin=model.repo_id, commit=model.commit, variant=wish.variant
+        hub.Snapshot(model), origin=model.repo_id, commit=model.commit, variant=checkpoint_request.variant
     )
 
 
-def _readable(checkpoint: Checkpoint, wish: Wish, listener: Listener) -> Source:
+def _readable(checkpoint: Checkpoint, checkpoint_request: CheckpointRequest, listener: Listener) -> Source:
     """Rewrite pickles, if there are any and the user allows it."""
-    from conversions.pickles import holds_pickles, without_pickles
+    from conversions.checkpoint.pickles import holds_pickles, without_pickles
 
-    if wish.allow_pickle and holds_pickles(checkpoint):
+    if checkpoint_request.allow_pickle and holds_pickles(checkpoint):
         storage = checkpoint.storage
         marks = [
             f"{name} {storage.version(name)}"
@@ -145,5 +151,7 @@ def _readable(checkpoint: Checkpoint, wish: Wish, listener: Listener) -> Source:
         ]
         mark = hashlib.sha256("\n".join([storage.label, *marks]).encode()).hexdigest()[:16]
         folder = platformdirs.user_cache_path("sdsetup", appauthor=False) / "without-pickles" / mark
-        checkpoint = without_pickles(checkpoint, folder, variant=wish.variant, listener=listener)
-    return Source(checkpoint=checkpoint, wish=wish)
+        checkpoint = without_pickles(
+            checkpoint, folder, variant=checkpoint_request.variant, listener=listener
+        )
+    return Source(checkpoint=checkpoint, checkpoint_request=checkpoint_request)

@@ -13,16 +13,16 @@ import platformdirs
 from conversions.events import Listener, Notice
 from conversions.options import Options, Target
 from sdsetup import __version__
-from sdsetup.checkpoint_source import Source, Wish, find
+from sdsetup.checkpoint_source import CheckpointRequest, Source, find
 
 if TYPE_CHECKING:
-    from conversions.convert import Converted
-    from conversions.devices import Device
+    from conversions.conversion import Converted
     from conversions.plan import ConversionPlan
-    from conversions.verify import ParityReport
-    from sdsetup.picture_memory import PictureMemory
+    from conversions.providers.devices import Device
+    from conversions.verification.parity import ParityReport
+    from sdsetup.imaging.image_memory import ImageMemory
 
-# Enough for the demo's picture and for Stable Diffusion with most schedulers.
+# Enough for the demo's image and for Stable Diffusion with most schedulers.
 _FIRST_STEPS = 20
 
 
@@ -31,7 +31,7 @@ class ConvertRequest:
     """What a person asks of a conversion.
 
     Attributes:
-        wish: The checkpoint.
+        checkpoint_request: The checkpoint.
         options: Choices that shape the package.
         output: Folder of the package; None derives it from the model's name.
         overwrite: Whether a package there is replaced.
@@ -39,7 +39,7 @@ class ConvertRequest:
         retrace: Whether graphs at hand are traced anew.
     """
 
-    wish: Wish
+    checkpoint_request: CheckpointRequest
     options: Options = field(default_factory=Options)
     output: Path | None = None
     overwrite: bool = False
@@ -78,12 +78,12 @@ def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source
     """
     from conversions.plan import make_plan
 
-    source = find(request.wish, listener)
+    source = find(request.checkpoint_request, listener)
     return source, make_plan(source.checkpoint, request.options, graph_cache())
 
 
-def forecast_conversion(source: Source, options: Options) -> PictureMemory | None:
-    """Forecast the memory of pictures of the size that the checkpoint was trained on.
+def forecast_conversion(source: Source, options: Options) -> ImageMemory | None:
+    """Forecast the memory of images of the size that the checkpoint was trained on.
 
     Returns:
         The forecast; None while a graph is still to be traced.
@@ -92,11 +92,11 @@ def forecast_conversion(source: Source, options: Options) -> PictureMemory | Non
         ConversionError: The target has no kernel for a node.
     """
     from conversions.planned_graphs import planned_graphs, trained_side
-    from sdsetup.picture_memory import picture_memory
+    from sdsetup.imaging.image_memory import image_memory
 
     models = planned_graphs(source.checkpoint, options, graph_cache())
     side = trained_side(source.checkpoint)
-    return None if models is None else picture_memory(models, width=side, height=side)
+    return None if models is None else image_memory(models, width=side, height=side)
 
 
 def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
@@ -106,10 +106,10 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
         SetupError: The model cannot be found or read.
         ConversionError: It cannot be converted, or the result is not the same model.
     """
-    from conversions.convert import Checks, convert
+    from conversions.conversion import Checks, convert
 
     source, plan = plan_conversion(request, listener)
-    output = request.output or package_folder(request.wish.model, request.options)
+    output = request.output or package_folder(request.checkpoint_request.model, request.options)
     checks = None
     if request.verify:
         device = _device_for(request.options.target)
@@ -118,7 +118,7 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     with source.using:
         return convert(
             plan,
-            source.bring(output, plan.package_bytes, listener),
+            source.fetch(output, plan.package_bytes, listener),
             output,
             tool_version=__version__,
             graph_cache=graph_cache(),
@@ -130,8 +130,8 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirstPicture:
-    """The picture that shows that a package works here.
+class FirstImage:
+    """The image that shows that a package works here.
 
     Attributes:
         path: Where it is.
@@ -142,39 +142,39 @@ class FirstPicture:
     device: str = ""
 
 
-def first_picture(package: Path, pictures: Path, listener: Listener) -> FirstPicture | None:
-    """Make a package's smoke test, and keep its first picture; one that is there already stays.
+def first_image(package: Path, images: Path, listener: Listener) -> FirstImage | None:
+    """Make a package's smoke test, and keep its first image; one that is there already stays.
 
     Args:
         package: The package's folder.
-        pictures: Folder of the picture.
-        listener: Told of the progress.
+        images: Folder of the image.
+        listener: AdapterReading of the progress.
 
     Returns:
-        The picture; None when the package is of a kind that sdsetup does not draw with.
+        The image; None when the package is of a kind that sdsetup does not draw with.
 
     Raises:
-        SetupError: A submodel could not run, or a picture is wrong; the first is kept, named so.
+        SetupError: A submodel could not run, or an image is wrong; the first is kept, named so.
     """
-    from sdsetup import picture, smoke
+    from sdsetup.imaging import image_file, smoke_test
     from sdsetup.runtime import start
     from sdsetup.runtime.package import draws_from_text, open_package
 
     if not draws_from_text(package):
-        listener(Notice(text="No first picture: sdsetup itself draws with Stable Diffusion 1.x and 2.x."))
+        listener(Notice(text="No first image: sdsetup itself draws with Stable Diffusion 1.x and 2.x."))
         return None
     opened = open_package(package)
-    path = pictures / f"{opened.name}.png"
-    if path.is_file() and picture.read_recipe(path).fingerprint == opened.fingerprint:
-        return FirstPicture(path=path)
-    # One submodel at a time, so that small machines come to a picture too.
-    wishes = start.Wishes(low_vram=True)
-    outcomes, runner = smoke.try_out(opened, wishes, steps=_FIRST_STEPS, listener=listener)
+    path = images / f"{opened.name}.png"
+    if path.is_file() and image_file.read_metadata(path).fingerprint == opened.fingerprint:
+        return FirstImage(path=path)
+    # One submodel at a time, so that small machines come to an image too.
+    device_request = start.DeviceRequest(low_vram=True)
+    outcomes, runner = smoke_test.try_out(opened, device_request, steps=_FIRST_STEPS, listener=listener)
     if any(outcome.faults for outcome in outcomes):
         path = path.with_stem(f"{path.stem}-wrong")  # not where another run would take it for done
-    path = smoke.keep(outcomes[0], opened, runner, path)
-    smoke.raise_for(outcomes)
-    return FirstPicture(path=path, device=start.summary(runner))
+    path = smoke_test.keep(outcomes[0], opened, runner, path)
+    smoke_test.raise_for(outcomes)
+    return FirstImage(path=path, device=start.summary(runner))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,33 +183,35 @@ class Installed:
 
     Attributes:
         package: The package's folder.
-        picture: The first picture; None for a kind of package that sdsetup does not draw with.
+        image: The first image; None for a kind of package that sdsetup does not draw with.
         report: What verification found; None when the package was there already.
     """
 
     package: Path
-    picture: FirstPicture | None
+    image: FirstImage | None
     report: ParityReport | None = None
 
 
-def install(model: str, options: Options, pictures: Path, listener: Listener) -> Installed:
-    """Bring a model to its first picture: convert, verify, make a picture; what is there already stays.
+def install(model: str, options: Options, images: Path, listener: Listener) -> Installed:
+    """Bring a model to its first image: convert, verify, make an image; what is there already stays.
 
     Args:
         model: As for a conversion; ``demo`` is the one that comes with the program.
         options: Choices that shape the package.
-        pictures: Folder of the picture.
-        listener: Told of the progress.
+        images: Folder of the image.
+        listener: AdapterReading of the progress.
 
     Raises:
-        SetupError: The model cannot be found, or its picture shows nothing.
+        SetupError: The model cannot be found, or its image shows nothing.
         ConversionError: It cannot be converted, or the result is not the same model.
     """
     folder, report = package_folder(model, options), None
     if not folder.exists():
-        request = ConvertRequest(wish=Wish(model=model), options=options, output=folder)
+        request = ConvertRequest(
+            checkpoint_request=CheckpointRequest(model=model), options=options, output=folder
+        )
         report = convert_model(request, listener).report
-    return Installed(package=folder, picture=first_picture(folder, pictures, listener), report=report)
+    return Installed(package=folder, image=first_image(folder, images, listener), report=report)
 
 
 def verify_package(
@@ -221,7 +223,7 @@ def verify_package(
     adapter: str | None = None,
     listener: Listener,
 ) -> ParityReport:
-    """Verify a package on a device that is chosen as for making pictures.
+    """Verify a package on a device that is chosen as for making images.
 
     Args:
         folder: The package.
@@ -229,17 +231,17 @@ def verify_package(
         provider: ONNX Runtime's name of the provider or a target; None takes the best there is.
         device_id: The provider's number of a device.
         adapter: Words of a device's name.
-        listener: Told of the progress.
+        listener: AdapterReading of the progress.
 
     Raises:
         ConversionError: The package or the checkpoint cannot be read, or the device refuses a submodel.
         SetupError: The wished device is not here.
     """
-    from conversions.checkpoint import open_folder
+    from conversions.checkpoint.folder import open_folder
     from conversions.family import find_family
-    from conversions.onnx_session import demand_onnxruntime
-    from conversions.package import open_package
-    from conversions.verify import verify
+    from conversions.package.layout import open_package
+    from conversions.providers.onnx_session import demand_onnxruntime
+    from conversions.verification.parity import verify
     from sdsetup.runtime.devices import choose_device, list_devices
 
     package = open_package(folder)
@@ -258,7 +260,7 @@ def verify_package(
 
 def _device_for(target: Target) -> Device:
     """Return the best hardware device of a target if the installed ONNX Runtime has one, else the CPU."""
-    from conversions.onnx_session import demand_onnxruntime
+    from conversions.providers.onnx_session import demand_onnxruntime
     from sdsetup.runtime.devices import choose_device, list_devices
 
     demand_onnxruntime()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.sdsetup import clip_vocabulary
+from tests.sdsetup.imaging import clip_vocabulary
 
 # Enough of everything to be a Stable Diffusion, little enough to be traced in seconds.
 UNET = {

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-pytest_plugins = ["tests.making"]
+pytest_plugins = ["tests.fixtures"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

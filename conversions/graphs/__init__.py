@@ -12,28 +12,32 @@ from typing import Literal
 import onnx
 import onnx_ir as ir
 
-from conversions.submodel import Config, Submodel
+from conversions.graph_kind import Config, GraphKind
 
 logger = logging.getLogger(__name__)
 
 # Raise this when a change of the tracer or its passes makes stored graphs out of date.
-GENERATION = 2
+GRAPH_VERSION = 2
 
 SHIPPED_FOLDER = Path(__file__).parent / "shipped"
 Origin = Literal["shipped", "cached", "to trace"]
 
 
-def fingerprint(submodel: Submodel, config: Config) -> str:
+def fingerprint(submodel: GraphKind, config: Config) -> str:
     """Name the graph of a configuration: equal for all configurations that trace to the same graph.
 
     One graph serves both precisions and all targets; passes make the difference (see ``passes``).
     """
-    essence = {"submodel": submodel.name, "config": submodel.essence(config), "generation": GENERATION}
-    text = json.dumps(essence, sort_keys=True, separators=(",", ":"))
+    graph_config = {
+        "submodel": submodel.name,
+        "config": submodel.graph_config(config),
+        "generation": GRAPH_VERSION,
+    }
+    text = json.dumps(graph_config, sort_keys=True, separators=(",", ":"))
     return f"{submodel.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def locate(submodel: Submodel, config: Config, cache: Path | None) -> Origin:
+def locate(submodel: GraphKind, config: Config, cache: Path | None) -> Origin:
     """Say where the graph of a configuration would come from."""
     name = _file_name(submodel, config)
     if (SHIPPED_FOLDER / name).is_file():
@@ -41,7 +45,7 @@ def locate(submodel: Submodel, config: Config, cache: Path | None) -> Origin:
     return "cached" if cache is not None and (cache / name).is_file() else "to trace"
 
 
-def find(submodel: Submodel, config: Config, cache: Path | None) -> ir.Model | None:
+def find(submodel: GraphKind, config: Config, cache: Path | None) -> ir.Model | None:
     """Load the graph of a configuration if it is at hand.
 
     Args:
@@ -65,7 +69,7 @@ def find(submodel: Submodel, config: Config, cache: Path | None) -> ir.Model | N
     return None
 
 
-def keep(packed: bytes, submodel: Submodel, config: Config, cache: Path) -> Path:
+def keep(packed: bytes, submodel: GraphKind, config: Config, cache: Path) -> Path:
     """Store a packed graph in a folder, whole or not at all."""
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / _file_name(submodel, config)
@@ -75,9 +79,9 @@ def keep(packed: bytes, submodel: Submodel, config: Config, cache: Path) -> Path
     return path
 
 
-def trace_and_pack(submodel: Submodel, config: Config) -> bytes:
+def trace_and_pack(submodel: GraphKind, config: Config) -> bytes:
     """Trace a graph and pack it; meant for a process of its own, since it loads torch."""
-    from conversions.trace import trace
+    from conversions.graphs.trace import trace
 
     return pack(trace(submodel, config))
 
@@ -95,7 +99,7 @@ def pack(model: ir.Model) -> bytes:
     return lzma.compress(ir.serde.serialize_model(copy).SerializeToString(), preset=9 | lzma.PRESET_EXTREME)
 
 
-def unpack(packed: bytes, submodel: Submodel, config: Config) -> ir.Model:
+def unpack(packed: bytes, submodel: GraphKind, config: Config) -> ir.Model:
     """Undo ``pack``: what follows the submodel's own inputs are its weights."""
     proto = onnx.ModelProto.FromString(lzma.decompress(packed))
     model = ir.serde.deserialize_model(proto)
@@ -106,5 +110,5 @@ def unpack(packed: bytes, submodel: Submodel, config: Config) -> ir.Model:
     return model
 
 
-def _file_name(submodel: Submodel, config: Config) -> str:
+def _file_name(submodel: GraphKind, config: Config) -> str:
     return f"{fingerprint(submodel, config)}.onnx.xz"

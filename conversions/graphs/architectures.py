@@ -5,7 +5,7 @@ Source: the config.json files of the named repositories on the Hub, without fiel
 
 from __future__ import annotations
 
-from conversions.submodel import Config, Submodel
+from conversions.graph_kind import Config, GraphKind
 from conversions.submodels.clip_text import CLIP_TEXT
 from conversions.submodels.safety_checker import SAFETY_CHECKER
 from conversions.submodels.unet import UNET
@@ -83,7 +83,7 @@ DEMO_VAE: Config = {
     "norm_num_groups": 16,
 }
 
-SHIPPED: tuple[tuple[str, Submodel, Config], ...] = (
+SHIPPED: tuple[tuple[str, GraphKind, Config], ...] = (
     ("Stable Diffusion 1.x", CLIP_TEXT, SD1_TEXT),
     ("Stable Diffusion 1.x", UNET, SD1_UNET),
     ("Stable Diffusion 1.x", ENCODER, VAE),

@@ -6,8 +6,8 @@ import logging
 import sys
 
 from conversions import graphs
-from conversions.apart import apart
 from conversions.graphs.architectures import SHIPPED
+from conversions.isolated_process import isolated_process
 
 logger = logging.getLogger(__name__)
 
@@ -15,9 +15,9 @@ logger = logging.getLogger(__name__)
 def build() -> int:
     """Build all shipped graphs anew and remove those that no architecture asks for."""
     made = set()
-    with apart("tracing", workers=2) as processes:
+    with isolated_process("tracing", workers=2) as processes:
         traces = [
-            (name, submodel, config, processes.begin(graphs.trace_and_pack, submodel, config))
+            (name, submodel, config, processes.submit(graphs.trace_and_pack, submodel, config))
             for name, submodel, config in SHIPPED
         ]
         for name, submodel, config, trace in traces:

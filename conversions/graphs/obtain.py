@@ -10,17 +10,17 @@ import onnx_ir as ir
 import psutil
 
 from conversions import graphs
-from conversions.apart import apart
-from conversions.checkpoint import Checkpoint
+from conversions.checkpoint.folder import Checkpoint
 from conversions.events import Finished, Listener, Started
-from conversions.submodel import Submodel
+from conversions.graph_kind import GraphKind
+from conversions.isolated_process import isolated_process
 
 # Peak memory of a process that traces, measured on SDXL's U-Net.
 _TRACER_BYTES = 2 << 30
 
 
 def obtain(
-    submodels: Sequence[Submodel],
+    submodels: Sequence[GraphKind],
     checkpoint: Checkpoint,
     cache: Path | None,
     retrace: bool,
@@ -33,7 +33,7 @@ def obtain(
         checkpoint: Where their configurations are.
         cache: Folder of this user's traced graphs; None keeps none.
         retrace: Whether graphs at hand are traced anew.
-        listener: Told of the progress.
+        listener: AdapterReading of the progress.
 
     Returns:
         A graph without weights for each submodel, by name.
@@ -49,10 +49,10 @@ def obtain(
             found[submodel.name] = model
     if not missing:
         return found
-    with apart("tracing", workers=_tracers(len(missing))) as processes:
+    with isolated_process("tracing", workers=_tracers(len(missing))) as processes:
         for submodel, _ in missing:
             listener(Started(task=f"trace {submodel.name}", label=f"{submodel.name}: tracing its graph"))
-        traces = [processes.begin(graphs.trace_and_pack, *each) for each in missing]
+        traces = [processes.submit(graphs.trace_and_pack, *each) for each in missing]
         for (submodel, config), trace in zip(missing, traces, strict=True):
             packed = trace.result()
             listener(Finished(task=f"trace {submodel.name}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from conversions.passes.rewiring import NodeWriter
-from conversions.shapes import infer_shapes
+from conversions.shape_inference import infer_shapes
 
 _WHOLE = frozenset({ir.DataType.INT32, ir.DataType.INT64})
 

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from conversions.errors import ConversionError
 from conversions.passes.rewiring import NodeWriter, take_place
-from conversions.shapes import infer_shapes
+from conversions.shape_inference import infer_shapes
 
 
 def expand_attention(model: ir.Model) -> int:

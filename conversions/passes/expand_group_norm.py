@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from conversions.errors import ConversionError
 from conversions.passes.rewiring import NodeWriter, take_place
-from conversions.shapes import infer_shapes, static_shape
+from conversions.shape_inference import infer_shapes, static_shape
 
 
 def expand_group_norm(model: ir.Model) -> int:
@@ -34,7 +34,7 @@ def expand_group_norm(model: ir.Model) -> int:
     """
     writer = NodeWriter(model.graph, "group_norm")
     nodes = [node for node in model.graph if node.op_type == "GroupNorm" and node.domain == "com.microsoft"]
-    if any(picture is not None and picture.dtype is None for node in nodes for picture in node.inputs[:1]):
+    if any(image is not None and image.dtype is None for node in nodes for image in node.inputs[:1]):
         infer_shapes(model)
     for node in nodes:
         writer.start(node)
@@ -44,20 +44,20 @@ def expand_group_norm(model: ir.Model) -> int:
 
 
 def _written_out(node: ir.Node, writer: NodeWriter) -> ir.Value:
-    picture, factor, summand = node.inputs[:3]
+    image, factor, summand = node.inputs[:3]
     shape = static_shape(factor) if factor is not None else None
     groups = int(node.attributes.get_int("groups", 0) or 0)
-    if picture is None or factor is None or summand is None or shape is None or not groups:
+    if image is None or factor is None or summand is None or shape is None or not groups:
         raise _unknown(node, "GroupNorm without weights")
     if node.attributes.get_int("channels_last", 1):
         raise _unknown(node, "channels-last GroupNorm")
-    element = picture.dtype or ir.DataType.FLOAT
+    element = image.dtype or ir.DataType.FLOAT
     if factor.dtype != element:
         factor, summand = (writer.add("Cast", value, to=element) for value in (factor, summand))
     ones = writer.constant(np.ones(groups), element.numpy())
     zeros = writer.constant(np.zeros(groups), element.numpy())
 
-    grouped = writer.add("Reshape", picture, writer.constant([0, groups, -1, 0]))
+    grouped = writer.add("Reshape", image, writer.constant([0, groups, -1, 0]))
     epsilon = float(node.attributes.get_float("epsilon", 1e-5) or 0.0)
     normal = writer.add("InstanceNormalization", grouped, ones, zeros, epsilon=epsilon)
     back = writer.add("Reshape", normal, writer.constant([0, shape[0], -1, 0]))

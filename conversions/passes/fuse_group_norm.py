@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from conversions.passes.rewiring import take_place
-from conversions.shapes import infer_shapes, known_value, static_shape
+from conversions.shape_inference import infer_shapes, known_value, static_shape
 
 DOMAIN = "com.microsoft"
 
@@ -54,23 +54,23 @@ def _fuse(graph: ir.Graph, norm: ir.Node) -> bool:
         return False
     if not np.all(scale == 1) or np.any(shift):
         return False
-    picture, groups = before.inputs[0], int(scale.size)
+    image, groups = before.inputs[0], int(scale.size)
     scaling = _only_reader(after.outputs[0], "Mul")
     adding = _only_reader(scaling.outputs[0], "Add") if scaling else None
-    if picture is None or scaling is None or adding is None or not _groups_channels(before, groups):
+    if image is None or scaling is None or adding is None or not _groups_channels(before, groups):
         return False
     factor = _per_channel(_other_input(scaling, after.outputs[0]), groups)
     summand = _per_channel(_other_input(adding, scaling.outputs[0]), groups)
     if factor is None or summand is None or _length(factor) != _length(summand):
         return False
-    if not _gives_shape_back(after, picture, _length(factor)):
+    if not _gives_shape_back(after, image, _length(factor)):
         return False
     for value in (factor, summand):
         _flatten(value)
     last, activation = _through_silu(adding)
     fused = ir.node(
         "GroupNorm",
-        [picture, factor, summand],
+        [image, factor, summand],
         attributes={
             "activation": activation,
             "channels_last": 0,
@@ -144,21 +144,21 @@ def _groups_channels(reshape: ir.Node, groups: int) -> bool:
     return target is not None and target.tolist() in ([0, groups, -1], [0, groups, -1, 0])
 
 
-def _gives_shape_back(reshape: ir.Node, picture: ir.Value, channels: int) -> bool:
+def _gives_shape_back(reshape: ir.Node, image: ir.Value, channels: int) -> bool:
     target = reshape.inputs[1]
-    if picture.shape is None or len(picture.shape) != 4:
+    if image.shape is None or len(image.shape) != 4:
         return False
     asked = _producer(target, "Shape")
     if asked is not None:
         return (
-            asked.inputs[0] is picture
+            asked.inputs[0] is image
             and not asked.attributes.get_int("start", 0)
             and "end" not in asked.attributes
         )
     numbers = known_value(target)
     if numbers is None:
         return False
-    shape = static_shape(picture)
+    shape = static_shape(image)
     return numbers.tolist() == [0, channels, -1, 0] or (shape is not None and numbers.tolist() == list(shape))
 
 

@@ -13,8 +13,8 @@ def group_norm_channels_last(model: ir.Model) -> int:
     Where convolutions run with channels last too, ONNX Runtime cancels the Transposes against theirs.
 
     Rules:
-        1. The picture is transposed from [N, C, H, W] to [N, H, W, C] and back.
-        2. Factors and summands become float32, which the kernel reads whatever the picture's type.
+        1. The image is transposed from [N, C, H, W] to [N, H, W, C] and back.
+        2. Factors and summands become float32, which the kernel reads whatever the image's type.
 
     Args:
         model: A model whose weights may have no values.
@@ -34,9 +34,9 @@ def group_norm_channels_last(model: ir.Model) -> int:
     ]
     for node in nodes:
         writer.start(node)
-        picture, *weights = node.inputs[:3]
+        image, *weights = node.inputs[:3]
         result = node.outputs[0]
-        node.replace_input_with(0, writer.add("Transpose", picture, perm=[0, 2, 3, 1]))
+        node.replace_input_with(0, writer.add("Transpose", image, perm=[0, 2, 3, 1]))
         for place, weight in enumerate(weights, start=1):
             if weight is not None and weight.dtype != ir.DataType.FLOAT:
                 node.replace_input_with(place, writer.add("Cast", weight, to=ir.DataType.FLOAT))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conversions.submodel import Config, Port, Rename, Submodel
+from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec
 
 # Source: transformers 5.23's CLIPTextConfig; a test compares.
 DEFAULTS: Config = {
@@ -37,16 +37,16 @@ IRRELEVANT = frozenset(
 )
 
 
-def _inputs(config: Config) -> tuple[Port, ...]:
+def _inputs(config: Config) -> tuple[TensorSpec, ...]:
     del config
-    return (Port(name="input_ids", dtype="int32", shape=("batch", "sequence")),)
+    return (TensorSpec(name="input_ids", dtype="int32", shape=("batch", "sequence")),)
 
 
-def _outputs(config: Config) -> tuple[Port, ...]:
+def _outputs(config: Config) -> tuple[TensorSpec, ...]:
     width = config.get("hidden_size", 512)
     return (
-        Port(name="last_hidden_state", dtype="float", shape=("batch", "sequence", width)),
-        Port(name="pooler_output", dtype="float", shape=("batch", width)),
+        TensorSpec(name="last_hidden_state", dtype="float", shape=("batch", "sequence", width)),
+        TensorSpec(name="pooler_output", dtype="float", shape=("batch", width)),
     )
 
 
@@ -65,7 +65,7 @@ def _create(config: Config) -> Any:
 def _wrap(component: Any) -> Any:
     import torch
 
-    from conversions.lowerings import causal_bias
+    from conversions.graphs.export_rewrites import causal_bias
 
     class TextEncoder(torch.nn.Module):
         def __init__(self) -> None:
@@ -107,7 +107,7 @@ def _input_ids(config: Config, shape: tuple[int, ...], random: Any) -> Any:
     return ids.astype(numpy.int32)
 
 
-CLIP_TEXT = Submodel(
+CLIP_TEXT = GraphKind(
     name="text_encoder",
     component="text_encoder",
     defaults=DEFAULTS,

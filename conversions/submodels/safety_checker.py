@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conversions.submodel import Config, Port, Rename, Submodel
+from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec
 
 # Source: transformers 5.23's CLIPVisionConfig (and CLIPConfig's projection_dim); a test compares.
 VISION_DEFAULTS: Config = {
@@ -33,20 +33,20 @@ def _relevant(config: Config) -> dict[str, Any]:
     return {"projection_dim": config.get("projection_dim", 512), **_vision(config)}
 
 
-def _inputs(config: Config) -> tuple[Port, ...]:
+def _inputs(config: Config) -> tuple[TensorSpec, ...]:
     vision = _vision(config)
     side = vision["image_size"]
     return (
-        Port(name="clip_input", dtype="float", shape=("batch", vision["num_channels"], side, side)),
-        Port(name="images", dtype="float", shape=("batch", "height", "width", 3)),
+        TensorSpec(name="clip_input", dtype="float", shape=("batch", vision["num_channels"], side, side)),
+        TensorSpec(name="images", dtype="float", shape=("batch", "height", "width", 3)),
     )
 
 
-def _outputs(config: Config) -> tuple[Port, ...]:
+def _outputs(config: Config) -> tuple[TensorSpec, ...]:
     del config
     return (
-        Port(name="out_images", dtype="float", shape=("batch", "height", "width", 3)),
-        Port(name="has_nsfw_concepts", dtype="bool", shape=("batch",)),
+        TensorSpec(name="out_images", dtype="float", shape=("batch", "height", "width", 3)),
+        TensorSpec(name="has_nsfw_concepts", dtype="bool", shape=("batch",)),
     )
 
 
@@ -66,7 +66,7 @@ def _wrap(component: Any) -> Any:
     import torch
     from torch.nn.functional import normalize
 
-    from conversions.lowerings import to_tokens
+    from conversions.graphs.export_rewrites import to_tokens
 
     class SafetyChecker(torch.nn.Module):
         def __init__(self) -> None:
@@ -121,7 +121,7 @@ def _images(config: Config, shape: tuple[int, ...], random: Any) -> Any:
     return random.random(shape, numpy.float32)
 
 
-SAFETY_CHECKER = Submodel(
+SAFETY_CHECKER = GraphKind(
     name="safety_checker",
     component="safety_checker",
     defaults={"projection_dim": 512, **VISION_DEFAULTS},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conversions.submodel import Config, Port, Submodel
+from conversions.graph_kind import Config, GraphKind, TensorSpec
 
 # Source: the signature of diffusers 0.42's UNet2DConditionModel; a test compares.
 DEFAULTS: Config = {
@@ -61,12 +61,12 @@ DEFAULTS: Config = {
 }
 
 
-def _inputs(config: Config) -> tuple[Port, ...]:
-    sample = Port(
+def _inputs(config: Config) -> tuple[TensorSpec, ...]:
+    sample = TensorSpec(
         name="sample", dtype="float", shape=("batch", config.get("in_channels", 4), "height", "width")
     )
-    timestep = Port(name="timestep", dtype="float32", shape=(1,))
-    context = Port(
+    timestep = TensorSpec(name="timestep", dtype="float32", shape=(1,))
+    context = TensorSpec(
         name="encoder_hidden_states",
         dtype="float",
         shape=("batch", "sequence", config.get("cross_attention_dim", 1280)),
@@ -79,14 +79,14 @@ def _inputs(config: Config) -> tuple[Port, ...]:
         sample,
         timestep,
         context,
-        Port(name="text_embeds", dtype="float", shape=("batch", pooled)),
-        Port(name="time_ids", dtype="float", shape=("batch", time_ids)),
+        TensorSpec(name="text_embeds", dtype="float", shape=("batch", pooled)),
+        TensorSpec(name="time_ids", dtype="float", shape=("batch", time_ids)),
     )
 
 
-def _outputs(config: Config) -> tuple[Port, ...]:
+def _outputs(config: Config) -> tuple[TensorSpec, ...]:
     shape = ("batch", config.get("out_channels", 4), "height", "width")
-    return (Port(name="out_sample", dtype="float", shape=shape),)
+    return (TensorSpec(name="out_sample", dtype="float", shape=shape),)
 
 
 def _class() -> Any:
@@ -138,7 +138,7 @@ def _time_ids(config: Config, shape: tuple[int, ...], random: Any) -> Any:
     return numpy.tile(numpy.array([1024, 1024, 0, 0, 1024, 1024], numpy.float32), (shape[0], 1))
 
 
-UNET = Submodel(
+UNET = GraphKind(
     name="unet",
     component="unet",
     defaults=DEFAULTS,

@@ -1,10 +1,10 @@
-"""The variational autoencoder, ``AutoencoderKL``: pictures to latents and back, two graphs."""
+"""The variational autoencoder, ``AutoencoderKL``: images to latents and back, two graphs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from conversions.submodel import Config, Port, Rename, Submodel
+from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec
 
 # Source: the signature of diffusers 0.42's AutoencoderKL; a test compares.
 DEFAULTS: Config = {
@@ -38,20 +38,20 @@ def _reduction(config: Config) -> int:
     return int(2 ** (len(config.get("block_out_channels", [64])) - 1))
 
 
-def _picture(config: Config, channels: str, *, enlarged: bool) -> tuple[int | str, ...]:
+def _image(config: Config, channels: str, *, enlarged: bool) -> tuple[int | str, ...]:
     times = f"{_reduction(config)}*" if enlarged else ""
     return "batch", config.get(channels, 3), f"{times}height", f"{times}width"
 
 
-def _encoder_inputs(config: Config) -> tuple[Port, ...]:
-    return (Port(name="sample", dtype="float", shape=_picture(config, "in_channels", enlarged=False)),)
+def _encoder_inputs(config: Config) -> tuple[TensorSpec, ...]:
+    return (TensorSpec(name="sample", dtype="float", shape=_image(config, "in_channels", enlarged=False)),)
 
 
-def _encoder_outputs(config: Config) -> tuple[Port, ...]:
+def _encoder_outputs(config: Config) -> tuple[TensorSpec, ...]:
     parts = 2 * config.get("latent_channels", 4)
     less = _reduction(config)
     return (
-        Port(
+        TensorSpec(
             name="latent_parameters",
             dtype="float",
             shape=("batch", parts, f"height//{less}", f"width//{less}"),
@@ -59,13 +59,13 @@ def _encoder_outputs(config: Config) -> tuple[Port, ...]:
     )
 
 
-def _decoder_inputs(config: Config) -> tuple[Port, ...]:
+def _decoder_inputs(config: Config) -> tuple[TensorSpec, ...]:
     shape = ("batch", config.get("latent_channels", 4), "height", "width")
-    return (Port(name="latent_sample", dtype="float", shape=shape),)
+    return (TensorSpec(name="latent_sample", dtype="float", shape=shape),)
 
 
-def _decoder_outputs(config: Config) -> tuple[Port, ...]:
-    return (Port(name="sample", dtype="float", shape=_picture(config, "out_channels", enlarged=True)),)
+def _decoder_outputs(config: Config) -> tuple[TensorSpec, ...]:
+    return (TensorSpec(name="sample", dtype="float", shape=_image(config, "out_channels", enlarged=True)),)
 
 
 def _class() -> Any:
@@ -104,13 +104,13 @@ def _wrap_decoder(component: Any) -> Any:
             self.model = component
 
         def forward(self, latent_sample: torch.Tensor) -> torch.Tensor:
-            picture: torch.Tensor = self.model.decode(latent_sample, return_dict=False)[0]
-            return picture
+            image: torch.Tensor = self.model.decode(latent_sample, return_dict=False)[0]
+            return image
 
     return Decoder()
 
 
-ENCODER = Submodel(
+ENCODER = GraphKind(
     name="vae_encoder",
     component="vae",
     defaults=DEFAULTS,
@@ -123,7 +123,7 @@ ENCODER = Submodel(
     renames=RENAMES,
     sizes={"batch": 2, "height": 128, "width": 192},
 )
-DECODER = Submodel(
+DECODER = GraphKind(
     name="vae_decoder",
     component="vae",
     defaults=DEFAULTS,

@@ -14,7 +14,7 @@ from sdsetup import __version__
 from sdsetup.cli import output
 from sdsetup.cli.verbs import VerbGroup
 from sdsetup.errors import SetupError, UsageError
-from sdsetup.secrets import RedactingFormatter, redact
+from sdsetup.redaction import RedactingFormatter, redact
 
 app = typer.Typer(
     name="sdsetup",
@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="From nothing to Stable Diffusion pictures on a GPU that is not NVIDIA's.",
+    help="From nothing to Stable Diffusion images on a GPU that is not NVIDIA's.",
 )
 
 

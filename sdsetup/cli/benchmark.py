@@ -14,30 +14,32 @@ from sdsetup.cli.progress import listening
 from sdsetup.disk_space import human_size
 
 if TYPE_CHECKING:
-    from sdsetup.benchmark import Benchmark
+    from sdsetup.imaging.benchmark import Benchmark
 
 
 def benchmark(
     package: Annotated[Path, typer.Argument(help="The converted package's folder.")],
-    pictures: Annotated[int, typer.Option(min=1, max=100, help="Batches to time, after one to warm up.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, max=100, help="Batches to time, after one to warm up.")] = 3,
     steps: Annotated[int, typer.Option(help="Scheduler steps.")] = 20,
     width: Annotated[int | None, typer.Option(help="In pixels; the checkpoint's own without it.")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels; the checkpoint's own without it.")] = None,
-    images: Annotated[int, typer.Option(help="Pictures made at once.")] = 1,
+    images: Annotated[int, typer.Option(help="Images made at once.")] = 1,
     provider: ProviderOption = None,
     device_id: DeviceOption = None,
     adapter: AdapterOption = None,
     low_vram: LowVramOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Time loading, steps and pictures, and watch memory, to compare machines."""
-    from sdsetup.benchmark import benchmark as measure
-    from sdsetup.inference import Request
+    """Time loading, steps and images, and watch memory, to compare machines."""
+    from sdsetup.imaging.benchmark import benchmark as measure
+    from sdsetup.imaging.pipeline import Request
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_package
 
     opened = open_package(package)
-    wishes = start.Wishes(provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram)
+    device_request = start.DeviceRequest(
+        provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram
+    )
     request = Request(
         prompt="a photograph of an astronaut riding a horse",
         seed=1,
@@ -48,9 +50,9 @@ def benchmark(
         scheduler="euler",  # one UNet run a step, whatever the checkpoint's own scheduler is
     )
     with listening() as listener:
-        runner = start.start(opened, wishes, listener)
+        runner = start.start(opened, device_request, listener)
         try:
-            result = measure(opened, runner, request, pictures=pictures, listener=listener)
+            result = measure(opened, runner, request, runs=runs, listener=listener)
         finally:
             runner.close()
     if as_json:
@@ -74,8 +76,8 @@ def _table(result: Benchmark) -> Table:
     vram = "not known here" if result.peak_vram_bytes is None else human_size(result.peak_vram_bytes)
     for label, value in (
         ("a step", f"{result.seconds_per_step:.3f} s"),
-        ("a picture", f"{result.seconds_per_picture:.2f} s"),
-        ("first picture", f"{result.first_picture_seconds:.2f} s"),
+        ("an image", f"{result.seconds_per_image:.2f} s"),
+        ("first image", f"{result.first_image_seconds:.2f} s"),
         ("peak RAM", human_size(result.peak_ram_bytes)),
         ("peak VRAM", vram),
     ):

@@ -15,10 +15,10 @@ from sdsetup.cli.memory import show_memory
 from sdsetup.disk_space import human_size
 
 if TYPE_CHECKING:
-    from conversions.convert import Converted
+    from conversions.conversion import Converted
     from conversions.plan import ConversionPlan
-    from conversions.verify import ParityReport
-    from sdsetup.workflow import FirstPicture
+    from conversions.verification.parity import ParityReport
+    from sdsetup.workflow import FirstImage
 
 
 class Precision(StrEnum):
@@ -72,21 +72,21 @@ def convert(
         bool | None,
         typer.Option(
             "--smoke-test/--no-smoke-test",
-            help="Make a first picture with the package and look at it. [default: as --verify]",
+            help="Make a first image with the package and look at it. [default: as --verify]",
         ),
     ] = None,
-    pictures: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the first picture goes.")] = Path(
-        "pictures"
+    images_folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the first image goes.")] = Path(
+        "images"
     ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a package that is there.")] = False,
     retrace: Annotated[bool, typer.Option("--retrace", help="Trace all graphs anew.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
-    """Convert a checkpoint into a verified ONNX package, and make a first picture with it."""
+    """Convert a checkpoint into a verified ONNX package, and make a first image with it."""
     from conversions.options import Options
     from sdsetup import workflow
-    from sdsetup.checkpoint_source import Wish
+    from sdsetup.checkpoint_source import CheckpointRequest
 
     options = Options(
         precision=precision.value,
@@ -95,7 +95,7 @@ def convert(
         keep_fp32=frozenset(keep_fp32 or ()),
     )
     request = workflow.ConvertRequest(
-        wish=Wish(
+        checkpoint_request=CheckpointRequest(
             model=model,
             revision=revision,
             variant=variant,
@@ -117,9 +117,9 @@ def convert(
             with source.using:
                 memory = workflow.forecast_conversion(source, options)
         else:
-            converted, picture = workflow.convert_model(request, listener), None
+            converted, image = workflow.convert_model(request, listener), None
             if drawing:
-                picture = workflow.first_picture(converted.package.folder, pictures, listener)
+                image = workflow.first_image(converted.package.folder, images_folder, listener)
     if dry_run:
         if as_json:
             download_bytes = source.download.download_bytes if source.download is not None else 0
@@ -138,12 +138,12 @@ def convert(
             if memory is not None:
                 show_memory(memory)
     elif as_json:
-        output.emit_json({**_document(converted), **picture_document(picture)})
+        output.emit_json({**_document(converted), **image_document(image)})
     else:
         if converted.report is not None:
             show_report(converted.report)
         output.say(f"The package is ready: {converted.package.folder}", style="bold green")
-        show_picture(picture)
+        show_image(image)
         show_next(converted.package.folder, "sdsetup")
 
 
@@ -195,30 +195,30 @@ def show_report(report: ParityReport) -> None:
         output.say(f"{report.summary()}.")
 
 
-def show_picture(picture: FirstPicture | None) -> None:
-    """Show the first picture of a package, if there is one, and what made it."""
-    if picture is None:
+def show_image(image: FirstImage | None) -> None:
+    """Show the first image of a package, if there is one, and what made it."""
+    if image is None:
         return
-    if picture.device:
-        output.say(f"The smoke test passed: {picture.device}.")
-    output.say(f"Its first picture: {picture.path}", style="bold green")
+    if image.device:
+        output.say(f"The smoke test passed: {image.device}.")
+    output.say(f"Its first image: {image.path}", style="bold green")
 
 
 def show_next(package: Path, program: str) -> None:
-    """Show how pictures are made with a package, if sdsetup makes them with its kind."""
+    """Show how images are made with a package, if sdsetup makes them with its kind."""
+    from sdsetup.imaging.smoke_test import trials_for
     from sdsetup.runtime.package import draws_from_text, open_package
-    from sdsetup.smoke import trials_for
 
     if draws_from_text(package):
         prompt = trials_for(open_package(package).manifest)[-1].prompt
-        output.say(f'Make a picture: {program} generate "{package}" "{prompt}"')
+        output.say(f'Make an image: {program} generate "{package}" "{prompt}"')
 
 
-def picture_document(picture: FirstPicture | None) -> dict[str, Any]:
-    """Give what a JSON document says of a first picture."""
-    if picture is None:
-        return {"picture": None, "device": ""}
-    return {"picture": str(picture.path), "device": picture.device}
+def image_document(image: FirstImage | None) -> dict[str, Any]:
+    """Give what a JSON document says of a first image."""
+    if image is None:
+        return {"image": None, "device": ""}
+    return {"image": str(image.path), "device": image.device}
 
 
 def _document(converted: Converted) -> dict[str, Any]:

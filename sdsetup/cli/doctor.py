@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdsetup import bare_console
+from sdsetup.bootstrap import console
 from sdsetup.cli import output
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class _Screen:
             output.say(f"    {line.strip()[:100]}", style="dim")
 
     def ask(self, question: str) -> bool:
-        return bare_console.ask(question, yes=self._yes)
+        return console.ask(question, yes=self._yes)
 
 
 def doctor(
@@ -72,16 +72,16 @@ def doctor(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --fix: do not ask.")] = False,
 ) -> None:
-    """Look whether this machine can do it, why not, and what to type.
+    """CheckContext whether this machine can do it, why not, and what to type.
 
     Exits with 0 when it can, 1 when something stands in the way.
     """
-    from sdsetup.doctor import command
+    from sdsetup.doctor import run
 
-    options = command.Options(
+    options = run.Options(
         kind=kind, model=model, output=where, only=only or (), list_only=list_only, as_json=as_json,
         as_report=as_report, strict=strict, fix=fix, dry_run=dry_run, offline=offline,
     )  # fmt: skip
-    status = command.run(options, _Screen(yes=yes))
+    status = run.run(options, _Screen(yes=yes))
     if status:
         raise typer.Exit(status)

@@ -1,4 +1,4 @@
-"""``sdsetup generate``: make pictures from a prompt."""
+"""``sdsetup generate``: make images from a prompt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def generate(
     package: Annotated[Path | None, typer.Argument(help="The converted package's folder.")] = None,
     prompt: Annotated[str | None, typer.Argument(help="What to show; (word:1.3) weighs a word.")] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What to keep away from.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same picture; random without it.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same image; random without it.")] = None,
     steps: Annotated[int | None, typer.Option(help="Scheduler steps; 30 without it.")] = None,
     guidance_scale: Annotated[
         float | None, typer.Option(help="How closely to follow the prompt; 7.5 without it, 1 is off.")
@@ -27,7 +27,7 @@ def generate(
     eta: Annotated[float | None, typer.Option(help="Noise that ddim adds back, 0 to 1.")] = None,
     width: Annotated[int | None, typer.Option(help="In pixels; the checkpoint's own without it.")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels; the checkpoint's own without it.")] = None,
-    images: Annotated[int | None, typer.Option(help="Pictures made at once; their seeds count up.")] = None,
+    images: Annotated[int | None, typer.Option(help="Images made at once; their seeds count up.")] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="ddim, pndm, euler, euler_ancestral, dpmpp_2m or lms."),
@@ -37,7 +37,7 @@ def generate(
     ] = None,
     repeated: Annotated[
         Path | None,
-        typer.Option("--from", metavar="IMAGE", help="Repeat a picture; other options change its recipe."),
+        typer.Option("--from", metavar="IMAGE", help="Repeat an image; other options change its metadata."),
     ] = None,
     provider: ProviderOption = None,
     device_id: DeviceOption = None,
@@ -45,9 +45,9 @@ def generate(
     low_vram: LowVramOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Make pictures from a prompt with a converted package."""
-    from sdsetup import picture
-    from sdsetup.inference import Pipeline, Request, complete
+    """Make images from a prompt with a converted package."""
+    from sdsetup.imaging import image_file
+    from sdsetup.imaging.pipeline import Pipeline, Request, complete
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_package
 
@@ -64,10 +64,10 @@ def generate(
         "scheduler": scheduler.replace("-", "_").lower() if scheduler is not None else None,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    before = picture.read_recipe(repeated) if repeated is not None else None
+    before = image_file.read_metadata(repeated) if repeated is not None else None
     if before is not None and repeated is not None:
         request = replace(before.request, **given)
-        package = package or picture.find_package(before, repeated)
+        package = package or image_file.find_package(before, repeated)
     elif package is None or prompt is None:
         raise UsageError(
             "generate.arguments",
@@ -78,31 +78,33 @@ def generate(
         request = Request(**{"seed": secrets.randbelow(2**32), **given})
     opened = open_package(package)
     request = complete(request, opened)
-    wishes = start.Wishes(provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram)
+    device_request = start.DeviceRequest(
+        provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram
+    )
     with listening() as listener:
         if before is not None and before.fingerprint != opened.fingerprint:
-            output.say(f"the picture was made with another package than {opened.folder}: it will differ.")
-        runner = start.start(opened, wishes, listener)
-        recipe = picture.recipe_of(request, opened, runner.device.provider.name)
-        paths = picture.paths_for(destination, recipe)
+            output.say(f"the image was made with another package than {opened.folder}: it will differ.")
+        runner = start.start(opened, device_request, listener)
+        metadata = image_file.metadata_of(request, opened, runner.device.provider.name)
+        paths = image_file.paths_for(destination, metadata)
         try:
-            pictures = Pipeline(package=opened, runner=runner, listener=listener).generate(request)
+            generated = Pipeline(package=opened, runner=runner, listener=listener).generate(request)
         finally:
             runner.close()
     for place, path in enumerate(paths):
-        picture.write_picture(path, pictures.pixels[place], recipe.of_picture(place))
+        image_file.write_image(path, generated.pixels[place], metadata.of_image(place))
         if not as_json:
             output.emit(str(path))
-    output.say(f"{start.summary(runner)}; {pictures.total_seconds:.1f} s, seed {request.seed}.")
+    output.say(f"{start.summary(runner)}; {generated.total_seconds:.1f} s, seed {request.seed}.")
     if as_json:
         output.emit_json(
             {
-                "pictures": [
-                    {"path": str(path), "seed": request.seed + place, "flagged": pictures.flagged[place]}
+                "images": [
+                    {"path": str(path), "seed": request.seed + place, "flagged": generated.flagged[place]}
                     for place, path in enumerate(paths)
                 ],
-                "recipe": picture.as_document(recipe),
+                "metadata": image_file.as_document(metadata),
                 "ran": start.as_document(runner),
-                "seconds": {"denoise": pictures.denoise_seconds, "total": pictures.total_seconds},
+                "seconds": {"denoise": generated.denoise_seconds, "total": generated.total_seconds},
             }
         )

@@ -1,4 +1,4 @@
-"""``sdsetup install``: from a bare CPython to a verified package and a first picture.
+"""``sdsetup install``: from a bare CPython to a verified package and a first image.
 
 The environment was made before this runs, by ``sdsetup.bare``.
 """
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sdsetup.cli import output, progress
-from sdsetup.cli.convert import Precision, picture_document, show_next, show_picture, show_report
+from sdsetup.cli.convert import Precision, image_document, show_image, show_next, show_report
 
 
 def install(
@@ -19,8 +19,8 @@ def install(
         str, typer.Argument(help="A diffusers folder, a model of the Hub (owner/name), or demo.")
     ] = "demo",
     precision: Annotated[Precision, typer.Option(help="Element type of the package.")] = Precision.FP16,
-    pictures: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the picture goes.")] = Path(
-        "pictures"
+    images_folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the image goes.")] = Path(
+        "images"
     ),
     flavour: Annotated[
         str | None,
@@ -31,7 +31,7 @@ def install(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
-    """Install what is needed, convert a model, verify it, and make the first picture.
+    """Install what is needed, convert a model, verify it, and make the first image.
 
     Whatever is there already is kept: a second run takes seconds.
     """
@@ -41,21 +41,21 @@ def install(
     del flavour  # read when the environment was made
     options = Options(precision=precision.value, target=workflow.default_target())
     with progress.listening() as listener:
-        installed = workflow.install(model, options, pictures, listener)
+        installed = workflow.install(model, options, images_folder, listener)
     if as_json:
         report = installed.report
         output.emit_json(
             {
                 "package": str(installed.package),
-                **picture_document(installed.picture),
+                **image_document(installed.image),
                 "report": None if report is None else report.document(),
             }
         )
         return
     if installed.report is not None:
         show_report(installed.report)
-    if installed.report is None and installed.picture is not None and not installed.picture.device:
+    if installed.report is None and installed.image is not None and not installed.image.device:
         output.say("Everything was there already.")
     output.say(f"The package: {installed.package}", style="bold green")
-    show_picture(installed.picture)
+    show_image(installed.image)
     show_next(installed.package, "python -m sdsetup")

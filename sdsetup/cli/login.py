@@ -26,7 +26,7 @@ def login(
 ) -> None:
     """Log in to the Hugging Face Hub with a browser, or with a token."""
     from sdsetup.hub import login as hub_login
-    from sdsetup.secrets import conceal
+    from sdsetup.redaction import conceal
 
     if token is not None:
         conceal(token)

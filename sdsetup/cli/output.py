@@ -23,7 +23,7 @@ def console() -> Console:
 def tolerate_any_text() -> None:
     """Make both streams replace what their encoding cannot write.
 
-    A Windows console or pipe is often cp1252: a picture's path in Japanese must not end the program.
+    A Windows console or pipe is often cp1252: an image's path in Japanese must not end the program.
     """
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

@@ -13,8 +13,8 @@ from sdsetup.cli import output
 from sdsetup.cli.memory import show_memory, size_in_words
 
 if TYPE_CHECKING:
-    from conversions.placement import PlacementReport
-    from sdsetup.picture_memory import PictureMemory
+    from conversions.providers.ep_partition import PlacementReport
+    from sdsetup.imaging.image_memory import ImageMemory
 
 _SHOWN = 5
 
@@ -25,18 +25,18 @@ def check(package: Path, target: str, *, width: int, height: int, as_json: bool)
     Args:
         package: Its folder.
         target: For example ``"directml"``.
-        width: Of the picture, in pixels.
-        height: Of the picture, in pixels.
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
         as_json: Write JSON to stdout instead of tables to stderr.
 
     Returns:
         Whether every compute node has a kernel.
     """
-    from conversions.placement import check_package, package_graphs
-    from sdsetup.picture_memory import picture_memory
+    from conversions.providers.ep_partition import check_package, package_graphs
+    from sdsetup.imaging.image_memory import image_memory
 
     reports = check_package(package, target, width=width, height=height)
-    memory = picture_memory(package_graphs(package), width=width, height=height)
+    memory = image_memory(package_graphs(package), width=width, height=height)
     fit = not any(report.unfit for report in reports.values())
     if as_json:
         submodels = {name: report.as_dict() for name, report in reports.items()}
@@ -50,7 +50,7 @@ def check(package: Path, target: str, *, width: int, height: int, as_json: bool)
     return fit
 
 
-def _show(reports: Mapping[str, PlacementReport], memory: PictureMemory) -> None:
+def _show(reports: Mapping[str, PlacementReport], memory: ImageMemory) -> None:
     needs = {need.submodel: need for need in memory.forecast.needs}
     table = Table(box=None)
     for heading in ("submodel", "nodes", "fused graphs", "outside", "weights", "activations"):

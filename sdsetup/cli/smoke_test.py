@@ -1,4 +1,4 @@
-"""``sdsetup smoke-test``: see that a package makes a picture."""
+"""``sdsetup smoke-test``: see that a package makes an image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sdsetup.cli.progress import listening
 def smoke_test(
     package: Annotated[Path, typer.Argument(help="The converted package's folder.")],
     destination: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Keep the pictures in a folder.")
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Keep the images in a folder.")
     ] = None,
     steps: Annotated[int, typer.Option(help="Scheduler steps.")] = 20,
     provider: ProviderOption = None,
@@ -24,22 +24,24 @@ def smoke_test(
     low_vram: LowVramOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Make a picture and fail if it is black, flat, full of NaN or not what was asked for."""
-    from sdsetup import smoke
+    """Make an image and fail if it is black, flat, full of NaN or not what was asked for."""
+    from sdsetup.imaging import smoke_test
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_package
 
     opened = open_package(package)
-    wishes = start.Wishes(provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram)
+    device_request = start.DeviceRequest(
+        provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram
+    )
     with listening() as listener:
-        outcomes, runner = smoke.try_out(opened, wishes, steps=steps, listener=listener)
+        outcomes, runner = smoke_test.try_out(opened, device_request, steps=steps, listener=listener)
     if destination is not None:
         for outcome in outcomes:
-            output.say(f"wrote {smoke.keep(outcome, opened, runner, destination)}")
+            output.say(f"wrote {smoke_test.keep(outcome, opened, runner, destination)}")
     if as_json:
         output.emit_json(
             {
-                "pictures": [
+                "images": [
                     {
                         "prompt": outcome.request.prompt,
                         "seed": outcome.request.seed,
@@ -54,6 +56,6 @@ def smoke_test(
                 "ran": start.as_document(runner),
             }
         )
-    smoke.raise_for(outcomes)
-    count = f"{len(outcomes)} picture{'s' if len(outcomes) > 1 else ''}"
+    smoke_test.raise_for(outcomes)
+    count = f"{len(outcomes)} image{'s' if len(outcomes) > 1 else ''}"
     output.say(f"the smoke test passed: {count}; {start.summary(runner)}.")

@@ -36,13 +36,13 @@ class Verb:
         return typer.main.get_command(single)
 
 
-_FIRST, _MODELS, _PICTURES, _HUB = "Start here", "Models", "Pictures", "Hugging Face"
+_FIRST, _MODELS, _IMAGES, _HUB = "Start here", "Models", "Images", "Hugging Face"
 
 VERBS = (
     Verb(
         name="install",
         topic=_FIRST,
-        summary="Install what is needed, convert a model, verify it, and make the first picture.",
+        summary="Install what is needed, convert a model, verify it, and make the first image.",
     ),
     Verb(
         name="doctor",
@@ -52,7 +52,7 @@ VERBS = (
     Verb(
         name="convert",
         topic=_MODELS,
-        summary="Convert a checkpoint into a verified ONNX package, and make a first picture with it.",
+        summary="Convert a checkpoint into a verified ONNX package, and make a first image with it.",
     ),
     Verb(
         name="verify",
@@ -66,18 +66,18 @@ VERBS = (
     ),
     Verb(
         name="generate",
-        topic=_PICTURES,
-        summary="Make pictures from a prompt with a converted package.",
+        topic=_IMAGES,
+        summary="Make images from a prompt with a converted package.",
     ),
     Verb(
         name="smoke-test",
-        topic=_PICTURES,
-        summary="Make a picture and fail if it is black, flat, full of NaN or not what was asked for.",
+        topic=_IMAGES,
+        summary="Make an image and fail if it is black, flat, full of NaN or not what was asked for.",
     ),
     Verb(
         name="benchmark",
-        topic=_PICTURES,
-        summary="Time loading, steps and pictures, and watch memory, to compare machines.",
+        topic=_IMAGES,
+        summary="Time loading, steps and images, and watch memory, to compare machines.",
     ),
     Verb(
         name="login",

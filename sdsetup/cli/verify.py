@@ -25,10 +25,10 @@ def verify(
         ),
     ] = None,
     width: Annotated[
-        int, typer.Option(min=64, help="Of the picture that memory and --target are judged for.")
+        int, typer.Option(min=64, help="Of the image that memory and --target are judged for.")
     ] = 512,
     height: Annotated[
-        int, typer.Option(min=64, help="Of the picture that memory and --target are judged for.")
+        int, typer.Option(min=64, help="Of the image that memory and --target are judged for.")
     ] = 512,
     provider: ProviderOption = None,
     device_id: DeviceOption = None,
@@ -36,9 +36,9 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
     """Check a package: files, graphs, where every node runs, and the numbers."""
-    from conversions.placement import package_graphs
+    from conversions.providers.ep_partition import package_graphs
     from sdsetup import workflow
-    from sdsetup.picture_memory import picture_memory
+    from sdsetup.imaging.image_memory import image_memory
 
     if target is not None:
         if not placement.check(package, target, width=width, height=height, as_json=as_json):
@@ -53,7 +53,7 @@ def verify(
             adapter=adapter,
             listener=listener,
         )
-    memory = picture_memory(package_graphs(package), width=width, height=height) if report.submodels else None
+    memory = image_memory(package_graphs(package), width=width, height=height) if report.submodels else None
     if as_json:
         output.emit_json({**report.document(), "memory": None if memory is None else memory.as_dict()})
     else:

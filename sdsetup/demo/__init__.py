@@ -1,4 +1,4 @@
-"""The checkpoint that comes with the program: it draws simple shapes, and its pictures can be judged."""
+"""The checkpoint that comes with the program: it draws simple shapes, and its images can be judged."""
 
 from __future__ import annotations
 

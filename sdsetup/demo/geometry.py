@@ -87,7 +87,7 @@ def shape_of(form: Outline) -> str:
 
 
 def _holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels outside the mask that the picture's border can not reach without crossing it."""
+    """Pixels outside the mask that the image's border can not reach without crossing it."""
     open_ground = np.pad(~mask, 1, constant_values=True)
     reached = np.zeros_like(open_ground)
     reached[0, 0] = True

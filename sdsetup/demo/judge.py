@@ -1,4 +1,4 @@
-"""Does a demo picture show what its caption asks for?"""
+"""Does a demo image show what its caption asks for?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sdsetup.errors import UsageError
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 SIZE_LIMIT = 22.5 / 128
-"""Between small and large: the radius of a thing as a share of the picture's width."""
+"""Between small and large: the radius of a thing as a share of the image's width."""
 
 _COUNTS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3}
 _COLOUR = f"(?:{'|'.join(PALETTE)})"
@@ -57,7 +57,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Whether a picture is right, and if not, everything that is wrong in plain words.
+    """Whether an image is right, and if not, everything that is wrong in plain words.
 
     Attributes:
         passed: True when nothing is wrong.
@@ -89,18 +89,18 @@ def read(caption: str) -> Request:
     return Request(things=tuple(wanted), side=match["side"] or "", background=match["background"] or "")
 
 
-def judge(picture: NDArray[np.uint8], caption: str) -> Verdict:
-    """Compare a picture with its caption.
+def judge(image: NDArray[np.uint8], caption: str) -> Verdict:
+    """Compare an image with its caption.
 
     Args:
-        picture: sRGB, uint8 ``[height, width, 3]``.
+        image: sRGB, uint8 ``[height, width, 3]``.
         caption: What was asked for, in the demo's words.
 
     Raises:
         UsageError: The caption is not of the demo's world.
     """
-    request, sight = read(caption), look(picture)
-    reasons = [*_wrong_background(request, sight), *_wrong_things(request, sight, picture.shape[1])]
+    request, sight = read(caption), look(image)
+    reasons = [*_wrong_background(request, sight), *_wrong_things(request, sight, image.shape[1])]
     return Verdict(passed=not reasons, reasons=tuple(reasons), sight=sight)
 
 
@@ -123,15 +123,15 @@ def _wrong_things(request: Request, sight: Sight, width: int) -> list[str]:
     wanted = request.things[::-1] if request.side == "right" else request.things
     return [
         fault
-        for thing, wish in zip(sight.things, wanted, strict=True)
-        for fault in _faults(thing, wish, SIZE_LIMIT * width)
+        for thing, asked in zip(sight.things, wanted, strict=True)
+        for fault in _faults(thing, asked, SIZE_LIMIT * width)
     ]
 
 
-def _faults(thing: Thing, wish: Wanted, limit: float) -> list[str]:
+def _faults(thing: Thing, wanted: Wanted, limit: float) -> list[str]:
     faults = []
-    if (thing.colour, thing.shape) != (wish.colour, wish.shape):
-        faults.append(f"a {thing.colour} {thing.shape} is where a {wish.colour} {wish.shape} belongs")
-    if (wish.size == "small" and thing.radius > limit) or (wish.size == "large" and thing.radius < limit):
-        faults.append(f"the {thing.colour} {thing.shape} is not {wish.size}")
+    if (thing.colour, thing.shape) != (wanted.colour, wanted.shape):
+        faults.append(f"a {thing.colour} {thing.shape} is where a {wanted.colour} {wanted.shape} belongs")
+    if (wanted.size == "small" and thing.radius > limit) or (wanted.size == "large" and thing.radius < limit):
+        faults.append(f"the {thing.colour} {thing.shape} is not {wanted.size}")
     return faults

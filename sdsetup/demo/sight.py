@@ -1,6 +1,6 @@
-"""What is in a demo picture, found by looking at its pixels: the background and the things on it.
+"""What is in a demo image, found by looking at its pixels: the background and the things on it.
 
-Numpy only, and no drawing: a picture is read the way a person with a ruler would. The background is the
+Numpy only, and no drawing: an image is read the way a person with a ruler would. The background is the
 colour that most pixels have. A thing is a connected patch that differs from it, and the share of a pixel
 that a thing covers follows from how far the pixel lies on the way from the background's colour to the
 thing's.
@@ -59,19 +59,19 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """Everything seen in a picture: the background's colour name and the things, from left to right."""
+    """Everything seen in an image: the background's colour name and the things, from left to right."""
 
     background: str
     things: tuple[Thing, ...]
 
 
-def look(picture: NDArray[np.uint8]) -> Sight:
-    """Find the background and the things of a picture.
+def look(image: NDArray[np.uint8]) -> Sight:
+    """Find the background and the things of an image.
 
     Args:
-        picture: sRGB, uint8 ``[height, width, 3]``.
+        image: sRGB, uint8 ``[height, width, 3]``.
     """
-    pixels = picture.astype(np.float64)
+    pixels = image.astype(np.float64)
     ground = _dominant_colour(pixels)
     patches = _patches(np.linalg.norm(pixels - ground, axis=-1) > _PATCH_CONTRAST)
     seen = [_thing(pixels, ground, patch) for patch in patches]

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdsetup.doctor.purpose import Kind, Purpose, purpose
-from sdsetup.environment import Environment
 from sdsetup.errors import UsageError
+from sdsetup.machine.facts import Environment
 
 
 def purpose_for(kind: Kind, model: str) -> Purpose:
@@ -29,7 +29,7 @@ def purpose_for(kind: Kind, model: str) -> Purpose:
 
 
 def is_planned(wanted: Purpose) -> bool:
-    """Whether needs are reckoned for the named model: for every conversion, and for pictures of a package."""
+    """Whether needs are reckoned for the named model: for every conversion, and for images of a package."""
     if wanted.kind == "generate":
         return bool(wanted.model) and Path(wanted.model).expanduser().is_dir()
     return wanted.kind == "convert" and bool(wanted.model)
@@ -56,5 +56,5 @@ def with_plan(wanted: Purpose, environment: Environment) -> Purpose:
         ram_least_bytes=plan.ram_least_bytes,
         vram_bytes=plan.vram_bytes or 0,
         vram_least_bytes=plan.vram_least_bytes or 0,
-        basis=f"{wanted.model}, as its plan reckons" if plan.converting else f"pictures of {wanted.model}",
+        basis=f"{wanted.model}, as its plan reckons" if plan.converting else f"images of {wanted.model}",
     )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from sdsetup import adapters
-from sdsetup.adapters import Adapter, amd
-from sdsetup.doctor import commands
-from sdsetup.doctor.commands import memory
+from sdsetup.doctor import shell
 from sdsetup.doctor.finding import Fix, Verdict, failure, ok, skipped, warning
 from sdsetup.doctor.purpose import Kind
-from sdsetup.doctor.registry import Look, check
+from sdsetup.doctor.registry import CheckContext, check
+from sdsetup.doctor.shell import memory
 from sdsetup.doctor.system import WINDOWS_ML_BUILD
-from sdsetup.environment import Machine
+from sdsetup.machine import adapters
+from sdsetup.machine.adapters import Adapter, amd
+from sdsetup.machine.facts import Machine
 
-_PICTURES: frozenset[Kind] = frozenset({"anything", "generate"})
+_IMAGES: frozenset[Kind] = frozenset({"anything", "generate"})
 
 
 def _describe(adapter: Adapter) -> str:
@@ -34,16 +34,16 @@ def _driver(adapter: Adapter) -> str:
 @check(
     "adapter.present",
     "Graphics adapters",
-    why="Without one pictures are made by the processor: minutes instead of seconds.",
+    why="Without one images are made by the processor: minutes instead of seconds.",
     reads="adapters machine",
-    kinds=_PICTURES,
+    kinds=_IMAGES,
 )
-def present(look: Look) -> Verdict:
+def present(context: CheckContext) -> Verdict:
     """List the adapters; a machine without hardware ones still works on its CPU."""
-    seen = "; ".join(map(_describe, look.adapters)) or "none found"
-    if adapters.choose(look.adapters) is not None:
+    seen = "; ".join(map(_describe, context.adapters)) or "none found"
+    if adapters.choose(context.adapters) is not None:
         return ok(seen)
-    if look.machine.platform == "win32":
+    if context.machine.platform == "win32":
         return warning(
             f"{seen}: no hardware adapter",
             Fix(
@@ -52,10 +52,10 @@ def present(look: Look) -> Verdict:
             ),
         )
     return warning(
-        f"{seen}: no hardware adapter, pictures will be made on the CPU",
+        f"{seen}: no hardware adapter, images will be made on the CPU",
         Fix(
-            says="Nothing to repair; make small pictures with few steps",
-            commands=(commands.sdsetup(look, "generate", "PACKAGE", "PROMPT", "--provider", "cpu"),),
+            says="Nothing to repair; make small images with few steps",
+            commands=(shell.sdsetup(context, "generate", "PACKAGE", "PROMPT", "--provider", "cpu"),),
         ),
     )
 
@@ -65,17 +65,17 @@ def present(look: Look) -> Verdict:
     "Adapter that sdsetup uses",
     why="Index 0 is whatever drives the first screen, which may be the slow integrated one.",
     reads="adapters machine",
-    kinds=_PICTURES,
+    kinds=_IMAGES,
 )
-def choice(look: Look) -> Verdict:
+def choice(context: CheckContext) -> Verdict:
     """Say which adapter is used, why, and by which provider."""
-    chosen = adapters.choose(look.adapters)
+    chosen = adapters.choose(context.adapters)
     if chosen is None:
         return skipped("there is no hardware adapter")
     adapter, reason = chosen
-    if look.machine.platform == "win32":
+    if context.machine.platform == "win32":
         return ok(f"[{adapter.index}] {adapter.name}: {reason}; another by --device-id")
-    return ok(f"{adapter.name} would be it ({reason}); {_elsewhere(adapter, look.machine)}")
+    return ok(f"{adapter.name} would be it ({reason}); {_elsewhere(adapter, context.machine)}")
 
 
 def _elsewhere(adapter: Adapter, machine: Machine) -> str:
@@ -91,38 +91,38 @@ def _elsewhere(adapter: Adapter, machine: Machine) -> str:
     "Memory of the adapter",
     why="When it runs out the driver moves weights over the bus, tens of times slower, or fails.",
     reads="adapters machine plan",
-    kinds=_PICTURES | {"convert"},
+    kinds=_IMAGES | {"convert"},
 )
-def vram(look: Look) -> Verdict:
+def vram(context: CheckContext) -> Verdict:
     """Compare the chosen adapter's memory with what the purpose needs."""
-    chosen = adapters.choose(look.adapters)
+    chosen = adapters.choose(context.adapters)
     if chosen is None:
         return skipped("there is no hardware adapter")
     adapter, _ = chosen
-    needed = look.purpose.vram_bytes
+    needed = context.purpose.vram_bytes
     own, usable = adapter.vram_bytes, adapter.usable_bytes
     if own is None or usable is None:
         return skipped(f"the system does not tell how much {adapter.name} has")
     seen = f"{adapter.name}: {memory(own)} of its own"
     if adapter.integrated:
         seen += f", {memory(adapter.shared_bytes or 0)} shared with the processor"
-    if look.purpose.unknown or not needed:
-        return skipped(f"{seen}; what pictures need is not known, see model.plan")
-    wanted = f"{memory(needed)} are comfortable for {look.purpose.basis}"
+    if context.purpose.unknown or not needed:
+        return skipped(f"{seen}; what images need is not known, see model.plan")
+    wanted = f"{memory(needed)} are comfortable for {context.purpose.basis}"
     if usable >= 0.95 * needed:  # drivers keep a little for themselves
         return ok(f"{seen}; {wanted}")
     smaller = Fix(
-        says="Use an fp16 package, smaller pictures and one at a time",
+        says="Use an fp16 package, smaller images and one at a time",
         commands=(
-            commands.sdsetup(look, "generate", "PACKAGE", "PROMPT", "--width", "384", "--height", "384"),
+            shell.sdsetup(context, "generate", "PACKAGE", "PROMPT", "--width", "384", "--height", "384"),
         ),
     )
-    least = look.purpose.vram_least_bytes
+    least = context.purpose.vram_least_bytes
     if usable >= least:
         return warning(f"{seen}; {wanted}", smaller)
     wanted += f", and {memory(least)} are the least"
     # The conversion itself does without the adapter.
-    report = warning if look.purpose.kind == "convert" else failure
+    report = warning if context.purpose.kind == "convert" else failure
     return report(f"{seen}; {wanted}", smaller)
 
 
@@ -131,17 +131,17 @@ def vram(look: Look) -> Verdict:
     "Graphics driver",
     why="DirectML runs through it; Windows' stand-in driver has no Direct3D 12 for the GPU.",
     reads="adapters machine",
-    kinds=_PICTURES,
+    kinds=_IMAGES,
 )
-def driver(look: Look) -> Verdict:
+def driver(context: CheckContext) -> Verdict:
     """See whether the vendor's own driver runs the chosen adapter."""
-    chosen = adapters.choose(look.adapters)
+    chosen = adapters.choose(context.adapters)
     if chosen is None:
         return skipped("there is no hardware adapter")
     adapter, _ = chosen
     seen = _driver(adapter)
     if not seen:
-        if look.machine.platform == "darwin":
+        if context.machine.platform == "darwin":
             return ok("macOS brings it")
         pages = {"AMD": "amd.com/support", "NVIDIA": "nvidia.com/drivers", "Intel": "intel.com/drivers"}
         page = pages.get(adapter.vendor, "the vendor's page")
@@ -159,16 +159,16 @@ def driver(look: Look) -> Verdict:
     "Ways for this AMD adapter",
     why="AMD's cards have five ways to run ONNX models, and most exist for some cards on one system only.",
     reads="adapters machine",
-    kinds=_PICTURES,
+    kinds=_IMAGES,
 )
-def amd_routes(look: Look) -> Verdict:
+def amd_routes(context: CheckContext) -> Verdict:
     """Say which ways exist for each AMD adapter here, and which of them sdsetup takes."""
     cards = [
-        adapter for adapter in look.adapters if adapter.vendor_id == adapters.AMD and not adapter.software
+        adapter for adapter in context.adapters if adapter.vendor_id == adapters.AMD and not adapter.software
     ]
     if not cards:
         return skipped("there is no AMD adapter")
-    return ok(" ".join(_routes(card, look.machine) for card in cards))
+    return ok(" ".join(_routes(card, context.machine) for card in cards))
 
 
 def _routes(card: Adapter, machine: Machine) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sdsetup.doctor import commands
+from sdsetup.doctor import shell
 from sdsetup.doctor.finding import Fix, Verdict, failure, ok, skipped, warning
 from sdsetup.doctor.purpose import Kind
-from sdsetup.doctor.registry import Look, check
-from sdsetup.environment import Hub
+from sdsetup.doctor.registry import CheckContext, check
+from sdsetup.machine.facts import Hub
 
 _LOADS: frozenset[Kind] = frozenset({"anything", "install", "convert"})
 _TOKENS = "https://huggingface.co/settings/tokens"
@@ -51,16 +51,16 @@ def _offline(hub: Hub) -> Verdict | None:
     reads="hub",
     kinds=_LOADS,
 )
-def reachable(look: Look) -> Verdict:
+def reachable(context: CheckContext) -> Verdict:
     """See whether it answers."""
-    hub = look.hub
+    hub = context.hub
     if hub.reach == "online":
         return ok(f"{hub.endpoint} answered in {1000 * hub.seconds:.0f} ms")
     if hub.reach == "error":
         command = (
-            commands.unset_variable(look, "HF_ENDPOINT")
+            shell.unset_variable(context, "HF_ENDPOINT")
             if not hub.default_endpoint
-            else commands.sdsetup(look, "doctor", "--only", "hub.reachable")
+            else shell.sdsetup(context, "doctor", "--only", "hub.reachable")
         )
         return failure(
             f"{hub.endpoint} does not answer as a hub: {hub.detail}",
@@ -81,9 +81,9 @@ def reachable(look: Look) -> Verdict:
     reads="hub",
     kinds=_LOADS,
 )
-def endpoint(look: Look) -> Verdict:
+def endpoint(context: CheckContext) -> Verdict:
     """Say which endpoint is used, and where the data would come from."""
-    hub = look.hub
+    hub = context.hub
     data = f"; the data of {hub.model} comes from {hub.data_host}" if hub.data_host else ""
     if hub.default_endpoint:
         return ok(f"{hub.endpoint}{data}")
@@ -92,7 +92,7 @@ def endpoint(look: Look) -> Verdict:
             f"{hub.endpoint} is set by HF_ENDPOINT, yet{data.removeprefix(';')}",
             Fix(
                 says="Where the hub is blocked this mirror will not help; use one that carries the data",
-                commands=(commands.unset_variable(look, "HF_ENDPOINT"),),
+                commands=(shell.unset_variable(context, "HF_ENDPOINT"),),
             ),
         )
     return ok(f"{hub.endpoint}, set by HF_ENDPOINT{data}")
@@ -105,9 +105,9 @@ def endpoint(look: Look) -> Verdict:
     reads="hub",
     kinds=_LOADS,
 )
-def proxy(look: Look) -> Verdict:
+def proxy(context: CheckContext) -> Verdict:
     """See whether the proxy that is set answers."""
-    hub = look.hub
+    hub = context.hub
     if not hub.proxy:
         return ok("none is set")
     if hub.reach != "proxy":
@@ -117,7 +117,7 @@ def proxy(look: Look) -> Verdict:
         f"{hub.proxy}, set by {hub.proxy_variable}, does not let us through: {hub.detail}",
         Fix(
             says="Correct it, or take it away if there is no proxy any more",
-            commands=(commands.unset_variable(look, variable),),
+            commands=(shell.unset_variable(context, variable),),
         ),
     )
 
@@ -129,14 +129,14 @@ def proxy(look: Look) -> Verdict:
     reads="hub",
     kinds=_LOADS,
 )
-def tls(look: Look) -> Verdict:
+def tls(context: CheckContext) -> Verdict:
     """See whether the hub's certificate is trusted and whose it is."""
-    hub = look.hub
+    hub = context.hub
     fix = Fix(
         says="Give Python your organisation's root certificate, exported as a PEM file",
         commands=(
-            commands.set_variable(look, "SSL_CERT_FILE", "organisation.pem"),
-            commands.set_variable(look, "REQUESTS_CA_BUNDLE", "organisation.pem"),
+            shell.set_variable(context, "SSL_CERT_FILE", "organisation.pem"),
+            shell.set_variable(context, "REQUESTS_CA_BUNDLE", "organisation.pem"),
         ),
     )
     if hub.reach == "tls":
@@ -156,9 +156,9 @@ def tls(look: Look) -> Verdict:
     reads="hub",
     kinds=_LOADS,
 )
-def token(look: Look) -> Verdict:
+def token(context: CheckContext) -> Verdict:
     """See whether there is a token, whether it is accepted, and what it may do."""
-    hub = look.hub
+    hub = context.hub
     if hub.token_state == "none":
         return ok("none; public models need none")
     if hub.token_state == "refused":
@@ -168,8 +168,8 @@ def token(look: Look) -> Verdict:
             Fix(
                 says=f"Make a new one of the kind 'read' at {_TOKENS} and sign in",
                 commands=(
-                    *((commands.unset_variable(look, variable),) if variable else ()),
-                    commands.sdsetup(look, "login"),
+                    *((shell.unset_variable(context, variable),) if variable else ()),
+                    shell.sdsetup(context, "login"),
                 ),
             ),
         )
@@ -181,7 +181,7 @@ def token(look: Look) -> Verdict:
             f"the token from {hub.token_source} may write; sdsetup only ever reads",
             Fix(
                 says=f"Use one of the kind 'read', from {_TOKENS}",
-                commands=(commands.sdsetup(look, "login"),),
+                commands=(shell.sdsetup(context, "login"),),
             ),
         )
     return ok(f"accepted, of the kind {kind}, from {hub.token_source}")
@@ -194,14 +194,14 @@ def token(look: Look) -> Verdict:
     reads="hub",
     kinds=_LOADS,
 )
-def hidden_token(look: Look) -> Verdict:
+def hidden_token(context: CheckContext) -> Verdict:
     """Find a saved token that a variable hides."""
-    hub = look.hub
+    hub = context.hub
     if not hub.hidden_token:
         return ok("no token hides another")
     return warning(
         f"{hub.token_source} hides another token, saved in {hub.hidden_token}",
-        Fix(says="Use the saved one", commands=(commands.unset_variable(look, hub.token_source),)),
+        Fix(says="Use the saved one", commands=(shell.unset_variable(context, hub.token_source),)),
     )
 
 
@@ -212,9 +212,9 @@ def hidden_token(look: Look) -> Verdict:
     reads="hub",
     kinds=_LOADS,
 )
-def access(look: Look) -> Verdict:
+def access(context: CheckContext) -> Verdict:
     """See whether the named model may be read."""
-    hub = look.hub
+    hub = context.hub
     if not hub.model:
         return skipped("no model was named; --for convert OWNER/NAME asks for one")
     offline = _offline(hub)
@@ -229,7 +229,7 @@ def access(look: Look) -> Verdict:
                 f"{hub.model} is gated and this account has no access",
                 Fix(
                     says=f"Accept its terms at {page}, then sign in",
-                    commands=(commands.sdsetup(look, "login"),),
+                    commands=(shell.sdsetup(context, "login"),),
                 ),
             )
         case "missing":
@@ -237,7 +237,7 @@ def access(look: Look) -> Verdict:
                 f"{hub.model} does not exist at {hub.endpoint}, or is private",
                 Fix(
                     says="Check the spelling; for a private model sign in",
-                    commands=(commands.sdsetup(look, "login"),),
+                    commands=(shell.sdsetup(context, "login"),),
                 ),
             )
         case _:
@@ -250,18 +250,18 @@ def access(look: Look) -> Verdict:
     why="With a clock that is minutes off, certificates and signed downloads look expired.",
     reads="hub machine",
 )
-def clock(look: Look) -> Verdict:
+def clock(context: CheckContext) -> Verdict:
     """Compare the clock with the hub's."""
-    offline = _offline(look.hub)
+    offline = _offline(context.hub)
     if offline is not None:
         return offline
-    ahead = look.hub.clock_ahead_seconds
+    ahead = context.hub.clock_ahead_seconds
     if ahead is None:
         return skipped("the hub's answer carried no date")
     seen = f"{abs(ahead):.0f} s {'ahead of' if ahead >= 0 else 'behind'} the hub's"
     if abs(ahead) < _CLOCK_SECONDS:
         return ok(seen)
     command = {"win32": "w32tm /resync", "darwin": "sudo sntp -sS time.apple.com"}.get(
-        look.machine.platform, "sudo timedatectl set-ntp true"
+        context.machine.platform, "sudo timedatectl set-ntp true"
     )
     return failure(seen, Fix(says="Set the clock by the network", commands=(command,)))

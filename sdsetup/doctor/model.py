@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sdsetup.doctor import commands
-from sdsetup.doctor.commands import memory, size
+from sdsetup.doctor import shell
 from sdsetup.doctor.finding import Fix, Verdict, failure, ok, skipped
-from sdsetup.doctor.registry import Look, check
-from sdsetup.environment import Plan
+from sdsetup.doctor.registry import CheckContext, check
+from sdsetup.doctor.shell import memory, size
+from sdsetup.machine.facts import Plan
 
 # These say something of the network or of this machine, which other findings judge; nothing of the model.
 _OUT_OF_REACH = frozenset(
@@ -24,13 +24,13 @@ _OUT_OF_REACH = frozenset(
     reads="plan machine",
     kinds=frozenset({"anything", "convert", "generate"}),
 )
-def plan(look: Look) -> Verdict:
+def plan(context: CheckContext) -> Verdict:
     """Say what converting the named model or drawing with it takes, or why neither can be done."""
-    found = look.plan
+    found = context.plan
     if not found.model:
         return skipped(
             "no model was named: --for convert OWNER/NAME plans its conversion, --for generate PACKAGE "
-            "forecasts its pictures"
+            "forecasts its images"
         )
     if found.error and found.code in _OUT_OF_REACH:
         return skipped(found.error)
@@ -39,21 +39,21 @@ def plan(look: Look) -> Verdict:
             found.error,
             Fix(
                 says=found.hint or "See all that can be said about it",
-                commands=(commands.sdsetup(look, *_closer_look(found)),),
+                commands=(shell.sdsetup(context, *_closer_look(found)),),
             ),
         )
-    pictures = (
-        "pictures: known once its graphs are traced"
+    images = (
+        "images: known once its graphs are traced"
         if found.vram_bytes is None
-        else f"pictures of {found.side} x {found.side}: {memory(found.vram_bytes)} of adapter memory"
+        else f"images of {found.side} x {found.side}: {memory(found.vram_bytes)} of adapter memory"
     )
     if found.largest_side:
-        pictures += f", at most {found.largest_side} x {found.largest_side} on this machine's adapter"
+        images += f", at most {found.largest_side} x {found.largest_side} on this machine's adapter"
     if not found.converting:
-        return ok(f"{pictures}; {memory(found.ram_bytes)} of main memory")
+        return ok(f"{images}; {memory(found.ram_bytes)} of main memory")
     return ok(
         f"downloads {size(found.download_bytes)}, writes {size(found.package_bytes)}, "
-        f"takes {memory(found.ram_bytes)} of main memory; {pictures}"
+        f"takes {memory(found.ram_bytes)} of main memory; {images}"
     )
 
 

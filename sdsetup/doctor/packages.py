@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sdsetup import installer, known_good
-from sdsetup.doctor import commands
+from sdsetup.bootstrap import installer, known_good
+from sdsetup.bootstrap.installer import FLAVOUR_DISTRIBUTIONS
+from sdsetup.doctor import shell
 from sdsetup.doctor.finding import Fix, Verdict, failure, ok, skipped, warning
-from sdsetup.doctor.registry import Look, check
-from sdsetup.installer import FLAVOUR_DISTRIBUTIONS
+from sdsetup.doctor.registry import CheckContext, check
 
 _CORE = (
     "typer",
@@ -23,18 +23,18 @@ _CORE_MORE = ("pillow", "tokenizers")
 _CONVERT = ("torch", "diffusers", "transformers", "onnxscript")
 
 
-def _pins(look: Look) -> dict[str, str]:
-    return known_good.versions(look.machine.platform)
+def _pins(context: CheckContext) -> dict[str, str]:
+    return known_good.versions(context.machine.platform)
 
 
-def _install(look: Look, says: str, names: list[str]) -> Fix:
-    if not look.python.in_environment:
+def _install(context: CheckContext, says: str, names: list[str]) -> Fix:
+    if not context.python.in_environment:
         # Nothing is put into a Python that belongs to the whole machine.
         return Fix(
-            says="Install sdsetup into its own environment", commands=(commands.sdsetup(look, "install"),)
+            says="Install sdsetup into its own environment", commands=(shell.sdsetup(context, "install"),)
         )
-    action = installer.reinstall(look.python.executable, names)
-    return Fix(says=says, commands=(commands.call(look, action.argv),), actions=(action,))
+    action = installer.reinstall(context.python.executable, names)
+    return Fix(says=says, commands=(shell.call(context, action.argv),), actions=(action,))
 
 
 @check(
@@ -43,13 +43,13 @@ def _install(look: Look, says: str, names: list[str]) -> Fix:
     why="Without them only `install` and this doctor run.",
     reads="packages python machine",
 )
-def core(look: Look) -> Verdict:
+def core(context: CheckContext) -> Verdict:
     """See whether everything that sdsetup always needs is installed."""
     wanted = (*_CORE, *_CORE_MORE)
-    missing = [name for name in wanted if name not in look.packages.versions]
+    missing = [name for name in wanted if name not in context.packages.versions]
     if not missing:
         return ok(f"all {len(wanted)} are installed")
-    return failure(f"missing: {', '.join(missing)}", _install(look, "Install what is missing", missing))
+    return failure(f"missing: {', '.join(missing)}", _install(context, "Install what is missing", missing))
 
 
 @check(
@@ -59,14 +59,14 @@ def core(look: Look) -> Verdict:
     reads="packages python machine",
     kinds=frozenset({"anything", "convert"}),
 )
-def convert(look: Look) -> Verdict:
+def convert(context: CheckContext) -> Verdict:
     """See whether what conversion needs is installed."""
-    missing = [name for name in _CONVERT if name not in look.packages.versions]
+    missing = [name for name in _CONVERT if name not in context.packages.versions]
     if not missing:
-        return ok(", ".join(f"{name} {look.packages.versions[name]}" for name in _CONVERT))
-    fix = Fix(says="Install everything", commands=(commands.sdsetup(look, "install"),))
+        return ok(", ".join(f"{name} {context.packages.versions[name]}" for name in _CONVERT))
+    fix = Fix(says="Install everything", commands=(shell.sdsetup(context, "install"),))
     found = f"missing: {', '.join(missing)}"
-    return failure(found, fix) if look.purpose.kind == "convert" else warning(found, fix)
+    return failure(found, fix) if context.purpose.kind == "convert" else warning(found, fix)
 
 
 @check(
@@ -75,9 +75,9 @@ def convert(look: Look) -> Verdict:
     why="Exporters and runtimes break one another between versions; the known-good set was tested together.",
     reads="packages python machine",
 )
-def tested(look: Look) -> Verdict:
+def tested(context: CheckContext) -> Verdict:
     """Compare the installed versions with the known-good set."""
-    pins, have = _pins(look), look.packages.versions
+    pins, have = _pins(context), context.packages.versions
     judged = (*_CORE, *_CORE_MORE, *_CONVERT, *FLAVOUR_DISTRIBUTIONS.values())
     present = [name for name in judged if name in have]
     if not present:
@@ -86,7 +86,7 @@ def tested(look: Look) -> Verdict:
     if not other:
         return ok(f"all {len(present)} that are installed are the tested versions")
     seen = ", ".join(f"{name} {have[name]} (tested: {pins[name]})" for name in other)
-    return warning(seen, _install(look, "Install the tested versions", other))
+    return warning(seen, _install(context, "Install the tested versions", other))
 
 
 @check(
@@ -95,10 +95,10 @@ def tested(look: Look) -> Verdict:
     why="A cut-off installation or an over-eager cleaner leaves packages that import and then fail.",
     reads="packages python machine",
 )
-def whole(look: Look) -> Verdict:
+def whole(context: CheckContext) -> Verdict:
     """Compare the files of the important packages with their own lists."""
-    torn = look.packages.torn
+    torn = context.packages.torn
     if not torn:
         return ok("every file of the important packages is there, none is cut short")
     seen = "; ".join(f"{name}: {what}" for name, what in torn.items())
-    return failure(seen, _install(look, "Install them again", sorted(torn)))
+    return failure(seen, _install(context, "Install them again", sorted(torn)))

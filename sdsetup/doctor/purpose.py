@@ -22,7 +22,7 @@ class Purpose:
         cache_bytes: Space where downloads go.
         output_bytes: Space where the result goes.
         temp_bytes: Space for temporary files.
-        vram_bytes: Memory of the adapter that makes the pictures; 0 when that does not matter.
+        vram_bytes: Memory of the adapter that makes the images; 0 when that does not matter.
         vram_least_bytes: The same with one submodel at a time.
         basis: Where the numbers come from, in words.
         unknown: Why the needs of the named model are not known, or empty. Then the sizes judge nothing.
@@ -42,7 +42,7 @@ class Purpose:
 
 
 # Of Stable Diffusion 1.x: 5.5 GB in fp32 to download, a 2.1 GB package in fp16, up to 6 GiB of main memory
-# while parity is checked. Comfortable pictures want 6 GiB of adapter memory, 4 GiB are just enough.
+# while parity is checked. Comfortable images want 6 GiB of adapter memory, 4 GiB are just enough.
 _SD1 = "a Stable Diffusion 1.x checkpoint in fp32"
 _PURPOSES: dict[Kind, Purpose] = {
     "anything": Purpose(
@@ -59,7 +59,7 @@ _PURPOSES: dict[Kind, Purpose] = {
     ),
     "generate": Purpose(
         kind="generate", ram_bytes=4 * _GIB, cache_bytes=0, output_bytes=10**8, temp_bytes=10**8,
-        vram_bytes=6 * _GIB, basis="512 x 512 pictures with a Stable Diffusion 1.x package in fp16",
+        vram_bytes=6 * _GIB, basis="512 x 512 images with a Stable Diffusion 1.x package in fp16",
     ),
 }  # fmt: skip
 

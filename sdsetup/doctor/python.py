@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sdsetup.doctor import commands
+from sdsetup.bootstrap.installer import InstallAction
+from sdsetup.doctor import shell
 from sdsetup.doctor.finding import Fix, Verdict, failure, ok, skipped, warning
-from sdsetup.doctor.registry import Look, check
-from sdsetup.installer import InstallAction
+from sdsetup.doctor.registry import CheckContext, check
 
 _DOWNLOADS = "https://www.python.org/downloads/"
 
@@ -16,9 +16,9 @@ _DOWNLOADS = "https://www.python.org/downloads/"
     why="torch, onnx and ONNX Runtime publish ready-made wheels for CPython 3.11 to 3.13 only.",
     reads="python",
 )
-def version(look: Look) -> Verdict:
+def version(context: CheckContext) -> Verdict:
     """Compare the interpreter with the wheels that exist."""
-    python = look.python
+    python = context.python
     seen = f"{python.implementation} {'.'.join(map(str, python.version))}"
     if python.implementation != "CPython":
         return failure(f"{seen} is not CPython", Fix(says=f"Install CPython 3.12 from {_DOWNLOADS}"))
@@ -38,9 +38,9 @@ def version(look: Look) -> Verdict:
     why="A 32-bit process can hold 2 to 4 GB, and none of the needed wheels exists for it.",
     reads="python machine",
 )
-def bits(look: Look) -> Verdict:
+def bits(context: CheckContext) -> Verdict:
     """Compare bitness and processor with the wheels that exist."""
-    python, machine = look.python, look.machine
+    python, machine = context.python, context.machine
     if python.bits != 64:
         return failure(
             f"this Python is built for {python.bits} bits",
@@ -60,19 +60,19 @@ def bits(look: Look) -> Verdict:
     why="The Microsoft Store's Python redirects writes into a private folder, so caches and paths differ.",
     reads="python machine",
 )
-def store(look: Look) -> Verdict:
+def store(context: CheckContext) -> Verdict:
     """Find the Microsoft Store's Python."""
-    if look.machine.platform != "win32":
+    if context.machine.platform != "win32":
         return skipped("only Windows has a Python from the Microsoft Store")
-    if look.python.store:
+    if context.python.store:
         return warning(
-            f"{look.python.executable} is the Microsoft Store's",
+            f"{context.python.executable} is the Microsoft Store's",
             Fix(
                 says="Install CPython from python.org and use that one",
                 commands=("winget install --exact --id Python.Python.3.12",),
             ),
         )
-    return ok(look.python.executable)
+    return ok(context.python.executable)
 
 
 @check(
@@ -81,26 +81,26 @@ def store(look: Look) -> Verdict:
     why="sdsetup's versions must not fight with those of other programs, so it keeps them apart.",
     reads="python",
 )
-def environment(look: Look) -> Verdict:
-    """Look at the running environment and at the one that sdsetup keeps."""
-    python = look.python
+def environment(context: CheckContext) -> Verdict:
+    """CheckContext at the running environment and at the one that sdsetup keeps."""
+    python = context.python
     if python.environment_state == "broken":
         return failure(
             f"{python.environment} is there, but its Python is gone; the Python it was made from was removed",
-            Fix(says="Make it anew", commands=(commands.sdsetup(look, "install"),)),
+            Fix(says="Make it anew", commands=(shell.sdsetup(context, "install"),)),
         )
     if python.in_environment:
         return ok(f"this Python is in one: {python.executable}")
     if python.environment_state == "unfinished":
         return warning(
             f"{python.environment} is there but not finished",
-            Fix(says="Finish it", commands=(commands.sdsetup(look, "install"),)),
+            Fix(says="Finish it", commands=(shell.sdsetup(context, "install"),)),
         )
     if python.environment_state == "ready":
         return ok(f"sdsetup's own is ready: {python.environment}")
     return warning(
         "this Python is in none, and sdsetup's own is not made yet",
-        Fix(says="Let sdsetup make it", commands=(commands.sdsetup(look, "install"),)),
+        Fix(says="Let sdsetup make it", commands=(shell.sdsetup(context, "install"),)),
     )
 
 
@@ -110,9 +110,9 @@ def environment(look: Look) -> Verdict:
     why="Everything that is installed or repaired is installed by pip.",
     reads="python",
 )
-def pip(look: Look) -> Verdict:
+def pip(context: CheckContext) -> Verdict:
     """See whether pip starts."""
-    python = look.python
+    python = context.python
     if python.pip:
         return ok(f"pip {python.pip}")
     if not python.has_ensurepip:
@@ -128,7 +128,7 @@ def pip(look: Look) -> Verdict:
         f"pip does not start: {python.pip_error}",
         Fix(
             says="Bring pip back from the copy that Python carries",
-            commands=(commands.call(look, argv),),
+            commands=(shell.call(context, argv),),
             # A torn pip still looks installed, and ensurepip then leaves it alone: it goes first.
             actions=(
                 InstallAction(

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sdsetup.adapters import Adapter
 from sdsetup.doctor.finding import Verdict
 from sdsetup.doctor.purpose import Kind, Purpose
-from sdsetup.environment import Environment, Folder, Hub, Machine, Packages, Plan, Python, Runtime, Tools
+from sdsetup.machine.adapters import Adapter
+from sdsetup.machine.facts import Environment, Folder, Hub, Machine, Packages, Plan, Python, Runtime, Tools
 
 _T = TypeVar("_T")
 
@@ -19,7 +19,7 @@ class NotReadError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class CheckContext:
     """What a check may look at: the facts and the purpose. A fact that was not read raises NotReadError."""
 
     environment: Environment
@@ -93,7 +93,7 @@ class Check:
     why: str
     reads: frozenset[str]
     kinds: frozenset[Kind]
-    judge: Callable[[Look], Verdict]
+    judge: Callable[[CheckContext], Verdict]
 
 
 _CHECKS: dict[str, Check] = {}
@@ -104,7 +104,7 @@ ALL_KINDS: frozenset[Kind] = frozenset({"anything", "install", "convert", "gener
 
 def check(
     finding_id: str, title: str, *, why: str, reads: str, kinds: frozenset[Kind] = ALL_KINDS
-) -> Callable[[Callable[[Look], Verdict]], Callable[[Look], Verdict]]:
+) -> Callable[[Callable[[CheckContext], Verdict]], Callable[[CheckContext], Verdict]]:
     """Register a check.
 
     Args:
@@ -115,7 +115,7 @@ def check(
         kinds: The purposes it matters for.
     """
 
-    def register(judge: Callable[[Look], Verdict]) -> Callable[[Look], Verdict]:
+    def register(judge: Callable[[CheckContext], Verdict]) -> Callable[[CheckContext], Verdict]:
         if finding_id in _CHECKS:
             raise ValueError(f"two checks are called {finding_id}")
         _CHECKS[finding_id] = Check(

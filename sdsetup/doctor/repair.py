@@ -6,12 +6,12 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from sdsetup import installer
+from sdsetup.bootstrap import installer
 from sdsetup.doctor.finding import Finding, Fix
 from sdsetup.errors import SetupError
 
 
-class Attendant(Protocol):
+class Prompter(Protocol):
     """Who talks with the person while something is repaired."""
 
     def tell(self, text: str) -> None:
@@ -34,7 +34,7 @@ def repairable(findings: Sequence[Finding]) -> list[Finding]:
 def repair(
     findings: Sequence[Finding],
     look_again: Callable[[], tuple[Finding, ...]],
-    attendant: Attendant,
+    prompter: Prompter,
     *,
     dry_run: bool,
 ) -> tuple[Finding, ...]:
@@ -45,7 +45,7 @@ def repair(
     Args:
         findings: What was found.
         look_again: Reads and judges the machine anew.
-        attendant: Is asked before each repair.
+        prompter: Is asked before each repair.
         dry_run: Say what would be started, and start nothing.
 
     Returns:
@@ -53,36 +53,36 @@ def repair(
     """
     current = {finding.id: finding for finding in findings}
     if not repairable(findings):
-        attendant.tell("There is nothing here that --fix could repair.")
+        prompter.tell("There is nothing here that --fix could repair.")
     for finding_id in [finding.id for finding in repairable(findings)]:
         finding = current[finding_id]
         fix = finding.verdict.fix
         if fix is None or not fix.actions:
-            attendant.tell(f"{finding_id}: was mended along the way.")
+            prompter.tell(f"{finding_id}: was mended along the way.")
             continue
-        attendant.tell(f"{finding_id}: {finding.verdict.evidence}")
-        attendant.tell(f"  {fix.says}:")
+        prompter.tell(f"{finding_id}: {finding.verdict.evidence}")
+        prompter.tell(f"  {fix.says}:")
         for action in fix.actions:
-            attendant.tell(f"    {action.label}")
-        if dry_run or not attendant.ask("  Do that now?"):
-            attendant.tell("  left as it is." if not dry_run else "  not started: --dry-run.")
+            prompter.tell(f"    {action.label}")
+        if dry_run or not prompter.ask("  Do that now?"):
+            prompter.tell("  left as it is." if not dry_run else "  not started: --dry-run.")
             continue
-        _start(fix, attendant)
+        _start(fix, prompter)
         importlib.invalidate_caches()
         current = {found.id: found for found in look_again()}
         after = current[finding_id].verdict
         helped = after.status in {"ok", "skipped"}
-        attendant.tell(f"  {'that helped' if helped else 'that did not help'}: {after.evidence}")
+        prompter.tell(f"  {'that helped' if helped else 'that did not help'}: {after.evidence}")
     return tuple(current[finding.id] for finding in findings)
 
 
-def _start(fix: Fix, attendant: Attendant) -> None:
+def _start(fix: Fix, prompter: Prompter) -> None:
     for action in fix.actions:
-        attendant.tell(f"  {action.label} ...")
+        prompter.tell(f"  {action.label} ...")
         try:
-            installer.run(action, attendant.progress)
+            installer.run(action, prompter.progress)
         except SetupError as error:
-            attendant.tell(f"  {error.message}")
+            prompter.tell(f"  {error.message}")
             if error.hint:
-                attendant.tell(f"  next: {error.hint}")
+                prompter.tell(f"  next: {error.hint}")
             return

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sdsetup import __version__, secrets
+from sdsetup import __version__, redaction
 from sdsetup.doctor.finding import Finding, Status
 from sdsetup.doctor.purpose import Purpose
-from sdsetup.environment import Environment
+from sdsetup.machine.facts import Environment
 
 _ORDER: tuple[Status, ...] = ("failure", "warning", "ok", "skipped")
 _MARKS: dict[Status, str] = {
@@ -68,10 +68,10 @@ def verdict_text(findings: Sequence[Finding], purpose: Purpose) -> str:
     """Say in one sentence whether the machine will do."""
     found = counts(findings)
     what = {
-        "anything": "to convert checkpoints and make pictures",
+        "anything": "to convert checkpoints and make images",
         "install": "to install sdsetup",
         "convert": f"to convert {purpose.model or 'a checkpoint'}",
-        "generate": f"to make pictures{f' with {purpose.model}' if purpose.model else ''}",
+        "generate": f"to make images{f' with {purpose.model}' if purpose.model else ''}",
     }[purpose.kind]
     if found["failure"]:
         number = found["failure"]
@@ -149,4 +149,4 @@ def redact(text: str, environment: Environment) -> str:
     for name, hidden in ((environment.user, "USER"), (environment.host, "HOST")):
         if name.lower() not in _NOBODY:
             text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", hidden, text, flags=re.IGNORECASE)
-    return secrets.redact(re.sub(r"(?<=://)[^/@\s|]+@", "LOGIN@", text))
+    return redaction.redact(re.sub(r"(?<=://)[^/@\s|]+@", "LOGIN@", text))

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from sdsetup import installer
-from sdsetup.doctor import commands
+from sdsetup.bootstrap import installer
+from sdsetup.bootstrap.installer import FLAVOUR_DISTRIBUTIONS, FLAVOURS, Flavour
+from sdsetup.doctor import shell
 from sdsetup.doctor.finding import Fix, Verdict, failure, ok, skipped, warning
-from sdsetup.doctor.registry import Look, check
-from sdsetup.environment import ProviderTrial
-from sdsetup.installer import FLAVOUR_DISTRIBUTIONS, FLAVOURS, Flavour
+from sdsetup.doctor.registry import CheckContext, check
+from sdsetup.machine.facts import ProviderTrial
 
 # Windows' own DirectML.dll is older than what ONNX Runtime was built with; the wheel brings 1.15.
 _DIRECTML = (1, 15)
 _LISTED_ONLY = {"AzureExecutionProvider"}
 
 
-def _installed(look: Look) -> list[Flavour]:
-    return [flavour for flavour in FLAVOURS if FLAVOUR_DISTRIBUTIONS[flavour] in look.packages.versions]
+def _installed(context: CheckContext) -> list[Flavour]:
+    return [flavour for flavour in FLAVOURS if FLAVOUR_DISTRIBUTIONS[flavour] in context.packages.versions]
 
 
-def _reinstall(look: Look, says: str, flavour: Flavour | None = None) -> Fix:
-    if not _installed(look) and not look.python.in_environment:
+def _reinstall(context: CheckContext, says: str, flavour: Flavour | None = None) -> Fix:
+    if not _installed(context) and not context.python.in_environment:
         # Nothing is put into a Python that belongs to the whole machine.
         return Fix(
-            says="Install sdsetup into its own environment", commands=(commands.sdsetup(look, "install"),)
+            says="Install sdsetup into its own environment", commands=(shell.sdsetup(context, "install"),)
         )
-    wanted = flavour or (_installed(look) or [installer.flavour_for(look.machine.platform)])[0]
-    if look.machine.platform == "win32" and "directml" in _installed(look):
+    wanted = flavour or (_installed(context) or [installer.flavour_for(context.machine.platform)])[0]
+    if context.machine.platform == "win32" and "directml" in _installed(context):
         wanted = "directml"
-    actions = tuple(installer.reinstall_flavour(look.python.executable, wanted))
+    actions = tuple(installer.reinstall_flavour(context.python.executable, wanted))
     return Fix(
-        says=says, commands=tuple(commands.call(look, action.argv) for action in actions), actions=actions
+        says=says, commands=tuple(shell.call(context, action.argv) for action in actions), actions=actions
     )
 
 
@@ -39,26 +39,26 @@ def _reinstall(look: Look, says: str, flavour: Flavour | None = None) -> Fix:
     why="All its flavours write the same folder: with two, one hides the other's providers without a word.",
     reads="packages python machine",
 )
-def flavours(look: Look) -> Verdict:
+def flavours(context: CheckContext) -> Verdict:
     """Count the flavours; exactly one is right."""
-    found = _installed(look)
+    found = _installed(context)
     named = " and ".join(
-        f"{FLAVOUR_DISTRIBUTIONS[flavour]} {look.packages.versions[FLAVOUR_DISTRIBUTIONS[flavour]]}"
+        f"{FLAVOUR_DISTRIBUTIONS[flavour]} {context.packages.versions[FLAVOUR_DISTRIBUTIONS[flavour]]}"
         for flavour in found
     )
     if len(found) > 1:
-        usual = installer.flavour_for(look.machine.platform)
-        possible = [flavour for flavour in found if installer.exists_for(look.machine.platform, flavour)]
+        usual = installer.flavour_for(context.machine.platform)
+        possible = [flavour for flavour in found if installer.exists_for(context.machine.platform, flavour)]
         keep = next((flavour for flavour in possible if flavour != "cpu"), usual)
         return failure(
             f"{named} are installed at once",
-            _reinstall(look, f"Keep {FLAVOUR_DISTRIBUTIONS[keep]} only", keep),
+            _reinstall(context, f"Keep {FLAVOUR_DISTRIBUTIONS[keep]} only", keep),
         )
     if not found:
-        return failure("none is installed", _reinstall(look, "Install the one for this machine"))
-    if look.machine.platform == "win32" and found == ["cpu"]:
+        return failure("none is installed", _reinstall(context, "Install the one for this machine"))
+    if context.machine.platform == "win32" and found == ["cpu"]:
         return warning(
-            f"{named}, which has no DirectML", _reinstall(look, "Replace it by DirectML's", "directml")
+            f"{named}, which has no DirectML", _reinstall(context, "Replace it by DirectML's", "directml")
         )
     return ok(named)
 
@@ -69,28 +69,28 @@ def flavours(look: Look) -> Verdict:
     why="A library that it is linked with may be missing, which shows only when it is imported.",
     reads="runtime packages python machine",
 )
-def starts(look: Look) -> Verdict:
+def starts(context: CheckContext) -> Verdict:
     """See whether it could be imported in a process of its own."""
-    runtime = look.runtime
+    runtime = context.runtime
     if not runtime.import_error:
         if runtime.version:
             return ok(f"version {runtime.version}")
         return failure(
             "the folder onnxruntime is there but empty of code, as a half-removed flavour leaves it",
-            _reinstall(look, "Install it again, whole"),
+            _reinstall(context, "Install it again, whole"),
         )
-    if not _installed(look):
+    if not _installed(context):
         return skipped("it is not installed")
     if "DLL load failed" in runtime.import_error:
         vc_runtime = Fix(
             says="Install the Visual C++ runtime; if it is there, install ONNX Runtime again",
             commands=(
                 "winget install --exact --id Microsoft.VCRedist.2015+.x64",
-                *_reinstall(look, "").commands,
+                *_reinstall(context, "").commands,
             ),
         )
         return failure(runtime.import_error, vc_runtime)
-    return failure(runtime.import_error, _reinstall(look, "Install it again, whole"))
+    return failure(runtime.import_error, _reinstall(context, "Install it again, whole"))
 
 
 @check(
@@ -99,9 +99,9 @@ def starts(look: Look) -> Verdict:
     why="Only a provider that this build of ONNX Runtime lists can be used.",
     reads="runtime packages python machine",
 )
-def providers(look: Look) -> Verdict:
+def providers(context: CheckContext) -> Verdict:
     """Compare the listed providers with what the installed flavour should bring."""
-    runtime = look.runtime
+    runtime = context.runtime
     if runtime.import_error or not runtime.version:
         return skipped("ONNX Runtime does not start")
     listed = [name for name in runtime.providers if name not in _LISTED_ONLY]
@@ -112,13 +112,13 @@ def providers(look: Look) -> Verdict:
         "migraphx": "MIGraphXExecutionProvider",
         "openvino": "OpenVINOExecutionProvider",
     }
-    for flavour in _installed(look):
+    for flavour in _installed(context):
         provider = expected.get(flavour)
         if provider and provider not in listed:
             return failure(
                 f"{seen}; {provider} is missing although {FLAVOUR_DISTRIBUTIONS[flavour]} is installed:"
                 " another flavour has written over it",
-                _reinstall(look, f"Leave only {FLAVOUR_DISTRIBUTIONS[flavour]}", flavour),
+                _reinstall(context, f"Leave only {FLAVOUR_DISTRIBUTIONS[flavour]}", flavour),
             )
     return ok(seen)
 
@@ -130,19 +130,23 @@ def providers(look: Look) -> Verdict:
     reads="runtime machine packages python",
     kinds=frozenset({"anything", "install", "generate"}),
 )
-def directml(look: Look) -> Verdict:
+def directml(context: CheckContext) -> Verdict:
     """See which DirectML.dll is loaded, and from where."""
-    if look.machine.platform != "win32":
+    if context.machine.platform != "win32":
         return skipped("DirectML is Windows' own")
-    runtime = look.runtime
+    runtime = context.runtime
     if "DmlExecutionProvider" not in runtime.providers:
         return skipped("this ONNX Runtime has no DirectML")
     if not runtime.directml_version:
-        return failure("no DirectML.dll was found", _reinstall(look, "Install it again, whole", "directml"))
+        return failure(
+            "no DirectML.dll was found", _reinstall(context, "Install it again, whole", "directml")
+        )
     seen = f"{runtime.directml_version} from {runtime.directml_path}"
     numbers = [int(part) for part in runtime.directml_version.split(".")[:2] if part.isdigit()]
     if tuple(numbers) < _DIRECTML:
-        return warning(f"{seen}; 1.15 is expected", _reinstall(look, "Install it again, whole", "directml"))
+        return warning(
+            f"{seen}; 1.15 is expected", _reinstall(context, "Install it again, whole", "directml")
+        )
     return ok(seen)
 
 
@@ -152,9 +156,9 @@ def directml(look: Look) -> Verdict:
     why="A listed provider may still be unusable, and ONNX Runtime then falls back to the CPU in silence.",
     reads="runtime packages python machine",
 )
-def trial(look: Look) -> Verdict:
+def trial(context: CheckContext) -> Verdict:
     """Judge the tiny graph's numbers on each provider and adapter."""
-    trials = look.runtime.trials
+    trials = context.runtime.trials
     if not trials:
         return skipped("ONNX Runtime does not start")
     seen = "; ".join(map(_describe, trials))
@@ -162,10 +166,10 @@ def trial(look: Look) -> Verdict:
     if not failed:
         return ok(seen)
     if any(trial.provider == "CPUExecutionProvider" for trial in failed):
-        return failure(seen, _reinstall(look, "Install ONNX Runtime again, whole"))
+        return failure(seen, _reinstall(context, "Install ONNX Runtime again, whole"))
     advice = Fix(
         says=_advice(failed[0]),
-        commands=(commands.sdsetup(look, "doctor", "--only", "adapter.driver,runtime.trial"),),
+        commands=(shell.sdsetup(context, "doctor", "--only", "adapter.driver,runtime.trial"),),
     )
     works = [trial for trial in trials if not trial.error and trial.provider != "CPUExecutionProvider"]
     return warning(seen, advice) if works else failure(seen, advice)

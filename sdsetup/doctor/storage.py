@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sdsetup.doctor import commands
-from sdsetup.doctor.commands import size
+from sdsetup.doctor import shell
 from sdsetup.doctor.finding import Fix, Verdict, failure, ok, skipped, warning
-from sdsetup.doctor.registry import Look, check
-from sdsetup.environment import Folder
+from sdsetup.doctor.registry import CheckContext, check
+from sdsetup.doctor.shell import size
+from sdsetup.machine.facts import Folder
 
 _FAT = {"vfat", "msdos", "fat", "fat12", "fat16", "fat32"}
 # Source: Win32's MAX_PATH, one of them the ending zero.
@@ -15,31 +15,31 @@ _LONGEST_PATH = 259
 _CACHE_PATH_LENGTH = 150
 
 
-def _elsewhere(look: Look, folder: Folder) -> Fix:
-    variable = {"cache": "HF_HOME", "temp": "TEMP" if look.machine.platform == "win32" else "TMPDIR"}
-    example = "D:\\sdsetup" if look.machine.platform == "win32" else "/path/with/space"
+def _elsewhere(context: CheckContext, folder: Folder) -> Fix:
+    variable = {"cache": "HF_HOME", "temp": "TEMP" if context.machine.platform == "win32" else "TMPDIR"}
+    example = "D:\\sdsetup" if context.machine.platform == "win32" else "/path/with/space"
     if folder.role in variable:
-        command = commands.set_variable(look, variable[folder.role], example)
+        command = shell.set_variable(context, variable[folder.role], example)
     else:
-        command = commands.sdsetup(look, "convert", look.purpose.model or "MODEL", "--output", example)
+        command = shell.sdsetup(context, "convert", context.purpose.model or "MODEL", "--output", example)
     return Fix(says=f"Free some space, or put the {_NAMES[folder.role]} elsewhere", commands=(command,))
 
 
 _NAMES = {"cache": "downloads", "output": "results", "temp": "temporary files"}
 
 
-def _space(look: Look, role: str, needed: int) -> Verdict:
-    folder = look.folder(role)
+def _space(context: CheckContext, role: str, needed: int) -> Verdict:
+    folder = context.folder(role)
     if folder.free_bytes is None:
         return skipped(f"{folder.path}: {folder.error or 'the system does not tell how much is free'}")
     seen = f"{size(folder.free_bytes)} free at {folder.probed}"
-    if look.purpose.unknown and role != "temp":
-        return skipped(f"{seen}; what {look.purpose.model} needs is not known, see model.plan")
-    wanted = f"{size(needed)} are wanted for {look.purpose.basis}"
+    if context.purpose.unknown and role != "temp":
+        return skipped(f"{seen}; what {context.purpose.model} needs is not known, see model.plan")
+    wanted = f"{size(needed)} are wanted for {context.purpose.basis}"
     if folder.free_bytes < needed:
-        return failure(f"{seen}; {wanted}", _elsewhere(look, folder))
+        return failure(f"{seen}; {wanted}", _elsewhere(context, folder))
     if folder.free_bytes < 1.2 * needed:
-        return warning(f"{seen}, which is tight; {wanted}", _elsewhere(look, folder))
+        return warning(f"{seen}, which is tight; {wanted}", _elsewhere(context, folder))
     return ok(f"{seen}; {wanted}")
 
 
@@ -50,9 +50,9 @@ def _space(look: Look, role: str, needed: int) -> Verdict:
     reads="folders machine plan",
     kinds=frozenset({"anything", "convert"}),
 )
-def cache_space(look: Look) -> Verdict:
+def cache_space(context: CheckContext) -> Verdict:
     """Compare free space where downloads go with the model's size."""
-    return _space(look, "cache", look.purpose.cache_bytes)
+    return _space(context, "cache", context.purpose.cache_bytes)
 
 
 @check(
@@ -61,9 +61,9 @@ def cache_space(look: Look) -> Verdict:
     why="A package is written whole before it replaces an older one.",
     reads="folders machine plan",
 )
-def output_space(look: Look) -> Verdict:
+def output_space(context: CheckContext) -> Verdict:
     """Compare free space where results go with the result's size."""
-    return _space(look, "output", look.purpose.output_bytes)
+    return _space(context, "output", context.purpose.output_bytes)
 
 
 @check(
@@ -72,9 +72,9 @@ def output_space(look: Look) -> Verdict:
     why="pip unpacks wheels there, and libraries expect to be able to write.",
     reads="folders machine",
 )
-def temp_space(look: Look) -> Verdict:
+def temp_space(context: CheckContext) -> Verdict:
     """Compare free space for temporary files with what is unpacked there."""
-    return _space(look, "temp", look.purpose.temp_bytes)
+    return _space(context, "temp", context.purpose.temp_bytes)
 
 
 @check(
@@ -83,13 +83,13 @@ def temp_space(look: Look) -> Verdict:
     why="Downloads, results and temporary files all must be written somewhere.",
     reads="folders machine",
 )
-def writable(look: Look) -> Verdict:
+def writable(context: CheckContext) -> Verdict:
     """See whether a file could really be written to each place."""
-    refused = [folder for folder in look.folders if folder.writable is False]
+    refused = [folder for folder in context.folders if folder.writable is False]
     if refused:
         seen = "; ".join(f"{_NAMES[folder.role]}: {folder.path}: {folder.error}" for folder in refused)
-        return failure(f"cannot write {seen}", _elsewhere(look, refused[0]))
-    return ok(f"a file was written in each of {', '.join(folder.probed for folder in look.folders)}")
+        return failure(f"cannot write {seen}", _elsewhere(context, refused[0]))
+    return ok(f"a file was written in each of {', '.join(folder.probed for folder in context.folders)}")
 
 
 @check(
@@ -98,19 +98,19 @@ def writable(look: Look) -> Verdict:
     why="FAT32 holds no file of 4 GB, and a UNet in fp32 is 3.4 GB, an XL one 10 GB.",
     reads="folders machine",
 )
-def file_system(look: Look) -> Verdict:
+def file_system(context: CheckContext) -> Verdict:
     """Find file systems that cannot hold big files."""
     small = [
-        folder for folder in look.folders if folder.file_system.lower() in _FAT and folder.role != "temp"
+        folder for folder in context.folders if folder.file_system.lower() in _FAT and folder.role != "temp"
     ]
     if small:
         seen = ", ".join(f"{folder.probed} is {folder.file_system}" for folder in small)
-        return warning(f"{seen}: no file of 4 GB, no links", _elsewhere(look, small[0]))
+        return warning(f"{seen}: no file of 4 GB, no links", _elsewhere(context, small[0]))
     seen = ", ".join(
         f"{folder.role} on {folder.file_system or 'an unnamed one'}"
         f"{'' if folder.case_sensitive is not False else ' (upper and lower case are one)'}"
         f"{'' if folder.hard_links is not False else ' (no hard links)'}"
-        for folder in look.folders
+        for folder in context.folders
     )
     return ok(seen)
 
@@ -122,20 +122,20 @@ def file_system(look: Look) -> Verdict:
     reads="folders machine",
     kinds=frozenset({"anything", "convert"}),
 )
-def symlinks(look: Look) -> Verdict:
+def symlinks(context: CheckContext) -> Verdict:
     """See whether a symbolic link could really be made in the cache."""
-    folder = look.folder("cache")
+    folder = context.folder("cache")
     if folder.symlinks is None:
         return skipped(f"{folder.path} cannot be written to, so nothing was tried")
     if folder.symlinks:
         return ok(f"one was made at {folder.probed}")
-    if look.machine.platform == "win32":
+    if context.machine.platform == "win32":
         fix = Fix(
             says="Turn on Developer Mode, which lets ordinary accounts make links",
             commands=("start ms-settings:developers",),
         )
     else:
-        fix = _elsewhere(look, folder)
+        fix = _elsewhere(context, folder)
     return warning(f"none can be made at {folder.probed}; two revisions of a model take twice the space", fix)
 
 
@@ -145,9 +145,9 @@ def symlinks(look: Look) -> Verdict:
     why="sdsetup handles spaces and any letters; some other programs that you may point at its files do not.",
     reads="folders python machine",
 )
-def paths(look: Look) -> Verdict:
+def paths(context: CheckContext) -> Verdict:
     """Note spaces and letters outside ASCII; junk that cannot be written down at all is a problem."""
-    named = [look.python.executable, *(folder.path for folder in look.folders)]
+    named = [context.python.executable, *(folder.path for folder in context.folders)]
     unwritable = [path for path in named if not _is_unicode(path)]
     if unwritable:
         return warning(
@@ -174,18 +174,18 @@ def _is_unicode(path: str) -> bool:
     why="Without long paths Windows opens no file whose path is longer than 259 characters.",
     reads="folders machine",
 )
-def path_length(look: Look) -> Verdict:
+def path_length(context: CheckContext) -> Verdict:
     """Add the longest name that the cache makes to where it lies."""
-    if look.machine.platform != "win32":
+    if context.machine.platform != "win32":
         return skipped("only Windows limits the length of paths to 259 characters")
-    if look.machine.long_paths:
+    if context.machine.long_paths:
         return ok("long paths are enabled")
-    folder = look.folder("cache")
+    folder = context.folder("cache")
     longest = len(folder.path) + _CACHE_PATH_LENGTH
     seen = (
         f"the cache's path has {len(folder.path)} characters, its files' about {longest} of {_LONGEST_PATH}"
     )
     if longest <= _LONGEST_PATH:
         return ok(seen)
-    command = commands.set_variable(look, "HF_HOME", "C:\\hf")
+    command = shell.set_variable(context, "HF_HOME", "C:\\hf")
     return failure(seen, Fix(says="Put downloads under a short path", commands=(command,)))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sdsetup.doctor import commands
+from sdsetup.doctor import shell
 from sdsetup.doctor.finding import Fix, Verdict, failure, ok, skipped, warning
-from sdsetup.doctor.registry import Look, check
+from sdsetup.doctor.registry import CheckContext, check
 
 # Source: Microsoft's DirectML page: built into Windows 10, version 1903 (build 18362) and newer.
 _DIRECTML_BUILD = 18362
@@ -25,9 +25,9 @@ _VC_DOWNLOAD = "https://aka.ms/vs/17/release/vc_redist.x64.exe"
     why="DirectML needs Windows 10 version 1903 or newer; elsewhere sdsetup uses the CPU or CUDA.",
     reads="machine",
 )
-def operating_system(look: Look) -> Verdict:
+def operating_system(context: CheckContext) -> Verdict:
     """Compare the build with what DirectML needs."""
-    machine = look.machine
+    machine = context.machine
     if machine.platform != "win32":
         return ok(f"{machine.release or machine.platform}; DirectML is Windows' own, so not here")
     seen = f"{machine.release}, build {machine.build}"
@@ -47,13 +47,13 @@ def operating_system(look: Look) -> Verdict:
     why="Without them a path ends at 259 characters, and the Hub's cache makes long ones.",
     reads="machine",
 )
-def long_paths(look: Look) -> Verdict:
+def long_paths(context: CheckContext) -> Verdict:
     """See whether Windows allows them."""
-    if look.machine.platform != "win32":
+    if context.machine.platform != "win32":
         return skipped("only Windows limits the length of paths to 259 characters")
-    if look.machine.long_paths is None:
+    if context.machine.long_paths is None:
         return skipped("the setting could not be read")
-    if look.machine.long_paths:
+    if context.machine.long_paths:
         return ok("enabled")
     return warning(
         "LongPathsEnabled is 0",
@@ -70,9 +70,9 @@ def long_paths(look: Look) -> Verdict:
     why="ONNX Runtime's libraries need version 14.38 or newer; with an older one the import fails.",
     reads="machine",
 )
-def vc_runtime(look: Look) -> Verdict:
+def vc_runtime(context: CheckContext) -> Verdict:
     """Compare Windows' C++ runtime with what ONNX Runtime was built with."""
-    machine = look.machine
+    machine = context.machine
     if machine.platform != "win32":
         return skipped("only Windows has it")
     fix = Fix(
@@ -92,15 +92,15 @@ def vc_runtime(look: Look) -> Verdict:
     reads="machine folders",
     kinds=frozenset({"anything", "install", "convert"}),
 )
-def scanner(look: Look) -> Verdict:
+def scanner(context: CheckContext) -> Verdict:
     """Name the scanner when there is one."""
-    if look.machine.platform != "win32":
+    if context.machine.platform != "win32":
         return skipped("looked for on Windows only")
-    if not look.machine.real_time_scanner:
+    if not context.machine.real_time_scanner:
         return ok("Microsoft Defender does not scan in real time here; others are not looked for")
-    folder = look.folder("output").probed
+    folder = context.folder("output").probed
     return ok(
-        f"{look.machine.real_time_scanner} scans in real time. Only if writing is slow: exclude the output"
+        f"{context.machine.real_time_scanner} scans in real time. Only if writing is slow: exclude the output"
         f" folder in an administrator's PowerShell with Add-MpPreference -ExclusionPath '{folder}'"
     )
 
@@ -112,15 +112,15 @@ def scanner(look: Look) -> Verdict:
     reads="tools machine",
     kinds=frozenset({"anything"}),
 )
-def git(look: Look) -> Verdict:
-    """Look for git; nothing of sdsetup's needs it."""
-    if look.tools.git:
-        return ok(look.tools.git)
+def git(context: CheckContext) -> Verdict:
+    """CheckContext for git; nothing of sdsetup's needs it."""
+    if context.tools.git:
+        return ok(context.tools.git)
     command = {"win32": "winget install --exact --id Git.Git", "darwin": "xcode-select --install"}.get(
-        look.machine.platform, "sudo apt install git"
+        context.machine.platform, "sudo apt install git"
     )
     return warning(
-        "git is not on PATH; downloading, converting and making pictures work without it",
+        "git is not on PATH; downloading, converting and making images work without it",
         Fix(says="Install it only if you want to clone or update with git", commands=(command,)),
     )
 
@@ -131,14 +131,14 @@ def git(look: Look) -> Verdict:
     why="Inside WSL, a container or a remote session the graphics adapters differ from the machine's own.",
     reads="machine",
 )
-def session(look: Look) -> Verdict:
+def session(context: CheckContext) -> Verdict:
     """Note where this process lives."""
-    machine = look.machine
+    machine = context.machine
     if machine.wsl:
         return warning(
             "this is WSL; DirectML is reached from Windows' own Python, not from Linux' ONNX Runtime",
             Fix(
-                says="For pictures on the GPU run sdsetup in Windows itself",
+                says="For images on the GPU run sdsetup in Windows itself",
                 commands=("py -3.12 -m sdsetup install",),
             ),
         )
@@ -157,9 +157,9 @@ def session(look: Look) -> Verdict:
     why="The CPU provider and the numeric checks are several times slower without AVX2.",
     reads="machine",
 )
-def cpu(look: Look) -> Verdict:
+def cpu(context: CheckContext) -> Verdict:
     """See whether numeric kernels find what they want."""
-    machine = look.machine
+    machine = context.machine
     seen = f"{machine.cpu or machine.architecture}, {machine.cores} cores"
     if machine.architecture.lower() not in {"x86_64", "amd64"}:
         return ok(seen)
@@ -171,7 +171,7 @@ def cpu(look: Look) -> Verdict:
             f"{seen}; it has {features} and no AVX2",
             Fix(
                 says="Expect slow conversions; leave the parity check to a faster machine",
-                commands=(commands.sdsetup(look, "convert", "MODEL", "--no-verify"),),
+                commands=(shell.sdsetup(context, "convert", "MODEL", "--no-verify"),),
             ),
         )
     return ok(f"{seen}; {features}")

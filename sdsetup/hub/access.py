@@ -26,7 +26,7 @@ from huggingface_hub.errors import (
 from sdsetup.errors import SetupError
 from sdsetup.hub import session
 from sdsetup.hub.token import TokenSource, token_source
-from sdsetup.secrets import redact
+from sdsetup.redaction import redact
 
 _PAGE_OF_TOKENS = "https://huggingface.co/settings/tokens"
 

@@ -48,7 +48,7 @@ def download(plan: DownloadPlan, *, listener: Listener = ignore) -> Path:
 
     Args:
         plan: From ``plan.plan``.
-        listener: Told about bytes over all files.
+        listener: AdapterReading about bytes over all files.
 
     Returns:
         The folder that holds the files under their names: the snapshot in the cache, or the chosen folder.
@@ -73,7 +73,7 @@ def fetch(
         model: The repository at its commit.
         files: What to bring.
         local_dir: Folder to fill instead of the cache.
-        listener: Told about bytes over all files.
+        listener: AdapterReading about bytes over all files.
 
     Returns:
         The folder that holds the files under their names.

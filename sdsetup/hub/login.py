@@ -16,7 +16,7 @@ from sdsetup.errors import SetupError
 from sdsetup.hub import session
 from sdsetup.hub.access import endpoint, explaining
 from sdsetup.hub.token import TokenSource, token_source
-from sdsetup.secrets import conceal
+from sdsetup.redaction import conceal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from conversions import weight_files
+from conversions.checkpoint import weight_files
 from conversions.errors import ConversionError
 from conversions.events import Event, Listener, Notice, ignore
 from sdsetup.errors import SetupError
@@ -79,7 +79,7 @@ def plan(
         without: Components to leave out, for example ``{"safety_checker"}``.
         allow_pickle: Accept components whose weights are only pickles.
         local_dir: Folder to download to; None downloads into the cache.
-        listener: Told about progress.
+        listener: AdapterReading about progress.
 
     Raises:
         SetupError: ``hub.not-diffusers``, ``hub.no-weights``, ``hub.pickle-only``, ``hub.not-in-cache``, or

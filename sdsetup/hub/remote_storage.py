@@ -11,8 +11,8 @@ from typing import Self
 
 import httpx2
 
+from conversions.checkpoint.storage import Reader
 from conversions.events import Listener, ignore
-from conversions.storage import Reader
 from sdsetup.errors import SetupError
 from sdsetup.hub import cache
 from sdsetup.hub.access import explaining
@@ -36,7 +36,7 @@ class HubStorage:
     Args:
         model: The repository at its commit.
         files: Those that count; others are as if they were not there.
-        listener: Told about waits and retries.
+        listener: AdapterReading about waits and retries.
     """
 
     def __init__(self, model: HubModel, files: Iterable[RemoteFile], listener: Listener = ignore) -> None:

@@ -21,7 +21,7 @@ def resolve(model: str, revision: str | None = None, *, listener: Listener = ign
     Args:
         model: ``demo``, a path, ``owner/name``, ``owner/name@revision``, or the address of a model's page.
         revision: Branch, tag or commit; None takes the default branch.
-        listener: Told when the model is found under another name than the one typed.
+        listener: AdapterReading when the model is found under another name than the one typed.
 
     Returns:
         A local model, the demo, or a repository pinned to one commit. Its terms have been accepted and this

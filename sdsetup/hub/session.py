@@ -17,7 +17,7 @@ from huggingface_hub.utils._http import default_client_factory, parse_ratelimit_
 
 from conversions.events import Listener, Notice
 from sdsetup import __version__
-from sdsetup.secrets import conceal
+from sdsetup.redaction import conceal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ class Retries:
     """Waits between attempts at one thing, and knows when to stop trying.
 
     Args:
-        listener: Told about waits that a person would notice.
+        listener: AdapterReading about waits that a person would notice.
         stopped: When set, no more attempts are made: another part of the same job has failed.
         tries: How many failures in a row are too many.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conversions.storage import Folder
+from conversions.checkpoint.storage import Folder
 from sdsetup.hub import cache
 from sdsetup.hub.model_ref import HubModel
 

@@ -36,7 +36,7 @@ class Source:
 
     Args:
         model: Where the files are.
-        listener: Told when xet is given up.
+        listener: AdapterReading when xet is given up.
         allow_xet: Whether xet may be used at all.
     """
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from huggingface_hub import constants
 from huggingface_hub.utils import get_token
 
-from sdsetup.secrets import conceal
+from sdsetup.redaction import conceal
 
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from conversions.devices import Device, list_devices
 from conversions.errors import ConversionError
-from conversions.providers import Provider, provider_for
-from conversions.standing import foremost
+from conversions.providers.adapter_ranking import best_adapter
+from conversions.providers.devices import Device, list_devices
+from conversions.providers.table import Provider, provider_for
 from sdsetup.errors import SetupError, UsageError
 
 __all__ = ["Device", "choose_device", "list_devices"]
@@ -22,7 +22,7 @@ def choose_device(
 ) -> Device:
     """Pick the device to run on.
 
-    Without wishes it is the adapter that ``conversions.standing`` puts first, of the first provider in
+    Without a request: the first adapter by ``conversions.providers.adapter_ranking`` of the first provider in
     the table that has one. A software adapter is taken only by its number or name.
 
     Args:
@@ -32,7 +32,7 @@ def choose_device(
         name: Only a device whose name holds all of these words, in whatever case.
 
     Raises:
-        UsageError: Nothing fits the wishes, or several devices do.
+        UsageError: Nothing fits the request, or several devices do.
         SetupError: The wanted provider is not installed here, or has software adapters only.
     """
     fitting = list(devices)
@@ -57,12 +57,16 @@ def choose_device(
                 f"say which: {_listing(fitting)}.",
             )
     if not fitting:
-        wish = f"number {number}" if name is None else f"name {name!r}"
-        raise UsageError("device.unknown", f"no device has the {wish}.", f"there are: {_listing(devices)}.")
+        described = f"number {number}" if name is None else f"name {name!r}"
+        raise UsageError(
+            "device.unknown", f"no device has the {described}.", f"there are: {_listing(devices)}."
+        )
     asked = number is not None or name is not None
     for label in dict.fromkeys(device.provider.name for device in fitting):
         own = [device for device in fitting if device.provider.name == label]
-        best = foremost(own) or (min(own, key=lambda device: device.standing.order) if asked else None)
+        best = best_adapter(own) or (
+            min(own, key=lambda device: device.adapter_rank.order) if asked else None
+        )
         if best is not None:
             return best
     raise SetupError(

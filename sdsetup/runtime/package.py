@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conversions import package as packages
-from conversions.package import DATA_FILE, GRAPH_FILE, MANIFEST, FileRecord
+from conversions.package import layout as packages
+from conversions.package.layout import DATA_FILE, GRAPH_FILE, MANIFEST, FileRecord
 from sdsetup.errors import SetupError
 
 NEEDED = ("text_encoder", "unet", "vae_decoder")
@@ -74,13 +74,13 @@ class Package:
 
     @property
     def pixels_per_latent(self) -> int:
-        """How many pixels of a picture's side one latent stands for."""
+        """How many pixels of an image's side one latent stands for."""
         blocks = self.config("vae_decoder").get("block_out_channels", (128, 256, 512, 512))
         return int(2 ** (len(blocks) - 1))
 
     @property
     def default_size(self) -> tuple[int, int]:
-        """Width and height of the pictures that the checkpoint was trained on, in pixels."""
+        """Width and height of the images that the checkpoint was trained on, in pixels."""
         config = self.config("unet")
         sample = config.get("sample_size", 64)
         height, width = (sample, sample) if isinstance(sample, int) else sample
@@ -92,7 +92,7 @@ class Package:
 
 
 def draws_from_text(folder: Path) -> bool:
-    """Say whether a package is of a kind that pictures are made with here: text to image, SD 1.x or 2.x."""
+    """Say whether a package is of a kind that images are made with here: text to image, SD 1.x or 2.x."""
     return _kind(folder) in _KINDS
 
 
@@ -124,7 +124,7 @@ def open_package(folder: Path) -> Package:
     if kind not in _KINDS:
         raise SetupError(
             "package.kind",
-            f"{folder} is a {kind}; pictures from text are made with {_KINDS[0]}.",
+            f"{folder} is a {kind}; images from text are made with {_KINDS[0]}.",
             "convert a Stable Diffusion 1.x or 2.x checkpoint.",
         )
     for submodel in NEEDED:

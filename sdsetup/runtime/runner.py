@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Protocol
 
 from conversions.events import Finished, Listener, Started, ignore
-from conversions.session_placement import Placement
+from conversions.verification.ep_assignment import Placement
 from sdsetup.runtime import sessions
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.package import Package
@@ -26,13 +26,13 @@ class Usage:
         placement: Where its nodes ran.
         load_seconds: How long opening it took, each time.
         run_seconds: How long its runs took, in order.
-        widened: Whether it runs in float32 although it was converted to float16.
+        upcast: Whether it runs in float32 although it was converted to float16.
     """
 
     placement: Placement
     load_seconds: tuple[float, ...]
     run_seconds: tuple[float, ...] = ()
-    widened: bool = False
+    upcast: bool = False
 
 
 class Runner(Protocol):
@@ -47,7 +47,7 @@ class Runner(Protocol):
         """Run a submodel once, opening it first where needed."""
         ...
 
-    def widen(self, submodel: str) -> None:
+    def upcast_to_fp32(self, submodel: str) -> None:
         """Run a float16 submodel in float32 from its next run on."""
         ...
 
@@ -78,14 +78,14 @@ class LocalRunner:
         device: Where they run.
         low_memory: Close each submodel as soon as the next stage begins.
         listener: Hears of submodels being opened.
-        widened: Float16 submodels that run in float32.
+        upcast: Float16 submodels that run in float32.
     """
 
     package: Package
     device: Device
     low_memory: bool = False
     listener: Listener = ignore
-    widened: frozenset[str] = frozenset()
+    upcast: frozenset[str] = frozenset()
     _open: dict[str, Loaded] = field(default_factory=dict, init=False)
     _usage: dict[str, Usage] = field(default_factory=dict, init=False)
 
@@ -103,9 +103,9 @@ class LocalRunner:
         self.close()
         return self._run(submodel, inputs)
 
-    def widen(self, submodel: str) -> None:
+    def upcast_to_fp32(self, submodel: str) -> None:
         """Run a float16 submodel in float32 from its next run on, on the same stored weights."""
-        self.widened |= {submodel}
+        self.upcast |= {submodel}
         self._open.pop(submodel, None)
 
     def done_with(self, submodel: str) -> None:
@@ -139,15 +139,15 @@ class LocalRunner:
             placement=loaded.placement,
             load_seconds=before.load_seconds,
             run_seconds=(*before.run_seconds, seconds),
-            widened=before.widened,
+            upcast=before.upcast,
         )
         return outputs
 
     def _load(self, submodel: str, inputs: Arrays) -> Loaded:
         task = f"load-{submodel}"
         self.listener(Started(task=task, label=f"{submodel}: loading", total=None))
-        widened = submodel in self.widened
-        loaded = sessions.load(self.package.graph(submodel), self.device, inputs, widened=widened)
+        upcast = submodel in self.upcast
+        loaded = sessions.load(self.package.graph(submodel), self.device, inputs, upcast=upcast)
         share = f"{loaded.placement.node_share:.0%} of {sum(loaded.placement.nodes.values())} nodes"
         self.listener(Finished(task=task, note=f"{share} on {self.device.provider.label}"))
         before = self._usage.get(submodel)
@@ -155,6 +155,6 @@ class LocalRunner:
             placement=loaded.placement,
             load_seconds=(*(before.load_seconds if before else ()), loaded.load_seconds),
             run_seconds=before.run_seconds if before else (),
-            widened=widened,
+            upcast=upcast,
         )
         return loaded

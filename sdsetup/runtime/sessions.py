@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from conversions import onnx_session
-from conversions.devices import Device
 from conversions.errors import ConversionError
-from conversions.providers import FIXED_SIZES
-from conversions.session_placement import Placement, recorded, timed
+from conversions.providers import onnx_session
+from conversions.providers.devices import Device
+from conversions.providers.table import FIXED_SIZES
+from conversions.verification.ep_assignment import Placement, recorded, timed
 from sdsetup.errors import SetupError
 
 Array: TypeAlias = NDArray[Any]
@@ -70,14 +70,14 @@ def sizes_of(graph: Path, inputs: Arrays) -> dict[str, int]:
     return sizes
 
 
-def load(graph: Path, device: Device, inputs: Arrays, *, widened: bool = False) -> Loaded:
+def load(graph: Path, device: Device, inputs: Arrays, *, upcast: bool = False) -> Loaded:
     """Open a session for a graph on a device.
 
     Args:
         graph: The ONNX file.
         device: Where to run; ONNX Runtime may put single nodes elsewhere, which the placement tells.
         inputs: The first run's inputs: their sizes are fixed on providers that want it.
-        widened: Compute in float32 although the graph is float16, on the same stored weights.
+        upcast: Compute in float32 although the graph is float16, on the same stored weights.
 
     Raises:
         SetupError: The graph cannot be loaded, or the provider did not take the session at all.
@@ -86,7 +86,7 @@ def load(graph: Path, device: Device, inputs: Arrays, *, widened: bool = False) 
     sizes = sizes_of(graph, inputs) if device.provider.sizes == FIXED_SIZES else {}
     started = perf_counter()
     try:
-        session = onnx_session.open_session(graph, device, sizes, widened=widened)
+        session = onnx_session.open_session(graph, device, sizes, upcast=upcast)
     except ConversionError as error:
         raise SetupError("device.refused", error.message, error.hint) from error
     except Exception as error:
@@ -122,8 +122,8 @@ def run(loaded: Loaded, inputs: Arrays, what: str) -> tuple[dict[str, Array], Lo
     if loaded.profiling:
         placement = timed(loaded.placement, loaded.session)
         loaded = replace(loaded, profiling=False, placement=placement)
-    widened = [result.astype(np.float32) if result.dtype == np.float16 else result for result in results]
-    return dict(zip(names, widened, strict=True)), loaded
+    upcast = [result.astype(np.float32) if result.dtype == np.float16 else result for result in results]
+    return dict(zip(names, upcast, strict=True)), loaded
 
 
 def explained(error: Exception, doing: str) -> Exception:

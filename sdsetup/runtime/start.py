@@ -1,4 +1,4 @@
-"""From a person's wishes to a runner on a device."""
+"""From a person's device_request to a runner on a device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conversions.events import Listener, Notice, ignore
-from conversions.session_placement import in_words, share_of_time
+from conversions.verification.ep_assignment import in_words, share_of_time
 from sdsetup.runtime.devices import choose_device, list_devices
 from sdsetup.runtime.package import Package
 from sdsetup.runtime.runner import Runner, Usage, wants_low_memory
@@ -15,7 +15,7 @@ from sdsetup.runtime.worker import make_runner
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class DeviceRequest:
     """What a person may say about where to run.
 
     Attributes:
@@ -31,18 +31,25 @@ class Wishes:
     low_vram: bool | None = None
 
 
-def start(package: Package, wishes: Wishes, listener: Listener = ignore) -> Runner:
+def start(package: Package, device_request: DeviceRequest, listener: Listener = ignore) -> Runner:
     """Choose the device, say which it is, and return what runs the package on it.
 
     Raises:
-        SetupError: The wishes cannot be met.
+        SetupError: The device_request cannot be met.
     """
     device = choose_device(
-        list_devices(), target=wishes.provider, number=wishes.device_id, name=wishes.adapter
+        list_devices(),
+        target=device_request.provider,
+        number=device_request.device_id,
+        name=device_request.adapter,
     )
-    low_memory = wants_low_memory(device) if wishes.low_vram is None else wishes.low_vram
+    low_memory = wants_low_memory(device) if device_request.low_vram is None else device_request.low_vram
     listener(Notice(text=f"running on {device}{', one submodel at a time' if low_memory else ''}."))
-    unwished = wishes.provider is None and wishes.device_id is None and wishes.adapter is None
+    unwished = (
+        device_request.provider is None
+        and device_request.device_id is None
+        and device_request.adapter is None
+    )
     if unwished and device.provider.target == "cpu" and package.target != "cpu":
         listener(Notice(text="no GPU that ONNX Runtime can use was found; sdsetup doctor says why."))
     return make_runner(package, device, low_memory=low_memory, listener=listener)
@@ -52,8 +59,8 @@ def summary(runner: Runner) -> str:
     """Say which device ran, what share of the nodes and of the time, and what had to run in float32."""
     usage = runner.usage()
     text = f"{runner.device} ran {in_words([used.placement for used in usage.values()], time_share(usage))}"
-    widened = [name for name, used in usage.items() if used.widened]
-    return f"{text}, {' and '.join(widened)} in float32 after float16 failed" if widened else text
+    upcast = [name for name, used in usage.items() if used.upcast]
+    return f"{text}, {' and '.join(upcast)} in float32 after float16 failed" if upcast else text
 
 
 def time_share(usage: Mapping[str, Usage]) -> float | None:
@@ -78,7 +85,7 @@ def as_document(runner: Runner) -> dict[str, Any]:
                 "load_seconds": sum(used.load_seconds),
                 "run_seconds": sum(used.run_seconds),
                 "runs": len(used.run_seconds),
-                "retried_in_fp32": used.widened,
+                "retried_in_fp32": used.upcast,
             }
             for name, used in runner.usage().items()
         },

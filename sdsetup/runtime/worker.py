@@ -1,4 +1,4 @@
-"""Submodels in a process of their own, which can be lost without losing the picture.
+"""Submodels in a process of their own, which can be lost without losing the image.
 
 A graphics driver that resets takes every session of its process with it, and DirectML gives memory back
 only when the process ends. Each run depends on its inputs alone, so a lost one is simply made again.
@@ -59,7 +59,7 @@ class _Failure:
 
 
 def _serve(
-    connection: Connection, package: Package, device: Device, low_memory: bool, widened: frozenset[str]
+    connection: Connection, package: Package, device: Device, low_memory: bool, upcast: frozenset[str]
 ) -> None:
     """Answer runs until the other end is closed: the body of the worker process."""
     # Ctrl-C reaches every process of a console; the parent is the one that reacts.
@@ -69,7 +69,7 @@ def _serve(
         device=device,
         low_memory=low_memory,
         listener=lambda event: connection.send(_Progress(event=event)),
-        widened=widened,
+        upcast=upcast,
     )
     while True:
         try:
@@ -95,14 +95,14 @@ class WorkerRunner:
         device: Where they run.
         low_memory: Close each submodel as soon as the next stage begins.
         listener: Hears of submodels being opened and of lost workers.
-        widened: Float16 submodels that run in float32, in each worker that is started.
+        upcast: Float16 submodels that run in float32, in each worker that is started.
     """
 
     package: Package
     device: Device
     low_memory: bool = False
     listener: Listener = ignore
-    widened: frozenset[str] = frozenset()
+    upcast: frozenset[str] = frozenset()
     _process: BaseProcess | None = field(default=None, init=False)
     _connection: Connection | None = field(default=None, init=False)
     _usage: dict[str, Usage] = field(default_factory=dict, init=False)
@@ -135,14 +135,14 @@ class WorkerRunner:
         raise SetupError(
             "device.lost",
             f"{self.device} was lost {_ATTEMPTS} times while running {submodel}.",
-            "update the graphics driver, or use a smaller picture, --low-vram or --provider cpu.",
+            "update the graphics driver, or use a smaller image, --low-vram or --provider cpu.",
         )
 
-    def widen(self, submodel: str) -> None:
+    def upcast_to_fp32(self, submodel: str) -> None:
         """Run a float16 submodel in float32 from its next run on, on the same stored weights."""
-        self.widened |= {submodel}
+        self.upcast |= {submodel}
         if self._connection is not None:
-            self._ask("widen", submodel)
+            self._ask("upcast_to_fp32", submodel)
 
     def done_with(self, submodel: str) -> None:
         """Close a submodel if memory is short."""
@@ -177,7 +177,7 @@ class WorkerRunner:
             self._connection, theirs = context.Pipe()
             self._process = context.Process(
                 target=_serve,
-                args=(theirs, self.package, self.device, self.low_memory, self.widened),
+                args=(theirs, self.package, self.device, self.low_memory, self.upcast),
                 daemon=True,
             )
             self._process.start()

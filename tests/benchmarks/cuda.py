@@ -1,8 +1,8 @@
-"""Pictures a second on an NVIDIA card: this package, PyTorch's diffusers in float16, and optimum-onnx.
+"""Images a second on an NVIDIA card: this package, PyTorch's diffusers in float16, and optimum-onnx.
 
-Run as ``python -m tests.benchmarks.cuda WORK [--optimum PYTHON] [--rounds 2] [--pictures 5]``. WORK needs
+Run as ``python -m tests.benchmarks.cuda WORK [--optimum PYTHON] [--rounds 2] [--runs 5]``. WORK needs
 12 GB and gets a checkpoint of SD 1.4's true size with random weights, this project's package of it, and
-optimum's own export. Every contender makes the same kind of picture (512x512, 20 steps of DDIM, guidance 7.5,
+optimum's own export. Every contender makes the same kind of image (512x512, 20 steps of DDIM, guidance 7.5,
 float16, no safety checker), each in a process of its own, in turns. PYTHON is the interpreter of an
 environment with optimum-onnx and onnxruntime-gpu. Prints one JSON object.
 """
@@ -27,9 +27,9 @@ import json, sys, time
 from pathlib import Path
 from sdsetup.inference import Pipeline, Request
 from sdsetup.runtime.package import open_package
-from sdsetup.runtime.start import Wishes, start, summary
+from sdsetup.runtime.start import DeviceRequest, start, summary
 package = open_package(Path(sys.argv[1]))
-runner = start(package, Wishes(provider="cuda"))
+runner = start(package, DeviceRequest(provider="cuda"))
 pipeline = Pipeline(package=package, runner=runner)
 def draw():
     request = Request(prompt=PROMPT, steps=STEPS, images=IMAGES, scheduler="ddim")
@@ -74,7 +74,7 @@ loaded = time.perf_counter()
 draw()
 warm = time.perf_counter()
 seconds = []
-for _ in range(PICTURES):
+for _ in range(RUNS):
     began = time.perf_counter()
     draw()
     seconds.append((time.perf_counter() - began) / IMAGES)
@@ -82,7 +82,7 @@ print(json.dumps({"warm_up_seconds": warm - loaded, "seconds": seconds}))
 """
 
 
-def measure(work: Path, optimum: str | None, rounds: int, pictures: int, images: int) -> dict[str, Any]:
+def measure(work: Path, optimum: str | None, rounds: int, runs: int, images: int) -> dict[str, Any]:
     """Prepare what is missing in ``work`` and time the contenders in turns."""
     checkpoint, package, export = work / "sd14", work / "package", work / "optimum"
     if not (checkpoint / "model_index.json").exists():
@@ -91,13 +91,13 @@ def measure(work: Path, optimum: str | None, rounds: int, pictures: int, images:
         _run([sys.executable, "-m", "sdsetup", "convert", str(checkpoint), "--target", "cuda", "--no-verify",
               "--output", str(package)])  # fmt: skip
     contenders = {
-        "sdsetup": [sys.executable, "-c", _program(OURS, pictures, images), str(package)],
-        "diffusers": [sys.executable, "-c", _program(DIFFUSERS, pictures, images), str(checkpoint)],
+        "sdsetup": [sys.executable, "-c", _program(OURS, runs, images), str(package)],
+        "diffusers": [sys.executable, "-c", _program(DIFFUSERS, runs, images), str(checkpoint)],
     }
     if optimum is not None:
         if not (export / "model_index.json").exists():
             _run([optimum, "-c", OPTIMUM_EXPORT, str(checkpoint), str(export)])
-        contenders["optimum-onnx"] = [optimum, "-c", _program(OPTIMUM, pictures, images), str(export)]
+        contenders["optimum-onnx"] = [optimum, "-c", _program(OPTIMUM, runs, images), str(export)]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, command in contenders.items():
@@ -121,8 +121,8 @@ def measure(work: Path, optimum: str | None, rounds: int, pictures: int, images:
     }
 
 
-def _program(contender: str, pictures: int, images: int) -> str:
-    constants = f"PROMPT, STEPS, PICTURES, IMAGES = {PROMPT!r}, {STEPS}, {pictures}, {images}\n"
+def _program(contender: str, runs: int, images: int) -> str:
+    constants = f"PROMPT, STEPS, RUNS, IMAGES = {PROMPT!r}, {STEPS}, {runs}, {images}\n"
     return constants + contender + TIMED
 
 
@@ -140,11 +140,9 @@ if __name__ == "__main__":
     parser.add_argument("work", type=Path)
     parser.add_argument("--optimum", help="interpreter of an environment with optimum-onnx")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--pictures", type=int, default=5)
-    parser.add_argument("--images", type=int, default=1, help="pictures in a batch")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--images", type=int, default=1, help="images in a batch")
     chosen = parser.parse_args()
     print(
-        json.dumps(
-            measure(chosen.work, chosen.optimum, chosen.rounds, chosen.pictures, chosen.images), indent=1
-        )
+        json.dumps(measure(chosen.work, chosen.optimum, chosen.rounds, chosen.runs, chosen.images), indent=1)
     )

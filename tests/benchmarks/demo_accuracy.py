@@ -1,7 +1,7 @@
 """How often the demo draws what it is asked, on captions of combinations it has never seen.
 
 Run as ``python -m tests.benchmarks.demo_accuracy [CAPTIONS]``. Converts the demo to float16 for the CPU.
-Makes a picture for each caption with ONNX Runtime, and from the same noise with PyTorch in float32.
+Makes an image for each caption with ONNX Runtime, and from the same noise with PyTorch in float32.
 Judges both, and writes one JSON object.
 """
 
@@ -24,9 +24,9 @@ from diffusers import StableDiffusionPipeline
 
 from conversions.events import ignore
 from sdsetup import demo
-from sdsetup.checkpoint_source import Wish
+from sdsetup.checkpoint_source import CheckpointRequest
 from sdsetup.demo.judge import judge
-from sdsetup.inference import Pipeline, Request
+from sdsetup.imaging.pipeline import Pipeline, Request
 from sdsetup.runtime.devices import choose_device, list_devices
 from sdsetup.runtime.package import open_package
 from sdsetup.runtime.runner import LocalRunner
@@ -58,7 +58,7 @@ class TorchRunner(LocalRunner):
 
 
 def measure(count: int) -> dict[str, Any]:
-    """Judge ``count`` pictures of each runner."""
+    """Judge ``count`` images of each runner."""
     scenes = sample(count, seed=4, unseen=True)
     texts = captions(scenes)
     device = choose_device(list_devices(), target="cpu")
@@ -68,19 +68,19 @@ def measure(count: int) -> dict[str, Any]:
         for name, kind in (("onnx_fp16", LocalRunner), ("pytorch_fp32", TorchRunner)):
             pipeline = Pipeline(package=package, runner=kind(package=package, device=device))
             began = time.perf_counter()
-            pictures = [
+            images = [
                 pipeline.generate(Request(prompt=text, seed=seed, steps=_STEPS)).pixels[0]
                 for seed, text in enumerate(texts)
             ]
             seconds[name] = round((time.perf_counter() - began) / count, 3)
-            passed[name] = np.array([judge(*shown).passed for shown in zip(pictures, texts, strict=True)])
+            passed[name] = np.array([judge(*shown).passed for shown in zip(images, texts, strict=True)])
     return {
         "benchmark": "demo_accuracy",
         "captions": count,
         "steps": _STEPS,
         "accuracy": {name: _by_kind(right, scenes.kind) for name, right in passed.items()},
         "verdicts_that_agree": round(float((passed["onnx_fp16"] == passed["pytorch_fp32"]).mean()), 4),
-        "seconds_a_picture": seconds,
+        "seconds_a_image": seconds,
         "machine": {
             "python": platform.python_version(),
             "system": platform.platform(),
@@ -91,7 +91,10 @@ def measure(count: int) -> dict[str, Any]:
 
 
 def _converted(folder: Path) -> Path:
-    convert_model(ConvertRequest(wish=Wish(model="demo"), output=folder, verify=False), ignore)
+    convert_model(
+        ConvertRequest(checkpoint_request=CheckpointRequest(model="demo"), output=folder, verify=False),
+        ignore,
+    )
     return folder
 
 

@@ -1,6 +1,6 @@
 """The memory forecast beside what sessions take: ``python -m tests.benchmarks.forecast PACKAGE [SIDE...]``.
 
-Each submodel is opened as ``sdsetup generate`` opens it, on the CPU, and run once for a picture of SIDE
+Each submodel is opened as ``sdsetup generate`` opens it, on the CPU, and run once for an image of SIDE
 pixels (512), in a process of its own whose peak of resident memory is watched. Prints one JSON object: bytes
 taken beyond the bare process, bytes forecast, and their ratio.
 """
@@ -28,13 +28,13 @@ def take(graph: Path, side: int) -> int:
     import onnx_ir as ir
     import onnxruntime  # noqa: F401  # its own memory is not the submodel's
 
-    from conversions.devices import CPU
-    from conversions.placement import picture_sizes
-    from conversions.shapes import fix_sizes, static_shape
+    from conversions.providers.devices import CPU
+    from conversions.providers.ep_partition import image_sizes
+    from conversions.shape_inference import fix_sizes, static_shape
     from sdsetup.runtime import sessions
 
     model = ir.load(graph)
-    fixed = fix_sizes(model, picture_sizes(model, width=side, height=side))
+    fixed = fix_sizes(model, image_sizes(model, width=side, height=side))
     inputs = {}
     for value in fixed.graph.inputs:
         shape, dtype = static_shape(value), value.dtype

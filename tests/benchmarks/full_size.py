@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from conversions.family import Family
+from conversions.graph_kind import Config, GraphKind
 from conversions.graphs import architectures
-from conversions.submodel import Config, Submodel
 from conversions.submodels.clip_text import CLIP_TEXT
 from conversions.submodels.safety_checker import SAFETY_CHECKER
 from conversions.submodels.unet import UNET
 from conversions.submodels.vae import DECODER
 from tests.checkpoints import INDEX, PREPROCESSOR, SCHEDULER
-from tests.sdsetup import clip_vocabulary
+from tests.sdsetup.imaging import clip_vocabulary
 
 SDXL_UNET_ONLY = Family(name="sdxl-unet", pipelines=("SdxlUnet",), submodels=(UNET,))
 
@@ -62,7 +62,7 @@ def make_sdxl_unet(folder: Path) -> Path:
     return folder
 
 
-def _write_component(folder: Path, submodel: Submodel, config: Config, dtype: np.dtype[Any]) -> None:
+def _write_component(folder: Path, submodel: GraphKind, config: Config, dtype: np.dtype[Any]) -> None:
     import torch
 
     with torch.device("meta"):

@@ -3,7 +3,7 @@
 Run as ``python -m tests.benchmarks.install``. Clones the committed state of this checkout into a temporary
 folder and installs there with a Python that has nothing; packages come from pip's cache where it holds them.
 Then removes the package and installs again, which leaves conversion, verification and smoke test, and makes
-one picture. Writes one JSON object.
+one image. Writes one JSON object.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from sdsetup import demo
-from sdsetup.picture import read_recipe
+from sdsetup.imaging.image_file import read_recipe
 from tests.benchmarks.process_tree import machine
 
 ROOT = Path(__file__).parents[2]
@@ -30,12 +30,12 @@ def main() -> None:
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
         fresh = _seconds(clone, "install")
         shutil.rmtree(clone / "packages")
-        shutil.rmtree(clone / "pictures")
+        shutil.rmtree(clone / "images")
         converted = _seconds(clone, "install")
         again = _seconds(clone, "install")
         prompt, seed = demo.CAPTIONS[0]
         (package,) = (clone / "packages").iterdir()
-        wish = (
+        command = (
             "generate",
             str(package),
             prompt,
@@ -46,14 +46,14 @@ def main() -> None:
             "--output",
             "shown.png",
         )
-        picture = _seconds(clone, *wish)
+        image = _seconds(clone, *command)
         assert read_recipe(clone / "shown.png").request.prompt == prompt
     result = {
         "benchmark": "install",
         "fresh_clone_seconds": fresh,
         "convert_verify_smoke_seconds": converted,
         "everything_there_seconds": again,
-        "generate_command_seconds": picture,
+        "generate_command_seconds": image,
         "machine": machine(),
     }
     sys.stdout.write(json.dumps(result, indent=1) + "\n")

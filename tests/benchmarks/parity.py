@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from conversions.checkpoint import open_folder
-from conversions.devices import CPU
+from conversions.checkpoint.folder import open_folder
 from conversions.events import ignore
-from conversions.package import open_package
-from conversions.reference import make_inputs
-from conversions.verify import run_references, verify
+from conversions.package.layout import open_package
+from conversions.providers.devices import CPU
+from conversions.verification.parity import run_references, verify
+from conversions.verification.reference import make_inputs
 from tests.benchmarks import full_size, process_tree
 
 LATENTS = {"batch": 3, "height": 96, "width": 64}

@@ -1,6 +1,6 @@
 """Where DirectML runs the published architectures, told from the shipped graphs at their true configurations.
 
-Run as ``python -m tests.benchmarks.placement_of_real_models``. Writes one JSON object a submodel and picture
+Run as ``python -m tests.benchmarks.placement_of_real_models``. Writes one JSON object a submodel and image
 size: nodes, operators, fused graphs, nodes outside, forecast of memory, seconds.
 """
 
@@ -15,12 +15,12 @@ from typing import Any
 
 import onnx_ir as ir
 
-from conversions.convert import adapt
+from conversions.conversion import adapt
 from conversions.forecast import forecast
 from conversions.graphs import find
 from conversions.graphs.architectures import SHIPPED
 from conversions.options import Options
-from conversions.placement import check_placement, picture_sizes
+from conversions.providers.ep_partition import check_placement, image_sizes
 
 SIDES = (512, 768, 1024)
 
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _check(family: str, submodel: str, model: ir.Model, side: int) -> dict[str, Any]:
-    sizes = picture_sizes(model, width=side, height=side)
+    sizes = image_sizes(model, width=side, height=side)
     began = time.perf_counter()
     report = check_placement(model, "directml", sizes, submodel=submodel)
     seconds = time.perf_counter() - began

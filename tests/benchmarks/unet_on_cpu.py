@@ -95,9 +95,9 @@ def _make_ours(folder: Path, unet: Any, config: dict[str, Any]) -> None:
     import onnx_ir as ir
 
     from conversions.graphs import find
+    from conversions.graphs.trace import trace
     from conversions.passes.simplify import TRANSPOSED
     from conversions.submodels.unet import UNET
-    from conversions.trace import trace
 
     folder.mkdir(exist_ok=True)
     shaping = {name: value for name, value in config.items() if name != "sample_size"}

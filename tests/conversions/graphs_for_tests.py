@@ -68,7 +68,7 @@ def group_norm_graph(
     return ir.from_proto(proto)
 
 
-def picture(element: Any = np.float32) -> np.ndarray[Any, Any]:
+def image(element: Any = np.float32) -> np.ndarray[Any, Any]:
     return np.random.default_rng(3).normal(0.5, 2.0, (2, CHANNELS, 6, 10)).astype(element)
 
 

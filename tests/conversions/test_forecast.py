@@ -6,7 +6,7 @@ import pytest
 
 from conversions.errors import ConversionError
 from conversions.forecast import SESSION_BYTES, forecast, largest_square, peak_activation_bytes
-from conversions.shapes import fix_sizes
+from conversions.shape_inference import fix_sizes
 from tests.conversions.graphs_for_tests import group_norm_graph
 
 
@@ -72,7 +72,7 @@ def test_weights_count_without_data() -> None:
     assert need.total_bytes == need.weights_bytes + need.activation_bytes + SESSION_BYTES
 
 
-def test_memory_grows_with_the_picture_and_stages_need_less_than_all_at_once() -> None:
+def test_memory_grows_with_the_image_and_stages_need_less_than_all_at_once() -> None:
     models = {"a": group_norm_graph(), "b": group_norm_graph()}
 
     small, large = (forecast(models, width=side, height=side) for side in (256, 512))
@@ -81,7 +81,7 @@ def test_memory_grows_with_the_picture_and_stages_need_less_than_all_at_once() -
     assert small.staged_bytes < small.device_bytes
 
 
-def test_the_largest_picture_that_fits_fits_and_the_next_does_not() -> None:
+def test_the_largest_image_that_fits_fits_and_the_next_does_not() -> None:
     models = {"a": group_norm_graph()}
     free = forecast(models, width=704, height=704).staged_bytes
 

@@ -30,16 +30,24 @@ def main(package: Path, sheet: Path) -> None:
     for row, caption in enumerate(CAPTIONS):
         top = row * (_SIDE + _LINE)
         pen.text((4, top + 3), f"{caption}, seeds 1 to {SEEDS}", fill="black")
-        for column, picture in enumerate(_generate(package, caption)):
-            canvas.paste(picture, (column * _SIDE, top + _LINE))
+        for column, image in enumerate(_generate(package, caption)):
+            canvas.paste(image, (column * _SIDE, top + _LINE))
     canvas.save(sheet, optimize=True)
 
 
 def _generate(package: Path, caption: str) -> list[Image.Image]:
     with tempfile.TemporaryDirectory() as folder:
-        wish = [str(package), caption, "--seed", "1", "--images", str(SEEDS), "--steps", "20"]
+        arguments = [str(package), caption, "--seed", "1", "--images", str(SEEDS), "--steps", "20"]
         subprocess.run(
-            [sys.executable, "-m", "sdsetup", "generate", *wish, "--output", f"{folder}/shown.png"],
+            [
+                sys.executable,
+                "-m",
+                "sdsetup",
+                "generate",
+                *arguments,
+                "--output",
+                f"{folder}/shown.png",
+            ],
             check=True,
         )
         names = [Path(folder) / f"shown-{place + 1}.png" for place in range(SEEDS)]

@@ -101,12 +101,12 @@ class Pool:
     """Scenes ready to train on.
 
     Attributes:
-        pictures: uint8 ``[n, 3, 128, 128]``.
+        images: uint8 ``[n, 3, 128, 128]``.
         tokens: int16 ``[n, 77]``.
         empty: Tokens of the empty caption, int64 ``[1, 77]``.
     """
 
-    pictures: Tensor
+    images: Tensor
     tokens: Tensor
     empty: Tensor
 
@@ -141,7 +141,7 @@ def draw_pool(count: int, tokenizer: CLIPTokenizer, device: torch.device, plan: 
     """Draw and tokenize scenes for a round of training."""
     scenes = sample(count, seed=plan.seed, leftward=plan.leftward)
     return Pool(
-        pictures=draw_bytes(scenes, torch.Generator(device).manual_seed(3)),
+        images=draw_bytes(scenes, torch.Generator(device).manual_seed(3)),
         tokens=_tokens(tokenizer, captions(scenes)).short().to(device),
         empty=_tokens(tokenizer, [""]).to(device),
     )
@@ -160,10 +160,10 @@ def train_denoiser(
         denoiser: What to train.
         predict: Runs the denoiser.
         pool: What to train on.
-        encode: Pictures to scaled latents.
+        encode: Images to scaled latents.
         plan: How long, and how.
     """
-    device = pool.pictures.device
+    device = pool.images.device
     generator = torch.Generator(device).manual_seed(4)
     latents = encode_pool(pool, encode)
     alphas = new_scheduler().alphas_cumprod.to(device)
@@ -206,9 +206,9 @@ def _follow(average: nn.Module, model: nn.Module, share: float) -> None:
 
 
 def encode_pool(pool: Pool, encode: Callable[[Tensor], Tensor]) -> Tensor:
-    """Scaled latents of all pictures, float16 ``[n, 4, 16, 16]``."""
+    """Scaled latents of all images, float16 ``[n, 4, 16, 16]``."""
     started = time.monotonic()
-    parts = pool.pictures.split(_ENCODED_AT_ONCE)
+    parts = pool.images.split(_ENCODED_AT_ONCE)
     latents = torch.cat([encode(from_bytes(part)).half() for part in parts])
     deviation = latents.float().std().item()
     print(

@@ -32,8 +32,8 @@ def examine(
     """
     scenes = sample(count, seed=4, unseen=True)
     texts = captions(scenes)
-    pictures = draw_captions(pipeline, texts, guidance_scale=guidance_scale, steps=steps, batch=batch)
-    verdicts = [judge(picture, text) for picture, text in zip(pictures, texts, strict=True)]
+    images = draw_captions(pipeline, texts, guidance_scale=guidance_scale, steps=steps, batch=batch)
+    verdicts = [judge(image, text) for image, text in zip(images, texts, strict=True)]
     passed = np.array([verdict.passed for verdict in verdicts])
     result = {
         "guidance_scale": guidance_scale,
@@ -51,9 +51,9 @@ def examine(
 def draw_captions(
     pipeline: StableDiffusionPipeline, texts: list[str], *, guidance_scale: float, steps: int, batch: int
 ) -> NDArray[np.uint8]:
-    """One picture a caption, uint8 ``[n, h, w, 3]``; the noise of caption i comes from seed i."""
+    """One image a caption, uint8 ``[n, h, w, 3]``; the noise of caption i comes from seed i."""
     pipeline.set_progress_bar_config(disable=True)
-    pictures = []
+    images = []
     for begin in range(0, len(texts), batch):
         part = texts[begin : begin + batch]
         generators = [torch.Generator().manual_seed(begin + index) for index in range(len(part))]
@@ -64,5 +64,5 @@ def draw_captions(
             generator=generators,
             output_type="np",
         ).images
-        pictures.append((drawn * 255).round().astype(np.uint8))
-    return np.concatenate(pictures)
+        images.append((drawn * 255).round().astype(np.uint8))
+    return np.concatenate(images)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 PIXELS = 128
-"""Width and height of a picture."""
+"""Width and height of an image."""
 
 
 def _circle(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:

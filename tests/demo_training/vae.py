@@ -1,4 +1,4 @@
-"""The autoencoder: pictures of 128x128 to latents of 16x16x4 and back."""
+"""The autoencoder: images of 128x128 to latents of 16x16x4 and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.demo_training.schedule import pace
 from tests.demo_training.world import draw_bytes, from_bytes, sample
 
 SCALING_FACTOR = 0.18215
-"""Stable Diffusion 1's own, so that a tool that has it built in shows the right picture here too."""
+"""Stable Diffusion 1's own, so that a tool that has it built in shows the right image here too."""
 
 _BATCH = 64
 _LEARNING_RATE = 1e-3
@@ -44,24 +44,24 @@ def train_vae(steps: int, pool: int, device: torch.device) -> AutoencoderKL:
 
     Args:
         steps: How long.
-        pool: Pictures to draw, once, before the training.
+        pool: Images to draw, once, before the training.
         device: Where to train.
     """
     torch.manual_seed(1)
     generator = torch.Generator(device).manual_seed(1)
-    pictures = draw_bytes(sample(pool, seed=1), generator)
+    images = draw_bytes(sample(pool, seed=1), generator)
     vae = new_vae().to(device, memory_format=torch.channels_last)
 
-    def objective(batch_pictures: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        posterior = vae.encode(batch_pictures).latent_dist
+    def objective(batch_images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        posterior = vae.encode(batch_images).latent_dist
         mean, log_variance = posterior.mean.float(), posterior.logvar.float()
         latents = mean + posterior.std.float() * noise[0] + _LATENT_NOISE * mean.std() * noise[1]
-        loss, error = _difference(vae.decode(latents).sample.float(), batch_pictures)
+        loss, error = _difference(vae.decode(latents).sample.float(), batch_images)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
         return loss + _KL_WEIGHT * divergence, error
 
-    _fit("vae", list(vae.parameters()), objective, steps, pictures, generator)
-    _standardize(vae, from_bytes(pictures[:1024]))
+    _fit("vae", list(vae.parameters()), objective, steps, images, generator)
+    _standardize(vae, from_bytes(images[:1024]))
     return vae.eval()
 
 
@@ -71,31 +71,31 @@ def refine_decoder(vae: AutoencoderKL, steps: int, pool: int) -> AutoencoderKL:
     Args:
         vae: Trained; its decoder is changed in place.
         steps: How long.
-        pool: Pictures to draw, once, before the training.
+        pool: Images to draw, once, before the training.
     """
     generator = torch.Generator(vae.device).manual_seed(2)
-    pictures = draw_bytes(sample(pool, seed=2), generator)
+    images = draw_bytes(sample(pool, seed=2), generator)
     vae.requires_grad_(False)
     trained = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
     for parameter in trained:
         parameter.requires_grad_(True)
 
-    def objective(batch_pictures: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def objective(batch_images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            mean = vae.encode(batch_pictures).latent_dist.mean.float()
+            mean = vae.encode(batch_images).latent_dist.mean.float()
         latents = mean + noise[0] * (_LATENT_NOISE / SCALING_FACTOR)
-        return _difference(vae.decode(latents).sample.float(), batch_pictures)
+        return _difference(vae.decode(latents).sample.float(), batch_images)
 
-    _fit("decoder", trained, objective, steps, pictures, generator)
+    _fit("decoder", trained, objective, steps, images, generator)
     return vae.eval()
 
 
-def _difference(restored: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
+def _difference(restored: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """The loss (absolute error of pixels and their differences: edges matter) and the squared error."""
-    loss = (restored - pictures).abs().mean()
+    loss = (restored - images).abs().mean()
     for axis in (2, 3):
-        loss = loss + (restored.diff(dim=axis) - pictures.diff(dim=axis)).abs().mean()
-    return loss, (restored - pictures).square().mean()
+        loss = loss + (restored.diff(dim=axis) - images.diff(dim=axis)).abs().mean()
+    return loss, (restored - images).square().mean()
 
 
 def _fit(
@@ -103,20 +103,20 @@ def _fit(
     parameters: list[nn.Parameter],
     objective: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     steps: int,
-    pictures: Tensor,
+    images: Tensor,
     generator: torch.Generator,
 ) -> None:
-    device, compiled = pictures.device, torch.compile(objective, dynamic=False)
+    device, compiled = images.device, torch.compile(objective, dynamic=False)
     optimizer = torch.optim.AdamW(parameters, _LEARNING_RATE, (0.9, 0.99), fused=device.type == "cuda")
     started = time.monotonic()
     for step in range(steps):
         done = step / steps
         for group in optimizer.param_groups:
             group["lr"] = _LEARNING_RATE * pace(step, done, _WARMUP_STEPS)
-        rows = torch.randint(len(pictures), (_BATCH,), device=device, generator=generator)
+        rows = torch.randint(len(images), (_BATCH,), device=device, generator=generator)
         noise = torch.randn(2, _BATCH, 4, 16, 16, device=device, generator=generator)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss, error = compiled(from_bytes(pictures[rows]), noise)
+            loss, error = compiled(from_bytes(images[rows]), noise)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -128,12 +128,12 @@ def _fit(
 
 
 @torch.no_grad()
-def _standardize(vae: AutoencoderKL, pictures: Tensor) -> None:
+def _standardize(vae: AutoencoderKL, images: Tensor) -> None:
     """Fold each latent channel's mean and deviation into the two 1x1 convolutions around the latents.
 
-    Afterwards ``latent * SCALING_FACTOR`` has mean 0 and deviation 1 per channel; pictures stay the same.
+    Afterwards ``latent * SCALING_FACTOR`` has mean 0 and deviation 1 per channel; images stay the same.
     """
-    latents = torch.cat([vae.encode(part).latent_dist.mean for part in pictures.split(128)])
+    latents = torch.cat([vae.encode(part).latent_dist.mean for part in images.split(128)])
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3)) * SCALING_FACTOR
     into, out_of = vae.quant_conv, vae.post_quant_conv
     out_of.bias += out_of.weight[:, :, 0, 0] @ mean
@@ -144,18 +144,18 @@ def _standardize(vae: AutoencoderKL, pictures: Tensor) -> None:
 
 
 def encoder(vae: AutoencoderKL) -> Callable[[Tensor], Tensor]:
-    """A function from pictures to scaled latents (the posterior's mean), float32 ``[n, 4, 16, 16]``."""
+    """A function from images to scaled latents (the posterior's mean), float32 ``[n, 4, 16, 16]``."""
 
-    def encode(pictures: Tensor) -> Tensor:
-        return vae.encode(pictures).latent_dist.mean.float() * SCALING_FACTOR
+    def encode(images: Tensor) -> Tensor:
+        return vae.encode(images).latent_dist.mean.float() * SCALING_FACTOR
 
     compiled = torch.compile(encode, dynamic=False)
 
     @torch.no_grad()
-    def run(pictures: Tensor) -> Tensor:
-        kind = pictures.device.type
+    def run(images: Tensor) -> Tensor:
+        kind = images.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-            return compiled(pictures)
+            return compiled(images)
 
     return run
 

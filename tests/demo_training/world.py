@@ -170,10 +170,10 @@ def draw(scenes: Scenes, generator: torch.Generator) -> Tensor:
 
     Args:
         scenes: What to draw.
-        generator: Its device is where the pictures are made.
+        generator: Its device is where the images are made.
 
     Returns:
-        Pictures, -1 to 1, float32 ``[n, 3, PIXELS, PIXELS]``.
+        Images, -1 to 1, float32 ``[n, 3, PIXELS, PIXELS]``.
     """
     device = generator.device
     palette = torch.tensor(list(COLOURS.values()), device=device) / 127.5 - 1
@@ -186,26 +186,26 @@ def draw(scenes: Scenes, generator: torch.Generator) -> Tensor:
     angle = 2 * torch.pi * torch.rand(radius.shape, generator=generator, device=device)
     colours = palette[tensor(scenes.colour)]
     shapes, counts = tensor(scenes.shape), tensor(scenes.count)
-    pictures = palette[tensor(scenes.background)][:, :, None, None].repeat(1, 1, PIXELS, PIXELS)
+    images = palette[tensor(scenes.background)][:, :, None, None].repeat(1, 1, PIXELS, PIXELS)
     for index in range(MOST_THINGS):
         rows = (counts > index).nonzero().squeeze(1)
         mask = coverage(shapes[rows, index], centre[rows, index], radius[rows, index], angle[rows, index])
-        pictures[rows] = torch.lerp(pictures[rows], colours[rows, index, :, None, None], mask[:, None])
-    return pictures
+        images[rows] = torch.lerp(images[rows], colours[rows, index, :, None, None], mask[:, None])
+    return images
 
 
 def draw_bytes(scenes: Scenes, generator: torch.Generator) -> Tensor:
     """Draw many scenes: uint8 ``[n, 3, PIXELS, PIXELS]`` on the generator's device."""
-    pictures = torch.empty(len(scenes), 3, PIXELS, PIXELS, dtype=torch.uint8, device=generator.device)
+    images = torch.empty(len(scenes), 3, PIXELS, PIXELS, dtype=torch.uint8, device=generator.device)
     for begin in range(0, len(scenes), 1024):
         part = slice(begin, begin + 1024)
-        pictures[part] = ((draw(scenes.take(part), generator) + 1) * 127.5).round().to(torch.uint8)
-    return pictures
+        images[part] = ((draw(scenes.take(part), generator) + 1) * 127.5).round().to(torch.uint8)
+    return images
 
 
-def from_bytes(pictures: Tensor) -> Tensor:
-    """Pictures from bytes to -1 to 1, float32, laid out for convolutions."""
-    return (pictures.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+def from_bytes(images: Tensor) -> Tensor:
+    """Images from bytes to -1 to 1, float32, laid out for convolutions."""
+    return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 def _radii(scenes: Scenes, generator: torch.Generator) -> Tensor:

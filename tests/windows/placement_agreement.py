@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from conversions.placement import PlacementReport, check_placement
+from conversions.providers.ep_partition import PlacementReport, check_placement
 from tests.windows.placement_models import cases
 from tests.windows.placement_truth import ask
 

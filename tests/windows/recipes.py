@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from sdsetup import known_good
+from sdsetup.bootstrap import known_good
 from tests.windows import box
 from tests.windows.unavailable import UnavailableError
 

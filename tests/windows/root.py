@@ -67,7 +67,7 @@ def set_up(say: Callable[[str], None]) -> tuple[Path, Path, Path]:
     """Build the layers that are missing.
 
     Args:
-        say: Told what happens, a line at a time.
+        say: AdapterReading what happens, a line at a time.
 
     Returns:
         The layers, the topmost first.

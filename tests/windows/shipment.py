@@ -20,14 +20,14 @@ def make(folder: Path) -> None:
     Args:
         folder: An existing folder to fill.
     """
-    from conversions import onnx_session
-    from conversions.devices import CPU
     from conversions.events import ignore
     from conversions.family import find_family
     from conversions.options import Options
-    from conversions.package import open_package
-    from conversions.reference import make_inputs
-    from sdsetup.checkpoint_source import Wish
+    from conversions.package.layout import open_package
+    from conversions.providers import onnx_session
+    from conversions.providers.devices import CPU
+    from conversions.verification.reference import make_inputs
+    from sdsetup.checkpoint_source import CheckpointRequest
     from sdsetup.workflow import ConvertRequest, convert_model
     from tests.checkpoints import make_tiny
 
@@ -37,8 +37,13 @@ def make(folder: Path) -> None:
             (folder / "package", Options(target="directml", precision="fp16")),
             (Path(temporary) / "cpu", Options(target="cpu", precision="fp32")),
         ):
-            wish = Wish(model=str(checkpoint))
-            convert_model(ConvertRequest(wish=wish, options=options, output=output, verify=False), ignore)
+            checkpoint_request = CheckpointRequest(model=str(checkpoint))
+            convert_model(
+                ConvertRequest(
+                    checkpoint_request=checkpoint_request, options=options, output=output, verify=False
+                ),
+                ignore,
+            )
         package = open_package(Path(temporary) / "cpu")
         submodels = find_family(package.manifest["pipeline"]).submodels
         (folder / "reference").mkdir()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conversions.metrics import compare
+from conversions.verification.metrics import compare
 from tests.windows import on_directml
 
 DATA = Path("/data")

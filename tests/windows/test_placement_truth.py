@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from conversions.kernels import live_kernels, load_table
+from conversions.providers.kernels import live_kernels, load_table
 from tests.windows.placement_agreement import compare
 from tests.windows.placement_models import cases
 

@@ -13,7 +13,7 @@ from tests.windows.unavailable import UnavailableError
 
 
 def test_every_wheel_has_one_exact_version_and_only_numpy_differs_from_the_known_good_set():
-    from sdsetup import known_good
+    from sdsetup.bootstrap import known_good
 
     pins = known_good.versions("win32")
     wheels = dict(wheel.split("==") for wheel in recipes.wheels())

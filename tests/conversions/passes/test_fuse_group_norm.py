@@ -8,7 +8,7 @@ import pytest
 
 from conversions.passes.expand_group_norm import expand_group_norm
 from conversions.passes.fuse_group_norm import fuse_group_norm
-from tests.conversions.graphs_for_tests import group_norm_graph, picture, psnr, run_by_definition, run_on_cpu
+from tests.conversions.graphs_for_tests import group_norm_graph, image, psnr, run_by_definition, run_on_cpu
 
 
 def operators(model: ir.Model) -> Counter[str]:
@@ -18,22 +18,22 @@ def operators(model: ir.Model) -> Counter[str]:
 @pytest.mark.parametrize("views", [True, False])
 @pytest.mark.parametrize("silu", [True, False])
 def test_the_fused_graph_computes_what_its_unfused_twin_computes(silu: bool, views: bool) -> None:
-    twin = run_on_cpu(group_norm_graph(silu=silu, views=views), {"x": picture()})[0]
+    twin = run_on_cpu(group_norm_graph(silu=silu, views=views), {"x": image()})[0]
     fused = group_norm_graph(silu=silu, views=views)
 
     assert fuse_group_norm(fused) == 1
-    assert psnr(twin, run_by_definition(fused, {"x": picture()})[0]) > 110
+    assert psnr(twin, run_by_definition(fused, {"x": image()})[0]) > 110
 
 
 @pytest.mark.parametrize("silu", [True, False])
 def test_fusing_and_expanding_gives_back_a_graph_of_the_same_numbers(silu: bool) -> None:
-    twin = run_on_cpu(group_norm_graph(silu=silu), {"x": picture()})[0]
+    twin = run_on_cpu(group_norm_graph(silu=silu), {"x": image()})[0]
     model = group_norm_graph(silu=silu)
     fuse_group_norm(model)
 
     assert expand_group_norm(model) == 1
     assert "GroupNorm" not in operators(model)
-    np.testing.assert_allclose(run_on_cpu(model, {"x": picture()})[0], twin, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run_on_cpu(model, {"x": image()})[0], twin, rtol=1e-5, atol=1e-5)
 
 
 def test_silu_is_folded_in_and_nothing_of_the_pattern_is_left() -> None:
@@ -90,7 +90,7 @@ def test_weights_need_no_values() -> None:
 
 
 def test_half_precision_is_expanded_in_half_precision() -> None:
-    feeds = {"x": picture(np.float16)}
+    feeds = {"x": image(np.float16)}
     twin = run_on_cpu(group_norm_graph(dtype="float16"), feeds)[0]
     model = group_norm_graph(dtype="float16")
     assert fuse_group_norm(model) == 1

@@ -8,21 +8,21 @@ import pytest
 
 from conversions.passes.fuse_group_norm import fuse_group_norm
 from conversions.passes.group_norm_channels_last import group_norm_channels_last
-from tests.conversions.graphs_for_tests import group_norm_graph, picture, psnr, run_by_definition, run_on_cpu
+from tests.conversions.graphs_for_tests import group_norm_graph, image, psnr, run_by_definition, run_on_cpu
 
 
 @pytest.mark.parametrize("silu", [True, False])
 def test_it_computes_what_the_unfused_twin_computes(silu: bool) -> None:
-    twin = run_on_cpu(group_norm_graph(silu=silu), {"x": picture()})[0]
+    twin = run_on_cpu(group_norm_graph(silu=silu), {"x": image()})[0]
     model = group_norm_graph(silu=silu)
     fuse_group_norm(model)
 
     assert group_norm_channels_last(model) == 1
-    assert psnr(twin, run_by_definition(model, {"x": picture()})[0]) > 110
+    assert psnr(twin, run_by_definition(model, {"x": image()})[0]) > 110
 
 
 def test_half_precision_reads_its_weights_as_float32() -> None:
-    feeds = {"x": picture(np.float16)}
+    feeds = {"x": image(np.float16)}
     twin = run_on_cpu(group_norm_graph(dtype="float16"), feeds)[0]
     model = group_norm_graph(dtype="float16")
     fuse_group_norm(model)

@@ -12,15 +12,15 @@ from PIL import Image
 
 import sdsetup
 from sdsetup.cli.app import main
-from sdsetup.picture import read_recipe
-from tests.sdsetup import handmade
+from sdsetup.imaging.image_file import read_metadata
+from tests.sdsetup import toy_package
 
 WORDS = ["a red horse", "--seed", "5", "--steps", "5"]
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    return handmade.write(tmp_path_factory.mktemp("packages") / "häuser mit garten")
+    return toy_package.write(tmp_path_factory.mktemp("packages") / "häuser mit garten")
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def pixels(path):
     return np.asarray(Image.open(path))
 
 
-def test_a_picture_is_written_and_its_path_is_the_only_data(package, here, capsys):
+def test_a_image_is_written_and_its_path_is_the_only_data(package, here, capsys):
     assert generate(package, *WORDS) == 0
     captured = capsys.readouterr()
     assert captured.out == "häuser mit garten-5.png\n"
@@ -48,15 +48,15 @@ def test_a_picture_is_written_and_its_path_is_the_only_data(package, here, capsy
     assert pixels(here / "häuser mit garten-5.png").shape == (64, 64, 3)
 
 
-def test_a_picture_is_repeated_exactly_from_its_file(package, here):
+def test_a_image_is_repeated_exactly_from_its_file(package, here):
     options = ["--negative-prompt", "blue", "--scheduler", "euler-ancestral", "--width", "72"]
     assert generate(package, *WORDS, *options, "--guidance-scale", "4", "-o", "a.png") == 0
     assert generate(package, "--from", "a.png", "-o", "b.png") == 0
     assert np.array_equal(pixels(here / "a.png"), pixels(here / "b.png"))
-    assert read_recipe(here / "a.png") == read_recipe(here / "b.png")
+    assert read_metadata(here / "a.png") == read_metadata(here / "b.png")
 
 
-def test_one_picture_of_a_batch_is_repeated_alone(package, here):
+def test_one_image_of_a_batch_is_repeated_alone(package, here):
     assert generate(package, *WORDS, "--images", "3", "-o", "c.png") == 0
     assert generate(package, "--from", "c-2.png", "-o", "d.png") == 0
     assert np.array_equal(pixels(here / "c-2.png"), pixels(here / "d.png"))
@@ -65,7 +65,7 @@ def test_one_picture_of_a_batch_is_repeated_alone(package, here):
 def test_options_change_a_repeated_recipe(package, here):
     assert generate(package, *WORDS, "-o", "a.png") == 0
     assert generate(package, "--from", "a.png", "--seed", "6", "-o", "b.png") == 0
-    assert read_recipe(here / "b.png").request.seed == 6
+    assert read_metadata(here / "b.png").request.seed == 6
     assert not np.array_equal(pixels(here / "a.png"), pixels(here / "b.png"))
 
 
@@ -78,22 +78,22 @@ def test_the_package_is_found_when_it_lies_here(package, monkeypatch, here):
 
 def test_another_package_than_the_recipe_s_is_said(package, here, capsys):
     assert generate(package, *WORDS, "-o", "a.png") == 0
-    other = handmade.write(here / "other", precision="fp16")
+    other = toy_package.write(here / "other", precision="fp16")
     assert generate(other, "--from", "a.png", "-o", "b.png") == 0
     assert "made with another package" in capsys.readouterr().err
 
 
-def test_without_a_seed_each_picture_is_another(package, here):
+def test_without_a_seed_each_image_is_another(package, here):
     assert generate(package, "a horse", "--steps", "4", "-o", "a.png") == 0
     assert generate(package, "a horse", "--steps", "4", "-o", "b.png") == 0
-    assert read_recipe(here / "a.png").request.seed != read_recipe(here / "b.png").request.seed
+    assert read_metadata(here / "a.png").request.seed != read_metadata(here / "b.png").request.seed
 
 
 def test_json_is_one_document_on_stdout(package, here, capsys):
     assert generate(package, *WORDS, "--images", "2", "-o", "a.png", "--json") == 0
     document = json.loads(capsys.readouterr().out)
-    assert [Path(picture["path"]).name for picture in document["pictures"]] == ["a-1.png", "a-2.png"]
-    assert document["recipe"]["request"]["seed"] == 5
+    assert [Path(image["path"]).name for image in document["images"]] == ["a-1.png", "a-2.png"]
+    assert document["metadata"]["request"]["seed"] == 5
     assert document["ran"]["provider"] == "CPUExecutionProvider"
     assert document["ran"]["submodels"]["unet"]["node_share"] == 1.0
     assert document["ran"]["submodels"]["unet"]["runs"] == 6
@@ -113,10 +113,10 @@ def test_json_is_one_document_on_stdout(package, here, capsys):
         (["{package}", "a cat", "--adapter", "RX 6700"], 2, "'RX 6700'"),
         (["{package}", "a cat", "--device-id", "9"], 2, "number 9"),
         (["{package}", "a cat", "-o", "a.jpg"], 2, "written as PNG"),
-        (["--from", "nothing.png"], 1, "cannot be read as a picture"),
+        (["--from", "nothing.png"], 1, "cannot be read as an image"),
     ],
 )
-def test_bad_input_is_one_message_and_no_picture(package, here, capsys, arguments, status, message):
+def test_bad_input_is_one_message_and_no_image(package, here, capsys, arguments, status, message):
     filled = [str(package) if argument == "{package}" else argument for argument in arguments]
     assert generate(*filled) == status
     captured = capsys.readouterr()
@@ -178,17 +178,17 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(package, here):
     assert list(here.iterdir()) == []
 
 
-def test_the_smoke_test_passes_and_keeps_its_picture(package, here, capsys):
-    assert main(["smoke-test", str(package), "--steps", "4", "-o", "pictures", "--json"]) == 0
+def test_the_smoke_test_passes_and_keeps_its_image(package, here, capsys):
+    assert main(["smoke-test", str(package), "--steps", "4", "-o", "images", "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["passed"] is True
     assert "the smoke test passed" in captured.err
-    assert len(list((here / "pictures").glob("*.png"))) == 1
+    assert len(list((here / "images").glob("*.png"))) == 1
 
 
-def test_the_smoke_test_fails_on_a_black_picture(here, capsys):
+def test_the_smoke_test_fails_on_a_black_image(here, capsys):
     weights = {"mix": np.zeros((3, 4, 1, 1), np.float32), "lift": np.float32([-1e4])}
-    folder = handmade.write(here / "black", change={"vae_decoder": weights})
+    folder = toy_package.write(here / "black", change={"vae_decoder": weights})
     assert main(["smoke-test", str(folder), "--steps", "4", "--json"]) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out)["passed"] is False

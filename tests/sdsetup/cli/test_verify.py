@@ -33,7 +33,7 @@ def test_the_document_tells_device_and_shares(tiny_package: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    ("wish", "status", "message"),
+    ("asked", "status", "message"),
     [
         (["--provider", "cuda"], 1, "CUDA cannot be used here"),
         (["--provider", "webgpu"], 1, "WebGPU cannot be used here"),
@@ -44,14 +44,18 @@ def test_the_document_tells_device_and_shares(tiny_package: Path, capsys: pytest
     ids=str,
 )
 def test_a_device_that_is_not_here_is_an_error_and_never_another_one(
-    tiny_package: Path, capsys: pytest.CaptureFixture[str], wish: list[str], status: int, message: str
+    tiny_package: Path,
+    capsys: pytest.CaptureFixture[str],
+    asked: list[str],
+    status: int,
+    message: str,
 ) -> None:
-    if wish[-1] in ("cuda", "webgpu"):
-        from conversions.devices import list_devices
+    if asked[-1] in ("cuda", "webgpu"):
+        from conversions.providers.devices import list_devices
 
-        if any(device.provider.target == wish[-1] for device in list_devices()):
-            pytest.skip(f"{wish[-1]} can be used here")
-    assert main(["verify", str(tiny_package), *wish]) == status
+        if any(device.provider.target == asked[-1] for device in list_devices()):
+            pytest.skip(f"{asked[-1]} can be used here")
+    assert main(["verify", str(tiny_package), *asked]) == status
     said = " ".join(capsys.readouterr().err.split())
     assert message in said
     assert "next:" in said

@@ -10,31 +10,31 @@ def canvas(colour="white", side=128):
     return np.full((side, side, 3), PALETTE[colour], np.uint8)
 
 
-def with_disc(picture, colour, x, y, radius):
-    rows, columns = np.indices(picture.shape[:2])
-    picture[(rows - y) ** 2 + (columns - x) ** 2 <= radius**2] = PALETTE[colour]
-    return picture
+def with_disc(image, colour, x, y, radius):
+    rows, columns = np.indices(image.shape[:2])
+    image[(rows - y) ** 2 + (columns - x) ** 2 <= radius**2] = PALETTE[colour]
+    return image
 
 
 @pytest.mark.torch
-def test_drawn_pictures_are_judged_right_and_other_captions_wrong():
+def test_drawn_images_are_judged_right_and_other_captions_wrong():
     import torch
 
     from tests.demo_training.world import captions, draw_bytes, sample
 
     scenes = sample(300, seed=7)
     texts = captions(scenes)
-    pictures = draw_bytes(scenes, torch.Generator().manual_seed(5)).permute(0, 2, 3, 1).numpy()
-    right = [judge(picture, text).passed for picture, text in zip(pictures, texts, strict=True)]
+    images = draw_bytes(scenes, torch.Generator().manual_seed(5)).permute(0, 2, 3, 1).numpy()
+    right = [judge(image, text).passed for image, text in zip(images, texts, strict=True)]
     assert np.mean(right) >= 0.99
     others = [*texts[1:], texts[0]]
-    wrong = [judge(picture, text).passed for picture, text in zip(pictures, others, strict=True)]
+    wrong = [judge(image, text).passed for image, text in zip(images, others, strict=True)]
     assert np.mean(wrong) <= 0.02
 
 
-def test_a_picture_is_described_from_left_to_right():
-    picture = with_disc(with_disc(canvas("blue"), "yellow", 90, 40, 20), "red", 30, 70, 14)
-    sight = look(picture)
+def test_a_image_is_described_from_left_to_right():
+    image = with_disc(with_disc(canvas("blue"), "yellow", 90, 40, 20), "red", 30, 70, 14)
+    sight = look(image)
     assert sight.background == "blue"
     assert [thing.colour for thing in sight.things] == ["red", "yellow"]
     assert [thing.shape for thing in sight.things] == ["circle", "circle"]
@@ -59,14 +59,14 @@ def test_each_way_of_being_wrong_is_named(caption, fault):
 
 
 def test_left_and_right_are_told_apart():
-    picture = with_disc(with_disc(canvas(), "red", 30, 60, 20), "blue", 95, 60, 20)
-    assert judge(picture, "a red circle left of a blue circle").passed
-    assert not judge(picture, "a red circle right of a blue circle").passed
+    image = with_disc(with_disc(canvas(), "red", 30, 60, 20), "blue", 95, 60, 20)
+    assert judge(image, "a red circle left of a blue circle").passed
+    assert not judge(image, "a red circle right of a blue circle").passed
 
 
-@pytest.mark.parametrize("picture", [canvas(), np.zeros((128, 128, 3), np.uint8)])
-def test_an_empty_picture_fails(picture):
-    assert not judge(picture, "a red circle").passed
+@pytest.mark.parametrize("image", [canvas(), np.zeros((128, 128, 3), np.uint8)])
+def test_an_empty_image_fails(image):
+    assert not judge(image, "a red circle").passed
 
 
 def test_noise_fails():

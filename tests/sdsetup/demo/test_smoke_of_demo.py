@@ -1,4 +1,4 @@
-"""The demo's smoke test on its real package: it passes, and it notices what would ruin pictures."""
+"""The demo's smoke test on its real package: it passes, and it notices what would ruin images."""
 
 import json
 import shutil
@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from conversions.events import ignore
-from sdsetup import smoke
-from sdsetup.checkpoint_source import Wish
+from sdsetup.checkpoint_source import CheckpointRequest
 from sdsetup.errors import SetupError
-from sdsetup.inference import Pipeline
+from sdsetup.imaging import smoke_test
+from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.workflow import ConvertRequest, convert_model
-from tests.sdsetup.test_inference import pipeline_of
+from tests.sdsetup.imaging.test_pipeline import pipeline_of
 
 pytestmark = pytest.mark.torch
 
@@ -20,7 +20,10 @@ pytestmark = pytest.mark.torch
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "package"
-    convert_model(ConvertRequest(wish=Wish(model="demo"), output=folder, verify=False), ignore)
+    convert_model(
+        ConvertRequest(checkpoint_request=CheckpointRequest(model="demo"), output=folder, verify=False),
+        ignore,
+    )
     return folder
 
 
@@ -43,8 +46,8 @@ class Tampered:
 
 
 def smoke_of(pipeline):
-    outcomes = smoke.smoke_test(pipeline, smoke.trials_for(pipeline.package.manifest), steps=20)
-    smoke.raise_for(outcomes)
+    outcomes = smoke_test.smoke_test(pipeline, smoke_test.trials_for(pipeline.package.manifest), steps=20)
+    smoke_test.raise_for(outcomes)
     return outcomes
 
 
@@ -58,7 +61,7 @@ def test_the_demo_draws_what_its_captions_say(package):
 
 
 def test_ignored_text_is_noticed(package):
-    with pytest.raises(SetupError, match=r"pictures are wrong"):
+    with pytest.raises(SetupError, match=r"images are wrong"):
         smoke_of(tampered(package, "text_encoder", np.zeros_like))
 
 
@@ -66,7 +69,7 @@ def test_guidance_of_the_wrong_sign_is_noticed(package):
     def swapped(value):
         return np.concatenate(np.split(value, 2)[::-1])
 
-    with pytest.raises(SetupError, match=r"pictures are wrong"):
+    with pytest.raises(SetupError, match=r"images are wrong"):
         smoke_of(tampered(package, "unet", swapped))
 
 
@@ -75,5 +78,5 @@ def test_wrongly_scaled_latents_are_noticed(package, tmp_path):
     shutil.copytree(package, folder)
     path = folder / "vae_decoder" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"scaling_factor": 1.0}))
-    with pytest.raises(SetupError, match=r"pictures are wrong"):
+    with pytest.raises(SetupError, match=r"images are wrong"):
         smoke_of(pipeline_of(folder))

@@ -22,7 +22,7 @@ if sys.platform == "win32":
 
 import venv
 
-from sdsetup import known_good
+from sdsetup.bootstrap import known_good
 from tests.sdsetup.doctor.small_hub import SmallHub, serving
 
 ROOT = Path(__file__).parents[3]

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from sdsetup import known_good
-from sdsetup.adapters import Adapter
+from sdsetup.bootstrap import known_good
+from sdsetup.doctor.judge import judge
 from sdsetup.doctor.purpose import purpose
-from sdsetup.doctor.registry import Look, checks
-from sdsetup.doctor.runner import judge
-from sdsetup.environment import (
+from sdsetup.doctor.registry import CheckContext, checks
+from sdsetup.machine.adapters import Adapter
+from sdsetup.machine.facts import (
     Environment,
     Folder,
     Hub,
@@ -430,7 +430,7 @@ def test_routes_of_an_amd_adapter_differ_by_system_and_generation() -> None:
 
 
 def test_a_check_that_crashes_becomes_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def crash(look: Look) -> Any:
+    def crash(context: CheckContext) -> Any:
         raise ZeroDivisionError("by zero")
 
     broken = replace(checks()[0], judge=crash)

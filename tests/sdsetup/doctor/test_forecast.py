@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from sdsetup.adapters import Adapter
 from sdsetup.doctor.forecast import purpose_for, with_plan
+from sdsetup.doctor.judge import judge, select
 from sdsetup.doctor.purpose import Kind, purpose
-from sdsetup.doctor.runner import judge, select
-from sdsetup.environment import Environment, Folder, Machine, Plan
 from sdsetup.errors import UsageError
+from sdsetup.machine.adapters import Adapter
+from sdsetup.machine.facts import Environment, Folder, Machine, Plan
 
 GIB = 1024**3
 
@@ -24,7 +24,7 @@ def test_a_folder_that_is_not_there_is_wrong_usage(model: str) -> None:
         purpose_for("convert", model)
 
 
-def test_pictures_are_judged_by_the_package_s_own_graphs(tmp_path: Path) -> None:
+def test_images_are_judged_by_the_package_s_own_graphs(tmp_path: Path) -> None:
     wanted = purpose_for("generate", str(tmp_path))
     graphs = replace(SMALL, model=str(tmp_path), converting=False)
     found = with_plan(wanted, Environment(plan=graphs))
@@ -61,7 +61,7 @@ def test_what_a_plan_reckons_is_what_the_machine_is_judged_by() -> None:
     small = _judged(SMALL)
     assert {verdict.status for verdict in small.values()} == {"ok"}
     assert all("owner/name, as its plan reckons" in small[name].evidence for name in SIZED)
-    assert "pictures of 512 x 512: 3.0 GiB" in small["model.plan"].evidence
+    assert "images of 512 x 512: 3.0 GiB" in small["model.plan"].evidence
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_larger_model_is_judged_by_its_own_size(
     ("gibibytes", "least", "status"),
     [(7, 0, "ok"), (12, 6, "warning"), (12, 10, "failure"), (12, 0, "failure")],
 )
-def test_pictures_on_the_cpu_may_be_made_one_submodel_at_a_time(
+def test_images_on_the_cpu_may_be_made_one_submodel_at_a_time(
     gibibytes: int, least: int, status: str, tmp_path: Path
 ) -> None:
     plan = replace(

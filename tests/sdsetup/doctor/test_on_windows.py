@@ -81,11 +81,11 @@ def test_text_survives_a_pipe_of_cp1252(tmp_path: Path) -> None:
 
 
 def test_an_environment_folder_is_proposed_where_windows_keeps_programs_data() -> None:
-    from sdsetup import bootstrap
+    from sdsetup.bootstrap import environment_maker
 
-    if bootstrap.checkout() is None:
-        assert "sdsetup" in str(bootstrap.environment_folder())
-    assert bootstrap.python_of(Path("x")) == Path("x") / "Scripts" / "python.exe"
+    if environment_maker.checkout() is None:
+        assert "sdsetup" in str(environment_maker.environment_folder())
+    assert environment_maker.python_of(Path("x")) == Path("x") / "Scripts" / "python.exe"
 
 
 @pytest.mark.directml
@@ -98,7 +98,7 @@ def test_directml_is_really_tried_on_the_adapter_and_its_numbers_are_right() -> 
 @pytest.mark.directml
 def test_an_adapter_that_does_not_exist_is_no_success_although_onnx_runtime_stays_silent() -> None:
     """ONNX Runtime answers a wrong device number with the CPU and a session that works."""
-    from sdsetup.probes import runtime
+    from sdsetup.machine.readers import runtime
 
     answer = runtime._start("DmlExecutionProvider", "7")
     assert answer["error"]

@@ -7,11 +7,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from sdsetup.doctor import commands, report
+from sdsetup.doctor import report
 from sdsetup.doctor.finding import Finding, Fix, failure, ok, warning
 from sdsetup.doctor.purpose import purpose
-from sdsetup.doctor.registry import Look, checks
-from sdsetup.environment import Environment, Python
+from sdsetup.doctor.registry import CheckContext, checks
+from sdsetup.machine.facts import Environment, Python
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = Path(report.__file__).with_name("schema.json")  # as installed
@@ -108,7 +108,7 @@ def test_commands_are_written_for_the_shell_of_the_person(
     shell: str, call: str, set_to: str, unset: str
 ) -> None:
     python = Python(version=(3, 12, 0), executable="/a b/python")
-    look = Look(environment=Environment(shell=shell, python=python), purpose=purpose())
-    assert commands.python(look, "-m", "pip") == call
-    assert commands.set_variable(look, "X", "1 2") == set_to
-    assert commands.unset_variable(look, "X") == unset
+    context = CheckContext(environment=Environment(shell=shell, python=python), purpose=purpose())
+    assert shell.python(context, "-m", "pip") == call
+    assert shell.set_variable(context, "X", "1 2") == set_to
+    assert shell.unset_variable(context, "X") == unset

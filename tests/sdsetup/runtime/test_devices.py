@@ -2,9 +2,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from conversions import devices
-from conversions.cuda_devices import CudaDevice
-from conversions.providers import provider_for
+from conversions.providers import devices
+from conversions.providers.cuda_devices import CudaDevice
+from conversions.providers.table import provider_for
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.runtime.devices import Device, choose_device, list_devices
 from sdsetup.runtime.runner import wants_low_memory
@@ -24,7 +24,7 @@ ALL = (INTEGRATED, DISCRETE, OTHER, HOST)
 
 
 @pytest.mark.parametrize(
-    ("wish", "expected"),
+    ("asked", "expected"),
     [
         ({}, DISCRETE),
         ({"number": 0}, INTEGRATED),
@@ -37,8 +37,8 @@ ALL = (INTEGRATED, DISCRETE, OTHER, HOST)
     ],
     ids=str,
 )
-def test_the_wanted_device_is_chosen(wish, expected):
-    assert choose_device(ALL, **wish) == expected
+def test_the_wanted_device_is_chosen(asked, expected):
+    assert choose_device(ALL, **asked) == expected
 
 
 def test_an_integrated_gpu_is_taken_before_the_cpu():
@@ -59,10 +59,10 @@ def test_a_software_adapter_is_passed_over_for_the_cpu():
 
 
 @pytest.mark.parametrize(
-    "wish", [{"number": 3}, {"name": "basic render"}, {"target": "directml", "number": 3}]
+    "asked", [{"number": 3}, {"name": "basic render"}, {"target": "directml", "number": 3}]
 )
-def test_a_software_adapter_is_taken_when_it_is_named(wish):
-    assert choose_device((*ALL, WARP), **wish) == WARP
+def test_a_software_adapter_is_taken_when_it_is_named(asked):
+    assert choose_device((*ALL, WARP), **asked) == WARP
 
 
 def test_a_provider_with_software_adapters_only_is_refused_unless_one_is_named():
@@ -72,7 +72,7 @@ def test_a_provider_with_software_adapters_only_is_refused_unless_one_is_named()
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("asked", "message"),
     [
         ({"number": 7}, "number 7"),
         ({"name": "GeForce"}, "'GeForce'"),
@@ -80,9 +80,9 @@ def test_a_provider_with_software_adapters_only_is_refused_unless_one_is_named()
         ({"target": "metal"}, "no target 'metal'"),
     ],
 )
-def test_a_wish_that_does_not_fit_is_a_usage_error_with_what_there_is(wish, message):
+def test_a_wish_that_does_not_fit_is_a_usage_error_with_what_there_is(asked, message):
     with pytest.raises(UsageError, match=message) as caught:
-        choose_device(ALL, **wish)
+        choose_device(ALL, **asked)
     assert "RX 6700 XT" in caught.value.hint or "directml" in caught.value.hint
 
 

@@ -1,4 +1,4 @@
-"""Pictures through the true DirectML.dll, in a worker process as for a person."""
+"""Images through the true DirectML.dll, in a worker process as for a person."""
 
 import os
 import signal
@@ -8,14 +8,14 @@ import pytest
 
 from conversions.events import Advanced, Notice
 from sdsetup.errors import UsageError
-from sdsetup.inference import Pipeline, Request
+from sdsetup.imaging.pipeline import Pipeline, Request
 from sdsetup.runtime.devices import choose_device, list_devices
 from sdsetup.runtime.package import open_package
 from sdsetup.runtime.runner import LocalRunner
 from sdsetup.runtime.start import as_document, summary
 from sdsetup.runtime.worker import make_runner
-from tests.sdsetup import handmade
-from tests.sdsetup.test_inference import cpu, psnr
+from tests.sdsetup import toy_package
+from tests.sdsetup.imaging.test_pipeline import cpu, psnr
 
 pytestmark = pytest.mark.directml
 REQUEST = Request(prompt="a (red:1.3) horse", negative_prompt="blue", seed=3, steps=5)
@@ -25,7 +25,9 @@ REQUEST = Request(prompt="a (red:1.3) horse", negative_prompt="blue", seed=3, st
 def package(tmp_path_factory):
     # float16: some float32 shaders cannot be compiled where these tests run.
     return open_package(
-        handmade.write(tmp_path_factory.mktemp("packages") / "halved", precision="fp16", objects_above=100.0)
+        toy_package.write(
+            tmp_path_factory.mktemp("packages") / "halved", precision="fp16", objects_above=100.0
+        )
     )
 
 
@@ -57,7 +59,7 @@ def test_an_adapter_that_is_not_there_is_refused_with_those_that_are():
     assert "DirectML 0" in caught.value.hint
 
 
-def test_a_picture_on_directml_is_the_cpu_s(package, runner, expected):
+def test_a_image_on_directml_is_the_cpu_s(package, runner, expected):
     made = Pipeline(package=package, runner=runner).generate(REQUEST)
     assert psnr(made.pixels, expected.pixels) > 35
     ran = as_document(runner)
@@ -68,7 +70,7 @@ def test_a_picture_on_directml_is_the_cpu_s(package, runner, expected):
     assert "100.0% of the time" in summary(runner)
 
 
-def test_a_lost_worker_costs_no_picture_on_directml(package, runner, expected):
+def test_a_lost_worker_costs_no_image_on_directml(package, runner, expected):
     notices = []
 
     def kill_at_step_two(event):

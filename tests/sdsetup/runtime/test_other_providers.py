@@ -1,4 +1,4 @@
-"""Providers that an environment of their own brings: pictures and verification on OpenVINO and on WebGPU.
+"""Providers that an environment of their own brings: images and verification on OpenVINO and on WebGPU.
 
 Each needs an environment with ``pip install -e ".[openvino]"`` or ``".[webgpu]"`` and what tests need.
 Without a GPU, WebGPU also needs a software Vulkan driver and ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER=1.
@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conversions.devices import CPU, Device, list_devices
 from conversions.errors import ConversionError
-from conversions.onnx_session import run
-from sdsetup.inference import Pipeline, Request
+from conversions.providers.devices import CPU, Device, list_devices
+from conversions.providers.onnx_session import run
+from sdsetup.imaging.pipeline import Pipeline, Request
 from sdsetup.runtime.package import Package, open_package
 from sdsetup.runtime.runner import LocalRunner
 from sdsetup.runtime.start import as_document, summary
-from tests.sdsetup import handmade
-from tests.sdsetup.test_inference import psnr
+from tests.sdsetup import toy_package
+from tests.sdsetup.imaging.test_pipeline import psnr
 
 REQUEST = Request(prompt="a (red:1.3) horse", negative_prompt="blue", seed=3, steps=5)
 
@@ -35,15 +35,15 @@ def device(request: pytest.FixtureRequest) -> Device:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    return open_package(handmade.write(tmp_path_factory.mktemp("packages") / "plain"))
+    return open_package(toy_package.write(tmp_path_factory.mktemp("packages") / "plain"))
 
 
-def test_a_picture_is_the_cpu_s_picture_and_every_node_ran_there(package: Package, device: Device) -> None:
+def test_a_image_is_the_cpu_s_image_and_every_node_ran_there(package: Package, device: Device) -> None:
     expected = Pipeline(package=package, runner=LocalRunner(package=package, device=CPU)).generate(REQUEST)
     runner = LocalRunner(package=package, device=device)
-    pictures = Pipeline(package=package, runner=runner).generate(REQUEST)
+    images = Pipeline(package=package, runner=runner).generate(REQUEST)
 
-    assert psnr(pictures.pixels, expected.pixels) > 45
+    assert psnr(images.pixels, expected.pixels) > 45
     assert f"{device} ran 100.0% of" in summary(runner)
     assert as_document(runner)["time_share"] == 1.0
 

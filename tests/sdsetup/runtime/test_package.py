@@ -5,12 +5,12 @@ import pytest
 from conversions.errors import ConversionError
 from sdsetup.errors import SetupError
 from sdsetup.runtime.package import open_package
-from tests.sdsetup import handmade
+from tests.sdsetup import toy_package
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return handmade.write(tmp_path / "with spaces and ü")
+    return toy_package.write(tmp_path / "with spaces and ü")
 
 
 def test_a_package_opens_from_a_path_with_spaces_and_letters(folder):
@@ -62,7 +62,7 @@ def test_a_missing_small_file_is_named(folder):
 
 
 def test_another_kind_of_pipeline_is_refused_by_name(folder):
-    handmade.write_json(folder / "model_index.json", {"_class_name": "StableVideoDiffusionPipeline"})
+    toy_package.write_json(folder / "model_index.json", {"_class_name": "StableVideoDiffusionPipeline"})
     with pytest.raises(SetupError, match="StableVideoDiffusionPipeline"):
         open_package(folder)
 
@@ -78,18 +78,18 @@ def test_another_kind_of_pipeline_is_refused_by_name(folder):
     ],
 )
 def test_the_checkpoint_s_own_size_is_read_as_diffusers_reads_it(folder, config, size):
-    handmade.write_json(folder / "unet" / "config.json", config)
+    toy_package.write_json(folder / "unet" / "config.json", config)
     assert open_package(folder).default_size == size
 
 
 def test_old_scheduler_configurations_are_put_right_as_diffusers_does(folder):
     config = {"_class_name": "DDIMScheduler", "steps_offset": 0, "clip_sample": True, "beta_end": 0.01}
-    handmade.write_json(folder / "scheduler" / "scheduler_config.json", config)
+    toy_package.write_json(folder / "scheduler" / "scheduler_config.json", config)
     assert open_package(folder).scheduler_config == config | {"steps_offset": 1, "clip_sample": False}
 
 
 def test_the_fingerprint_changes_with_the_manifest(folder):
     before = open_package(folder).fingerprint
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    handmade.write_json(folder / "manifest.json", manifest | {"precision": "other"})
+    toy_package.write_json(folder / "manifest.json", manifest | {"precision": "other"})
     assert open_package(folder).fingerprint != before

@@ -5,12 +5,12 @@ import onnx
 import pytest
 from onnx import parser
 
-from conversions.providers import provider_for
-from conversions.session_placement import Placement, in_words, share_of_time
+from conversions.providers.table import provider_for
+from conversions.verification.ep_assignment import Placement, in_words, share_of_time
 from sdsetup.errors import SetupError
 from sdsetup.runtime import sessions
 from sdsetup.runtime.devices import Device
-from tests.sdsetup import handmade
+from tests.sdsetup import toy_package
 
 CPU = Device(provider=provider_for("cpu"), name="CPU")
 INPUTS = {
@@ -22,7 +22,9 @@ INPUTS = {
 
 @pytest.fixture(scope="module")
 def unet(tmp_path_factory):
-    return handmade.write(tmp_path_factory.mktemp("packages") / "x", precision="fp16") / "unet" / "model.onnx"
+    return (
+        toy_package.write(tmp_path_factory.mktemp("packages") / "x", precision="fp16") / "unet" / "model.onnx"
+    )
 
 
 def test_sizes_of_named_dimensions_are_read_from_the_inputs(unet):
@@ -39,7 +41,7 @@ def test_float32_goes_into_a_float16_graph_and_comes_out_of_it(unet):
 
 
 def test_torn_weights_are_one_clear_message(tmp_path):
-    folder = handmade.write(tmp_path / "x")
+    folder = toy_package.write(tmp_path / "x")
     data = folder / "unet" / "model.onnx_data"
     data.write_bytes(data.read_bytes()[:100])
     with pytest.raises(SetupError, match="failed while opening unet"):
@@ -47,7 +49,7 @@ def test_torn_weights_are_one_clear_message(tmp_path):
 
 
 def test_a_torn_graph_is_one_clear_message(tmp_path):
-    folder = handmade.write(tmp_path / "x")
+    folder = toy_package.write(tmp_path / "x")
     graph = folder / "unet" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:100])
     with pytest.raises(SetupError, match="failed while opening unet"):

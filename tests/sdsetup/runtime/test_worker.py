@@ -11,19 +11,19 @@ import pytest
 
 from conversions.events import Advanced, Finished, Notice
 from sdsetup.errors import SetupError
-from sdsetup.inference import Pipeline, Request
+from sdsetup.imaging.pipeline import Pipeline, Request
 from sdsetup.runtime.package import open_package
 from sdsetup.runtime.runner import LocalRunner
 from sdsetup.runtime.worker import WorkerRunner, make_runner
-from tests.sdsetup import handmade
-from tests.sdsetup.test_inference import cpu
+from tests.sdsetup import toy_package
+from tests.sdsetup.imaging.test_pipeline import cpu
 
 REQUEST = Request(prompt="a red horse", seed=3, steps=6)
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    return open_package(handmade.write(tmp_path_factory.mktemp("packages") / "handmade"))
+    return open_package(toy_package.write(tmp_path_factory.mktemp("packages") / "toy_package"))
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def kill(process_id):
     os.kill(process_id, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
 
 
-def test_a_worker_makes_the_same_picture_as_this_process(package, worker):
+def test_a_worker_makes_the_same_image_as_this_process(package, worker):
     local = LocalRunner(package=package, device=cpu())
     expected = Pipeline(package=package, runner=local).generate(REQUEST)
     made = Pipeline(package=package, runner=worker).generate(REQUEST)
@@ -48,7 +48,7 @@ def test_a_worker_makes_the_same_picture_as_this_process(package, worker):
     }
 
 
-def test_a_worker_that_is_killed_in_the_middle_costs_one_run_and_no_picture(package, worker):
+def test_a_worker_that_is_killed_in_the_middle_costs_one_run_and_no_image(package, worker):
     expected = Pipeline(package=package, runner=LocalRunner(package=package, device=cpu())).generate(REQUEST)
     notices = []
 
@@ -76,7 +76,7 @@ def test_a_worker_that_dies_every_time_ends_in_one_clear_message(package, worker
 
 
 def test_an_error_in_the_worker_arrives_as_it_was(tmp_path):
-    folder = handmade.write(tmp_path / "torn")
+    folder = toy_package.write(tmp_path / "torn")
     graph = folder / "unet" / "model.onnx"
     graph.write_bytes(b"?" * graph.stat().st_size)
     package = open_package(folder)
@@ -109,7 +109,7 @@ def test_low_memory_reaches_the_worker(package):
 
 
 def test_only_fragile_providers_get_a_worker(package):
-    from conversions.providers import provider_for
+    from conversions.providers.table import provider_for
 
     directml = replace(cpu(), provider=provider_for("directml"))
     assert isinstance(make_runner(package, cpu(), low_memory=False), LocalRunner)

@@ -1,0 +1,1 @@
+"""Checkpoints: where their files are, and which tensors they hold."""

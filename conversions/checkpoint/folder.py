@@ -1,0 +1,171 @@
+"""A checkpoint in the diffusers layout: its pipeline, its components and where their tensors lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conversions.checkpoint.safetensors_header import StoredTensor, read_header
+from conversions.checkpoint.storage import Folder, Storage
+from conversions.checkpoint.weight_files import WeightFiles, choose
+from conversions.errors import ConversionError
+from conversions.family import Family, find_family
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One component of a checkpoint.
+
+    Attributes:
+        name: Its folder.
+        config: Its ``config.json``.
+        weights: The files that hold its tensors.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    weights: WeightFiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Weights as published.
+
+    Attributes:
+        storage: Its files.
+        family: What kind of pipeline it is.
+        index: Its ``model_index.json``.
+        components: The components that submodels are made of, by name.
+        origin: The repository it came from, or the folder's name.
+        commit: The repository's commit; empty for a folder.
+    """
+
+    storage: Storage
+    family: Family
+    index: Mapping[str, Any]
+    components: Mapping[str, Component]
+    origin: str
+    commit: str = ""
+
+
+def open_folder(path: Path, *, origin: str = "", commit: str = "", variant: str = "") -> Checkpoint:
+    """Open a checkpoint in a folder.
+
+    Args:
+        path: The folder with ``model_index.json``.
+        origin: The repository it came from; the folder's name when empty.
+        commit: The repository's commit.
+        variant: The weight precision to prefer where the checkpoint has several.
+
+    Raises:
+        ConversionError: The folder is missing, or is no checkpoint that can be converted.
+    """
+    if not path.exists():
+        raise ConversionError(
+            "checkpoint.missing",
+            f"There is no folder {path}.",
+            "Check the spelling; a checkpoint is a folder with a file model_index.json in it.",
+        )
+    if not path.is_dir():
+        raise ConversionError(
+            "checkpoint.not_a_folder",
+            f"{path} is a file; single-file checkpoints cannot be converted yet.",
+            "Give a folder in the diffusers layout, with a file model_index.json in it.",
+        )
+    return open_checkpoint(Folder(path), origin=origin or path.name, commit=commit, variant=variant)
+
+
+def open_checkpoint(storage: Storage, *, origin: str, commit: str = "", variant: str = "") -> Checkpoint:
+    """Open a checkpoint wherever its bytes are; reads small files only.
+
+    Raises:
+        ConversionError: It is no diffusers pipeline, of an unsupported kind, or lacks parts.
+    """
+    names = storage.names()
+    if "model_index.json" not in names:
+        raise ConversionError(
+            "checkpoint.not_a_pipeline",
+            f"{storage.label} is no diffusers pipeline: it has no model_index.json.",
+            _where_instead(names),
+        )
+    index = _read_json(storage, "model_index.json")
+    family = find_family(str(index.get("_class_name", "pipeline without a name")))
+    components = {}
+    for name in dict.fromkeys(submodel.component for submodel in family.submodels):
+        if name in family.optional and _is_null(index.get(name)):
+            continue
+        config = f"{name}/config.json"
+        if config not in names:
+            raise ConversionError(
+                "checkpoint.component_missing",
+                f"{storage.label} has no {config}, although its pipeline needs the component {name!r}.",
+                "Download the checkpoint again; parts of it are missing.",
+            )
+        components[name] = Component(
+            name=name,
+            config=_read_json(storage, config),
+            weights=choose(names, name, variant=variant),
+        )
+    return Checkpoint(
+        storage=storage, family=family, index=index, components=components, origin=origin, commit=commit
+    )
+
+
+def stored_tensors(storage: Storage, weights: WeightFiles) -> dict[str, StoredTensor]:
+    """Read where the tensors of a component lie.
+
+    Raises:
+        ConversionError: A file is damaged, holds pickled data, or two files hold the same tensor.
+    """
+    if weights.format == "pickle":
+        raise ConversionError(
+            "weights.pickle",
+            f"The weights {weights.files[0]} are a pickle, a format that can carry programs.",
+            "If you trust where it came from, run the same command with --allow-pickle.",
+        )
+    found: dict[str, StoredTensor] = {}
+    for file in weights.files:
+        for name, tensor in read_header(storage, file).items():
+            if name in found:
+                raise ConversionError(
+                    "checkpoint.corrupt",
+                    f"The tensor {name} is in two files: {found[name].file} and {file}.",
+                    "Remove the one that does not belong to the checkpoint.",
+                )
+            found[name] = tensor
+    return found
+
+
+def _is_null(entry: object) -> bool:
+    """Say whether ``model_index.json`` declares a component absent, as ``[null, null]`` or not at all."""
+    return not entry or (isinstance(entry, list) and not any(entry))
+
+
+def _read_json(storage: Storage, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads(storage.read(name))
+    except ValueError as error:
+        raise ConversionError(
+            "checkpoint.corrupt",
+            f"{storage.label}/{name} is not valid JSON ({error}).",
+            "Download or copy this file again.",
+        ) from error
+    if not isinstance(content, dict):
+        raise ConversionError(
+            "checkpoint.corrupt",
+            f"{storage.label}/{name} does not hold a JSON object.",
+            "Download or copy this file again.",
+        )
+    return content
+
+
+def _where_instead(names: Any) -> str:
+    below = [name for name in names if name.endswith("/model_index.json")]
+    if below:
+        return f"There is one in its folder {Path(below[0]).parent.as_posix()}: give that folder."
+    if any(name.endswith((".safetensors", ".ckpt")) and "/" not in name for name in names):
+        return "Single-file checkpoints cannot be converted yet; get the model in the diffusers layout."
+    return "Give the folder that holds model_index.json."

@@ -1,0 +1,122 @@
+"""Weights that are pickles, rewritten as safetensors by a reader that runs no program in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from conversions.checkpoint.folder import Checkpoint, open_folder
+from conversions.checkpoint.storage import Folder
+from conversions.errors import ConversionError
+from conversions.events import Finished, Listener, Started
+from conversions.isolated_process import isolated_process
+
+# transformers calls the same weights by another stem in each format; diffusers does not.
+_STEMS = {"pytorch_model": "model"}
+
+
+def holds_pickles(checkpoint: Checkpoint) -> bool:
+    """Say whether some of the weights that would be read are pickles."""
+    return any(part.weights.format == "pickle" for part in checkpoint.components.values())
+
+
+def without_pickles(checkpoint: Checkpoint, target: Path, *, variant: str, listener: Listener) -> Checkpoint:
+    """Make a checkpoint in ``target`` that has the same weights, all as safetensors.
+
+    Files that are no pickles are linked where the disk can do it, else copied. A target that an earlier run
+    has finished is taken as it is.
+
+    Args:
+        checkpoint: In a folder.
+        target: Folder to make.
+        variant: As the checkpoint was opened with.
+        listener: AdapterReading of the progress.
+
+    Raises:
+        ConversionError: ``weights.unsafe_pickle`` when a file holds more than tensors.
+    """
+    assert isinstance(checkpoint.storage, Folder)
+    source = checkpoint.storage.path
+    if not target.is_dir():
+        partial = target.with_name(f"{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        pickled = {
+            name
+            for part in checkpoint.components.values()
+            if part.weights.format == "pickle"
+            for name in part.weights.names
+        }
+        for name in checkpoint.storage.names():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            if name not in pickled:
+                _link(source / name, partial / name)
+        with isolated_process("reading pickles") as process:
+            for name in sorted(pickled):
+                listener(Started(task=name, label=f"{name}: rewriting as safetensors"))
+                write = _write_index if name.endswith(".json") else _write_tensors
+                process.call(write, source / name, partial / _renamed(name))
+                listener(Finished(task=name))
+        partial.rename(target)
+    return open_folder(target, origin=checkpoint.origin, commit=checkpoint.commit, variant=variant)
+
+
+def _write_tensors(source: Path, target: Path) -> None:
+    """Runs in a process of its own, which alone pays torch's memory."""
+    import pickle
+
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        content = torch.load(source, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ConversionError(
+            "weights.unsafe_pickle",
+            f"{source.name} holds more than tensors, or is damaged: {str(error).splitlines()[0]}",
+            "Do not use this file; look for the model as safetensors.",
+        ) from error
+    tensors = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise ConversionError(
+            "weights.unsafe_pickle",
+            f"{source.name} is no table of tensors.",
+            "Do not use this file; look for the model as safetensors.",
+        )
+    apart_from_others = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        # safetensors knows no views: two names of one memory become two tensors, and all lie in plain order.
+        shared = tensor.untyped_storage().data_ptr() in seen
+        seen.add(tensor.untyped_storage().data_ptr())
+        apart_from_others[name] = (
+            tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
+        )
+    save_file(apart_from_others, target, metadata={"format": "pt"})
+    # The conversion tells files apart by size and time: a second run must find the same ones.
+    stamp = source.stat().st_mtime_ns
+    os.utime(target, ns=(stamp, stamp))
+
+
+def _write_index(source: Path, target: Path) -> None:
+    index: dict[str, Any] = json.loads(source.read_text("utf-8"))
+    index["weight_map"] = {name: _renamed(file) for name, file in index["weight_map"].items()}
+    target.write_text(json.dumps(index), "utf-8")
+
+
+def _renamed(name: str) -> str:
+    folder, _, file = name.rpartition("/")
+    stem, _, rest = file.replace(".bin", ".safetensors").partition(".")
+    base, dash, shard = stem.partition("-")
+    renamed = f"{_STEMS.get(base, base)}{dash}{shard}.{rest}"
+    return f"{folder}/{renamed}" if folder else renamed
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)

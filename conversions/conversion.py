@@ -1,0 +1,358 @@
+"""The conversion: graphs, weights, verification, publication, one after the other."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import onnx_ir as ir
+
+from conversions.checkpoint.folder import Checkpoint, stored_tensors
+from conversions.checkpoint.storage import Folder
+from conversions.errors import ConversionError
+from conversions.events import Advanced, Finished, Listener, Notice, Started
+from conversions.graph_kind import Config, GraphKind
+from conversions.graphs.obtain import obtain
+from conversions.isolated_process import isolated_process
+from conversions.options import Options
+from conversions.package.layout import (
+    DATA_FILE,
+    GRAPH_FILE,
+    FileRecord,
+    Package,
+    Staging,
+    record,
+    reserved,
+    write_json,
+)
+from conversions.package.manifest import KEPT, describe_submodel, make_manifest, parity_entry
+from conversions.package.package_metadata import copy_pipeline_files
+from conversions.passes.to_fp16 import to_fp16
+from conversions.plan import ConversionPlan, PlannedComponent, wanted_submodels
+from conversions.providers.devices import Device
+from conversions.providers.ep_partition import check_placement, demand_kernels, image_sizes
+from conversions.providers.table import provider_for
+from conversions.verification.fp16_overflow import (
+    OverflowingNode,
+    find_overflowing,
+    leaves_range,
+    measure_ranges,
+)
+from conversions.verification.parity import ParityReport, run_references, verify
+from conversions.verification.reference import Reference, Tensors, make_inputs
+from conversions.weights.binding import Binding, bind
+from conversions.weights.stream import Overflow, stream
+
+# Side of the image at whose sizes a target's kernels are looked up; the kernels are the same at all sizes.
+_CHECKED_PIXELS = 512
+
+_UNMEASURED: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """How a package is verified before it is published.
+
+    Attributes:
+        device: Where the submodels run.
+    """
+
+    device: Device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """A finished conversion.
+
+    Attributes:
+        package: The published package.
+        report: What verification found; None when it was not asked for.
+    """
+
+    package: Package
+    report: ParityReport | None
+
+
+def convert(
+    plan: ConversionPlan,
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    tool_version: str,
+    graph_cache: Path | None,
+    checks: Checks | None,
+    overwrite: bool = False,
+    retrace: bool = False,
+    listener: Listener,
+) -> Converted:
+    """Carry out a plan.
+
+    Args:
+        plan: What to do.
+        checkpoint: Where the bytes come from.
+        output: Folder of the package; appears whole or not at all.
+        tool_version: Goes into the manifest.
+        graph_cache: Folder of traced graphs; None keeps none.
+        checks: How to verify; None verifies nothing.
+        overwrite: Whether a package at ``output`` is replaced, once the new one is verified.
+        retrace: Whether graphs at hand are traced anew.
+        listener: AdapterReading of the progress.
+
+    Raises:
+        ConversionError: Something in the checkpoint, the disk or the result is not as it must be; nothing is
+            published, and what was finished is kept for the next run.
+    """
+    with reserved(output, overwrite=overwrite):
+        free = shutil.disk_usage(output.parent).free
+        staging = Staging(output, plan.fingerprint)
+        staging.begin()
+        missing = sum(part.package_bytes for part in plan.components if staging.finished(part.name) is None)
+        if missing > free:
+            raise ConversionError(
+                "package.disk_full",
+                f"The package needs {missing / 1e9:.1f} GB in {output.parent}; {free / 1e9:.1f} GB are free.",
+                "Free some space, or choose another folder with --output.",
+            )
+        submodels = wanted_submodels(checkpoint, plan.options)
+        todo = [part for part in plan.components if staging.finished(part.name) is None]
+        if len(todo) < len(plan.components):
+            listener(Notice(text="Going on where an earlier run was interrupted."))
+        names = {part.name for part in todo}
+        waiting = [submodel for submodel in submodels if submodel.component in names]
+        models = obtain(waiting, checkpoint, graph_cache, retrace, listener)
+        for part in todo:
+            mine = [submodel for submodel in submodels if submodel.component == part.name]
+            _make_component(plan, part, mine, checkpoint, models, staging, {}, listener)
+        copy_pipeline_files(checkpoint, staging)
+        by_name = {submodel.name: submodel for submodel in submodels}
+        references: Mapping[str, Reference] = {}
+        if checks is not None and _comparable(checkpoint, listener):
+            inputs = {
+                name: make_inputs(each, checkpoint.components[each.component].config, each.sizes)
+                for name, each in by_name.items()
+            }
+            references = run_references(by_name, checkpoint, inputs, listener)
+            ranges = _ranges_left(plan.options, references, inputs, staging.folder, listener)
+            _keep_in_range(plan, submodels, checkpoint, ranges, graph_cache, staging, listener)
+        manifest = make_manifest(plan, checkpoint, staging, tool_version)
+        package = Package(folder=staging.folder, manifest=manifest)
+        report = None
+        if checks is not None:
+            report = verify(
+                package,
+                by_name,
+                None,
+                device=checks.device,
+                references=references,
+                listener=listener,
+            )
+            if not report.passed:
+                staging.discard()
+                raise ConversionError(
+                    "verify.failed",
+                    f"The package is not the same model: {'; '.join(report.all_problems)}. "
+                    "It was thrown away.",
+                    "Try --precision fp32; if that fails too, please report it.",
+                )
+            manifest = {**manifest, "parity": parity_entry(report)}
+        return Converted(package=staging.publish(manifest), report=report)
+
+
+def _comparable(checkpoint: Checkpoint, listener: Listener) -> bool:
+    """Say whether PyTorch can read the checkpoint too, which wants it on this machine."""
+    if isinstance(checkpoint.storage, Folder):
+        return True
+    listener(
+        Notice(
+            text="The checkpoint is not kept here, so no numbers are compared with PyTorch's, "
+            "and nobody looks whether they leave float16's range."
+        )
+    )
+    return False
+
+
+def _ranges_left(
+    options: Options,
+    references: Mapping[str, Reference],
+    inputs: Mapping[str, Tensors],
+    folder: Path,
+    listener: Listener,
+) -> dict[str, Mapping[str, float]]:
+    """Measure every value of those submodels in whose reference some number left float16's range.
+
+    Returns:
+        Largest magnitudes by submodel and value; nothing of a submodel that stays in range, as most do.
+    """
+    suspects = [
+        name
+        for name, reference in references.items()
+        if options.precision_of(name) == "fp16" and leaves_range(reference.largest)
+    ]
+    ranges: dict[str, Mapping[str, float]] = {}
+    with isolated_process(
+        "measuring activations"
+    ) as process:  # which starts with the first call, if there is one
+        for name in suspects:
+            listener(Started(task=f"range {name}", label=f"{name}: looking for layers that overflow float16"))
+            measured = process.call(measure_ranges, folder / name / GRAPH_FILE, inputs[name])
+            listener(Finished(task=f"range {name}"))
+            if any(leaves_range(largest) for largest in measured.values()):
+                ranges[name] = measured
+    return ranges
+
+
+def _keep_in_range(
+    plan: ConversionPlan,
+    submodels: Sequence[GraphKind],
+    checkpoint: Checkpoint,
+    ranges: Mapping[str, Mapping[str, float]],
+    graph_cache: Path | None,
+    staging: Staging,
+    listener: Listener,
+) -> None:
+    """Make the components of those submodels again, with the layers that overflow in float32."""
+    for part in plan.components:
+        mine = [submodel for submodel in submodels if submodel.component == part.name]
+        notes = staging.finished(part.name)
+        kept_before = notes is not None and any(KEPT in each for each in notes["submodels"].values())
+        if kept_before or not any(submodel.name in ranges for submodel in mine):
+            continue
+        staging.reopen(part.name)
+        models = obtain(mine, checkpoint, graph_cache, False, listener)
+        _make_component(plan, part, mine, checkpoint, models, staging, ranges, listener)
+
+
+def _make_component(
+    plan: ConversionPlan,
+    part: PlannedComponent,
+    submodels: Sequence[GraphKind],
+    checkpoint: Checkpoint,
+    models: Mapping[str, ir.Model],
+    staging: Staging,
+    ranges: Mapping[str, Mapping[str, float]],
+    listener: Listener,
+) -> None:
+    """Make the submodels of one component in one pass over its weights.
+
+    ``ranges`` holds the largest magnitudes of those submodels that were found to leave float16's range.
+    """
+    component = checkpoint.components[part.name]
+    kept = {}
+    for submodel in submodels:
+        name = submodel.name
+        kept[name] = adapt(models[name], submodel, component.config, plan.options, ranges.get(name, {}))
+        if kept[name]:
+            listener(Notice(text=_said(name, kept[name], len(models[name].graph))))
+    tensors = stored_tensors(checkpoint.storage, component.weights)
+    pairs = [(submodel, models[submodel.name]) for submodel in submodels]
+    bindings = bind(part.name, pairs, tensors)
+    folders = {name: staging.folder / name for name in bindings}
+    for folder in folders.values():
+        folder.mkdir(exist_ok=True)
+    total = sum(binding.source.size_bytes for items in bindings.values() for binding in items)
+    listener(Started(task=part.name, label=f"{part.name}: writing weights", total=total, unit="bytes"))
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        listener(Advanced(task=part.name, done=done))
+
+    paths = {name: folder / DATA_FILE for name, folder in folders.items()}
+    streamed = stream(bindings, checkpoint.storage, paths, staging.stream_path(part.name), advance)
+    listener(Finished(task=part.name))
+    if streamed.overflows:
+        raise _overflow(streamed.overflows)
+    files, notes = {}, {}
+    for submodel in submodels:
+        name = submodel.name
+        model = models[name]
+        _write_graph(model, bindings[name], folders[name])
+        write_json(folders[name] / "config.json", dict(component.config))
+        files[f"{name}/{DATA_FILE}"] = FileRecord(
+            sha256=streamed.sha256[name], size_bytes=paths[name].stat().st_size
+        )
+        for file in (GRAPH_FILE, "config.json"):
+            files[f"{name}/{file}"] = record(folders[name] / file)
+        notes[name] = describe_submodel(submodel, component.config, model, plan.options, kept[name])
+    staging.finish(part.name, files, {"submodels": notes, "sources": dict(streamed.sources)})
+
+
+def adapt(
+    model: ir.Model,
+    submodel: GraphKind,
+    config: Config,
+    options: Options,
+    ranges: Mapping[str, float] = _UNMEASURED,
+) -> tuple[OverflowingNode, ...]:
+    """Give a graph the form that the target and the precision want, and check that the target can run it.
+
+    Args:
+        model: The graph, changed in place; its weights may have no values.
+        submodel: What it is a graph of.
+        config: The component's configuration.
+        options: Name the target and the precision.
+        ranges: Largest magnitudes that were measured, by value; empty where nothing was measured.
+
+    Returns:
+        The nodes that stay in float32, since they leave float16's range.
+
+    Raises:
+        ConversionError: ``placement.no_kernel``; the target has no kernel for a node.
+    """
+    for name in provider_for(options.target).passes:
+        getattr(importlib.import_module(f"conversions.passes.{name}"), name)(model)
+    kept = find_overflowing(model, ranges)
+    if options.precision_of(submodel.name) == "fp16":
+        fixed = {spec.name for spec in submodel.inputs(config) if spec.dtype == "float32"}
+        to_fp16(model, keep={each.node for each in kept}, fixed=fixed)
+    if provider_for(options.target).kernel_table:
+        demand_kernels(
+            check_placement(
+                model,
+                options.target,
+                image_sizes(model, width=_CHECKED_PIXELS, height=_CHECKED_PIXELS),
+                submodel=submodel.name,
+            )
+        )
+    return kept
+
+
+def _said(submodel: str, kept: Sequence[OverflowingNode], nodes: int) -> str:
+    worst = max(kept, key=lambda each: each.largest)
+    return f"{submodel}: {len(kept)} of {nodes} nodes stay in float32, since {worst.layer} {worst.reason}."
+
+
+def _write_graph(model: ir.Model, bindings: Sequence[Binding], folder: Path) -> None:
+    """Write a graph whose weights lie in the external data file that the stream has written."""
+    for binding in bindings:
+        value = model.graph.initializers[binding.initializer]
+        value.metadata_props.clear()
+        value.const_value = ir.ExternalTensor(
+            DATA_FILE,
+            binding.offset,
+            binding.size_bytes,
+            binding.dtype,
+            shape=ir.Shape(binding.shape),
+            name=binding.initializer,
+            base_dir=folder,
+        )
+    ir.save(model, folder / GRAPH_FILE)
+
+
+def _overflow(overflows: Mapping[str, Sequence[Overflow]]) -> ConversionError:
+    listed = [
+        f"{name}: {found[0].initializer} (largest {found[0].largest:.6g})"
+        + (f" and {len(found) - 1} more" if len(found) > 1 else "")
+        for name, found in overflows.items()
+    ]
+    keep = " ".join(f"--keep-fp32 {name}" for name in overflows)
+    return ConversionError(
+        "weights.overflow",
+        f"Weights do not fit float16, whose largest number is 65504: {'; '.join(listed)}.",
+        f"Add {keep} to keep that much in float32, or use --precision fp32.",
+    )

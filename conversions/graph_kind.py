@@ -1,0 +1,91 @@
+"""What a submodel is: one ONNX graph made from one component of a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Config = Mapping[str, Any]
+
+# "float" is the package's precision; the others are what they say whatever the precision.
+TensorType = Literal["float", "float32", "int32", "bool"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """An input or output of a submodel.
+
+    Attributes:
+        name: The tensor's name, as diffusers and its successors call it.
+        dtype: Element type; ``"float"`` follows the package's precision.
+        shape: A number for a fixed dimension, a name for a free one. An expression such as ``"8*height"``
+            tells what an output's dimension is; only plain names are free dimensions.
+    """
+
+    name: str
+    dtype: TensorType
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rename:
+    """A checkpoint's older name for a tensor: ``pattern`` (a regular expression) becomes ``replacement``."""
+
+    pattern: str
+    replacement: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphKind:
+    """How one ONNX graph comes from a component's configuration.
+
+    Attributes:
+        name: Folder of the submodel in a package, for example ``"vae_decoder"``.
+        component: Folder of the component in a checkpoint, for example ``"vae"``.
+        defaults: Configuration fields with the value that a config lacking them means.
+        relevant: Picks what shapes the graph out of a configuration; for those with nested or dead parts.
+        irrelevant: Configuration fields that do not change the graph.
+        inputs: Tensor specs from a configuration.
+        outputs: Tensor specs from a configuration.
+        component_class: Returns the class of diffusers or transformers that the component is.
+        create: Makes the component from a configuration, with weights of no meaning.
+        wrap: Makes of the component the torch module whose positional inputs and outputs are the specs;
+            parameters below its attribute ``model`` carry the checkpoint's names.
+        renames: Older tensor names, tried in this order after the name itself.
+        unused: Regular expressions of stored tensors that no graph needs (buffers that are computed today).
+        sizes: For each free dimension the size at which parity is measured; small, and none divides another
+            by accident.
+        example: Realistic inputs where plain noise would not do: maps the name of an input to its maker,
+            called with (config, shape, numpy Generator).
+    """
+
+    name: str
+    component: str
+    defaults: Config
+    irrelevant: frozenset[str]
+    inputs: Callable[[Config], tuple[TensorSpec, ...]]
+    outputs: Callable[[Config], tuple[TensorSpec, ...]]
+    component_class: Callable[[], Any]
+    create: Callable[[Config], Any]
+    wrap: Callable[[Any], Any]
+    renames: tuple[Rename, ...] = ()
+    unused: tuple[str, ...] = ()
+    relevant: Callable[[Config], Config] = dict
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    example: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def graph_config(self, config: Config) -> dict[str, Any]:
+        """Return the fields of ``config`` that shape the graph and differ from their default, sorted."""
+        return {
+            name: value
+            for name, value in sorted(self.relevant(config).items())
+            if not name.startswith("_")
+            and name not in self.irrelevant
+            and _plain(value) != _plain(self.defaults.get(name))
+        }
+
+
+def _plain(value: Any) -> Any:
+    """Make tuples and lists equal."""
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

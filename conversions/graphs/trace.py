@@ -1,0 +1,113 @@
+"""From a configuration to a graph without weights: the submodel runs on tensors without data."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import onnx_ir as ir
+
+from conversions.graph_kind import Config, GraphKind, TensorSpec
+from conversions.passes.simplify import simplify
+
+logger = logging.getLogger(__name__)
+
+# DirectML's kernels are registered per schema version: 18 is the newest opset for which it has all that
+# these models need. Source: docs/explanation/directml.md.
+OPSET = 18
+
+# Sizes of the free dimensions while tracing. Odd on purpose: the U-Net then traces the path that fits each
+# upsampled image to its skip connection, which is right for every size.
+_TRACED_SIZES = {"batch": 2, "height": 67, "width": 75, "sequence": 13}
+
+_ELEMENT = {
+    "float": ir.DataType.FLOAT,
+    "float32": ir.DataType.FLOAT,
+    "int32": ir.DataType.INT32,
+    "bool": ir.DataType.BOOL,
+}
+
+
+def trace(submodel: GraphKind, config: Config) -> ir.Model:
+    """Trace a submodel in float32.
+
+    Args:
+        submodel: What to trace.
+        config: The component's configuration; fields it lacks take today's defaults.
+
+    Returns:
+        A model whose initializers carry the checkpoint's tensor names, shapes and types but no values; where
+        an initializer is wanted transposed its ``metadata_props`` say so (see ``weights``).
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from conversions.graphs.export_rewrites import make_traceable, translations
+
+    dtypes = {"float": torch.float32, "float32": torch.float32, "int32": torch.int32}
+    specs = submodel.inputs(config)
+    dynamic = tuple(
+        {axis: torch.export.Dim.AUTO for axis, size in enumerate(spec.shape) if isinstance(size, str)}
+        for spec in specs
+    )
+    with warnings.catch_warnings(), FakeTensorMode(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        module = submodel.wrap(submodel.create(config)).eval()
+        make_traceable(module)
+        inputs = tuple(torch.zeros(_traced_shape(spec), dtype=dtypes[spec.dtype]) for spec in specs)
+        exported = torch.export.export(module, inputs, dynamic_shapes=dynamic, strict=False)
+        program = torch.onnx.export(
+            exported,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            opset_version=OPSET,
+            custom_translation_table=translations(),
+        )
+    assert program is not None
+    model: ir.Model = program.model
+    _forget_the_trace(model)
+    _name_ports(model, specs, submodel.outputs(config))
+    simplify(model)
+    model.graph.name = submodel.name
+    return model
+
+
+def _traced_shape(spec: TensorSpec) -> tuple[int, ...]:
+    return tuple(_TRACED_SIZES[size] if isinstance(size, str) else size for size in spec.shape)
+
+
+def _forget_the_trace(model: ir.Model) -> None:
+    """Drop values, shapes and notes that hold only for the traced sizes or only help debugging."""
+    graph = model.graph
+    for value in list(graph.initializers.values()):
+        if value.name is not None and value.name.startswith("model."):
+            value.const_value = None
+            value.name = value.name.removeprefix("model.")
+    for node in graph:
+        node.doc_string = None
+        node.metadata_props.clear()
+        for output in node.outputs:
+            output.shape = None
+            output.type = None
+            output.metadata_props.clear()
+    model.metadata_props.clear()
+    graph.metadata_props.clear()
+
+
+def _name_ports(model: ir.Model, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+    for values, specs in ((model.graph.inputs, inputs), (model.graph.outputs, outputs)):
+        for value, spec in zip(values, specs, strict=True):
+            value.name = spec.name
+            value.shape = ir.Shape(spec.shape)
+            value.dtype = _ELEMENT[spec.dtype]
+            value.metadata_props.clear()
+
+
+def describe(model: ir.Model) -> dict[str, Any]:
+    """Count the operators of a model, for messages and tests."""
+    counts: dict[str, int] = {}
+    for node in model.graph:
+        counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return dict(sorted(counts.items()))

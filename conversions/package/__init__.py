@@ -1,0 +1,1 @@
+"""An ONNX package on disk: its layout, manifest and metadata files."""

@@ -1,0 +1,109 @@
+"""What a package says of itself: where it came from, what is in it, and how well it agrees with PyTorch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import onnx_ir as ir
+
+from conversions.checkpoint.folder import Checkpoint
+from conversions.graph_kind import Config, GraphKind
+from conversions.options import Options
+from conversions.package.layout import FORMAT, Staging
+from conversions.plan import ConversionPlan
+from conversions.verification.fp16_overflow import LARGEST_FP16, OverflowingNode
+from conversions.verification.parity import ParityReport
+
+KEPT = "kept_fp32"
+"""Of a submodel in float16: the nodes that stay in float32, and why; absent where there are none."""
+
+_DISTRIBUTIONS = ("onnx", "onnx-ir", "numpy", "torch", "diffusers", "transformers", "onnxscript")
+
+
+def make_manifest(
+    plan: ConversionPlan, checkpoint: Checkpoint, staging: Staging, tool_version: str
+) -> dict[str, Any]:
+    """Describe a package whose components are all finished; equal inputs give equal manifests."""
+    submodels: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for part in plan.components:
+        notes = staging.finished(part.name)
+        assert notes is not None
+        submodels |= notes["submodels"]
+        sources |= notes["sources"]
+    return {
+        "format": FORMAT,
+        "tool": {"sdsetup": tool_version, **_versions()},
+        "checkpoint": {"origin": plan.origin, "commit": plan.commit, "sha256": dict(sorted(sources.items()))},
+        "family": plan.family,
+        "pipeline": checkpoint.index.get("_class_name"),
+        "precision": plan.options.precision,
+        "target": plan.options.target,
+        "opset": plan.opset,
+        "submodels": submodels,
+        "files": {name: vars(entry) for name, entry in sorted(staging.files().items())},
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def parity_entry(report: ParityReport) -> dict[str, Any]:
+    """Return what of a report goes into the manifest: numbers that a second run gives again."""
+    document = report.document()
+    return {
+        "provider": report.provider,
+        "submodels": {
+            each["submodel"]: None
+            if each["parity"] is None
+            else {
+                name: None if value is None else float(f"{value:.3g}")
+                for name, value in each["parity"].items()
+            }
+            for each in document["submodels"]
+        },
+    }
+
+
+def describe_submodel(
+    submodel: GraphKind, config: Config, model: ir.Model, options: Options, kept: Sequence[OverflowingNode]
+) -> dict[str, Any]:
+    """Describe one submodel: its ports, precision and size, and what of it had to stay in float32."""
+
+    def ports(values: Any) -> list[dict[str, Any]]:
+        return [{**asdict(port), "shape": list(port.shape)} for port in values]
+
+    description = {
+        "component": submodel.component,
+        "precision": options.precision_of(submodel.name),
+        "nodes": len(model.graph),
+        "inputs": ports(submodel.inputs(config)),
+        "outputs": ports(submodel.outputs(config)),
+    }
+    if kept:
+        description[KEPT] = {
+            "limit": LARGEST_FP16,
+            "nodes": [
+                {
+                    "node": each.node,
+                    "layer": each.layer,
+                    "operator": each.operator,
+                    # Sums of many threads differ in their last digits; the manifest must not.
+                    "largest": float(f"{each.largest:.3g}") if math.isfinite(each.largest) else None,
+                    "reason": each.reason,
+                }
+                for each in kept
+            ],
+        }
+    return description

@@ -1,0 +1,206 @@
+"""The execution providers of ONNX Runtime that packages are made for: one row each.
+
+Adding a provider is adding a row, and a kernel table under ``conversions/providers/kernels`` when machines
+without the provider are to check graphs for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from conversions.errors import ConversionError
+
+FIXED_SIZES = "fixed"
+"""Sessions are made for one image size, through free-dimension overrides."""
+
+FREE_SIZES = "free"
+"""One session serves every image size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provider:
+    """What there is to know about one execution provider.
+
+    Attributes:
+        target: Name in this project, what ``--target`` takes.
+        name: ONNX Runtime's name.
+        label: Name for people.
+        package: What to install from PyPI to have it.
+        plugin: Module that carries the provider as a library to register; empty when it is built in.
+        systems: ``sys.platform`` values it exists for.
+        opset: The ONNX version to write graphs in.
+        opset_limit: First ONNX version that loses kernels of these models; None when none is known.
+        dtypes: Element types that it computes in.
+        kernel_table: Table under ``conversions/providers/kernels``, empty when there is none.
+        passes: Graph passes that this provider's graphs get when they are converted, by their module under
+            ``conversions/passes``.
+        at_load: Graph passes that every graph gets when a session is opened, against operators that this
+            provider has no kernel for; those of ``conversions.session_graph``.
+        sizes: ``FIXED_SIZES`` or ``FREE_SIZES``.
+        one_session_at_a_time: Whether runs of one process must not overlap.
+        preload: Whether ONNX Runtime is asked to load the vendor's libraries that pip has installed.
+        own_process: Whether a crashed device takes the process with it, so that work belongs in a worker.
+        session_config: Entries for ``SessionOptions.add_session_config_entry``.
+        provider_options: Options that are always given.
+        float32_options: Options for graphs that compute in float32 alone.
+        device_option: Provider option that chooses the device; empty when devices cannot be chosen.
+        device_metadata: Key in an ``OrtEpDevice``'s metadata that holds that option's value; empty when the
+            devices are counted in the order they are listed.
+        verified: What has been run on it, in words.
+    """
+
+    target: str
+    name: str
+    label: str
+    package: str
+    plugin: str = ""
+    systems: tuple[str, ...] = ("win32", "linux", "darwin")
+    opset: int = 18
+    opset_limit: int | None = None
+    dtypes: frozenset[str] = frozenset({"float32", "float16"})
+    kernel_table: str = ""
+    passes: tuple[str, ...] = ()
+    at_load: tuple[str, ...] = ()
+    sizes: str = FREE_SIZES
+    one_session_at_a_time: bool = False
+    preload: bool = False
+    own_process: bool = False
+    session_config: Mapping[str, str] = field(default_factory=dict)
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+    float32_options: Mapping[str, str] = field(default_factory=dict)
+    device_option: str = ""
+    device_metadata: str = ""
+    verified: str = ""
+
+
+PROVIDERS: tuple[Provider, ...] = (
+    # Source: ONNX Runtime, docs/execution-providers/DirectML-ExecutionProvider.md; kernels/directml.tsv.
+    Provider(
+        target="directml",
+        name="DmlExecutionProvider",
+        label="DirectML",
+        package="onnxruntime-directml",
+        systems=("win32",),
+        opset_limit=22,
+        kernel_table="directml",
+        passes=("fuse_group_norm", "fuse_bias_gelu"),
+        sizes=FIXED_SIZES,
+        one_session_at_a_time=True,
+        own_process=True,
+        device_option="device_id",
+        device_metadata="DxgiAdapterNumber",
+        verified="the Windows wheel's own DirectML.dll over a software driver; not a vendor's driver",
+    ),
+    # Source: ONNX Runtime, docs/execution-providers/CUDA-ExecutionProvider.md, docs/OperatorKernels.md; in
+    # its sources contrib_ops/cuda/diffusion/group_norm.cc (channels must come last) and
+    # core/providers/cuda/nn/conv.cc: HEURISTIC asks cuDNN for its own choice, as PyTorch does; DEFAULT is
+    # its slow fallback. kSameAsRequested keeps the arena from doubling. prefer_nhwc and the operators are as
+    # they were measured to be fastest: docs/explanation/providers.md.
+    Provider(
+        target="cuda",
+        name="CUDAExecutionProvider",
+        label="CUDA",
+        package="onnxruntime-gpu",
+        systems=("win32", "linux"),
+        dtypes=frozenset({"float32", "float16", "bfloat16"}),
+        at_load=("fuse_group_norm", "group_norm_channels_last", "argmax_in_float"),
+        sizes=FIXED_SIZES,
+        preload=True,
+        provider_options={
+            "cudnn_conv_algo_search": "HEURISTIC",
+            "arena_extend_strategy": "kSameAsRequested",
+            "prefer_nhwc": "1",
+        },
+        # TF32 keeps ten bits of a float32, about float16's; off for all, it would take the tensor cores away
+        # from float16 convolutions too.
+        float32_options={"use_tf32": "0"},
+        device_option="device_id",
+        verified="an H200: parity, judged images, and speed against PyTorch and optimum-onnx",
+    ),
+    # Source: ONNX Runtime, docs/execution-providers/MIGraphX-ExecutionProvider.md. It compiles for one size.
+    Provider(
+        target="migraphx",
+        name="MIGraphXExecutionProvider",
+        label="MIGraphX",
+        package="onnxruntime-migraphx",
+        systems=("linux",),
+        passes=("expand_attention",),
+        at_load=("expand_group_norm", "expand_attention"),
+        sizes=FIXED_SIZES,
+        device_option="device_id",
+        verified="nothing; written against its documentation",
+    ),
+    # Source: ONNX Runtime, docs/execution-providers/OpenVINO-ExecutionProvider.md.
+    Provider(
+        target="openvino",
+        name="OpenVINOExecutionProvider",
+        label="OpenVINO",
+        package="onnxruntime-openvino",
+        systems=("win32", "linux"),
+        passes=("expand_attention",),
+        at_load=("expand_group_norm", "expand_attention"),
+        sizes=FIXED_SIZES,
+        # It computes in what the package holds; left alone, Intel's GPUs compute a float32 graph in float16.
+        provider_options={"precision": "ACCURACY"},
+        device_option="device_type",
+        verified="its CPU device, float32 and float16",
+    ),
+    # Source: the onnxruntime-ep-webgpu wheel's own description; MultiHeadAttention gave wrong numbers there.
+    # Without enableInt64 the text encoder's search for the last token goes to the CPU.
+    Provider(
+        target="webgpu",
+        name="WebGpuExecutionProvider",
+        label="WebGPU",
+        package="onnxruntime-ep-webgpu",
+        plugin="onnxruntime_ep_webgpu",
+        passes=("expand_attention",),
+        at_load=("expand_group_norm", "expand_attention"),
+        sizes=FIXED_SIZES,
+        provider_options={"enableInt64": "1"},
+        verified="SwiftShader, a software Vulkan driver, float32",
+    ),
+    # Source: ONNX Runtime, docs/execution-providers/CoreML-ExecutionProvider.md.
+    Provider(
+        target="coreml",
+        name="CoreMLExecutionProvider",
+        label="CoreML",
+        package="onnxruntime",
+        systems=("darwin",),
+        passes=("expand_attention",),
+        at_load=("expand_group_norm", "expand_attention"),
+        sizes=FIXED_SIZES,
+        provider_options={
+            "ModelFormat": "MLProgram",
+            "MLComputeUnits": "ALL",
+            "RequireStaticInputShapes": "1",
+        },
+        verified="nothing; written against its documentation",
+    ),
+    Provider(
+        target="cpu",
+        name="CPUExecutionProvider",
+        label="CPU",
+        package="onnxruntime",
+        dtypes=frozenset({"float32"}),
+        at_load=("expand_group_norm",),
+        verified="every test run",
+    ),
+)
+"""All providers; the order is the order of preference on a machine that has several."""
+
+
+def provider_for(target: str) -> Provider:
+    """Return the row of a target.
+
+    Args:
+        target: What ``--target`` got, or ONNX Runtime's name of a provider.
+
+    Raises:
+        ConversionError: There is no such target.
+    """
+    for provider in PROVIDERS:
+        if target in (provider.target, provider.name):
+            return provider
+    known = ", ".join(provider.target for provider in PROVIDERS)
+    raise ConversionError("target.unknown", f"There is no target '{target}'.", f"Use one of: {known}.")

@@ -1,0 +1,1 @@
+"""Verify a package: files, graphs, where nodes run, and numbers against PyTorch."""

@@ -1,0 +1,289 @@
+"""Is the package the same model? Files, graphs, placement and numbers, each against what it must be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from conversions.checkpoint.folder import Checkpoint
+from conversions.checkpoint.storage import Folder
+from conversions.errors import ConversionError
+from conversions.events import Advanced, Finished, Listener, Started
+from conversions.graph_kind import GraphKind
+from conversions.isolated_process import isolated_process
+from conversions.package.layout import Package, record
+from conversions.providers import onnx_session
+from conversions.providers.devices import Device
+from conversions.verification.ep_assignment import Placement, in_words, share_of_time
+from conversions.verification.metrics import compare
+from conversions.verification.reference import Reference, Tensors, make_inputs, run_reference
+
+# The least PSNR a submodel may have against PyTorch in float32. apple/ml-stable-diffusion asks for 35 dB;
+# float16 arithmetic alone costs these models 60 to 80 dB, a wrong graph leaves less than 30.
+GATES_DB: Mapping[str, float] = {"fp32": 80.0, "fp16": 40.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """A submodel against PyTorch in float32 on the same weights; the worst of its outputs.
+
+    Attributes:
+        psnr_db: Peak signal-to-noise ratio against the reference's own range.
+        gate_db: The least that is accepted.
+        max_abs_error: Largest difference.
+        cosine: Least cosine.
+    """
+
+    psnr_db: float
+    gate_db: float
+    max_abs_error: float
+    cosine: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmodelReport:
+    """What the verification of one submodel found.
+
+    Attributes:
+        submodel: Its name.
+        placement: Where its nodes ran, and for how long.
+        finite: Whether no output held NaN or infinity.
+        parity: None when there was no checkpoint to compare with.
+        seconds: Of one run.
+        problems: What is wrong, in words; empty when all is well.
+    """
+
+    submodel: str
+    placement: Placement
+    finite: bool
+    parity: Parity | None
+    seconds: float
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """What the verification of a package found.
+
+    Attributes:
+        provider: The execution provider that ran it.
+        device: The device of it, by name and number.
+        problems: What is wrong with its files.
+        submodels: One report each.
+    """
+
+    provider: str
+    device: str
+    problems: tuple[str, ...]
+    submodels: tuple[SubmodelReport, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems and not any(report.problems for report in self.submodels)
+
+    @property
+    def all_problems(self) -> tuple[str, ...]:
+        """All that is wrong, in words."""
+        return self.problems + tuple(
+            f"{report.submodel}: {problem}" for report in self.submodels for problem in report.problems
+        )
+
+    @property
+    def time_share(self) -> float | None:
+        """Share of all run time that was spent on the provider; None when it is not known."""
+        return share_of_time((report.placement, report.seconds) for report in self.submodels)
+
+    def summary(self) -> str:
+        """Say which device ran, and what share of the nodes and of the time."""
+        shares = in_words([report.placement for report in self.submodels], self.time_share)
+        return f"{self.device} ran {shares}"
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as plain data for JSON; infinities become null."""
+        content = _without_infinities({"passed": self.passed, "time_share": self.time_share, **asdict(self)})
+        assert isinstance(content, dict)
+        for entry, report in zip(content["submodels"], self.submodels, strict=True):
+            entry["placement"] |= {
+                "node_share": report.placement.node_share,
+                "time_share": report.placement.time_share,
+            }
+        return content
+
+
+def check_files(package: Package, listener: Listener) -> tuple[str, ...]:
+    """Compare every file with the manifest: present, of the right size, with the right hash."""
+    problems = []
+    total = sum(known.size_bytes for known in package.files.values())
+    listener(Started(task="files", label="checking files", total=total, unit="bytes"))
+    done = 0
+    for name, known in package.files.items():
+        path = package.folder / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif path.stat().st_size != known.size_bytes:
+            problems.append(f"{name} has {path.stat().st_size:,} bytes instead of {known.size_bytes:,}")
+        elif record(path) != known:
+            problems.append(f"{name} was changed: its hash differs from the manifest's")
+        done += known.size_bytes
+        listener(Advanced(task="files", done=done))
+    listener(Finished(task="files", note=f"{len(package.files)} files"))
+    return tuple(problems)
+
+
+def check_graph(graph: Path) -> None:
+    """Run the ONNX checker on a graph; by path, since its weights may pass 2 GB.
+
+    Raises:
+        onnx.checker.ValidationError: It is no valid graph.
+    """
+    import onnx
+
+    onnx.checker.check_model(str(graph))
+
+
+def verify(
+    package: Package,
+    submodels: Mapping[str, GraphKind],
+    checkpoint: Checkpoint | None,
+    *,
+    device: Device,
+    sizes: Mapping[str, int] | None = None,
+    references: Mapping[str, Reference] | None = None,
+    listener: Listener,
+) -> ParityReport:
+    """Verify a package on a device.
+
+    The reference and the sessions run in processes of their own, one after the other, so that only one large
+    model is in memory at a time.
+
+    Args:
+        package: The package.
+        submodels: The package's submodels by name.
+        checkpoint: What it was made of, to compare numbers with; None compares nothing.
+        device: Where the submodels run, from ``conversions.providers.devices.list_devices``.
+        sizes: Sizes of free dimensions instead of each submodel's own.
+        references: What :func:`run_references` gave before; None runs it where there is a checkpoint.
+        listener: AdapterReading of the progress.
+
+    Raises:
+        ConversionError: The device refuses a submodel, or a process died.
+    """
+    provider = device.provider.name
+    problems = check_files(package, listener)
+    if problems:
+        return ParityReport(provider=provider, device=str(device), problems=problems, submodels=())
+    configs = {name: _config(package, name) for name in submodels}
+    chosen = {name: {**submodel.sizes, **(sizes or {})} for name, submodel in submodels.items()}
+    inputs = {
+        name: make_inputs(submodel, configs[name], chosen[name]) for name, submodel in submodels.items()
+    }
+    if references is None:
+        references = {} if checkpoint is None else run_references(submodels, checkpoint, inputs, listener)
+    reports = []
+    with isolated_process("running the submodels") as process:
+        for name in submodels:
+            task = f"run {name}"
+            listener(Started(task=task, label=f"{name}: checking on {device}"))
+            try:
+                process.call(check_graph, package.graph(name))
+                outcome = process.call(
+                    onnx_session.run, package.graph(name), inputs[name], device, chosen[name]
+                )
+            finally:
+                listener(Finished(task=task))
+            precision = package.manifest["submodels"][name]["precision"]
+            reports.append(_judge(name, outcome, references.get(name), GATES_DB[precision]))
+    return ParityReport(provider=provider, device=str(device), problems=problems, submodels=tuple(reports))
+
+
+def run_references(
+    submodels: Mapping[str, GraphKind],
+    checkpoint: Checkpoint,
+    inputs: Mapping[str, Tensors],
+    listener: Listener,
+) -> dict[str, Reference]:
+    """Run PyTorch on every submodel, one after the other in a process of its own.
+
+    Args:
+        submodels: By name.
+        checkpoint: Their weights.
+        inputs: As ``make_inputs`` gives them, for each submodel.
+        listener: AdapterReading of the progress.
+
+    Raises:
+        ConversionError: The checkpoint is not on this machine, or the process died.
+    """
+    storage = checkpoint.storage
+    if not isinstance(storage, Folder):
+        raise ConversionError(
+            "verify.remote",
+            "Numbers can only be compared with a checkpoint on this machine.",
+            "Add --no-verify, or convert without --no-cache.",
+        )
+    results = {}
+    with isolated_process("PyTorch") as process:
+        for name, submodel in submodels.items():
+            component = checkpoint.components[submodel.component]
+            task = f"reference {name}"
+            listener(Started(task=task, label=f"{name}: PyTorch reference"))
+            results[name] = process.call(
+                run_reference, submodel, component.config, storage.path, component.weights, inputs[name]
+            )
+            listener(Finished(task=task))
+    return results
+
+
+def _judge(
+    name: str, outcome: onnx_session.Outcome, reference: Reference | None, gate_db: float
+) -> SubmodelReport:
+    problems = []
+    finite = True
+    parity = None
+    for output, found in outcome.outputs.items():
+        closeness = compare(found, found if reference is None else reference.outputs[output])
+        if not closeness.finite:
+            finite = False
+            problems.append(f"its output {output} holds NaN or infinity")
+        if reference is not None:
+            worst = parity or Parity(psnr_db=math.inf, gate_db=gate_db, max_abs_error=0.0, cosine=1.0)
+            parity = Parity(
+                psnr_db=min(worst.psnr_db, closeness.psnr_db),
+                gate_db=gate_db,
+                max_abs_error=max(worst.max_abs_error, closeness.max_abs_error),
+                cosine=min(worst.cosine, closeness.cosine),
+            )
+    if parity is not None and finite and parity.psnr_db < gate_db:
+        problems.append(
+            f"it agrees with PyTorch to {parity.psnr_db:.1f} dB only; {gate_db:.0f} dB are needed"
+        )
+    if outcome.placement.elsewhere:
+        listed = ", ".join(f"{count} {op}" for op, count in sorted(outcome.placement.elsewhere.items()))
+        problems.append(f"nodes fell back to the CPU: {listed}")
+    return SubmodelReport(
+        submodel=name,
+        placement=outcome.placement,
+        finite=finite,
+        parity=parity,
+        seconds=outcome.seconds,
+        problems=tuple(problems),
+    )
+
+
+def _config(package: Package, submodel: str) -> dict[str, Any]:
+    import json
+
+    config = json.loads((package.folder / submodel / "config.json").read_text("utf-8"))
+    assert isinstance(config, dict)
+    return config
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_infinities(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_infinities(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

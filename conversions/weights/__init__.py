@@ -1,0 +1,1 @@
+"""Weights: match stored tensors to initializers, cast them and write external data."""

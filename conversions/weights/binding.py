@@ -1,0 +1,167 @@
+"""Which stored tensor fills which initializer: by name, after history's renames, nothing left over."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from conversions.checkpoint.safetensors_header import StoredTensor
+from conversions.errors import ConversionError
+from conversions.graph_kind import GraphKind, Rename
+from conversions.passes.simplify import TRANSPOSED
+
+# Large tensors start at a multiple of this, so that a session can map them into memory.
+# Source: the alignment that onnx's docs/ExternalData.md recommends.
+_PAGE_BYTES = 4096
+_SMALL_ALIGNMENT_BYTES = 64
+_SHOWN = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binding:
+    """One initializer and where its values come from and go to.
+
+    Attributes:
+        initializer: Name in the graph.
+        source: The stored tensor.
+        dtype: Element type in the package.
+        shape: Dimensions in the package.
+        transposed: Whether the stored matrix is written transposed.
+        offset: First byte in the external data file.
+    """
+
+    initializer: str
+    source: StoredTensor
+    dtype: ir.DataType
+    shape: tuple[int, ...]
+    transposed: bool
+    offset: int
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes the tensor takes in the package."""
+        return _size_bytes(self.shape, self.dtype)
+
+
+def bind(
+    component: str,
+    graphs: Sequence[tuple[GraphKind, ir.Model]],
+    tensors: Mapping[str, StoredTensor],
+) -> dict[str, list[Binding]]:
+    """Match the weights of all graphs made from one component with the component's tensors.
+
+    Args:
+        component: The component's name, for messages.
+        graphs: Each submodel of the component with its graph.
+        tensors: The stored tensors by name.
+
+    Returns:
+        For each submodel its bindings, in the order in which their bytes lie in the checkpoint.
+
+    Raises:
+        ConversionError: ``weights.missing``, ``weights.surplus`` or ``weights.shape``, with names.
+    """
+    wanted = {name for _, model in graphs for name in _weights(model)}
+    submodel = graphs[0][0]
+    by_name = _rename(tensors, wanted, submodel.renames)
+    missing = sorted(wanted - set(by_name))
+    used = {by_name[name].name for name in wanted & set(by_name)}
+    surplus = sorted(
+        name
+        for name in set(tensors) - used
+        if not any(re.search(pattern, name) for pattern in submodel.unused)
+    )
+    if missing:
+        raise ConversionError(
+            "weights.missing",
+            f"The component {component!r} lacks {_list(missing)} that its configuration asks for"
+            + (f", and holds {_list(surplus)} that it does not." if surplus else "."),
+            f"The weights and {component}/config.json do not belong together; download the checkpoint again.",
+        )
+    if surplus:
+        raise ConversionError(
+            "weights.surplus",
+            f"The component {component!r} holds {_list(surplus)} that its configuration has no place for.",
+            f"The weights and {component}/config.json do not belong together; download the checkpoint again.",
+        )
+    return {each.name: _lay_out(component, model, by_name) for each, model in graphs}
+
+
+def _weights(model: ir.Model) -> dict[str, ir.Value]:
+    return {name: value for name, value in model.graph.initializers.items() if value.const_value is None}
+
+
+def _rename(
+    tensors: Mapping[str, StoredTensor], wanted: set[str], renames: Sequence[Rename]
+) -> dict[str, StoredTensor]:
+    """Give each stored tensor the name that the graph knows it by: its own, or the first rename that fits."""
+    found: dict[str, StoredTensor] = {}
+    for name, tensor in tensors.items():
+        for candidate in _candidates(name, renames):
+            if candidate in wanted:
+                found.setdefault(candidate, tensor)
+                break
+    return found
+
+
+def _candidates(name: str, renames: Sequence[Rename]) -> Iterable[str]:
+    yield name
+    for rename in renames:
+        changed, count = re.subn(rename.pattern, rename.replacement, name)
+        if count:
+            yield changed
+
+
+def _lay_out(component: str, model: ir.Model, by_name: Mapping[str, StoredTensor]) -> list[Binding]:
+    weights = _weights(model)
+    order = sorted(weights, key=lambda name: (by_name[name].file, by_name[name].offset))
+    bindings, end = [], 0
+    for name in order:
+        value, source = weights[name], by_name[name]
+        assert value.shape is not None
+        assert value.dtype is not None
+        shape = tuple(int(size) for size in value.shape.numpy())
+        transposed = TRANSPOSED in value.metadata_props
+        expected = shape[::-1] if transposed else shape
+        if _significant(source.shape) != _significant(expected):
+            raise ConversionError(
+                "weights.shape",
+                f"The tensor {source.name} of {component!r} has the shape {list(source.shape)}; "
+                f"its configuration asks for {list(expected)}.",
+                f"The weights and {component}/config.json do not belong together; "
+                "download the checkpoint again.",
+            )
+        binding = Binding(
+            initializer=name,
+            source=source,
+            dtype=value.dtype,
+            shape=shape,
+            transposed=transposed,
+            offset=_aligned(end, _size_bytes(shape, value.dtype)),
+        )
+        end = binding.offset + binding.size_bytes
+        bindings.append(binding)
+    return bindings
+
+
+def _significant(shape: Iterable[int]) -> tuple[int, ...]:
+    """Drop axes of length one: a 1x1 convolution and a matrix hold the same numbers."""
+    return tuple(size for size in shape if size != 1)
+
+
+def _size_bytes(shape: Iterable[int], dtype: ir.DataType) -> int:
+    return math.prod(shape) * int(dtype.itemsize)
+
+
+def _aligned(offset: int, size_bytes: int) -> int:
+    step = _PAGE_BYTES if size_bytes >= _PAGE_BYTES else _SMALL_ALIGNMENT_BYTES
+    return -(-offset // step) * step
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{len(names)} tensor{'s' * (len(names) != 1)} ({', '.join(names[:_SHOWN])}{more})"

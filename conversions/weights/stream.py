@@ -1,0 +1,357 @@
+"""The stream: a checkpoint's bytes, read in order, cast, and written as external data, hashed on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from conversions.checkpoint.storage import Reader, Storage
+from conversions.errors import ConversionError
+from conversions.weights.async_hash import Digest
+from conversions.weights.binding import Binding
+from conversions.weights.stream_progress import Begun, StreamProgress
+
+# The largest finite float16 is 65504; what rounds to nearest beyond the halfway point becomes infinite.
+# Source: IEEE 754-2019, binary16.
+_FIRST_INFINITE_FP16 = 65520.0
+
+# A piece fits the processor's cache; the budget bounds what is read but not yet written.
+_PIECE_BYTES = 8 << 20
+_BUDGET_BYTES = 192 << 20
+_WORKERS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overflow:
+    """A tensor that float16 cannot hold.
+
+    Attributes:
+        initializer: Its name in the graph.
+        largest: Its largest magnitude; nan when it holds a NaN.
+    """
+
+    initializer: str
+    largest: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streamed:
+    """What a stream wrote.
+
+    Attributes:
+        sha256: Hash of each external data file, by submodel.
+        sources: Hash of each file of the checkpoint that was read, by name.
+        overflows: Tensors that float16 cannot hold, by submodel.
+    """
+
+    sha256: Mapping[str, str]
+    sources: Mapping[str, str]
+    overflows: Mapping[str, tuple[Overflow, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Piece:
+    """A run of elements of one tensor: ``first`` and ``count`` in the stored order."""
+
+    submodel: str
+    binding: Binding
+    first: int
+    count: int
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        return self.submodel, self.binding, self.first, self.count
+
+    @property
+    def source_bytes(self) -> int:
+        return self.count * self._width
+
+    @property
+    def source_offset(self) -> int:
+        return self.binding.source.offset + self.first * self._width
+
+    @property
+    def _width(self) -> int:
+        return self.binding.source.size_bytes // math.prod(self.binding.source.shape)
+
+
+# What a piece becomes: the bytes as stored, the bytes to write, the largest magnitude if it was narrowed.
+_Loaded = tuple[bytearray, memoryview, float]
+
+
+def stream(
+    bindings: Mapping[str, Sequence[Binding]],
+    storage: Storage,
+    paths: Mapping[str, Path],
+    progress_path: Path,
+    advance: Callable[[int], None],
+) -> Streamed:
+    """Write the external data of all submodels of a component in one pass over its files.
+
+    Two threads read and cast, two hash what was read and what is written, the calling one writes in order; at
+    most a fixed number of bytes is on its way between them, whatever the model's size.
+
+    Args:
+        bindings: For each submodel what goes where.
+        storage: The checkpoint's files.
+        paths: For each submodel the file to write; what an interrupted stream left there is continued.
+        progress_path: Where an interrupted stream finds how far it came.
+        advance: Called with the number of source bytes that a piece took.
+
+    Returns:
+        Hashes, and the tensors that did not fit float16 (they were written with infinities; the caller
+        decides what becomes of the file).
+
+    Raises:
+        ConversionError: A file is cut short, or is not the one that was published.
+        OSError: Writing failed.
+    """
+    pieces = sorted(
+        (
+            piece
+            for submodel, items in bindings.items()
+            for binding in items
+            for piece in _cut(submodel, binding)
+        ),
+        key=lambda piece: (piece.binding.source.file, piece.binding.source.offset, piece.first),
+    )
+    progress = StreamProgress(progress_path, [piece.identity for piece in pieces])
+    begun = progress.begun(paths)
+    overflows: dict[str, dict[str, float]] = {
+        submodel: dict(begun.overflows[submodel]) if begun else {} for submodel in bindings
+    }
+    done = begun.pieces if begun else 0
+    read_before = {piece.binding.source.file for piece in pieces[:done]}
+    advance(sum(piece.source_bytes for piece in pieces[:done]))
+    with ExitStack() as stack:
+        readers = _Readers(storage)
+        stack.callback(readers.close)  # after the pool, whose threads give back what they borrowed
+        reading, writing = (
+            stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix=name))
+            for name in ("read", "written")
+        )
+        pool = stack.enter_context(ThreadPoolExecutor(_WORKERS, thread_name_prefix="cast"))
+        sinks = {name: stack.enter_context(_Sink(path, begun, name, writing)) for name, path in paths.items()}
+        # A file that an earlier run has read in part cannot be hashed without reading that part again: it
+        # keeps the hash that it was published under, if there is one.
+        sources = {file: storage.known_sha256(file) for file in read_before if storage.known_sha256(file)}
+        origins = {file: _Origin(storage, file, readers, reading) for file in read_before - set(sources)}
+        for piece, (raw, data, largest) in _in_order(pool, pieces[done:], readers):
+            binding = piece.binding
+            if binding.source.file not in sources:
+                if binding.source.file not in origins:
+                    origins[binding.source.file] = _Origin(storage, binding.source.file, readers, reading)
+                origins[binding.source.file].saw(raw, piece.source_offset)
+            if not largest < _FIRST_INFINITE_FP16 and binding.dtype.name == "FLOAT16":
+                known = overflows[piece.submodel].get(binding.initializer, 0.0)
+                overflows[piece.submodel][binding.initializer] = (
+                    largest if math.isnan(largest) else max(known, largest)
+                )
+            if piece.first == 0:
+                sinks[piece.submodel].pad_to(binding.offset)
+            sinks[piece.submodel].write(data)
+            advance(piece.source_bytes)
+            done += 1
+            progress.note(
+                done,
+                {name: sink.size_bytes for name, sink in sinks.items()},
+                {name: sink.sha256 for name, sink in sinks.items()},
+                overflows,
+            )
+        for file, origin in origins.items():
+            sources[file] = origin.hexdigest()
+            if storage.known_sha256(file) not in ("", sources[file]):
+                progress.clear()
+                raise _altered(storage, file)
+        return Streamed(
+            sha256={name: sink.sha256.hexdigest() for name, sink in sinks.items()},
+            sources=sources,
+            overflows={
+                submodel: tuple(Overflow(initializer=name, largest=size) for name, size in found.items())
+                for submodel, found in overflows.items()
+                if found
+            },
+        )
+
+
+def _altered(storage: Storage, file: str) -> ConversionError:
+    return ConversionError(
+        "checkpoint.corrupt",
+        f"{storage.label}/{file} is not the file that was published: its hash differs.",
+        "Delete this file, or the model's folder in the Hub's cache, and run the same command again.",
+    )
+
+
+def _cut(submodel: str, binding: Binding) -> Iterator[_Piece]:
+    """Cut a tensor into pieces; a transposed one stays whole, since its rows become columns."""
+    total = math.prod(binding.source.shape)
+    width = max(1, binding.source.size_bytes // max(1, total))
+    step = total if binding.transposed else max(1, _PIECE_BYTES // width)
+    for first in range(0, total, step):
+        yield _Piece(submodel=submodel, binding=binding, first=first, count=min(step, total - first))
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, pieces: Sequence[_Piece], readers: _Readers
+) -> Iterator[tuple[_Piece, _Loaded]]:
+    """Load pieces side by side and hand them out in order, keeping within the byte budget."""
+    waiting: deque[tuple[_Piece, Future[_Loaded]]] = deque()
+    on_the_way = 0
+    for piece in pieces:
+        while waiting and on_the_way + piece.source_bytes > _BUDGET_BYTES:
+            first, future = waiting.popleft()
+            yield first, future.result()
+            on_the_way -= first.source_bytes
+        waiting.append((piece, pool.submit(_load, piece, readers)))
+        on_the_way += piece.source_bytes
+    while waiting:
+        first, future = waiting.popleft()
+        yield first, future.result()
+
+
+def _load(piece: _Piece, readers: _Readers) -> _Loaded:
+    source = piece.binding.source
+    raw = bytearray(piece.source_bytes)
+    with readers.borrow(source.file) as reader:
+        reader.read_into(memoryview(raw), piece.source_offset)
+    numbers, largest = _cast(raw, source.dtype, piece.binding)
+    if piece.binding.transposed:
+        numbers = _transpose(numbers.reshape([size for size in source.shape if size != 1] or [1]))
+    return raw, memoryview(numbers.reshape(-1).view(np.uint8)), largest  # type: ignore[arg-type]
+
+
+def _cast(raw: bytearray, dtype: str, binding: Binding) -> tuple[npt.NDArray[np.generic], float]:
+    wanted = binding.dtype.numpy()
+    if dtype == "BF16":
+        # bfloat16 is the upper half of float32.
+        numbers: npt.NDArray[np.generic] = np.left_shift(
+            np.frombuffer(raw, np.uint16).astype(np.uint32), 16
+        ).view(np.float32)
+    elif dtype in _NUMPY:
+        numbers = np.frombuffer(raw, _NUMPY[dtype])
+    else:
+        raise ConversionError(
+            "weights.dtype",
+            f"The tensor {binding.source.name} is stored as {dtype}, which cannot be converted yet.",
+            f"Supported are {', '.join([*_NUMPY, 'BF16'])}.",
+        )
+    if numbers.dtype == wanted:
+        return numbers, 0.0
+    largest = 0.0
+    if wanted == np.float16 and numbers.size:
+        largest = max(abs(float(numbers.min())), abs(float(numbers.max())))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return numbers.astype(wanted), largest
+
+
+_NUMPY = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
+
+# Rows that are copied together while transposing: strips this thin keep reads and writes in the cache.
+# Measured on 1280x1280 float16: 1.6 G elements/s against 0.5 G for one strided copy.
+_STRIP = 64
+
+
+def _transpose(matrix: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    result = np.empty(matrix.shape[::-1], matrix.dtype)
+    for row in range(0, matrix.shape[0], _STRIP):
+        result[:, row : row + _STRIP] = matrix[row : row + _STRIP].T
+    return result
+
+
+class _Readers:
+    """Open files, lent to one thread at a time."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._free: deque[tuple[str, Reader]] = deque()
+
+    def borrow(self, file: str) -> _Loan:
+        for _ in range(len(self._free)):
+            try:
+                name, reader = self._free.popleft()
+            except IndexError:
+                break
+            if name == file:
+                return _Loan(self._free, file, reader)
+            self._free.append((name, reader))
+        return _Loan(self._free, file, self._storage.open(file))
+
+    def close(self) -> None:
+        while self._free:
+            self._free.popleft()[1].close()
+
+
+class _Loan:
+    def __init__(self, free: deque[tuple[str, Reader]], file: str, reader: Reader) -> None:
+        self._free, self._file, self._reader = free, file, reader
+
+    def __enter__(self) -> Reader:
+        return self._reader
+
+    def __exit__(self, *_: object) -> None:
+        self._free.append((self._file, self._reader))
+
+
+class _Origin:
+    """A file of the checkpoint that is hashed while its tensors are read; gaps between them are read too."""
+
+    def __init__(self, storage: Storage, file: str, readers: _Readers, thread: ThreadPoolExecutor) -> None:
+        self._file, self._readers, self._size = file, readers, storage.size_bytes(file)
+        self._sha256 = Digest(hashlib.sha256(), thread)
+        self._end = 0
+
+    def saw(self, raw: bytearray, offset: int) -> None:
+        self._read_to(offset)
+        if offset == self._end:
+            self._sha256.update(raw)
+            self._end += len(raw)
+
+    def hexdigest(self) -> str:
+        self._read_to(self._size)
+        return self._sha256.hexdigest()
+
+    def _read_to(self, offset: int) -> None:
+        with self._readers.borrow(self._file) as reader:
+            while self._end < offset:
+                gap = bytearray(min(_PIECE_BYTES, offset - self._end))
+                reader.read_into(memoryview(gap), self._end)
+                self._sha256.update(gap)
+                self._end += len(gap)
+
+
+class _Sink:
+    """A file that is written from start to end, or from where an earlier run was, and hashed on the way."""
+
+    def __init__(self, path: Path, begun: Begun | None, submodel: str, thread: ThreadPoolExecutor) -> None:
+        self.sha256 = Digest(begun.hashes[submodel] if begun else hashlib.sha256(), thread)
+        self.size_bytes = begun.sizes[submodel] if begun else 0
+        self._path = path
+
+    def __enter__(self) -> _Sink:
+        self._file: BinaryIO = self._path.open("ab", buffering=0)
+        self._file.truncate(self.size_bytes)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def pad_to(self, offset: int) -> None:
+        if offset > self.size_bytes:
+            self.write(memoryview(bytes(offset - self.size_bytes)))
+
+    def write(self, data: memoryview) -> None:
+        self.sha256.update(data)
+        done = 0
+        while done < len(data):
+            done += self._file.write(data[done:])
+        self.size_bytes += len(data)

@@ -1,0 +1,1 @@
+"""From a bare Python to a complete environment; standard library only."""

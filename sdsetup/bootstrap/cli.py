@@ -1,0 +1,81 @@
+"""The command line before its packages exist: ``install`` gets them, ``doctor`` looks, the rest is told how.
+
+Standard library only; what one case alone needs is imported there, since all commands start here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdsetup.bootstrap import console
+from sdsetup.errors import SetupError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command line wherever it can run.
+
+    Args:
+        arguments: What follows the program's name.
+
+    Returns:
+        The exit status.
+    """
+    verb = next((argument for argument in arguments if not argument.startswith("-")), "")
+    asks_help = "--help" in arguments or "-h" in arguments
+    try:
+        if verb == "install" and not asks_help:
+            from sdsetup.bootstrap import environment_maker, installer
+
+            environment = environment_maker.environment_folder()
+            flavour = installer.flavour_for(sys.platform, _option(arguments, "--flavour"))
+            environment_maker.prepare(environment, environment_maker.wanted_here(flavour))
+            if not environment_maker.inside(environment):
+                return environment_maker.go_on(
+                    environment_maker.python_of(environment), ["-m", "sdsetup", *arguments]
+                )
+        return _with_packages(arguments, verb)
+    except SetupError as error:
+        console.complain(error)
+        return 1
+    except KeyboardInterrupt:
+        console.say("stopped by Ctrl-C; run the same command again to go on.")
+        return 130
+
+
+def _with_packages(arguments: Sequence[str], verb: str) -> int:
+    try:
+        from sdsetup.cli.app import main as run
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] in ("sdsetup", "conversions"):
+            raise
+        return _without_packages(arguments, verb, missing.name or "")
+    return run(list(arguments))
+
+
+def _without_packages(arguments: Sequence[str], verb: str, missing: str) -> int:
+    from sdsetup.bootstrap import environment_maker
+
+    environment = environment_maker.environment_folder()
+    python = environment_maker.python_of(environment)
+    # Whoever starts the doctor in a virtual environment of their own wants that one looked at.
+    stays = verb == "doctor" and sys.prefix != sys.base_prefix
+    if python.exists() and not environment_maker.inside(environment) and not stays:
+        return environment_maker.go_on(python, ["-m", "sdsetup", *arguments])
+    if verb == "doctor":
+        from sdsetup.bootstrap import doctor
+
+        return doctor.main([argument for argument in arguments if argument != "doctor"])
+    console.say(f"error: `{verb or 'sdsetup'}` needs the Python package {missing}, which is not installed.")
+    console.say(f"next: {Path(sys.executable).name} -m sdsetup install")
+    return 1
+
+
+def _option(arguments: Sequence[str], name: str) -> str | None:
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == name:
+            return following
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2]
+    return None

@@ -1,0 +1,1 @@
+"""Text to image: prompts, tokenizers, schedulers, the generation loop and image files."""

@@ -1,0 +1,159 @@
+"""How fast a package makes images on this machine, in numbers that can be compared and posted."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from statistics import median
+from typing import Any
+
+import psutil
+
+from conversions.events import Advanced, Finished, Listener, Started, ignore
+from sdsetup import __version__
+from sdsetup.imaging.pipeline import Pipeline, Request, complete
+from sdsetup.runtime.memory_peak import watched
+from sdsetup.runtime.package import Package
+from sdsetup.runtime.runner import Runner, Usage
+from sdsetup.runtime.worker import WorkerRunner
+
+_FLAVOURS = (
+    "onnxruntime-directml",
+    "onnxruntime-gpu",
+    "onnxruntime-migraphx",
+    "onnxruntime-openvino",
+    "onnxruntime",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmodelTimes:
+    """One submodel's times.
+
+    Attributes:
+        load_seconds: Opening it.
+        first_seconds: Its first run, in which kernels are still being made.
+        run_seconds: Median of its other runs; of its first where there was no other.
+        runs: How many runs there were.
+        nodes: Nodes by provider.
+        time_share: Share of the time on the wanted provider; None when unknown.
+    """
+
+    load_seconds: float
+    first_seconds: float
+    run_seconds: float
+    runs: int
+    nodes: Mapping[str, int]
+    time_share: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """What was measured.
+
+    Attributes:
+        request: What each image was.
+        runs: Batches that were timed, after one that was not.
+        seconds_per_image: Median over the timed batches, divided by the batch's size.
+        seconds_per_step: Median UNet run of the timed batches, for the whole batch.
+        first_image_seconds: The batch that was not timed: with all loading.
+        submodels: By name.
+        peak_ram_bytes: Of the process that ran the submodels.
+        peak_vram_bytes: None where this system does not tell.
+        machine: What it ran on.
+    """
+
+    request: Request
+    runs: int
+    seconds_per_image: float
+    seconds_per_step: float
+    first_image_seconds: float
+    submodels: Mapping[str, SubmodelTimes]
+    peak_ram_bytes: int
+    peak_vram_bytes: int | None
+    machine: Mapping[str, Any]
+
+    def as_document(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        return asdict(self)
+
+
+def benchmark(
+    package: Package, runner: Runner, request: Request, *, runs: int, listener: Listener = ignore
+) -> Benchmark:
+    """Make one batch to warm up and ``runs`` more that are timed.
+
+    Raises:
+        UsageError: A value of the request is out of range.
+        SetupError: A submodel failed.
+    """
+    request = complete(request, package)
+    quiet = Pipeline(package=package, runner=runner)
+    with watched(runner.device, lambda: _process_of(runner)) as peak:
+        first = Pipeline(package=package, runner=runner, listener=listener).generate(request)
+        warm = {name: len(used.run_seconds) for name, used in runner.usage().items()}
+        listener(Started(task="timed", label="timing images", total=runs, unit="images"))
+        timed = []
+        for place in range(1, runs + 1):
+            timed.append(quiet.generate(replace(request, seed=request.seed + place)))
+            listener(Advanced(task="timed", done=place))
+        listener(Finished(task="timed"))
+    usage = runner.usage()
+    return Benchmark(
+        request=request,
+        runs=runs,
+        seconds_per_image=median(made.total_seconds for made in timed) / request.images,
+        seconds_per_step=median(usage["unet"].run_seconds[warm["unet"] :]),
+        first_image_seconds=first.total_seconds,
+        submodels={name: _times(used) for name, used in usage.items()},
+        peak_ram_bytes=peak.ram_bytes,
+        peak_vram_bytes=peak.vram_bytes,
+        machine=machine(package, runner),
+    )
+
+
+def machine(package: Package, runner: Runner) -> dict[str, Any]:
+    """Return the facts that make numbers comparable; nothing that tells whose machine it is."""
+    return {
+        "device": runner.device.name,
+        "device_memory_bytes": runner.device.memory_bytes,
+        "provider": runner.device.provider.name,
+        "onnxruntime": _onnxruntime(),
+        "sdsetup": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": platform.processor() or platform.machine(),
+        "processors": os.cpu_count(),
+        "ram_bytes": psutil.virtual_memory().total,
+        "package": package.name,
+        "origin": package.origin,
+        "precision": package.manifest.get("precision"),
+    }
+
+
+def _times(used: Usage) -> SubmodelTimes:
+    return SubmodelTimes(
+        load_seconds=used.load_seconds[0],
+        first_seconds=used.run_seconds[0],
+        run_seconds=median(used.run_seconds[1:] or used.run_seconds),
+        runs=len(used.run_seconds),
+        nodes=dict(used.placement.nodes),
+        time_share=used.placement.time_share,
+    )
+
+
+def _process_of(runner: Runner) -> int:
+    worker = runner.process_id if isinstance(runner, WorkerRunner) else None
+    return worker or os.getpid()
+
+
+def _onnxruntime() -> str:
+    for name in _FLAVOURS:
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+    return "unknown"

@@ -1,0 +1,53 @@
+"""The running interpreter, its pip, and the environment that sdsetup keeps."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import struct
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from sdsetup.bootstrap import environment_maker
+from sdsetup.machine.facts import Python, Questions
+
+
+def read(_questions: Questions) -> Python:
+    """Read the interpreter; pip is really started, since a torn one imports and then fails."""
+    pip, pip_error = _pip()
+    environment = environment_maker.environment_folder()
+    return Python(
+        version=sys.version_info[:3],
+        bits=struct.calcsize("P") * 8,
+        implementation=platform.python_implementation(),
+        free_threaded=bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+        executable=sys.executable,
+        store="WindowsApps" in Path(sys.base_prefix).parts or "WindowsApps" in Path(sys.executable).parts,
+        in_environment=sys.prefix != sys.base_prefix,
+        environment=str(environment),
+        environment_state=environment_maker.state(environment),
+        pip=pip,
+        pip_error=pip_error,
+        has_ensurepip=importlib.util.find_spec("ensurepip") is not None,
+    )
+
+
+def _pip() -> tuple[str, str]:
+    """Give pip's version, or what it said instead."""
+    if importlib.util.find_spec("pip") is None:
+        return "", "No module named pip"
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-m", "pip", "--version"],
+            capture_output=True, text=True, errors="replace", timeout=9, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError) as error:
+        return "", str(error)
+    words = answer.stdout.split()
+    if answer.returncode == 0 and words[:1] == ["pip"]:
+        return words[1], ""
+    said = (answer.stderr or answer.stdout).strip().splitlines()
+    return "", said[-1] if said else f"exit status {answer.returncode}"

@@ -1,0 +1,55 @@
+"""The graphs that ship are what the tracer makes today: none is stale, none was edited, none is left over."""
+
+from __future__ import annotations
+
+import lzma
+
+import onnx
+import pytest
+
+from conversions import graphs
+from conversions.graph_kind import Config, GraphKind
+from conversions.graphs.architectures import SHIPPED
+
+LABELS = [f"{name}: {submodel.name}" for name, submodel, _ in SHIPPED]
+
+
+def structure(packed: bytes) -> list[object]:
+    """Everything a graph is but the names of its values: operators, wiring, weights, constants."""
+    graph = onnx.ModelProto.FromString(lzma.decompress(packed)).graph
+    made_by = {name: index for index, node in enumerate(graph.node) for name in node.output}
+    constants = {each.name: each.raw_data for each in graph.initializer}
+    specs = [(each.name, each.type.SerializeToString(), str(each.metadata_props)) for each in graph.input]
+    nodes = [
+        (
+            node.domain,
+            node.op_type,
+            [made_by.get(name, constants.get(name, name)) for name in node.input],
+            sorted(each.SerializeToString() for each in node.attribute),
+        )
+        for node in graph.node
+    ]
+    return [sorted(specs), nodes, [each.name for each in graph.output]]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("submodel", "config"), [each[1:] for each in SHIPPED], ids=LABELS)
+def test_a_shipped_graph_is_what_the_tracer_makes(submodel: GraphKind, config: Config) -> None:
+    name = f"{graphs.fingerprint(submodel, config)}.onnx.xz"
+    stored = (graphs.SHIPPED_FOLDER / name).read_bytes()
+    assert structure(stored) == structure(graphs.trace_and_pack(submodel, config))
+
+
+def test_every_architecture_has_its_graph_and_no_other_graph_ships() -> None:
+    wanted = {f"{graphs.fingerprint(submodel, config)}.onnx.xz" for _, submodel, config in SHIPPED}
+    found = {path.name: path.stat().st_size for path in graphs.SHIPPED_FOLDER.iterdir()}
+    assert set(found) == wanted
+    assert sum(found.values()) < 10_000_000
+
+
+def test_an_edited_graph_would_be_noticed() -> None:
+    _, submodel, config = SHIPPED[0]
+    packed = (graphs.SHIPPED_FOLDER / f"{graphs.fingerprint(submodel, config)}.onnx.xz").read_bytes()
+    model = onnx.ModelProto.FromString(lzma.decompress(packed))
+    next(node for node in model.graph.node if node.op_type == "Add").op_type = "Sub"
+    assert structure(lzma.compress(model.SerializeToString())) != structure(packed)

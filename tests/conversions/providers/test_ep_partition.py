@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import pytest
+
+from conversions.errors import ConversionError
+from conversions.passes.fuse_group_norm import fuse_group_norm
+from conversions.providers.ep_partition import (
+    PlacementReport,
+    check_package,
+    check_placement,
+    demand_kernels,
+    image_sizes,
+)
+from tests.conversions.graphs_for_tests import group_norm_graph
+
+SIZES = {"batch": 2, "height": 8, "width": 16}
+
+
+def parsed(
+    body: str, *, opset: int = 18, dtype: str = "float", shape: str = "batch, 4, height, width"
+) -> ir.Model:
+    text = f"""
+    <ir_version: 10, opset_import: ["" : {opset}, "com.microsoft" : 1]>
+    g ({dtype}[{shape}] x) => ({dtype}[] y) {body}
+    """
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    model.graph.outputs[0].shape = None
+    for value in {value for node in model.graph for value in node.inputs if value is not None}:
+        if value.producer() is None and not value.is_graph_input():
+            model.graph.initializers[str(value.name)] = value
+    return model
+
+
+def check(model: ir.Model) -> PlacementReport:
+    return check_placement(model, "directml", SIZES)
+
+
+def test_a_fused_block_is_one_graph_on_the_device() -> None:
+    model = group_norm_graph()
+    fuse_group_norm(model)
+
+    report = check(model)
+
+    assert report.whole
+    assert [node.operator for node in report.nodes] == ["Conv", "com.microsoft.GroupNorm", "Conv"]
+    assert report.covered_share == 1.0
+    assert report.summary() == "3 nodes: 3 fused; 1 fused graph"
+    demand_kernels(report)
+
+
+def test_weights_without_data_are_enough() -> None:
+    model = group_norm_graph()
+    for name in ("weight", "bias", "before"):
+        model.graph.initializers[name].const_value = None
+
+    assert check(model).whole
+
+
+def test_shape_arithmetic_disappears_when_sizes_are_fixed() -> None:
+    model = parsed(
+        "<int64[1] minus = {-1}, int64[1] zero = {0}> {"
+        " s = Shape(x) b = Gather(s, zero) t = Concat <axis = 0> (b, minus) y = Reshape(x, t) }"
+    )
+
+    report = check(model)
+
+    assert [node.operator for node in report.nodes] == ["Reshape"]
+    assert report.whole
+    assert report.shape_nodes == report.computed_shapes == 0
+
+
+FAULTS = {
+    "a convolution of opset 22": (
+        parsed("<float[4, 4, 1, 1] w> { y = Conv(x, w) }", opset=22),
+        "cpu",
+        "no kernel for Conv-22, only for 1, 11",
+    ),
+    "the Gelu of opset 20": (parsed("{ y = Gelu(x) }", opset=20), "cpu", "no kernel for Gelu"),
+    "a bfloat16 tensor": (
+        parsed("{ y = Add(x, x) }", dtype="bfloat16"),
+        "cpu",
+        "no kernel of Add-14 for bf16",
+    ),
+    "a product of five dimensions": (
+        parsed("{ y = MatMul(x, x) }", shape="batch, 1, 4, 8, 8"),
+        "refused",
+        "MatMul of 5 dimensions; 4 is the most",
+    ),
+    "a cubic resize": (
+        parsed('<float[4] s = {1, 1, 2, 2}> { y = Resize <mode = "cubic"> (x, , s) }'),
+        "cpu",
+        "no kernel of Resize-18 for Resize with mode 'cubic'",
+    ),
+    "an attention bias to broadcast": (
+        parsed(
+            "<float[1, 1, 8, 8] bias>"
+            " { y = com.microsoft.MultiHeadAttention <num_heads = 4> (x, x, x, , , bias) }",
+            shape="batch, height, width",
+        ),
+        "refused",
+        "an attention bias that would have to be broadcast",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(fault: str) -> None:
+    model, place, reason = FAULTS[fault]
+
+    report = check(model)
+
+    (node,) = report.unfit
+    assert (node.place, node.reason) == (place, reason)
+    assert not report.whole
+    with pytest.raises(ConversionError, match="directml cannot run"):
+        demand_kernels(report)
+
+
+def test_control_flow_switches_fusing_off_for_the_whole_graph() -> None:
+    branch = "float[] b) { b = Constant <value_float = 1.0> () }"
+    model = parsed(
+        f"{{ a = Relu(x) c = Constant <value = bool {{1}}> () f = Cast <to = 9> (a) z = ReduceMax(a)"
+        f" q = Greater(z, z) k = Squeeze(q)"
+        f" i = If (k) <then_branch = t () => ({branch}, else_branch = e () => ({branch}>"
+        f" y = Mul(a, i) }}"
+    )
+
+    report = check(model)
+
+    assert report.partitions == 0
+    relu = next(node for node in report.nodes if node.operator == "Relu")
+    assert (relu.place, relu.reason) == ("alone", "the graph has control flow, which switches fusing off")
+    assert next(node for node in report.nodes if node.operator == "If").place != "fused"
+
+
+def test_a_shape_that_is_computed_from_data_breaks_the_graph_in_two() -> None:
+    model = parsed(
+        "<int64[2] two = {1, -1}> { a = Relu(x) n = NonZero(a) s = Shape(n) p = ReduceProd <keepdims = 1> (s)"
+        " t = Concat <axis = 0> (p, p) r = Reshape(a, s) y = Relu(r) }"
+    )
+
+    report = check(model)
+
+    reshape = next(node for node in report.nodes if node.operator == "Reshape")
+    assert reshape.place == "alone"
+    assert "is computed, not constant" in reshape.reason
+    assert report.computed_shapes == 1
+    assert report.shape_nodes == 1
+    assert not report.whole
+
+
+def test_a_size_that_was_not_given_is_named() -> None:
+    with pytest.raises(ConversionError, match="free dimension 'width'"):
+        check_placement(group_norm_graph(), "directml", {"batch": 1, "height": 8})
+
+
+def test_a_target_without_a_kernel_table_says_so() -> None:
+    with pytest.raises(ConversionError, match="no kernel table"):
+        check_placement(group_norm_graph(), "cuda", SIZES)
+
+
+def test_a_package_is_checked_submodel_by_submodel(tmp_path: Path) -> None:
+    folder = tmp_path / "vae_decoder"
+    folder.mkdir()
+    model = group_norm_graph()
+    model.graph.inputs[0].name = "latent_sample"
+    ir.save(model, folder / "model.onnx", external_data="model.onnx_data")
+
+    reports = check_package(tmp_path, "directml", width=512, height=768)
+
+    assert list(reports) == ["vae_decoder"]
+    assert reports["vae_decoder"].sizes == {"batch": 1, "height": 96, "width": 64}
+    assert reports["vae_decoder"].whole
+
+
+def test_an_empty_folder_is_no_package(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="holds no submodels"):
+        check_package(tmp_path, "directml")
+
+
+def test_the_unet_sees_twice_the_images() -> None:
+    model = parsed("{ y = Relu(x) }")
+    model.graph.inputs[0].name = "sample"
+    context = ir.Value(name="encoder_hidden_states", shape=ir.Shape(["batch", "sequence", 8]))
+    model.graph.inputs.append(context)
+
+    sizes = image_sizes(model, width=512, height=512, images=2)
+
+    assert sizes == {"batch": 4, "height": 64, "width": 64, "sequence": 77}

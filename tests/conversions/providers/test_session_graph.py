@@ -1,0 +1,105 @@
+"""What a provider is given of a package's graph; the packages are real, the weights stay where they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper, parser
+
+from conversions.providers.session_graph import SessionGraph, session_graph
+from conversions.providers.table import provider_for
+
+GRAPH = """
+<ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
+g (float[batch, 4, height, width] x, float[batch, sequence, 8] q, int32[batch, sequence] ids)
+    => (float[batch, 4, height, width] y, float[batch, sequence, 8] a, int64[batch, 1] place) {
+    y = com.microsoft.GroupNorm<groups = 2, activation = 1, channels_last = 0>(x, gain, bias)
+    a = com.microsoft.MultiHeadAttention<num_heads = 2>(q, q, q)
+    place = ArgMax<axis = 1>(ids)
+}"""
+FUSED = {"GroupNorm", "MultiHeadAttention"}
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = parser.parse_model(GRAPH)
+    for name in ("gain", "bias"):
+        model.graph.initializer.append(numpy_helper.from_array(np.ones(4, np.float32), name))
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="model.onnx_data", size_threshold=0)
+    return path
+
+
+def operators(form: SessionGraph) -> Counter[str]:
+    given = onnx.load(form.model, load_external_data=False) if isinstance(form.model, str) else None
+    model = given or onnx.ModelProto.FromString(form.model)
+    return Counter(node.op_type for node in model.graph.node)
+
+
+@pytest.mark.parametrize(
+    ("target", "kept"),
+    [
+        ("directml", FUSED),
+        ("cuda", FUSED),
+        ("cpu", {"MultiHeadAttention"}),
+        ("openvino", set()),
+        ("webgpu", set()),
+        ("migraphx", set()),
+        ("coreml", set()),
+    ],
+)
+def test_a_provider_gets_the_fused_operators_it_has_kernels_for_and_no_other(
+    graph: Path, target: str, kept: set[str]
+) -> None:
+    assert FUSED & set(operators(session_graph(graph, provider_for(target)))) == kept
+
+
+def test_cuda_searches_token_ids_as_float32(graph: Path) -> None:
+    form = session_graph(graph, provider_for("cuda"))
+    model = onnx.ModelProto.FromString(form.model)
+    (cast,) = (node for node in model.graph.node if node.op_type == "Cast" and "ids" in node.input)
+    (argmax,) = (node for node in model.graph.node if node.op_type == "ArgMax")
+    assert cast.attribute[0].i == onnx.TensorProto.FLOAT
+    assert argmax.input[0] == cast.output[0]
+
+
+def test_cuda_normalises_groups_with_channels_last(graph: Path) -> None:
+    form = session_graph(graph, provider_for("cuda"))
+    model = onnx.ModelProto.FromString(form.model)
+    (norm,) = (node for node in model.graph.node if node.op_type == "GroupNorm")
+    assert {each.name: each.i for each in norm.attribute}["channels_last"] == 1
+
+
+def test_a_graph_that_needs_no_change_is_handed_over_as_its_file(graph: Path) -> None:
+    assert session_graph(graph, provider_for("directml")) == SessionGraph(model=str(graph))
+
+
+def test_the_weights_stay_in_the_package_s_own_file(graph: Path) -> None:
+    form = session_graph(graph, provider_for("cuda"))
+    model = onnx.ModelProto.FromString(form.model)
+    external = {each.name for each in model.graph.initializer if each.external_data}
+    assert external == {"gain", "bias"}
+    assert form.config == {"session.model_external_initializers_file_folder_path": str(graph.parent)}
+
+
+def test_a_group_norm_between_casts_is_written_out_in_its_own_type(tmp_path: Path) -> None:
+    """As after layers that stay in float32: no type is written on the Cast."""
+    model = onnx.parser.parse_model("""
+    <ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
+    g (float[n, 4, h, w] x) => (float16[n, 4, h, w] y)
+    <float16[4] gain = {1, 1, 1, 1}, float16[4] bias = {0, 0, 0, 0}>
+    {
+        small = Cast <to = 10> (x)
+        y = com.microsoft.GroupNorm <groups = 2, activation = 1, channels_last = 0> (small, gain, bias)
+    }
+    """)
+    onnx.save(model, tmp_path / "model.onnx")
+    form = session_graph(tmp_path / "model.onnx", provider_for("cpu"))
+    session = onnxruntime.InferenceSession(form.model, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(4).normal(0, 1, (1, 4, 3, 5)).astype(np.float32)
+    assert session.run(None, {"x": x})[0].dtype == np.float16

@@ -1,0 +1,87 @@
+"""The lock between real processes, on every system."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdsetup.bootstrap.lock import alone
+
+ROOT = Path(__file__).parents[3]
+
+# Says where it is, and leaves the lock when a line comes in.
+_HOLD = """
+import sys
+from pathlib import Path
+from sdsetup.install_lock import alone
+
+def say(text):
+    print(text, flush=True)
+
+with alone(Path(sys.argv[1]), lambda: say("waiting")):
+    say("alone")
+    sys.stdin.readline()
+say("left")
+sys.stdin.readline()
+"""
+
+
+def _hold(path: Path) -> subprocess.Popen[str]:
+    inherited = os.environ.get("PYTHONPATH", "")
+    return subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), inherited)))},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def _says(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def _let_go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def test_the_second_waits_until_the_first_has_left(tmp_path: Path) -> None:
+    path = tmp_path / "made on the way" / "\u5199\u771f.lock"
+    with _hold(path) as first:
+        assert _says(first) == "alone"
+        with _hold(path) as second:
+            assert _says(second) == "waiting"
+            _let_go(first)
+            assert _says(first) == "left"
+            assert _says(second) == "alone"
+            second.kill()
+        first.kill()
+
+
+def test_the_death_of_the_holder_frees_the_lock(tmp_path: Path) -> None:
+    with _hold(tmp_path / "lock") as first:
+        assert _says(first) == "alone"
+        with _hold(tmp_path / "lock") as second:
+            assert _says(second) == "waiting"
+            first.kill()
+            assert _says(second) == "alone"
+            second.kill()
+
+
+def test_locks_of_other_names_do_not_wait(tmp_path: Path) -> None:
+    with _hold(tmp_path / "one") as first:
+        assert _says(first) == "alone"
+        with alone(tmp_path / "other", lambda: pytest.fail("waited for another lock")):
+            pass
+        first.kill()
+
+
+def test_where_no_lock_can_be_made_the_work_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = False
+    with alone(tmp_path / "file" / "lock", lambda: pytest.fail("waited")):
+        done = True
+    assert done

@@ -1,0 +1,110 @@
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdsetup.errors import SetupError, UsageError
+from sdsetup.imaging.image_file import ImageMetadata, find_package, paths_for, read_metadata, write_image
+from sdsetup.imaging.pipeline import Request
+
+REQUEST = Request(prompt='a "red" 馬 \\(x\\)', seed=7, images=3, width=64, height=64, scheduler="lms")
+RECIPE = ImageMetadata(request=REQUEST, package="päckage", fingerprint="00", provider="CPUExecutionProvider")
+PIXELS = np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3).astype(np.uint8)
+
+
+def test_a_recipe_survives_the_image(tmp_path):
+    write_image(tmp_path / "ö.png", PIXELS, RECIPE)
+    assert read_metadata(tmp_path / "ö.png") == RECIPE
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "ö.png")), PIXELS)
+
+
+def test_the_recipe_of_one_image_of_a_batch_has_its_own_seed():
+    alone = RECIPE.of_image(2).request
+    assert (alone.seed, alone.images) == (9, 1)
+
+
+def test_a_image_without_a_recipe_says_so(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "plain.png")
+    with pytest.raises(SetupError, match="carries no metadata"):
+        read_metadata(tmp_path / "plain.png")
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n torn"])
+def test_a_file_that_is_no_image_says_so(tmp_path, content):
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(SetupError, match="cannot be read as an image"):
+        read_metadata(tmp_path / "x.png")
+
+
+def test_a_image_that_is_not_there_says_so(tmp_path):
+    with pytest.raises(SetupError, match="cannot be read as an image"):
+        read_metadata(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"request": {}}', "nonsense"])
+def test_a_foreign_recipe_says_so(tmp_path, text):
+    from PIL import PngImagePlugin
+
+    notes = PngImagePlugin.PngInfo()
+    notes.add_itxt("sdsetup", text)
+    Image.fromarray(PIXELS).save(tmp_path / "x.png", pnginfo=notes)
+    with pytest.raises(SetupError, match="another version"):
+        read_metadata(tmp_path / "x.png")
+
+
+def test_recipes_hold_no_path():
+    assert "/" not in json.dumps(json.loads(RECIPE.as_json())["package"])
+
+
+def test_a_named_file_is_used_for_one_and_numbered_for_more(tmp_path):
+    assert [p.name for p in paths_for(tmp_path / "a.png", RECIPE)] == ["a-1.png", "a-2.png", "a-3.png"]
+    assert paths_for(tmp_path / "a.png", RECIPE.of_image(0)) == (tmp_path / "a.png",)
+
+
+def test_names_of_our_own_never_replace_a_file(tmp_path):
+    one = RECIPE.of_image(0)
+    (first,) = paths_for(tmp_path, one)
+    write_image(first, PIXELS, one)
+    (second,) = paths_for(tmp_path, one)
+    assert (first.name, second.name) == ("päckage-7.png", "päckage-7-2.png")
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path):
+    assert paths_for(tmp_path / "new" / "folder", RECIPE)[0].parent.is_dir()
+
+
+def test_another_kind_of_image_is_refused_with_a_name_that_works(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        paths_for(tmp_path / "a.jpg", RECIPE)
+    assert "a.png" in caught.value.hint
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(SetupError, match="cannot be written"):
+        paths_for(tmp_path / "file" / "a.png", RECIPE)
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(SetupError, match="cannot be written"):
+        paths_for(tmp_path / "a.png", RECIPE)
+
+
+def test_a_folder_in_the_file_s_place_leaves_nothing_behind(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(SetupError, match="cannot be written"):
+        write_image(tmp_path / "a.png", PIXELS, RECIPE)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_the_package_of_a_image_is_found_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "päckage").mkdir()
+    (tmp_path / "päckage" / "manifest.json").write_text("{}", encoding="utf-8")
+    assert find_package(RECIPE, tmp_path / "a.png").samefile(tmp_path / "päckage")
+    with pytest.raises(UsageError, match="called päckage"):
+        find_package(RECIPE, tmp_path / "elsewhere" / "deep" / "a.png")

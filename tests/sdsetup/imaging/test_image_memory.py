@@ -1,0 +1,73 @@
+"""What the forecast says of this machine's card; the cards are made, the graphs are the demo's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+import pytest
+
+from conversions.checkpoint.folder import open_folder
+from conversions.options import Options
+from conversions.planned_graphs import planned_graphs, trained_side
+from sdsetup import demo
+from sdsetup.imaging.image_memory import ImageMemory, image_memory
+from sdsetup.machine import adapters
+from sdsetup.machine.adapters import Adapter
+
+_MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, ir.Model]:
+    checkpoint = open_folder(demo.checkpoint_path())
+    assert trained_side(checkpoint) == 128
+    planned = planned_graphs(checkpoint, Options(target="directml"), None)
+    assert planned is not None
+    return planned
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch, models: dict[str, ir.Model]) -> Callable[..., ImageMemory]:
+    def told(*cards: Adapter) -> ImageMemory:
+        monkeypatch.setattr(adapters, "read", lambda: cards)
+        return image_memory(models, width=128, height=128)
+
+    return told
+
+
+def test_a_larger_card_makes_larger_images(on: Callable[..., ImageMemory]) -> None:
+    small = on(Adapter(index=0, name="small", vram_bytes=400 * _MIB))
+    large = on(Adapter(index=0, name="large", vram_bytes=4096 * _MIB))
+    assert small.largest_side is not None
+    assert large.largest_side is not None
+    assert 0 < small.largest_side < large.largest_side
+    assert (small.card, large.card) == ("small", "large")
+
+
+def test_a_card_that_is_too_small_is_told(on: Callable[..., ImageMemory]) -> None:
+    assert on(Adapter(index=0, name="tiny", vram_bytes=_MIB)).largest_side == 0
+
+
+def test_an_integrated_card_has_what_it_shares(on: Callable[..., ImageMemory]) -> None:
+    alone = on(Adapter(index=0, name="apu", vram_bytes=_MIB, integrated=True))
+    shares = on(Adapter(index=0, name="apu", vram_bytes=_MIB, shared_bytes=4096 * _MIB, integrated=True))
+    assert alone.largest_side == 0
+    assert shares.largest_side
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        (),
+        (Adapter(index=0, name="silent"),),
+        (Adapter(index=0, name="llvmpipe", vram_bytes=4096 * _MIB, software=True),),
+    ],
+    ids=["none", "tells no memory", "software"],
+)
+def test_without_a_card_that_tells_nothing_is_claimed(
+    on: Callable[..., ImageMemory], cards: tuple[Adapter, ...]
+) -> None:
+    memory = on(*cards)
+    assert (memory.card, memory.largest_side) == ("", None)
+    assert memory.as_dict()["cpu_bytes"] > 0

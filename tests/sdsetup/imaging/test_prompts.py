@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdsetup.imaging.prompts import embed, encode, parse
+from sdsetup.imaging.tokenizer import ClipTokenizer
+from tests.sdsetup.imaging import clip_vocabulary
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return ClipTokenizer(folder=clip_vocabulary.write(tmp_path_factory.mktemp("tokenizer")))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "spans"),
+    [
+        ("", []),
+        ("a red cat", [("a red cat", 1)]),
+        ("a (red) cat", [("a ", 1), ("red", 1.1), (" cat", 1)]),
+        ("a ((red)) cat", [("a ", 1), ("red", 1.21), (" cat", 1)]),
+        ("a [red] cat", [("a ", 1), ("red", 1 / 1.1), (" cat", 1)]),
+        ("a (red:1.3) cat", [("a ", 1), ("red", 1.3), (" cat", 1)]),
+        ("(a [red] cat:2)", [("a ", 2), ("red", 2 / 1.1), (" cat", 2)]),
+        ("(red: 0.5 )(blue:.5)", [("redblue", 0.5)]),
+        ("(red:-1)", [("red", -1)]),
+        (r"a \(red\) \[cat\] \\", [("a (red) [cat] \\", 1)]),
+        (r"a\b", [("a\\b", 1)]),
+        ("a (red cat", [("a (red cat", 1)]),
+        ("a red) cat]", [("a red) cat]", 1)]),
+        ("(a ] b)", [("a ] b", 1.1)]),
+        ("(red:blue)", [("red:blue", 1.1)]),
+        ("()", []),
+        ("(:1.5)", []),
+        ("note: 5", [("note: 5", 1)]),
+    ],
+)
+def test_weights_are_read(prompt, spans):
+    parsed = parse(prompt)
+    assert [span.text for span in parsed] == [text for text, _ in spans]
+    assert [span.weight for span in parsed] == pytest.approx([weight for _, weight in spans])
+
+
+@given(st.text(alphabet="ab ()[]:1.\\", max_size=30))
+def test_any_bracketing_is_read_without_failing(prompt):
+    parsed = parse(prompt)
+    assert all(span.text for span in parsed)
+    assert len("".join(span.text for span in parsed)) <= len(prompt)
+
+
+def test_a_short_prompt_is_one_padded_chunk(tokenizer):
+    encoded = encode("a horse", tokenizer)
+    words = tokenizer.encode("a horse")
+    expected = [tokenizer.start, *words, tokenizer.end]
+    assert encoded.tokens.shape == (1, 77)
+    assert encoded.tokens.dtype == np.int32
+    assert encoded.tokens[0, : len(expected)].tolist() == expected
+    assert set(encoded.tokens[0, len(expected) :].tolist()) <= {tokenizer.padding}
+    assert np.all(encoded.weights == 1)
+
+
+@pytest.mark.parametrize(("words", "chunks"), [(0, 1), (75, 1), (76, 2), (150, 2), (151, 3)])
+def test_a_long_prompt_is_cut_into_chunks_with_their_own_start_and_end(tokenizer, words, chunks):
+    encoded = encode("! " * words, tokenizer)
+    assert encoded.tokens.shape == (chunks, 77)
+    assert np.all(encoded.tokens[:, 0] == tokenizer.start)
+    assert all(tokenizer.end in row for row in encoded.tokens.tolist())
+    assert np.count_nonzero(encoded.tokens == tokenizer.encode("!")[0]) == words
+
+
+def test_missing_chunks_hold_no_word(tokenizer):
+    encoded = encode("a horse", tokenizer, at_least=2)
+    assert encoded.tokens[1].tolist() == encode("", tokenizer).tokens[0].tolist()
+
+
+def test_weights_lie_on_their_words_alone(tokenizer):
+    encoded = encode("a (red:1.5) horse", tokenizer)
+    start = 1 + len(tokenizer.encode("a "))
+    end = start + len(tokenizer.encode("red"))
+    expected = np.ones(77, dtype=np.float32)
+    expected[start:end] = 1.5
+    assert encoded.weights[0].tolist() == expected.tolist()
+    assert encoded.tokens.tolist() == encode("a red horse", tokenizer).tokens.tolist()
+
+
+def test_neutral_weights_change_nothing():
+    hidden = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    joined = embed(hidden, np.ones((2, 3), dtype=np.float32))
+    assert joined.tolist() == hidden.reshape(1, 6, 4).tolist()
+
+
+def test_weighted_words_grow_against_the_rest_and_the_mean_stays():
+    hidden = np.random.default_rng(0).normal(0.3, 1, (1, 5, 8)).astype(np.float32)
+    weights = np.array([[1, 1, 1.5, 1, 1]], dtype=np.float32)
+    joined = embed(hidden, weights)
+    assert joined.mean() == pytest.approx(hidden.mean(), rel=1e-5)
+    ratios = (joined / hidden)[0]
+    np.testing.assert_allclose(ratios[2] / ratios[0], 1.5, rtol=1e-5)
+
+
+def test_a_mean_of_almost_zero_does_not_blow_the_embedding_up():
+    hidden = np.array([[[1.0, -1.0], [2.0, -2.0], [0.001, 0.0]]], dtype=np.float32)
+    joined = embed(hidden, np.array([[1, 1, -1]], dtype=np.float32))
+    assert np.abs(joined).max() <= 2
