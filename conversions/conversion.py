@@ -100,7 +100,7 @@ def convert(
         checks: How to verify; None verifies nothing.
         overwrite: Whether a package at ``output`` is replaced, once the new one is verified.
         retrace: Whether graphs at hand are traced anew.
-        listener: AdapterReading of the progress.
+        listener: Told of the progress.
 
     Raises:
         ConversionError: Something in the checkpoint, the disk or the result is not as it must be; nothing is

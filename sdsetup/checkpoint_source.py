@@ -59,7 +59,7 @@ class Source:
         Args:
             output: Folder of the package to be.
             package_bytes: Its size.
-            listener: AdapterReading of the progress.
+            listener: Told of the progress.
 
         Returns:
             The checkpoint to convert.

@@ -148,7 +148,7 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage |
     Args:
         package: The package's folder.
         images: Folder of the image.
-        listener: AdapterReading of the progress.
+        listener: Told of the progress.
 
     Returns:
         The image; None when the package is of a kind that sdsetup does not draw with.
@@ -199,7 +199,7 @@ def install(model: str, options: Options, images: Path, listener: Listener) -> I
         model: As for a conversion; ``demo`` is the one that comes with the program.
         options: Choices that shape the package.
         images: Folder of the image.
-        listener: AdapterReading of the progress.
+        listener: Told of the progress.
 
     Raises:
         SetupError: The model cannot be found, or its image shows nothing.
@@ -231,7 +231,7 @@ def verify_package(
         provider: ONNX Runtime's name of the provider or a target; None takes the best there is.
         device_id: The provider's number of a device.
         adapter: Words of a device's name.
-        listener: AdapterReading of the progress.
+        listener: Told of the progress.
 
     Raises:
         ConversionError: The package or the checkpoint cannot be read, or the device refuses a submodel.

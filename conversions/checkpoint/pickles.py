@@ -34,7 +34,7 @@ def without_pickles(checkpoint: Checkpoint, target: Path, *, variant: str, liste
         checkpoint: In a folder.
         target: Folder to make.
         variant: As the checkpoint was opened with.
-        listener: AdapterReading of the progress.
+        listener: Told of the progress.
 
     Raises:
         ConversionError: ``weights.unsafe_pickle`` when a file holds more than tensors.

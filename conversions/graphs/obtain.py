@@ -33,7 +33,7 @@ def obtain(
         checkpoint: Where their configurations are.
         cache: Folder of this user's traced graphs; None keeps none.
         retrace: Whether graphs at hand are traced anew.
-        listener: AdapterReading of the progress.
+        listener: Told of the progress.
 
     Returns:
         A graph without weights for each submodel, by name.

@@ -167,7 +167,7 @@ def verify(
         device: Where the submodels run, from ``conversions.providers.devices.list_devices``.
         sizes: Sizes of free dimensions instead of each submodel's own.
         references: What :func:`run_references` gave before; None runs it where there is a checkpoint.
-        listener: AdapterReading of the progress.
+        listener: Told of the progress.
 
     Raises:
         ConversionError: The device refuses a submodel, or a process died.
@@ -212,7 +212,7 @@ def run_references(
         submodels: By name.
         checkpoint: Their weights.
         inputs: As ``make_inputs`` gives them, for each submodel.
-        listener: AdapterReading of the progress.
+        listener: Told of the progress.
 
     Raises:
         ConversionError: The checkpoint is not on this machine, or the process died.

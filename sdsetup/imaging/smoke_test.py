@@ -115,7 +115,7 @@ def try_out(
         package: What to draw with.
         device_request: Where to run.
         steps: Scheduler steps of each image.
-        listener: AdapterReading of the progress.
+        listener: Told of the progress.
 
     Returns:
         The images, and the closed runner, which knows where the submodels ran.
