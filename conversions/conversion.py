@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import onnx_ir as ir
 
@@ -15,7 +13,7 @@ from conversions.checkpoint.folder import Checkpoint, stored_tensors
 from conversions.checkpoint.storage import Folder
 from conversions.errors import ConversionError
 from conversions.events import Advanced, Finished, Listener, Notice, Started
-from conversions.graph_kind import Config, GraphKind
+from conversions.family import Submodel
 from conversions.graphs.obtain import obtain
 from conversions.isolated_process import isolated_process
 from conversions.options import Options
@@ -31,14 +29,11 @@ from conversions.package.layout import (
 )
 from conversions.package.manifest import KEPT, describe_submodel, make_manifest, parity_entry
 from conversions.package.package_metadata import copy_pipeline_files
-from conversions.passes.to_fp16 import to_fp16
+from conversions.passes.adapt import adapt
 from conversions.plan import ConversionPlan, PlannedComponent, wanted_submodels
 from conversions.providers.devices import Device
-from conversions.providers.ep_partition import check_placement, demand_kernels, image_sizes
-from conversions.providers.table import provider_for
 from conversions.verification.fp16_overflow import (
     OverflowingNode,
-    find_overflowing,
     leaves_range,
     measure_ranges,
 )
@@ -46,11 +41,6 @@ from conversions.verification.parity import ParityReport, run_references, verify
 from conversions.verification.reference import Reference, Tensors, make_inputs
 from conversions.weights.binding import Binding, bind
 from conversions.weights.stream import Overflow, stream
-
-# Side of the image at whose sizes a target's kernels are looked up; the kernels are the same at all sizes.
-_CHECKED_PIXELS = 512
-
-_UNMEASURED: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +122,7 @@ def convert(
         references: Mapping[str, Reference] = {}
         if checks is not None and _comparable(checkpoint, listener):
             inputs = {
-                name: make_inputs(each, checkpoint.components[each.component].config, each.sizes)
+                name: make_inputs(each.kind, checkpoint.config_of(each), each.kind.sizes)
                 for name, each in by_name.items()
             }
             references = run_references(by_name, checkpoint, inputs, listener)
@@ -144,7 +134,6 @@ def convert(
         if checks is not None:
             report = verify(
                 package,
-                by_name,
                 None,
                 device=checks.device,
                 references=references,
@@ -207,7 +196,7 @@ def _ranges_left(
 
 def _keep_in_range(
     plan: ConversionPlan,
-    submodels: Sequence[GraphKind],
+    submodels: Sequence[Submodel],
     checkpoint: Checkpoint,
     ranges: Mapping[str, Mapping[str, float]],
     graph_cache: Path | None,
@@ -229,7 +218,7 @@ def _keep_in_range(
 def _make_component(
     plan: ConversionPlan,
     part: PlannedComponent,
-    submodels: Sequence[GraphKind],
+    submodels: Sequence[Submodel],
     checkpoint: Checkpoint,
     models: Mapping[str, ir.Model],
     staging: Staging,
@@ -244,7 +233,14 @@ def _make_component(
     kept = {}
     for submodel in submodels:
         name = submodel.name
-        kept[name] = adapt(models[name], submodel, component.config, plan.options, ranges.get(name, {}))
+        kept[name] = adapt(
+            models[name],
+            submodel,
+            component.config,
+            plan.options,
+            checkpoint.recipe.sizes(submodel.role, checkpoint.recipe.native),
+            ranges.get(name, {}),
+        )
         if kept[name]:
             listener(Notice(text=_said(name, kept[name], len(models[name].graph))))
     tensors = stored_tensors(checkpoint.storage, component.weights)
@@ -280,46 +276,6 @@ def _make_component(
             files[f"{name}/{file}"] = record(folders[name] / file)
         notes[name] = describe_submodel(submodel, component.config, model, plan.options, kept[name])
     staging.finish(part.name, files, {"submodels": notes, "sources": dict(streamed.sources)})
-
-
-def adapt(
-    model: ir.Model,
-    submodel: GraphKind,
-    config: Config,
-    options: Options,
-    ranges: Mapping[str, float] = _UNMEASURED,
-) -> tuple[OverflowingNode, ...]:
-    """Give a graph the form that the target and the precision want, and check that the target can run it.
-
-    Args:
-        model: The graph, changed in place; its weights may have no values.
-        submodel: What it is a graph of.
-        config: The component's configuration.
-        options: Name the target and the precision.
-        ranges: Largest magnitudes that were measured, by value; empty where nothing was measured.
-
-    Returns:
-        The nodes that stay in float32, since they leave float16's range.
-
-    Raises:
-        ConversionError: ``placement.no_kernel``; the target has no kernel for a node.
-    """
-    for name in provider_for(options.target).passes:
-        getattr(importlib.import_module(f"conversions.passes.{name}"), name)(model)
-    kept = find_overflowing(model, ranges)
-    if options.precision_of(submodel.name) == "fp16":
-        fixed = {spec.name for spec in submodel.inputs(config) if spec.dtype == "float32"}
-        to_fp16(model, keep={each.node for each in kept}, fixed=fixed)
-    if provider_for(options.target).kernel_table:
-        demand_kernels(
-            check_placement(
-                model,
-                options.target,
-                image_sizes(model, width=_CHECKED_PIXELS, height=_CHECKED_PIXELS),
-                submodel=submodel.name,
-            )
-        )
-    return kept
 
 
 def _said(submodel: str, kept: Sequence[OverflowingNode], nodes: int) -> str:

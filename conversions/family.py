@@ -1,34 +1,146 @@
-"""A family: the submodels of one kind of pipeline."""
+"""A family: what is particular to one kind of pipeline, for conversion and for images."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from conversions import families
 from conversions.errors import ConversionError
-from conversions.graph_kind import GraphKind
+from conversions.graph_kind import Config, GraphKind
+
+if TYPE_CHECKING:
+    from conversions.recipe import Recipe
+
+ONNX_CLASS = "OnnxRuntimeModel"
+"""The class that a package's ``model_index.json`` gives to each submodel."""
+
+Role = Literal["text", "denoiser", "encoder", "decoder", "safety"]
+"""What a submodel does when an image is made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A submodel that a family's packages have.
+
+    Attributes:
+        name: Its folder in a package.
+        component: The checkpoint's component that it is made from.
+        kinds: The graphs it may be, one for each component class that is supported.
+        role: What it does.
+        optional: Whether a checkpoint may lack it.
+    """
+
+    name: str
+    component: str
+    kinds: tuple[GraphKind, ...]
+    role: Role
+    optional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submodel:
+    """A part whose component class is known.
+
+    Attributes:
+        name: Its folder in a package.
+        component: The checkpoint's component that it is made from.
+        kind: How its graph is made.
+        role: What it does.
+    """
+
+    name: str
+    component: str
+    kind: GraphKind
+    role: Role
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineConfigs:
+    """The small files of a checkpoint or a package that decide how images are made.
+
+    Attributes:
+        index: ``model_index.json``.
+        components: Each component's ``config.json``, by the component's name.
+        scheduler: ``scheduler_config.json``; empty where there is none.
+    """
+
+    index: Config
+    components: Mapping[str, Config]
+    scheduler: Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedGraph:
+    """A configuration whose graph ships with the program: what people really convert.
+
+    Attributes:
+        label: The model's name, for people.
+        kind: How the graph is made.
+        config: The component's ``config.json``, without fields that have their default.
+    """
+
+    label: str
+    kind: GraphKind
+    config: Config
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """The submodels of one kind of pipeline.
+    """What is particular to one kind of pipeline.
 
     Attributes:
         name: Short name, as in ``manifest.json``.
+        title: Name for people.
         pipelines: The ``_class_name`` values of ``model_index.json`` that belong to it.
-        submodels: What is made, in the order of work.
-        optional: Names of components that a checkpoint may lack.
-        copied: Folders of small files that go into the package as they are.
+        parts: The submodels, in the order of work.
+        metadata: Folders of small files that go into the package as they are.
+        recipe: Makes the recipe for images from a pipeline's configurations.
+        matches: Tells families of one pipeline class apart; None for the one that takes all others.
+        shipped: Configurations whose graphs ship with the program.
     """
 
     name: str
+    title: str
     pipelines: tuple[str, ...]
-    submodels: tuple[GraphKind, ...]
-    optional: frozenset[str] = frozenset()
-    copied: tuple[str, ...] = ("scheduler", "tokenizer", "feature_extractor")
+    parts: tuple[Part, ...]
+    metadata: tuple[str, ...]
+    recipe: Callable[[PipelineConfigs], Recipe]
+    matches: Callable[[PipelineConfigs], bool] | None = None
+    shipped: tuple[ShippedGraph, ...] = ()
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """The components that its submodels are made from, in the order of work."""
+        return tuple(dict.fromkeys(part.component for part in self.parts))
+
+    def optional(self, component: str) -> bool:
+        """Whether a checkpoint may lack a component."""
+        return all(part.optional for part in self.parts if part.component == component)
+
+    def submodels(self, configs: PipelineConfigs) -> tuple[Submodel, ...]:
+        """Return the submodels of a pipeline, with the kind that each component's class asks for.
+
+        Args:
+            configs: Its components decide which parts there are.
+
+        Raises:
+            ConversionError: ``component.unsupported``; names the class and what is supported.
+        """
+        return tuple(
+            Submodel(
+                name=part.name,
+                component=part.component,
+                kind=_kind(part, configs),
+                role=part.role,
+            )
+            for part in self.parts
+            if part.component in configs.components
+        )
 
 
 def all_families() -> tuple[Family, ...]:
@@ -36,11 +148,12 @@ def all_families() -> tuple[Family, ...]:
     return tuple(
         importlib.import_module(f"{families.__name__}.{module.name}").FAMILY
         for module in pkgutil.iter_modules(families.__path__)
+        if not module.ispkg
     )
 
 
-def find_family(pipeline: str) -> Family:
-    """Find the family of a pipeline class.
+def families_of(pipeline: str) -> tuple[Family, ...]:
+    """Return the families that a pipeline class may belong to.
 
     Args:
         pipeline: ``_class_name`` of a ``model_index.json``.
@@ -48,12 +161,68 @@ def find_family(pipeline: str) -> Family:
     Raises:
         ConversionError: ``family.unsupported``; names what is supported, and the nearest.
     """
-    known = {name: family for family in all_families() for name in family.pipelines}
-    if pipeline in known:
-        return known[pipeline]
+    found = tuple(family for family in all_families() if pipeline in family.pipelines)
+    if found:
+        return found
+    known = sorted({name for family in all_families() for name in family.pipelines})
     near = difflib.get_close_matches(pipeline, known, n=1, cutoff=0.0)
     raise ConversionError(
         "family.unsupported",
         f"The checkpoint is a {pipeline}, which cannot be converted yet.",
-        f"Supported are {', '.join(sorted(known))}; the nearest is {near[0]}.",
+        f"Supported are {', '.join(known)}; the nearest is {near[0]}.",
+    )
+
+
+def find_family(configs: PipelineConfigs) -> Family:
+    """Return the family of a pipeline: by its class, then by its configurations.
+
+    Raises:
+        ConversionError: ``family.unsupported``.
+    """
+    candidates = families_of(str(configs.index.get("_class_name", "pipeline without a name")))
+    fits = [family for family in candidates if family.matches is not None and family.matches(configs)]
+    others = [family for family in candidates if family.matches is None]
+    return [*fits, *others, *candidates][0]
+
+
+def family_named(name: str) -> Family:
+    """Return a family by its name in ``manifest.json``.
+
+    Raises:
+        ConversionError: ``family.unsupported``.
+    """
+    for family in all_families():
+        if family.name == name:
+            return family
+    known = ", ".join(family.name for family in all_families())
+    raise ConversionError("family.unsupported", f"There is no family {name!r}.", f"Families are {known}.")
+
+
+def class_of_component(configs: PipelineConfigs, component: str) -> str:
+    """Return the class that a component says it has; empty where nothing says.
+
+    Source: diffusers writes ``_class_name``, transformers ``architectures``; ``model_index.json`` has both.
+    A package's index names ONNX classes there, which say nothing of the component.
+    """
+    config = configs.components[component]
+    architectures = config.get("architectures")
+    first = architectures[0] if isinstance(architectures, list) and architectures else None
+    entry: Any = configs.index.get(component)
+    listed = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    if listed == ONNX_CLASS:
+        listed = None
+    return str(listed or config.get("_class_name") or first or "")
+
+
+def _kind(part: Part, configs: PipelineConfigs) -> GraphKind:
+    found = class_of_component(configs, part.component)
+    if not found:
+        return part.kinds[0]
+    for kind in part.kinds:
+        if kind.class_name == found:
+            return kind
+    raise ConversionError(
+        "component.unsupported",
+        f"The component {part.component!r} is a {found}, which this pipeline cannot be converted with.",
+        f"Supported is {' or '.join(kind.class_name for kind in part.kinds)}.",
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 
 import onnx_ir as ir
 
-from conversions.providers.ep_partition import image_sizes, package_graphs
+from conversions.pipeline_graphs import PipelineGraphs
+from conversions.recipe import ImageSize
 from conversions.shape_inference import fix_sizes, static_shape
 
 SESSION_BYTES = 256 * 2**20
@@ -124,21 +123,19 @@ class Forecast:
         }
 
 
-def forecast(models: Mapping[str, ir.Model], *, width: int, height: int, images: int = 1) -> Forecast:
-    """Forecast the memory that an image needs.
+def forecast(graphs: PipelineGraphs, size: ImageSize) -> Forecast:
+    """Forecast the memory that images need.
 
     Args:
-        models: The submodels' graphs by name; weights may have no values.
-        width: Of the image, in pixels.
-        height: Of the image, in pixels.
-        images: Images made at once.
+        graphs: The submodels' graphs; weights may have no values.
+        size: Of the images, and how many are made at once.
 
     Raises:
         ConversionError: The size is one that a graph cannot take.
     """
     needs = []
-    for name, model in models.items():
-        fixed = fix_sizes(model, image_sizes(model, width=width, height=height, images=images))
+    for name, model in graphs.models.items():
+        fixed = fix_sizes(model, graphs.sizes(name, size))
         weights = list(model.graph.initializers.values())
         needs.append(
             SubmodelNeed(
@@ -151,26 +148,21 @@ def forecast(models: Mapping[str, ir.Model], *, width: int, height: int, images:
                 float32_activation_bytes=peak_activation_bytes(fixed, wide=True),
             )
         )
-    return Forecast(width=width, height=height, needs=tuple(needs))
+    return Forecast(width=size.width, height=size.height, needs=tuple(needs))
 
 
-def forecast_package(package: Path, *, width: int = 512, height: int = 512, images: int = 1) -> Forecast:
-    """Forecast for a package on disk; see :func:`forecast`."""
-    return forecast(package_graphs(package), width=width, height=height, images=images)
-
-
-def largest_square(models: Mapping[str, ir.Model], free_bytes: int) -> int:
+def largest_square(graphs: PipelineGraphs, free_bytes: int) -> int:
     """Return the side of the largest square image that fits a device, in pixels; 0 when none does.
 
     Args:
-        models: The submodels' graphs by name.
+        graphs: The submodels' graphs.
         free_bytes: Free memory of the device.
     """
     low, high = 0, len(_SIDES)
     while low < high:
         middle = (low + high) // 2
         side = _SIDES[middle]
-        if forecast(models, width=side, height=side).fits(free_bytes):
+        if forecast(graphs, ImageSize(width=side, height=side)).fits(free_bytes):
             low = middle + 1
         else:
             high = middle

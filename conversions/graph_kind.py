@@ -1,4 +1,4 @@
-"""What a submodel is: one ONNX graph made from one component of a pipeline."""
+"""A kind of graph: how one ONNX graph is made from the configuration of one component class."""
 
 from __future__ import annotations
 
@@ -38,30 +38,36 @@ class Rename:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphKind:
-    """How one ONNX graph comes from a component's configuration.
+    """How an ONNX graph comes from the configuration of a component.
+
+    A kind knows one class of diffusers or transformers and one choice of inputs and outputs. Which part a
+    graph plays in a pipeline is the family's knowledge, not the kind's.
 
     Attributes:
-        name: Folder of the submodel in a package, for example ``"vae_decoder"``.
-        component: Folder of the component in a checkpoint, for example ``"vae"``.
+        id: Short name, for example ``"vae_decoder"``; part of a graph's identity.
+        version: Raise it when a change of this file makes stored graphs out of date.
+        variant: Tells kinds of one id apart that differ in inputs or outputs; empty for the usual one.
+        class_name: The component's class, as ``model_index.json`` and ``config.json`` name it.
         defaults: Configuration fields with the value that a config lacking them means.
         relevant: Picks what shapes the graph out of a configuration; for those with nested or dead parts.
         irrelevant: Configuration fields that do not change the graph.
-        inputs: Tensor specs from a configuration.
-        outputs: Tensor specs from a configuration.
+        inputs: Input tensors from a configuration.
+        outputs: Output tensors from a configuration.
         component_class: Returns the class of diffusers or transformers that the component is.
         create: Makes the component from a configuration, with weights of no meaning.
-        wrap: Makes of the component the torch module whose positional inputs and outputs are the specs;
-            parameters below its attribute ``model`` carry the checkpoint's names.
+        wrap: Makes of the component the torch module whose positional inputs and outputs are the tensors
+            above; parameters below its attribute ``model`` carry the checkpoint's names.
         renames: Older tensor names, tried in this order after the name itself.
         unused: Regular expressions of stored tensors that no graph needs (buffers that are computed today).
         sizes: For each free dimension the size at which parity is measured; small, and none divides another
             by accident.
+        traced_sizes: For each free dimension the size to trace at. Odd where the graph must fit every size.
         example: Realistic inputs where plain noise would not do: maps the name of an input to its maker,
             called with (config, shape, numpy Generator).
     """
 
-    name: str
-    component: str
+    id: str
+    class_name: str
     defaults: Config
     irrelevant: frozenset[str]
     inputs: Callable[[Config], tuple[TensorSpec, ...]]
@@ -69,10 +75,13 @@ class GraphKind:
     component_class: Callable[[], Any]
     create: Callable[[Config], Any]
     wrap: Callable[[Any], Any]
+    version: int = 1
+    variant: str = ""
     renames: tuple[Rename, ...] = ()
     unused: tuple[str, ...] = ()
     relevant: Callable[[Config], Config] = dict
     sizes: Mapping[str, int] = field(default_factory=dict)
+    traced_sizes: Mapping[str, int] = field(default_factory=dict)
     example: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def graph_config(self, config: Config) -> dict[str, Any]:

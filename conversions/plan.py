@@ -14,9 +14,11 @@ from conversions import graphs
 from conversions.checkpoint.folder import Checkpoint, stored_tensors
 from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.errors import ConversionError
-from conversions.graph_kind import GraphKind
+from conversions.family import Submodel
 from conversions.graphs.trace import OPSET
 from conversions.options import Options
+from conversions.passes.adapt import adapt
+from conversions.pipeline_graphs import PipelineGraphs
 
 # Peak memory beyond the data itself, measured on a full-size SD 1.4 checkpoint (tests/benchmarks/convert.py).
 _STREAMING_BYTES = 900 << 20
@@ -113,7 +115,9 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
         components.append(
             PlannedComponent(
                 name=name,
-                submodels={each.name: graphs.locate(each, component.config, graph_cache) for each in mine},
+                submodels={
+                    each.name: graphs.locate(each.kind, component.config, graph_cache) for each in mine
+                },
                 files=component.weights.files,
                 source_bytes=sum(tensor.size_bytes for tensor in tensors.values()),
                 package_bytes=sum(_elements(tensor) * width for tensor in tensors.values()),
@@ -133,25 +137,54 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
     )
 
 
-def wanted_submodels(checkpoint: Checkpoint, options: Options) -> list[GraphKind]:
+def wanted_submodels(checkpoint: Checkpoint, options: Options) -> list[Submodel]:
     """Return the submodels that a checkpoint has and the caller wants, in the family's order."""
     return [
-        submodel
-        for submodel in checkpoint.family.submodels
-        if submodel.component in checkpoint.components
-        and (options.safety_checker or submodel.component != "safety_checker")
+        submodel for submodel in checkpoint.submodels if options.safety_checker or submodel.role != "safety"
     ]
+
+
+def planned_graphs(
+    checkpoint: Checkpoint, options: Options, graph_cache: Path | None
+) -> PipelineGraphs | None:
+    """Return the graphs of a conversion in the form that its target and precision want, without weights.
+
+    Args:
+        checkpoint: Its configurations alone are read.
+        options: Name the target and the precision.
+        graph_cache: Folder of this user's traced graphs; None keeps none.
+
+    Returns:
+        The graphs; None while one is still to be traced.
+
+    Raises:
+        ConversionError: ``placement.no_kernel``; the target has no kernel for a node.
+    """
+    models = {}
+    for submodel in wanted_submodels(checkpoint, options):
+        config = checkpoint.config_of(submodel)
+        model = graphs.find(submodel.kind, config, graph_cache)
+        if model is None:
+            return None
+        adapt(
+            model, submodel, config, options, checkpoint.recipe.sizes(submodel.role, checkpoint.recipe.native)
+        )
+        models[submodel.name] = model
+    return PipelineGraphs(
+        models=models,
+        roles={each.name: each.role for each in checkpoint.submodels},
+        recipe=checkpoint.recipe,
+    )
 
 
 def _elements(tensor: StoredTensor) -> int:
     return math.prod(tensor.shape)
 
 
-def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[GraphKind]) -> str:
+def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[Submodel]) -> str:
     storage = checkpoint.storage
     parts: list[object] = [
         checkpoint.commit,
-        graphs.GRAPH_VERSION,
         OPSET,
         options.precision,
         options.target,
@@ -159,6 +192,6 @@ def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[Graph
     ]
     for submodel in submodels:
         component = checkpoint.components[submodel.component]
-        parts += [submodel.name, submodel.graph_config(component.config)]
+        parts += [submodel.name, graphs.fingerprint(submodel.kind, component.config)]
         parts += [[name, storage.version(name)] for name in component.weights.files]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

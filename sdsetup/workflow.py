@@ -91,12 +91,11 @@ def forecast_conversion(source: Source, options: Options) -> ImageMemory | None:
     Raises:
         ConversionError: The target has no kernel for a node.
     """
-    from conversions.planned_graphs import planned_graphs, trained_side
+    from conversions.plan import planned_graphs
     from sdsetup.imaging.image_memory import image_memory
 
-    models = planned_graphs(source.checkpoint, options, graph_cache())
-    side = trained_side(source.checkpoint)
-    return None if models is None else image_memory(models, width=side, height=side)
+    graphs = planned_graphs(source.checkpoint, options, graph_cache())
+    return None if graphs is None else image_memory(graphs, source.checkpoint.recipe.native)
 
 
 def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
@@ -142,7 +141,7 @@ class FirstImage:
     device: str = ""
 
 
-def first_image(package: Path, images: Path, listener: Listener) -> FirstImage | None:
+def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
     """Make a package's smoke test, and keep its first image; one that is there already stays.
 
     Args:
@@ -151,19 +150,16 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage |
         listener: Told of the progress.
 
     Returns:
-        The image; None when the package is of a kind that sdsetup does not draw with.
+        The image.
 
     Raises:
         SetupError: A submodel could not run, or an image is wrong; the first is kept, named so.
     """
     from sdsetup.imaging import image_file, smoke_test
     from sdsetup.runtime import start
-    from sdsetup.runtime.package import draws_from_text, open_package
+    from sdsetup.runtime.package import open_for_images
 
-    if not draws_from_text(package):
-        listener(Notice(text="No first image: sdsetup itself draws with Stable Diffusion 1.x and 2.x."))
-        return None
-    opened = open_package(package)
+    opened = open_for_images(package)
     path = images / f"{opened.name}.png"
     if path.is_file() and image_file.read_metadata(path).fingerprint == opened.fingerprint:
         return FirstImage(path=path)
@@ -183,12 +179,12 @@ class Installed:
 
     Attributes:
         package: The package's folder.
-        image: The first image; None for a kind of package that sdsetup does not draw with.
+        image: The first image.
         report: What verification found; None when the package was there already.
     """
 
     package: Path
-    image: FirstImage | None
+    image: FirstImage
     report: ParityReport | None = None
 
 
@@ -238,20 +234,16 @@ def verify_package(
         SetupError: The wished device is not here.
     """
     from conversions.checkpoint.folder import open_folder
-    from conversions.family import find_family
     from conversions.package.layout import open_package
     from conversions.providers.onnx_session import demand_onnxruntime
     from conversions.verification.parity import verify
     from sdsetup.runtime.devices import choose_device, list_devices
 
     package = open_package(folder)
-    family = find_family(package.manifest["pipeline"])
-    known = {submodel.name: submodel for submodel in family.submodels}
     demand_onnxruntime()
     device = choose_device(list_devices(), target=provider, number=device_id, name=adapter)
     return verify(
         package,
-        {name: known[name] for name in package.submodels},
         None if checkpoint is None else open_folder(checkpoint),
         device=device,
         listener=listener,

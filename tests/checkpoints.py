@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tests.sdsetup.imaging import clip_vocabulary
 
@@ -70,6 +72,159 @@ PREPROCESSOR = {
 }
 
 
+XL_UNET = {
+    **UNET,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "attention_head_dim": (2, 4),
+    "cross_attention_dim": 32 + 48,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "projection_class_embeddings_input_dim": 6 * 8 + 24,
+    "transformer_layers_per_block": (1, 2),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "use_linear_projection": True,
+}
+XL_TEXT_2 = {
+    **TEXT,
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "hidden_act": "gelu",
+    "projection_dim": 24,
+}
+REFINER_UNET = {
+    **XL_UNET,
+    "cross_attention_dim": 48,
+    "projection_class_embeddings_input_dim": 5 * 8 + 24,
+}
+TINY_VAE = {
+    "encoder_block_out_channels": (16, 16, 16, 16),
+    "decoder_block_out_channels": (16, 16, 16, 16),
+    "num_encoder_blocks": (1, 1, 1, 1),
+    "num_decoder_blocks": (1, 1, 1, 1),
+}
+EULER = {**SCHEDULER, "_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"}
+V_PREDICTION = {**SCHEDULER, "_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
+LCM = {
+    **SCHEDULER,
+    "_class_name": "LCMScheduler",
+    "original_inference_steps": 50,
+    "timestep_spacing": "leading",
+    "timestep_scaling": 10.0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A tiny checkpoint: what differs from the tiny Stable Diffusion 1.x.
+
+    Attributes:
+        pipeline: Class of its pipeline.
+        unet: Configuration of its U-Net.
+        text: Configuration of its first text encoder; None leaves it out.
+        text_2: Configuration of its second text encoder, which projects; None leaves it out.
+        tiny_vae: Whether its autoencoder is AutoencoderTiny.
+        scheduler: Its scheduler_config.json.
+        index: Further entries of its model_index.json.
+    """
+
+    pipeline: str = "StableDiffusionPipeline"
+    unet: dict[str, Any] = field(default_factory=lambda: UNET)
+    text: dict[str, Any] | None = field(default_factory=lambda: TEXT)
+    text_2: dict[str, Any] | None = None
+    tiny_vae: bool = False
+    scheduler: dict[str, Any] = field(default_factory=lambda: SCHEDULER)
+    index: dict[str, Any] = field(default_factory=dict)
+
+
+_XL = Variant(
+    pipeline="StableDiffusionXLPipeline",
+    unet=XL_UNET,
+    text_2=XL_TEXT_2,
+    scheduler=EULER,
+    index={"force_zeros_for_empty_prompt": True},
+)
+VARIANTS = {
+    "stable-diffusion": Variant(),
+    "stable-diffusion inpainting": Variant(
+        pipeline="StableDiffusionInpaintPipeline", unet={**UNET, "in_channels": 9}
+    ),
+    "latent consistency": Variant(
+        pipeline="LatentConsistencyModelPipeline", unet={**UNET, "time_cond_proj_dim": 32}, scheduler=LCM
+    ),
+    "distilled U-Net": Variant(unet={**UNET, "mid_block_type": None}),
+    "TAESD": Variant(tiny_vae=True),
+    "stable-diffusion-2": Variant(
+        unet={**UNET, "use_linear_projection": True, "attention_head_dim": (2, 4)},
+        text={**TEXT, "hidden_act": "gelu"},
+        scheduler=V_PREDICTION,
+    ),
+    "stable-diffusion-xl": _XL,
+    "stable-diffusion-xl inpainting": replace(
+        _XL, pipeline="StableDiffusionXLInpaintPipeline", unet={**XL_UNET, "in_channels": 9}
+    ),
+    "stable-diffusion-xl-refiner": replace(
+        _XL,
+        pipeline="StableDiffusionXLImg2ImgPipeline",
+        unet=REFINER_UNET,
+        text=None,
+        index={"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},
+    ),
+}
+"""A tiny checkpoint for every family, and for what its checkpoints differ in."""
+
+
+def make_variant(folder: Path, variant: Variant, *, seed: int = 0) -> Path:
+    """Write a tiny checkpoint without a safety checker; equal seeds give equal files."""
+    import torch
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True)
+    index: dict[str, Any] = {
+        "_class_name": variant.pipeline,
+        "_diffusers_version": "0.19.0",
+        "scheduler": ["diffusers", variant.scheduler["_class_name"]],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderTiny" if variant.tiny_vae else "AutoencoderKL"],
+        **variant.index,
+    }
+    if not variant.pipeline.startswith("StableDiffusionXL"):
+        index |= {"safety_checker": [None, None], "feature_extractor": [None, None]}
+    UNet2DConditionModel(**variant.unet).save_pretrained(folder / "unet")
+    vae = AutoencoderTiny(**TINY_VAE) if variant.tiny_vae else AutoencoderKL(**VAE)
+    vae.save_pretrained(folder / "vae")
+    for suffix, config, model in (
+        ("", variant.text, CLIPTextModel),
+        ("_2", variant.text_2, CLIPTextModelWithProjection),
+    ):
+        if config is None:
+            index |= {f"text_encoder{suffix}": [None, None], f"tokenizer{suffix}": [None, None]}
+            continue
+        tokens = _write_tokenizer(folder / f"tokenizer{suffix}")
+        model(CLIPTextConfig(**config, **tokens)).save_pretrained(folder / f"text_encoder{suffix}")
+        index[f"text_encoder{suffix}"] = ["transformers", model.__name__]
+        index[f"tokenizer{suffix}"] = ["transformers", "CLIPTokenizer"]
+    if variant.text_2 is None:
+        index = {name: entry for name, entry in index.items() if not name.endswith("_2")}
+    (folder / "scheduler").mkdir()
+    _write(folder / "scheduler" / "scheduler_config.json", variant.scheduler)
+    _write(folder / "model_index.json", index)
+    return folder
+
+
+def _write_tokenizer(folder: Path) -> dict[str, int]:
+    """Write a tokenizer and return what a text encoder must know of it."""
+    vocabulary = clip_vocabulary.write(folder, config={"model_max_length": 77})
+    words = json.loads((vocabulary / "vocab.json").read_text("utf-8"))
+    return {
+        "vocab_size": len(words),
+        "bos_token_id": words["<|startoftext|>"],
+        "eos_token_id": words["<|endoftext|>"],
+        "pad_token_id": 1,
+    }
+
+
 def make_tiny(folder: Path, *, safety_checker: bool = True, seed: int = 0) -> Path:
     """Write a whole checkpoint, about 2 MB in float32; equal seeds give equal files."""
     import torch
@@ -79,14 +234,7 @@ def make_tiny(folder: Path, *, safety_checker: bool = True, seed: int = 0) -> Pa
 
     torch.manual_seed(seed)
     folder.mkdir(parents=True)
-    vocabulary = clip_vocabulary.write(folder / "tokenizer", config={"model_max_length": 77})
-    words = json.loads((vocabulary / "vocab.json").read_text("utf-8"))
-    tokens = {
-        "vocab_size": len(words),
-        "bos_token_id": words["<|startoftext|>"],
-        "eos_token_id": words["<|endoftext|>"],
-        "pad_token_id": 1,
-    }
+    tokens = _write_tokenizer(folder / "tokenizer")
     UNet2DConditionModel(**UNET).save_pretrained(folder / "unet")
     AutoencoderKL(**VAE).save_pretrained(folder / "vae")
     CLIPTextModel(CLIPTextConfig(**TEXT, **tokens)).save_pretrained(folder / "text_encoder")

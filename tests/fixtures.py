@@ -45,12 +45,12 @@ def graph_cache(shared: Path, tiny_checkpoint: Path) -> Path:
         checkpoint = open_folder(tiny_checkpoint)
         with isolated_process("tracing", workers=2) as processes:
             started = [
-                (submodel, config, processes.submit(graphs.trace_and_pack, submodel, config))
-                for submodel in checkpoint.family.submodels
-                for config in (checkpoint.components[submodel.component].config,)
+                (submodel.kind, config, processes.submit(graphs.trace_and_pack, submodel.kind, config))
+                for submodel in checkpoint.submodels
+                for config in (checkpoint.config_of(submodel),)
             ]
-            for submodel, config, trace in started:
-                graphs.keep(trace.result(), submodel, config, folder)
+            for kind, config, trace in started:
+                graphs.keep(trace.result(), kind, config, folder)
 
     return _once(shared, "graphs", trace)
 

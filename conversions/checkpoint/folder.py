@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conversions.checkpoint.safetensors_header import StoredTensor, read_header
 from conversions.checkpoint.storage import Folder, Storage
 from conversions.checkpoint.weight_files import WeightFiles, choose
 from conversions.errors import ConversionError
-from conversions.family import Family, find_family
+from conversions.family import Family, PipelineConfigs, Submodel, families_of, find_family
+
+if TYPE_CHECKING:
+    from conversions.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,8 @@ class Checkpoint:
         family: What kind of pipeline it is.
         index: Its ``model_index.json``.
         components: The components that submodels are made of, by name.
+        submodels: What is made of them, in the order of work.
+        scheduler: Its ``scheduler_config.json``; empty where there is none.
         origin: The repository it came from, or the folder's name.
         commit: The repository's commit; empty for a folder.
     """
@@ -47,8 +52,28 @@ class Checkpoint:
     family: Family
     index: Mapping[str, Any]
     components: Mapping[str, Component]
+    submodels: tuple[Submodel, ...]
+    scheduler: Mapping[str, Any]
     origin: str
     commit: str = ""
+
+    @property
+    def configs(self) -> PipelineConfigs:
+        """What decides how images are made."""
+        return PipelineConfigs(
+            index=self.index,
+            components={name: component.config for name, component in self.components.items()},
+            scheduler=self.scheduler,
+        )
+
+    @property
+    def recipe(self) -> Recipe:
+        """How images are made with it."""
+        return self.family.recipe(self.configs)
+
+    def config_of(self, submodel: Submodel) -> Mapping[str, Any]:
+        """Return the configuration of the component that a submodel is made from."""
+        return self.components[submodel.component].config
 
 
 def open_folder(path: Path, *, origin: str = "", commit: str = "", variant: str = "") -> Checkpoint:
@@ -92,25 +117,46 @@ def open_checkpoint(storage: Storage, *, origin: str, commit: str = "", variant:
             _where_instead(names),
         )
     index = _read_json(storage, "model_index.json")
-    family = find_family(str(index.get("_class_name", "pipeline without a name")))
-    components = {}
-    for name in dict.fromkeys(submodel.component for submodel in family.submodels):
-        if name in family.optional and _is_null(index.get(name)):
-            continue
-        config = f"{name}/config.json"
-        if config not in names:
-            raise ConversionError(
-                "checkpoint.component_missing",
-                f"{storage.label} has no {config}, although its pipeline needs the component {name!r}.",
-                "Download the checkpoint again; parts of it are missing.",
-            )
-        components[name] = Component(
-            name=name,
-            config=_read_json(storage, config),
-            weights=choose(names, name, variant=variant),
-        )
+    candidates = families_of(str(index.get("_class_name", "pipeline without a name")))
+    scheduler_file = "scheduler/scheduler_config.json"
+    configs = PipelineConfigs(
+        index=index,
+        components={
+            name: _read_json(storage, f"{name}/config.json")
+            for name in dict.fromkeys(name for family in candidates for name in family.components)
+            if not _is_null(index.get(name)) and f"{name}/config.json" in names
+        },
+        scheduler=_read_json(storage, scheduler_file) if scheduler_file in names else {},
+    )
+    family = find_family(configs)
+    components = {
+        name: _component(storage, names, name, variant)
+        for name in family.components
+        if not (family.optional(name) and _is_null(index.get(name)))
+    }
+    configs = replace(configs, components={name: each.config for name, each in components.items()})
     return Checkpoint(
-        storage=storage, family=family, index=index, components=components, origin=origin, commit=commit
+        storage=storage,
+        family=family,
+        index=index,
+        components=components,
+        submodels=family.submodels(configs),
+        scheduler=configs.scheduler,
+        origin=origin,
+        commit=commit,
+    )
+
+
+def _component(storage: Storage, names: Sequence[str], name: str, variant: str) -> Component:
+    config = f"{name}/config.json"
+    if config not in names:
+        raise ConversionError(
+            "checkpoint.component_missing",
+            f"{storage.label} has no {config}, although its pipeline needs the component {name!r}.",
+            "Download the checkpoint again; parts of it are missing.",
+        )
+    return Component(
+        name=name, config=_read_json(storage, config), weights=choose(names, name, variant=variant)
     )
 
 

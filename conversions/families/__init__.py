@@ -1,1 +1,1 @@
-"""One file for each family; its file is its registration."""
+"""Families: a file each, found by its file name; ``shared`` holds what several of them have in common."""

@@ -23,45 +23,51 @@ SHIPPED_FOLDER = Path(__file__).parent / "shipped"
 Origin = Literal["shipped", "cached", "to trace"]
 
 
-def fingerprint(submodel: GraphKind, config: Config) -> str:
+def fingerprint(kind: GraphKind, config: Config) -> str:
     """Name the graph of a configuration: equal for all configurations that trace to the same graph.
 
     One graph serves both precisions and all targets; passes make the difference (see ``passes``).
     """
-    graph_config = {
-        "submodel": submodel.name,
-        "config": submodel.graph_config(config),
-        "generation": GRAPH_VERSION,
+    identity = {
+        "kind": kind.id,
+        "version": kind.version,
+        "variant": kind.variant,
+        "tensors": [
+            [spec.name, spec.dtype, list(spec.shape)]
+            for spec in (*kind.inputs(config), *kind.outputs(config))
+        ],
+        "config": kind.graph_config(config),
+        "graph_version": GRAPH_VERSION,
     }
-    text = json.dumps(graph_config, sort_keys=True, separators=(",", ":"))
-    return f"{submodel.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return f"{kind.id}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def locate(submodel: GraphKind, config: Config, cache: Path | None) -> Origin:
+def locate(kind: GraphKind, config: Config, cache: Path | None) -> Origin:
     """Say where the graph of a configuration would come from."""
-    name = _file_name(submodel, config)
+    name = _file_name(kind, config)
     if (SHIPPED_FOLDER / name).is_file():
         return "shipped"
     return "cached" if cache is not None and (cache / name).is_file() else "to trace"
 
 
-def find(submodel: GraphKind, config: Config, cache: Path | None) -> ir.Model | None:
+def find(kind: GraphKind, config: Config, cache: Path | None) -> ir.Model | None:
     """Load the graph of a configuration if it is at hand.
 
     Args:
-        submodel: What the graph is of.
+        kind: How the graph is made.
         config: The component's configuration.
         cache: This user's folder of traced graphs; None for no such folder.
 
     Returns:
         A new model whose weights have no values, or None. A damaged file in the cache counts as absent.
     """
-    name = _file_name(submodel, config)
+    name = _file_name(kind, config)
     for folder in (SHIPPED_FOLDER, cache):
         if folder is None or not (folder / name).is_file():
             continue
         try:
-            return unpack((folder / name).read_bytes(), submodel, config)
+            return unpack((folder / name).read_bytes(), kind, config)
         except (lzma.LZMAError, ValueError, EOFError, onnx.checker.ValidationError) as error:
             logger.warning(
                 "the stored graph %s is damaged (%s) and will be traced anew", folder / name, error
@@ -69,21 +75,21 @@ def find(submodel: GraphKind, config: Config, cache: Path | None) -> ir.Model | 
     return None
 
 
-def keep(packed: bytes, submodel: GraphKind, config: Config, cache: Path) -> Path:
+def keep(packed: bytes, kind: GraphKind, config: Config, cache: Path) -> Path:
     """Store a packed graph in a folder, whole or not at all."""
     cache.mkdir(parents=True, exist_ok=True)
-    path = cache / _file_name(submodel, config)
+    path = cache / _file_name(kind, config)
     partial = path.with_suffix(".partial")
     partial.write_bytes(packed)
     partial.replace(path)
     return path
 
 
-def trace_and_pack(submodel: GraphKind, config: Config) -> bytes:
+def trace_and_pack(kind: GraphKind, config: Config) -> bytes:
     """Trace a graph and pack it; meant for a process of its own, since it loads torch."""
     from conversions.graphs.trace import trace
 
-    return pack(trace(submodel, config))
+    return pack(trace(kind, config))
 
 
 def pack(model: ir.Model) -> bytes:
@@ -99,16 +105,16 @@ def pack(model: ir.Model) -> bytes:
     return lzma.compress(ir.serde.serialize_model(copy).SerializeToString(), preset=9 | lzma.PRESET_EXTREME)
 
 
-def unpack(packed: bytes, submodel: GraphKind, config: Config) -> ir.Model:
-    """Undo ``pack``: what follows the submodel's own inputs are its weights."""
+def unpack(packed: bytes, kind: GraphKind, config: Config) -> ir.Model:
+    """Undo ``pack``: what follows the graph's own inputs are its weights."""
     proto = onnx.ModelProto.FromString(lzma.decompress(packed))
     model = ir.serde.deserialize_model(proto)
-    real = len(submodel.inputs(config))
+    real = len(kind.inputs(config))
     weights = list(model.graph.inputs)[real:]
     del model.graph.inputs[real:]
     model.graph.initializers.update({str(value.name): value for value in weights})
     return model
 
 
-def _file_name(submodel: GraphKind, config: Config) -> str:
-    return f"{fingerprint(submodel, config)}.onnx.xz"
+def _file_name(kind: GraphKind, config: Config) -> str:
+    return f"{fingerprint(kind, config)}.onnx.xz"

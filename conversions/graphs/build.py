@@ -6,7 +6,7 @@ import logging
 import sys
 
 from conversions import graphs
-from conversions.graphs.architectures import SHIPPED
+from conversions.family import all_families
 from conversions.isolated_process import isolated_process
 
 logger = logging.getLogger(__name__)
@@ -17,13 +17,16 @@ def build() -> int:
     made = set()
     with isolated_process("tracing", workers=2) as processes:
         traces = [
-            (name, submodel, config, processes.submit(graphs.trace_and_pack, submodel, config))
-            for name, submodel, config in SHIPPED
+            (shipped, processes.submit(graphs.trace_and_pack, shipped.kind, shipped.config))
+            for family in all_families()
+            for shipped in family.shipped
         ]
-        for name, submodel, config, trace in traces:
-            path = graphs.keep(trace.result(), submodel, config, graphs.SHIPPED_FOLDER)
+        for shipped, trace in traces:
+            path = graphs.keep(trace.result(), shipped.kind, shipped.config, graphs.SHIPPED_FOLDER)
             made.add(path)
-            logger.info("%s, %s: %s, %d bytes", name, submodel.name, path.name, path.stat().st_size)
+            logger.info(
+                "%s, %s: %s, %d bytes", shipped.label, shipped.kind.id, path.name, path.stat().st_size
+            )
     for path in graphs.SHIPPED_FOLDER.iterdir():
         if path not in made:
             path.unlink()

@@ -12,7 +12,7 @@ import psutil
 from conversions import graphs
 from conversions.checkpoint.folder import Checkpoint
 from conversions.events import Finished, Listener, Started
-from conversions.graph_kind import GraphKind
+from conversions.family import Submodel
 from conversions.isolated_process import isolated_process
 
 # Peak memory of a process that traces, measured on SDXL's U-Net.
@@ -20,7 +20,7 @@ _TRACER_BYTES = 2 << 30
 
 
 def obtain(
-    submodels: Sequence[GraphKind],
+    submodels: Sequence[Submodel],
     checkpoint: Checkpoint,
     cache: Path | None,
     retrace: bool,
@@ -41,8 +41,8 @@ def obtain(
     found = {}
     missing = []
     for submodel in submodels:
-        config = checkpoint.components[submodel.component].config
-        model = None if retrace else graphs.find(submodel, config, cache)
+        config = checkpoint.config_of(submodel)
+        model = None if retrace else graphs.find(submodel.kind, config, cache)
         if model is None:
             missing.append((submodel, config))
         else:
@@ -52,13 +52,15 @@ def obtain(
     with isolated_process("tracing", workers=_tracers(len(missing))) as processes:
         for submodel, _ in missing:
             listener(Started(task=f"trace {submodel.name}", label=f"{submodel.name}: tracing its graph"))
-        traces = [processes.submit(graphs.trace_and_pack, *each) for each in missing]
+        traces = [
+            processes.submit(graphs.trace_and_pack, submodel.kind, config) for submodel, config in missing
+        ]
         for (submodel, config), trace in zip(missing, traces, strict=True):
             packed = trace.result()
             listener(Finished(task=f"trace {submodel.name}"))
             if cache is not None:
-                graphs.keep(packed, submodel, config, cache)
-            found[submodel.name] = graphs.unpack(packed, submodel, config)
+                graphs.keep(packed, submodel.kind, config, cache)
+            found[submodel.name] = graphs.unpack(packed, submodel.kind, config)
     return found
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import onnx_ir as ir
 
+from conversions.errors import ConversionError
 from conversions.graph_kind import Config, GraphKind, TensorSpec
 from conversions.passes.simplify import simplify
 
@@ -17,10 +19,6 @@ logger = logging.getLogger(__name__)
 # these models need. Source: docs/explanation/directml.md.
 OPSET = 18
 
-# Sizes of the free dimensions while tracing. Odd on purpose: the U-Net then traces the path that fits each
-# upsampled image to its skip connection, which is right for every size.
-_TRACED_SIZES = {"batch": 2, "height": 67, "width": 75, "sequence": 13}
-
 _ELEMENT = {
     "float": ir.DataType.FLOAT,
     "float32": ir.DataType.FLOAT,
@@ -29,11 +27,11 @@ _ELEMENT = {
 }
 
 
-def trace(submodel: GraphKind, config: Config) -> ir.Model:
-    """Trace a submodel in float32.
+def trace(kind: GraphKind, config: Config) -> ir.Model:
+    """Trace a graph in float32.
 
     Args:
-        submodel: What to trace.
+        kind: What to trace.
         config: The component's configuration; fields it lacks take today's defaults.
 
     Returns:
@@ -46,17 +44,20 @@ def trace(submodel: GraphKind, config: Config) -> ir.Model:
     from conversions.graphs.export_rewrites import make_traceable, translations
 
     dtypes = {"float": torch.float32, "float32": torch.float32, "int32": torch.int32}
-    specs = submodel.inputs(config)
+    specs = kind.inputs(config)
     dynamic = tuple(
         {axis: torch.export.Dim.AUTO for axis, size in enumerate(spec.shape) if isinstance(size, str)}
         for spec in specs
     )
     with warnings.catch_warnings(), FakeTensorMode(), torch.no_grad():
         warnings.simplefilter("ignore")
-        module = submodel.wrap(submodel.create(config)).eval()
+        module = kind.wrap(kind.create(config)).eval()
         make_traceable(module)
-        inputs = tuple(torch.zeros(_traced_shape(spec), dtype=dtypes[spec.dtype]) for spec in specs)
+        inputs = tuple(
+            torch.zeros(_traced_shape(spec, kind.traced_sizes), dtype=dtypes[spec.dtype]) for spec in specs
+        )
         exported = torch.export.export(module, inputs, dynamic_shapes=dynamic, strict=False)
+        _demand_free_dimensions(exported, specs)
         program = torch.onnx.export(
             exported,
             dynamo=True,
@@ -68,14 +69,31 @@ def trace(submodel: GraphKind, config: Config) -> ir.Model:
     assert program is not None
     model: ir.Model = program.model
     _forget_the_trace(model)
-    _name_ports(model, specs, submodel.outputs(config))
+    _name_ports(model, specs, kind.outputs(config))
     simplify(model)
-    model.graph.name = submodel.name
+    model.graph.name = kind.id
     return model
 
 
-def _traced_shape(spec: TensorSpec) -> tuple[int, ...]:
-    return tuple(_TRACED_SIZES[size] if isinstance(size, str) else size for size in spec.shape)
+def _demand_free_dimensions(exported: Any, specs: tuple[TensorSpec, ...]) -> None:
+    """Stop when a dimension that should be free was fixed: the graph would be wrong elsewhere."""
+    placeholders = {node.name: node for node in exported.graph.nodes if node.op == "placeholder"}
+    fixed = [
+        f"{size} of {spec.name}"
+        for name, spec in zip(exported.graph_signature.user_inputs, specs, strict=True)
+        for axis, size in enumerate(spec.shape)
+        if isinstance(size, str) and isinstance(placeholders[name].meta["val"].shape[axis], int)
+    ]
+    if fixed:
+        raise ConversionError(
+            "trace.fixed_size",
+            f"The architecture does not trace with free sizes: the trace fixed {', '.join(fixed)}.",
+            "Please report this with the component's config.json.",
+        )
+
+
+def _traced_shape(spec: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)
 
 
 def _forget_the_trace(model: ir.Model) -> None:

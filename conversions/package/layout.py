@@ -12,12 +12,25 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from conversions.errors import ConversionError
+from conversions.family import (
+    Family,
+    PipelineConfigs,
+    Role,
+    Submodel,
+    families_of,
+    family_named,
+    find_family,
+)
+
+if TYPE_CHECKING:
+    from conversions.recipe import Recipe
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -42,7 +55,7 @@ class FileRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """A published package.
+    """A folder that a conversion wrote.
 
     Attributes:
         folder: Where it is.
@@ -53,7 +66,27 @@ class Package:
     manifest: Mapping[str, Any]
 
     @property
-    def submodels(self) -> tuple[str, ...]:
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of ``manifest.json``, which holds the hashes of all other files."""
+        return hashlib.sha256((self.folder / MANIFEST).read_bytes()).hexdigest()
+
+    @property
+    def target(self) -> str:
+        """What it was converted for."""
+        return str(self.manifest["target"])
+
+    @property
+    def origin(self) -> str:
+        """The name of the checkpoint that it was made from."""
+        return str(self.manifest["checkpoint"]["origin"])
+
+    @property
+    def submodel_names(self) -> tuple[str, ...]:
         """Names of its submodels."""
         return tuple(self.manifest["submodels"])
 
@@ -65,6 +98,81 @@ class Package:
     def graph(self, submodel: str) -> Path:
         """Return the path of a submodel's ONNX file."""
         return self.folder / submodel / GRAPH_FILE
+
+    def precision(self, submodel: str) -> str:
+        """Return the precision that a submodel was converted to, ``"fp16"`` or ``"fp32"``."""
+        own = self.manifest["submodels"][submodel].get("precision")
+        return str(own or self.manifest["precision"])
+
+    def config(self, folder: str, file: str = "config.json") -> dict[str, Any]:
+        """Return a parsed JSON file of one of its folders; empty when there is none.
+
+        Raises:
+            ConversionError: ``package.torn``; the file cannot be read.
+        """
+        path = self.folder / folder / file
+        return _read_json(path) if path.is_file() else {}
+
+    @cached_property
+    def family(self) -> Family:
+        """The family of its pipeline.
+
+        Raises:
+            ConversionError: ``family.unsupported``.
+        """
+        if "family" in self.manifest:
+            return family_named(str(self.manifest["family"]))
+        return find_family(
+            self._configs(families_of(str(self.config("", "model_index.json").get("_class_name"))))
+        )
+
+    @cached_property
+    def configs(self) -> PipelineConfigs:
+        """What decides how images are made."""
+        return self._configs((self.family,))
+
+    @cached_property
+    def submodels(self) -> tuple[Submodel, ...]:
+        """Its submodels, in the family's order."""
+        return tuple(each for each in self.family.submodels(self.configs) if each.name in self.submodel_names)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How images are made with it."""
+        return self.family.recipe(self.configs)
+
+    def with_role(self, role: Role) -> tuple[str, ...]:
+        """Return the names of the submodels that play a role when an image is made."""
+        return tuple(each.name for each in self.submodels if each.role == role)
+
+    def _configs(self, families: tuple[Family, ...]) -> PipelineConfigs:
+        return PipelineConfigs(
+            index=self.config("", "model_index.json"),
+            components={
+                part.component: self.config(part.name)
+                for family in families
+                for part in family.parts
+                if part.name in self.submodel_names
+            },
+            scheduler=self.config("scheduler", "scheduler_config.json"),
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise torn(path.parent, f"{path.name} cannot be read ({error})") from error
+    if not isinstance(document, dict):
+        raise torn(path.parent, f"{path.name} holds no JSON object")
+    return document
+
+
+def torn(folder: Path, what: str) -> ConversionError:
+    """Return the error for a package that lacks something."""
+    return ConversionError(
+        "package.torn", f"The package {folder} is incomplete: {what}.", "Convert the checkpoint again."
+    )
 
 
 def open_package(folder: Path) -> Package:
@@ -90,7 +198,7 @@ def open_package(folder: Path) -> Package:
                 "Convert the checkpoint again.",
             )
         package = Package(folder=folder, manifest=manifest)
-        package.files, package.submodels  # noqa: B018 - a manifest without them is torn
+        package.files, package.submodel_names  # noqa: B018 - a manifest without them is torn
     except (ValueError, KeyError, TypeError) as error:
         raise ConversionError(
             "package.torn", f"{path} cannot be read ({error}).", "Convert the checkpoint again."

@@ -11,7 +11,8 @@ from typing import Any
 import onnx_ir as ir
 
 from conversions.checkpoint.folder import Checkpoint
-from conversions.graph_kind import Config, GraphKind
+from conversions.family import Submodel
+from conversions.graph_kind import Config
 from conversions.options import Options
 from conversions.package.layout import FORMAT, Staging
 from conversions.plan import ConversionPlan
@@ -77,19 +78,19 @@ def parity_entry(report: ParityReport) -> dict[str, Any]:
 
 
 def describe_submodel(
-    submodel: GraphKind, config: Config, model: ir.Model, options: Options, kept: Sequence[OverflowingNode]
+    submodel: Submodel, config: Config, model: ir.Model, options: Options, kept: Sequence[OverflowingNode]
 ) -> dict[str, Any]:
-    """Describe one submodel: its ports, precision and size, and what of it had to stay in float32."""
+    """Describe one submodel: its tensors, precision and size, and what of it had to stay in float32."""
 
-    def ports(values: Any) -> list[dict[str, Any]]:
-        return [{**asdict(port), "shape": list(port.shape)} for port in values]
+    def specs(values: Any) -> list[dict[str, Any]]:
+        return [{**asdict(spec), "shape": list(spec.shape)} for spec in values]
 
     description = {
         "component": submodel.component,
         "precision": options.precision_of(submodel.name),
         "nodes": len(model.graph),
-        "inputs": ports(submodel.inputs(config)),
-        "outputs": ports(submodel.outputs(config)),
+        "inputs": specs(submodel.kind.inputs(config)),
+        "outputs": specs(submodel.kind.outputs(config)),
     }
     if kept:
         description[KEPT] = {

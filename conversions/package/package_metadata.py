@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from conversions.checkpoint.folder import Checkpoint
+from conversions.family import ONNX_CLASS
 from conversions.package.layout import Staging, record, write_json
 
 # Names in model_index.json that today's libraries no longer know, and what they are called now.
@@ -15,25 +16,26 @@ def copy_pipeline_files(checkpoint: Checkpoint, staging: Staging) -> None:
     """Copy tokenizer, scheduler and the like, and write the package's own model_index.json."""
     files = {}
     for name in checkpoint.storage.names():
-        if name.split("/")[0] in checkpoint.family.copied and "/" in name:
+        if name.split("/")[0] in checkpoint.family.metadata and "/" in name:
             target = staging.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(checkpoint.storage.read(name))
             files[name] = record(target)
-    made = {submodel.component for submodel in checkpoint.family.submodels}
+    made = set(checkpoint.family.components)
+    submodels = {part.name for part in checkpoint.family.parts}
     present = {name.split("/")[0] for name in staging.files()}
     index: dict[str, Any] = {}
     for name, entry in checkpoint.index.items():
         if name in made:
-            index[name] = [None, None]
+            if name in submodels:
+                index[name] = [None, None]
         elif isinstance(entry, list):
             index[name] = [_RENAMED_CLASSES.get(part, part) for part in entry]
         else:
             index[name] = entry
-    index.pop("vae", None)
-    for submodel in checkpoint.family.submodels:
+    for submodel in checkpoint.submodels:
         if submodel.name in present:
-            index[submodel.name] = ["diffusers", "OnnxRuntimeModel"]
+            index[submodel.name] = ["diffusers", ONNX_CLASS]
     write_json(staging.folder / "model_index.json", index)
     files["model_index.json"] = record(staging.folder / "model_index.json")
     staging.finish("", files, {"submodels": {}, "sources": {}})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec
@@ -16,6 +18,7 @@ DEFAULTS: Config = {
     "max_position_embeddings": 77,
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
+    "projection_dim": 512,
     "eos_token_id": 49407,
 }
 IRRELEVANT = frozenset(
@@ -30,7 +33,6 @@ IRRELEVANT = frozenset(
         "initializer_range",
         "model_type",
         "pad_token_id",
-        "projection_dim",
         "torch_dtype",
         "transformers_version",
     }
@@ -42,12 +44,31 @@ def _inputs(config: Config) -> tuple[TensorSpec, ...]:
     return (TensorSpec(name="input_ids", dtype="int32", shape=("batch", "sequence")),)
 
 
-def _outputs(config: Config) -> tuple[TensorSpec, ...]:
-    width = config.get("hidden_size", 512)
+def _plain_outputs(config: Config) -> tuple[TensorSpec, ...]:
+    width = config.get("hidden_size", DEFAULTS["hidden_size"])
     return (
         TensorSpec(name="last_hidden_state", dtype="float", shape=("batch", "sequence", width)),
         TensorSpec(name="pooler_output", dtype="float", shape=("batch", width)),
     )
+
+
+def _layered_outputs(config: Config) -> tuple[TensorSpec, ...]:
+    """Return the last states, the pooled one and every layer's states, named as optimum names them."""
+    width = config.get("hidden_size", DEFAULTS["hidden_size"])
+    layers = config.get("num_hidden_layers", DEFAULTS["num_hidden_layers"])
+    return (
+        *_plain_outputs(config),
+        *(
+            TensorSpec(name=f"hidden_states.{layer}", dtype="float", shape=("batch", "sequence", width))
+            for layer in range(layers + 1)
+        ),
+    )
+
+
+def _projected_outputs(config: Config) -> tuple[TensorSpec, ...]:
+    last, _, *layers = _layered_outputs(config)
+    width = config.get("projection_dim", DEFAULTS["projection_dim"])
+    return (TensorSpec(name="text_embeds", dtype="float", shape=("batch", width)), last, *layers)
 
 
 def _class() -> Any:
@@ -56,13 +77,58 @@ def _class() -> Any:
     return CLIPTextModel
 
 
+def _projected_class() -> Any:
+    from transformers import CLIPTextModelWithProjection
+
+    return CLIPTextModelWithProjection
+
+
 def _create(config: Config) -> Any:
     from transformers import CLIPTextConfig
 
     return _class()(CLIPTextConfig(**config))
 
 
+def _create_projected(config: Config) -> Any:
+    from transformers import CLIPTextConfig
+
+    return _projected_class()(CLIPTextConfig(**config))
+
+
+def _plain_choice(encoder: Any, states: list[Any], pooled: Any) -> tuple[Any, ...]:
+    del encoder
+    return states[-1], pooled
+
+
+def _layered_choice(encoder: Any, states: list[Any], pooled: Any) -> tuple[Any, ...]:
+    del encoder
+    return states[-1], pooled, *states[:-1]
+
+
+def _projected_choice(encoder: Any, states: list[Any], pooled: Any) -> tuple[Any, ...]:
+    return encoder.text_projection(pooled), states[-1], *states[:-1]
+
+
 def _wrap(component: Any) -> Any:
+    return _text_encoder(component, _plain_choice)
+
+
+def _wrap_layered(component: Any) -> Any:
+    return _text_encoder(component, _layered_choice)
+
+
+def _wrap_projected(component: Any) -> Any:
+    return _text_encoder(component, _projected_choice)
+
+
+def _text_encoder(component: Any, choose: Callable[[Any, list[Any], Any], tuple[Any, ...]]) -> Any:
+    """Wrap a text encoder.
+
+    Args:
+        component: The model of transformers.
+        choose: Picks the outputs; called with the model, the states before each layer, after the last one and
+            after the final norm, and the pooled state.
+    """
     import torch
 
     from conversions.graphs.export_rewrites import causal_bias
@@ -72,15 +138,17 @@ def _wrap(component: Any) -> Any:
             super().__init__()
             self.model = component
 
-        def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            model = self.model
+        def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            # A model with a projection holds the encoder in an attribute.
+            model = getattr(self.model, "text_model", self.model)
             places = model.embeddings.position_embedding.weight[: input_ids.shape[1]]
-            states = model.embeddings.token_embedding(input_ids) + places
-            bias = causal_bias(input_ids, model.config.num_attention_heads)
+            states = [model.embeddings.token_embedding(input_ids) + places]
+            bias = causal_bias(input_ids, self.model.config.num_attention_heads)
             for layer in model.encoder.layers:
-                states = layer(states, attention_mask=bias)
-            states = model.final_layer_norm(states)
-            return states, states.gather(1, self._ends(input_ids, states)).squeeze(1)
+                states.append(layer(states[-1], attention_mask=bias))
+            states.append(model.final_layer_norm(states[-1]))
+            pooled = states[-1].gather(1, self._ends(input_ids, states[-1])).squeeze(1)
+            return choose(self.model, states, pooled)
 
         def _ends(self, input_ids: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
             """Return where each text ends, ready for ``gather``: [batch, 1, width].
@@ -108,12 +176,12 @@ def _input_ids(config: Config, shape: tuple[int, ...], random: Any) -> Any:
 
 
 CLIP_TEXT = GraphKind(
-    name="text_encoder",
-    component="text_encoder",
+    id="clip_text",
+    class_name="CLIPTextModel",
     defaults=DEFAULTS,
-    irrelevant=IRRELEVANT,
+    irrelevant=IRRELEVANT | {"projection_dim"},
     inputs=_inputs,
-    outputs=_outputs,
+    outputs=_plain_outputs,
     component_class=_class,
     create=_create,
     wrap=_wrap,
@@ -121,5 +189,21 @@ CLIP_TEXT = GraphKind(
     renames=(Rename(pattern=r"^text_model\.", replacement=""),),
     unused=(r"embeddings\.position_ids$",),
     sizes={"batch": 2, "sequence": 77},
+    traced_sizes={"batch": 2, "sequence": 13},
     example={"input_ids": _input_ids},
 )
+CLIP_TEXT_LAYERS = replace(CLIP_TEXT, variant="layers", outputs=_layered_outputs, wrap=_wrap_layered)
+"""The same with the states of every layer, of which SDXL takes the one before the last."""
+
+CLIP_TEXT_PROJECTED = replace(
+    CLIP_TEXT,
+    variant="projected",
+    class_name="CLIPTextModelWithProjection",
+    irrelevant=IRRELEVANT,
+    outputs=_projected_outputs,
+    component_class=_projected_class,
+    create=_create_projected,
+    wrap=_wrap_projected,
+    renames=(),
+)
+"""With a projection of the pooled state and the states of every layer: SDXL's larger encoder."""

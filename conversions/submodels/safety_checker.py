@@ -122,8 +122,8 @@ def _images(config: Config, shape: tuple[int, ...], random: Any) -> Any:
 
 
 SAFETY_CHECKER = GraphKind(
-    name="safety_checker",
-    component="safety_checker",
+    id="safety_checker",
+    class_name="StableDiffusionSafetyChecker",
     defaults={"projection_dim": 512, **VISION_DEFAULTS},
     irrelevant=frozenset(),
     relevant=_relevant,
@@ -135,5 +135,6 @@ SAFETY_CHECKER = GraphKind(
     renames=(Rename(pattern=r"^vision_model\.vision_model\.", replacement="vision_model."),),
     unused=(r"embeddings\.position_ids$",),
     sizes={"batch": 2, "height": 64, "width": 48},
+    traced_sizes={"batch": 2, "height": 67, "width": 75},
     example={"clip_input": _clip_input, "images": _images},
 )

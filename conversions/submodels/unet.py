@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from conversions.graph_kind import Config, GraphKind, TensorSpec
@@ -61,27 +62,44 @@ DEFAULTS: Config = {
 }
 
 
+# What SDXL is told of an image: its original size, where it was cropped, the wanted size. The refiner:
+# original size, crop, aesthetic score. Source: ``_get_add_time_ids`` of diffusers' pipelines.
+_TIME_IDS = 6
+_REFINER_TIME_IDS = 5
+
+
 def _inputs(config: Config) -> tuple[TensorSpec, ...]:
-    sample = TensorSpec(
-        name="sample", dtype="float", shape=("batch", config.get("in_channels", 4), "height", "width")
-    )
-    timestep = TensorSpec(name="timestep", dtype="float32", shape=(1,))
-    context = TensorSpec(
-        name="encoder_hidden_states",
-        dtype="float",
-        shape=("batch", "sequence", config.get("cross_attention_dim", 1280)),
-    )
-    if config.get("addition_embed_type") != "text_time":
-        return sample, timestep, context
-    time_ids = 6
-    pooled = config["projection_class_embeddings_input_dim"] - time_ids * config["addition_time_embed_dim"]
-    return (
-        sample,
-        timestep,
-        context,
-        TensorSpec(name="text_embeds", dtype="float", shape=("batch", pooled)),
-        TensorSpec(name="time_ids", dtype="float", shape=("batch", time_ids)),
-    )
+    return _inputs_with(config, _TIME_IDS)
+
+
+def _refiner_inputs(config: Config) -> tuple[TensorSpec, ...]:
+    return _inputs_with(config, _REFINER_TIME_IDS)
+
+
+def _inputs_with(config: Config, time_ids: int) -> tuple[TensorSpec, ...]:
+    specs = [
+        TensorSpec(
+            name="sample", dtype="float", shape=("batch", config.get("in_channels", 4), "height", "width")
+        ),
+        TensorSpec(name="timestep", dtype="float32", shape=(1,)),
+        TensorSpec(
+            name="encoder_hidden_states",
+            dtype="float",
+            shape=("batch", "sequence", config.get("cross_attention_dim", 1280)),
+        ),
+    ]
+    if config.get("addition_embed_type") == "text_time":
+        conditions = config["projection_class_embeddings_input_dim"]
+        pooled = conditions - time_ids * config["addition_time_embed_dim"]
+        specs += [
+            TensorSpec(name="text_embeds", dtype="float", shape=("batch", pooled)),
+            TensorSpec(name="time_ids", dtype="float", shape=("batch", time_ids)),
+        ]
+    if config.get("time_cond_proj_dim"):
+        specs.append(
+            TensorSpec(name="timestep_cond", dtype="float", shape=("batch", config["time_cond_proj_dim"]))
+        )
+    return tuple(specs)
 
 
 def _outputs(config: Config) -> tuple[TensorSpec, ...]:
@@ -112,12 +130,21 @@ def _wrap(component: Any) -> Any:
             sample: torch.Tensor,
             timestep: torch.Tensor,
             encoder_hidden_states: torch.Tensor,
-            text_embeds: torch.Tensor | None = None,
-            time_ids: torch.Tensor | None = None,
+            first: torch.Tensor | None = None,
+            second: torch.Tensor | None = None,
+            third: torch.Tensor | None = None,
         ) -> torch.Tensor:
-            added = None if text_embeds is None else {"text_embeds": text_embeds, "time_ids": time_ids}
+            """Run the U-Net; what follows the states is what its configuration asks for, in that order."""
+            rest = [condition for condition in (first, second, third) if condition is not None]
+            guidance = rest.pop() if self.model.config.time_cond_proj_dim else None
+            added = {"text_embeds": rest[0], "time_ids": rest[1]} if rest else None
             predicted: torch.Tensor = self.model(
-                sample, timestep, encoder_hidden_states, added_cond_kwargs=added, return_dict=False
+                sample,
+                timestep,
+                encoder_hidden_states,
+                timestep_cond=guidance,
+                added_cond_kwargs=added,
+                return_dict=False,
             )[0]
             return predicted
 
@@ -135,12 +162,13 @@ def _time_ids(config: Config, shape: tuple[int, ...], random: Any) -> Any:
     import numpy
 
     del config, random
-    return numpy.tile(numpy.array([1024, 1024, 0, 0, 1024, 1024], numpy.float32), (shape[0], 1))
+    known = [1024, 1024, 0, 0, 1024, 1024] if shape[1] == _TIME_IDS else [1024, 1024, 0, 0, 6.0]
+    return numpy.tile(numpy.array(known, numpy.float32), (shape[0], 1))
 
 
 UNET = GraphKind(
-    name="unet",
-    component="unet",
+    id="unet",
+    class_name="UNet2DConditionModel",
     defaults=DEFAULTS,
     irrelevant=frozenset({"sample_size", "dropout", "upcast_attention"}),
     inputs=_inputs,
@@ -149,5 +177,10 @@ UNET = GraphKind(
     create=_create,
     wrap=_wrap,
     sizes={"batch": 2, "height": 24, "width": 32, "sequence": 77},
+    # Odd on purpose: the U-Net then traces the path that fits each upsampled image to its skip connection,
+    # which is right for every size.
+    traced_sizes={"batch": 2, "height": 67, "width": 75, "sequence": 13},
     example={"timestep": _timestep, "time_ids": _time_ids},
 )
+UNET_REFINER = replace(UNET, variant="refiner", inputs=_refiner_inputs)
+"""The refiner of SDXL: it is told an aesthetic score instead of a wanted size."""

@@ -110,9 +110,11 @@ def _wrap_decoder(component: Any) -> Any:
     return Decoder()
 
 
+_TRACED_SIZES = {"batch": 2, "height": 67, "width": 75}
+
 ENCODER = GraphKind(
-    name="vae_encoder",
-    component="vae",
+    id="vae_encoder",
+    class_name="AutoencoderKL",
     defaults=DEFAULTS,
     irrelevant=IRRELEVANT,
     inputs=_encoder_inputs,
@@ -122,10 +124,11 @@ ENCODER = GraphKind(
     wrap=_wrap_encoder,
     renames=RENAMES,
     sizes={"batch": 2, "height": 128, "width": 192},
+    traced_sizes=_TRACED_SIZES,
 )
 DECODER = GraphKind(
-    name="vae_decoder",
-    component="vae",
+    id="vae_decoder",
+    class_name="AutoencoderKL",
     defaults=DEFAULTS,
     irrelevant=IRRELEVANT,
     inputs=_decoder_inputs,
@@ -135,4 +138,5 @@ DECODER = GraphKind(
     wrap=_wrap_decoder,
     renames=RENAMES,
     sizes={"batch": 2, "height": 16, "width": 24},
+    traced_sizes=_TRACED_SIZES,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from conversions.checkpoint.folder import Checkpoint
 from conversions.checkpoint.storage import Folder
 from conversions.errors import ConversionError
 from conversions.events import Advanced, Finished, Listener, Started
-from conversions.graph_kind import GraphKind
+from conversions.family import Submodel
 from conversions.isolated_process import isolated_process
 from conversions.package.layout import Package, record
 from conversions.providers import onnx_session
@@ -147,10 +147,10 @@ def check_graph(graph: Path) -> None:
 
 def verify(
     package: Package,
-    submodels: Mapping[str, GraphKind],
     checkpoint: Checkpoint | None,
     *,
     device: Device,
+    only: Collection[str] | None = None,
     sizes: Mapping[str, int] | None = None,
     references: Mapping[str, Reference] | None = None,
     listener: Listener,
@@ -162,9 +162,9 @@ def verify(
 
     Args:
         package: The package.
-        submodels: The package's submodels by name.
         checkpoint: What it was made of, to compare numbers with; None compares nothing.
         device: Where the submodels run, from ``conversions.providers.devices.list_devices``.
+        only: Names of the submodels to verify; None verifies all.
         sizes: Sizes of free dimensions instead of each submodel's own.
         references: What :func:`run_references` gave before; None runs it where there is a checkpoint.
         listener: Told of the progress.
@@ -173,13 +173,16 @@ def verify(
         ConversionError: The device refuses a submodel, or a process died.
     """
     provider = device.provider.name
+    submodels = {
+        submodel.name: submodel for submodel in package.submodels if only is None or submodel.name in only
+    }
     problems = check_files(package, listener)
     if problems:
         return ParityReport(provider=provider, device=str(device), problems=problems, submodels=())
-    configs = {name: _config(package, name) for name in submodels}
-    chosen = {name: {**submodel.sizes, **(sizes or {})} for name, submodel in submodels.items()}
+    configs = {name: package.config(name) for name in submodels}
+    chosen = {name: {**submodel.kind.sizes, **(sizes or {})} for name, submodel in submodels.items()}
     inputs = {
-        name: make_inputs(submodel, configs[name], chosen[name]) for name, submodel in submodels.items()
+        name: make_inputs(submodel.kind, configs[name], chosen[name]) for name, submodel in submodels.items()
     }
     if references is None:
         references = {} if checkpoint is None else run_references(submodels, checkpoint, inputs, listener)
@@ -201,7 +204,7 @@ def verify(
 
 
 def run_references(
-    submodels: Mapping[str, GraphKind],
+    submodels: Mapping[str, Submodel],
     checkpoint: Checkpoint,
     inputs: Mapping[str, Tensors],
     listener: Listener,
@@ -231,7 +234,12 @@ def run_references(
             task = f"reference {name}"
             listener(Started(task=task, label=f"{name}: PyTorch reference"))
             results[name] = process.call(
-                run_reference, submodel, component.config, storage.path, component.weights, inputs[name]
+                run_reference,
+                submodel.kind,
+                component.config,
+                storage.path / submodel.component,
+                component.weights,
+                inputs[name],
             )
             listener(Finished(task=task))
     return results
@@ -271,14 +279,6 @@ def _judge(
         seconds=outcome.seconds,
         problems=tuple(problems),
     )
-
-
-def _config(package: Package, submodel: str) -> dict[str, Any]:
-    import json
-
-    config = json.loads((package.folder / submodel / "config.json").read_text("utf-8"))
-    assert isinstance(config, dict)
-    return config
 
 
 def _without_infinities(value: Any) -> Any:

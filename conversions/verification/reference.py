@@ -33,21 +33,21 @@ class Reference:
     largest: float
 
 
-def make_inputs(submodel: GraphKind, config: Config, sizes: Mapping[str, int], seed: int = 0) -> Tensors:
+def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed: int = 0) -> Tensors:
     """Make inputs for a submodel, float32 values that float16 can hold.
 
     Args:
-        submodel: The submodel.
+        kind: Of the submodel.
         config: The component's configuration.
         sizes: A size for each free dimension.
         seed: Of the numpy generator.
     """
     random = np.random.default_rng(seed)
     inputs: Tensors = {}
-    for spec in submodel.inputs(config):
+    for spec in kind.inputs(config):
         shape = tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)
-        if spec.name in submodel.example:
-            inputs[spec.name] = submodel.example[spec.name](config, shape, random)
+        if spec.name in kind.example:
+            inputs[spec.name] = kind.example[spec.name](config, shape, random)
         else:
             inputs[spec.name] = random.standard_normal(shape)
         if spec.dtype == "float":
@@ -56,14 +56,14 @@ def make_inputs(submodel: GraphKind, config: Config, sizes: Mapping[str, int], s
 
 
 def run_reference(
-    submodel: GraphKind, config: Config, checkpoint: Path, weights: WeightFiles, inputs: Tensors
+    kind: GraphKind, config: Config, component: Path, weights: WeightFiles, inputs: Tensors
 ) -> Reference:
     """Run a submodel in PyTorch.
 
     Args:
-        submodel: The submodel.
+        kind: Of the submodel.
         config: The component's configuration.
-        checkpoint: The checkpoint's folder.
+        component: The component's folder in the checkpoint.
         weights: The files that the package was made of.
         inputs: As ``make_inputs`` gives them.
     """
@@ -73,18 +73,18 @@ def run_reference(
 
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
-        component = submodel.component_class().from_pretrained(
-            checkpoint / submodel.component,
+        model = kind.component_class().from_pretrained(
+            component,
             torch_dtype=torch.float32,
             use_safetensors=weights.format == "safetensors",
             variant=weights.variant or None,
             local_files_only=True,
         )
-        module = submodel.wrap(component).eval()
+        module = kind.wrap(model).eval()
         with ActivationRange() as activations:
-            results = module(*(torch.from_numpy(inputs[spec.name]) for spec in submodel.inputs(config)))
+            results = module(*(torch.from_numpy(inputs[spec.name]) for spec in kind.inputs(config)))
     values = results if isinstance(results, tuple) else (results,)
-    specs = submodel.outputs(config)
+    specs = kind.outputs(config)
     return Reference(
         outputs={spec.name: value.numpy() for spec, value in zip(specs, values, strict=True)},
         largest=activations.largest,

@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.errors import ConversionError
-from conversions.graph_kind import GraphKind, Rename
+from conversions.family import Submodel
+from conversions.graph_kind import Rename
 from conversions.passes.simplify import TRANSPOSED
 
 # Large tensors start at a multiple of this, so that a session can map them into memory.
@@ -49,7 +50,7 @@ class Binding:
 
 def bind(
     component: str,
-    graphs: Sequence[tuple[GraphKind, ir.Model]],
+    graphs: Sequence[tuple[Submodel, ir.Model]],
     tensors: Mapping[str, StoredTensor],
 ) -> dict[str, list[Binding]]:
     """Match the weights of all graphs made from one component with the component's tensors.
@@ -67,13 +68,13 @@ def bind(
     """
     wanted = {name for _, model in graphs for name in _weights(model)}
     submodel = graphs[0][0]
-    by_name = _rename(tensors, wanted, submodel.renames)
+    by_name = _rename(tensors, wanted, submodel.kind.renames)
     missing = sorted(wanted - set(by_name))
     used = {by_name[name].name for name in wanted & set(by_name)}
     surplus = sorted(
         name
         for name in set(tensors) - used
-        if not any(re.search(pattern, name) for pattern in submodel.unused)
+        if not any(re.search(pattern, name) for pattern in submodel.kind.unused)
     )
     if missing:
         raise ConversionError(

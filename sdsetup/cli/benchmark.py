@@ -32,11 +32,11 @@ def benchmark(
 ) -> None:
     """Time loading, steps and images, and watch memory, to compare machines."""
     from sdsetup.imaging.benchmark import benchmark as measure
-    from sdsetup.imaging.pipeline import Request
+    from sdsetup.imaging.request import Request
     from sdsetup.runtime import start
-    from sdsetup.runtime.package import open_package
+    from sdsetup.runtime.package import open_for_images
 
-    opened = open_package(package)
+    opened = open_for_images(package)
     device_request = start.DeviceRequest(
         provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram
     )

@@ -205,13 +205,14 @@ def show_image(image: FirstImage | None) -> None:
 
 
 def show_next(package: Path, program: str) -> None:
-    """Show how images are made with a package, if sdsetup makes them with its kind."""
+    """Show how images are made with a package."""
     from sdsetup.imaging.smoke_test import trials_for
-    from sdsetup.runtime.package import draws_from_text, open_package
+    from sdsetup.runtime.package import open_for_images
 
-    if draws_from_text(package):
-        prompt = trials_for(open_package(package).manifest)[-1].prompt
-        output.say(f'Make an image: {program} generate "{package}" "{prompt}"')
+    opened = open_for_images(package)
+    prompt = trials_for(opened.manifest)[-1].prompt
+    images = "" if "text-to-image" in opened.recipe.tasks else " --init-image IMAGE --mask MASK"
+    output.say(f'Make an image: {program} generate "{package}" "{prompt}"{images}')
 
 
 def image_document(image: FirstImage | None) -> dict[str, Any]:

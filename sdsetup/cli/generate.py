@@ -47,9 +47,10 @@ def generate(
 ) -> None:
     """Make images from a prompt with a converted package."""
     from sdsetup.imaging import image_file
-    from sdsetup.imaging.pipeline import Pipeline, Request, complete
+    from sdsetup.imaging.pipeline import Pipeline
+    from sdsetup.imaging.request import Request, complete
     from sdsetup.runtime import start
-    from sdsetup.runtime.package import open_package
+    from sdsetup.runtime.package import open_for_images
 
     given: dict[str, Any] = {
         "prompt": prompt,
@@ -76,7 +77,7 @@ def generate(
         )
     else:
         request = Request(**{"seed": secrets.randbelow(2**32), **given})
-    opened = open_package(package)
+    opened = open_for_images(package)
     request = complete(request, opened)
     device_request = start.DeviceRequest(
         provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -13,30 +12,33 @@ from sdsetup.cli import output
 from sdsetup.cli.memory import show_memory, size_in_words
 
 if TYPE_CHECKING:
+    from conversions.package.layout import Package
     from conversions.providers.ep_partition import PlacementReport
+    from conversions.recipe import ImageSize
     from sdsetup.imaging.image_memory import ImageMemory
 
 _SHOWN = 5
 
 
-def check(package: Path, target: str, *, width: int, height: int, as_json: bool) -> bool:
+def check(package: Package, target: str, size: ImageSize, *, as_json: bool) -> bool:
     """Check a package for a target without running it, and show what was found.
 
     Args:
-        package: Its folder.
+        package: The package.
         target: For example ``"directml"``.
-        width: Of the image, in pixels.
-        height: Of the image, in pixels.
+        size: Of the image.
         as_json: Write JSON to stdout instead of tables to stderr.
 
     Returns:
         Whether every compute node has a kernel.
     """
-    from conversions.providers.ep_partition import check_package, package_graphs
+    from conversions.pipeline_graphs import package_graphs
+    from conversions.providers.ep_partition import check_graphs
     from sdsetup.imaging.image_memory import image_memory
 
-    reports = check_package(package, target, width=width, height=height)
-    memory = image_memory(package_graphs(package), width=width, height=height)
+    graphs = package_graphs(package)
+    reports = check_graphs(graphs, target, size)
+    memory = image_memory(graphs, size)
     fit = not any(report.unfit for report in reports.values())
     if as_json:
         submodels = {name: report.as_dict() for name, report in reports.items()}
@@ -46,7 +48,7 @@ def check(package: Path, target: str, *, width: int, height: int, as_json: bool)
     else:
         _show(reports, memory)
         verdict = f"{target} runs every node" if fit else f"{target} does not run every node"
-        output.say(f"At {width}x{height}, {verdict}.", style="bold green" if fit else "bold red")
+        output.say(f"At {size.width}x{size.height}, {verdict}.", style="bold green" if fit else "bold red")
     return fit
 
 

@@ -27,9 +27,9 @@ def smoke_test(
     """Make an image and fail if it is black, flat, full of NaN or not what was asked for."""
     from sdsetup.imaging import smoke_test
     from sdsetup.runtime import start
-    from sdsetup.runtime.package import open_package
+    from sdsetup.runtime.package import open_for_images
 
-    opened = open_package(package)
+    opened = open_for_images(package)
     device_request = start.DeviceRequest(
         provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram
     )

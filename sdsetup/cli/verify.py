@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,23 +26,29 @@ def verify(
         ),
     ] = None,
     width: Annotated[
-        int, typer.Option(min=64, help="Of the image that memory and --target are judged for.")
-    ] = 512,
+        int | None,
+        typer.Option(min=64, help="Of the image that memory and --target are judged for. [default: native]"),
+    ] = None,
     height: Annotated[
-        int, typer.Option(min=64, help="Of the image that memory and --target are judged for.")
-    ] = 512,
+        int | None,
+        typer.Option(min=64, help="Of the image that memory and --target are judged for. [default: native]"),
+    ] = None,
     provider: ProviderOption = None,
     device_id: DeviceOption = None,
     adapter: AdapterOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
     """Check a package: files, graphs, where every node runs, and the numbers."""
-    from conversions.providers.ep_partition import package_graphs
+    from conversions.package.layout import open_package
+    from conversions.pipeline_graphs import package_graphs
     from sdsetup import workflow
     from sdsetup.imaging.image_memory import image_memory
 
+    opened = open_package(package)
+    native = opened.recipe.native
+    size = replace(native, width=width or native.width, height=height or native.height)
     if target is not None:
-        if not placement.check(package, target, width=width, height=height, as_json=as_json):
+        if not placement.check(opened, target, size, as_json=as_json):
             raise typer.Exit(1)
         return
     with progress.listening() as listener:
@@ -53,7 +60,7 @@ def verify(
             adapter=adapter,
             listener=listener,
         )
-    memory = image_memory(package_graphs(package), width=width, height=height) if report.submodels else None
+    memory = image_memory(package_graphs(opened), size) if report.submodels else None
     if as_json:
         output.emit_json({**report.document(), "memory": None if memory is None else memory.as_dict()})
     else:

@@ -13,10 +13,11 @@ from typing import Any
 import psutil
 
 from conversions.events import Advanced, Finished, Listener, Started, ignore
+from conversions.package.layout import Package
 from sdsetup import __version__
-from sdsetup.imaging.pipeline import Pipeline, Request, complete
+from sdsetup.imaging.pipeline import Pipeline
+from sdsetup.imaging.request import Request, complete
 from sdsetup.runtime.memory_peak import watched
-from sdsetup.runtime.package import Package
 from sdsetup.runtime.runner import Runner, Usage
 from sdsetup.runtime.worker import WorkerRunner
 
@@ -58,7 +59,7 @@ class Benchmark:
         request: What each image was.
         runs: Batches that were timed, after one that was not.
         seconds_per_image: Median over the timed batches, divided by the batch's size.
-        seconds_per_step: Median UNet run of the timed batches, for the whole batch.
+        seconds_per_step: Median denoiser run of the timed batches, for the whole batch.
         first_image_seconds: The batch that was not timed: with all loading.
         submodels: By name.
         peak_ram_bytes: Of the process that ran the submodels.
@@ -102,11 +103,12 @@ def benchmark(
             listener(Advanced(task="timed", done=place))
         listener(Finished(task="timed"))
     usage = runner.usage()
+    (denoiser,) = package.with_role("denoiser")
     return Benchmark(
         request=request,
         runs=runs,
         seconds_per_image=median(made.total_seconds for made in timed) / request.images,
-        seconds_per_step=median(usage["unet"].run_seconds[warm["unet"] :]),
+        seconds_per_step=median(usage[denoiser].run_seconds[warm[denoiser] :]),
         first_image_seconds=first.total_seconds,
         submodels={name: _times(used) for name, used in usage.items()},
         peak_ram_bytes=peak.ram_bytes,

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from conversions.package.layout import Package
 from sdsetup import __version__
 from sdsetup.errors import SetupError, UsageError
-from sdsetup.imaging.pipeline import Request
-from sdsetup.runtime.package import Package
+from sdsetup.imaging.request import Request
 
 _KEYWORD = "sdsetup"
 

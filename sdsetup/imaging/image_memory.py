@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from conversions.forecast import Forecast, forecast, largest_square
+from conversions.pipeline_graphs import PipelineGraphs
+from conversions.recipe import ImageSize
 from sdsetup.machine import adapters
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,22 +31,21 @@ class ImageMemory:
         return {**self.forecast.as_dict(), "card": self.card, "largest_side": self.largest_side}
 
 
-def image_memory(models: Mapping[str, ir.Model], *, width: int, height: int) -> ImageMemory:
+def image_memory(graphs: PipelineGraphs, size: ImageSize) -> ImageMemory:
     """Forecast an image's memory, and see what the card that would make it has.
 
     Args:
-        models: The submodels' graphs by name; weights may have no values.
-        width: Of the image, in pixels.
-        height: Of the image, in pixels.
+        graphs: The submodels' graphs; weights may have no values.
+        size: Of the image.
 
     Raises:
         ConversionError: The size is one that a graph cannot take.
     """
-    needed = forecast(models, width=width, height=height)
+    needed = forecast(graphs, size)
     try:
         chosen = adapters.choose(adapters.read())
     except OSError:  # the doctor tells of it
         chosen = None
     if chosen is None or (usable := chosen[0].usable_bytes) is None:
         return ImageMemory(forecast=needed)
-    return ImageMemory(forecast=needed, card=chosen[0].name, largest_side=largest_square(models, usable))
+    return ImageMemory(forecast=needed, card=chosen[0].name, largest_side=largest_square(graphs, usable))

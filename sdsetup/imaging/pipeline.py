@@ -1,57 +1,31 @@
-"""Text to image over a package's submodels: numpy and ONNX Runtime alone."""
+"""The one loop that makes images with a package's submodels: numpy and ONNX Runtime alone."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conversions.events import Advanced, Finished, Listener, Notice, Started, ignore
-from sdsetup.errors import SetupError, UsageError
-from sdsetup.imaging import prompts
+from conversions.family import Role
+from conversions.package.layout import Package
+from conversions.recipe import Conditioning, EncodedPrompt, GuidedPrompts, InitialImage
+from sdsetup.errors import SetupError
+from sdsetup.imaging import initial_image, prompts
 from sdsetup.imaging.blank_image import find_blank
 from sdsetup.imaging.feature_extractor import extract
 from sdsetup.imaging.latent_noise import LatentNoise
-from sdsetup.imaging.schedulers import Floats, make_scheduler, name_of
+from sdsetup.imaging.request import Request, complete
+from sdsetup.imaging.schedulers import Floats, Scheduler, make_scheduler
 from sdsetup.imaging.tokenizer import ClipTokenizer
-from sdsetup.runtime.package import Package
 from sdsetup.runtime.runner import Runner
 from sdsetup.runtime.sessions import Array
 
-# Source: Rombach et al. 2022, arXiv:2112.10752, appendix G: latents are scaled to unit variance.
-_SD1_SCALING = 0.18215
-_MOST_IMAGES = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """Everything that decides an image, given a package.
-
-    Attributes:
-        prompt: What to show.
-        negative_prompt: What to keep away from.
-        seed: Where the noise starts; image ``i`` of a batch uses ``seed + i``.
-        steps: Scheduler steps.
-        guidance_scale: How closely to follow the prompt; 1 or less turns guidance off.
-        eta: Share of the training noise that DDIM adds back.
-        width: In pixels; None takes the checkpoint's own.
-        height: In pixels; None takes the checkpoint's own.
-        images: Images in the batch.
-        scheduler: One of ``sdsetup.schedulers.NAMES``; None takes the checkpoint's own.
-    """
-
-    prompt: str
-    negative_prompt: str = ""
-    seed: int = 0
-    steps: int = 30
-    guidance_scale: float = 7.5
-    eta: float = 0.0
-    width: int | None = None
-    height: int | None = None
-    images: int = 1
-    scheduler: str | None = None
+_HALF = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,40 +47,27 @@ class GeneratedImages:
     evaluations: int
 
 
-def complete(request: Request, package: Package) -> Request:
-    """Fill in what a request leaves to the checkpoint, and refuse what cannot be done.
+@dataclass(frozen=True, kw_only=True)
+class PackagePrompts:
+    """Encodes prompts with a package's tokenizers.
 
-    Raises:
-        UsageError: A value is out of range.
+    Attributes:
+        package: Where the tokenizers are.
+        length: Tokens that a text encoder takes at once.
     """
-    width, height = package.default_size
-    request = replace(
-        request,
-        width=width if request.width is None else request.width,
-        height=height if request.height is None else request.height,
-        scheduler=request.scheduler or name_of(package.scheduler_config),
-    )
-    step = package.pixels_per_latent
-    for name, side in (("width", request.width), ("height", request.height)):
-        if side is None or side < 1 or side % step:
-            below = max(step, (side or 0) // step * step)
-            raise UsageError(
-                "generate.size",
-                f"--{name} {side} does not work: this package needs multiples of {step} pixels.",
-                f"use --{name} {below} or --{name} {below + step}.",
-            )
-    if not 1 <= request.images <= _MOST_IMAGES:
-        raise UsageError(
-            "generate.images", f"--images {request.images} is out of range.", f"use 1 to {_MOST_IMAGES}."
-        )
-    if not 0 <= request.seed < 2**63:
-        raise UsageError("generate.seed", f"--seed {request.seed} is out of range.", "use 0 to 2^63 - 1.")
-    if not np.isfinite(request.guidance_scale):
-        raise UsageError(
-            "generate.guidance", f"--guidance-scale {request.guidance_scale} is no number.", "7.5 is usual."
-        )
-    make_scheduler(request.scheduler or "", package.scheduler_config, request.steps, eta=request.eta)
-    return request
+
+    package: Package
+    length: int
+
+    def encode(self, prompt: str, tokenizer: str, *, at_least: int = 1) -> EncodedPrompt:
+        """Split a prompt into chunks of tokens; see ``conversions.recipe.PromptEncoder``."""
+        opened = ClipTokenizer(folder=self.package.folder / tokenizer, length=self.length)
+        encoded = prompts.encode(prompt, opened, at_least=at_least)
+        return EncodedPrompt(tokens=encoded.tokens, weights=encoded.weights)
+
+    def embed(self, hidden: Floats, encoded: EncodedPrompt) -> Floats:
+        """Join the hidden states of a prompt's chunks, with its weights."""
+        return prompts.embed(hidden, encoded.weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,16 +97,20 @@ class Pipeline:
         """
         started = perf_counter()
         request = complete(request, self.package)
-        context = self.encode(request)
-        self.runner.done_with("text_encoder")
+        noise = LatentNoise.of(request.seed, request.images)
+        conditioning = self.encode(request)
+        self._done_with("text")
+        start = noise.draw(self.package.recipe.latents.shape(request.size))
+        initial = self.encode_initial(request, noise)
+        self._done_with("encoder")
         looping = perf_counter()
-        latents, evaluations = self.denoise(request, context)
+        latents, evaluations = self.denoise(request, conditioning, initial, start, noise)
         denoise_seconds = perf_counter() - looping
-        self.runner.done_with("unet")
+        self._done_with("denoiser")
         pixels = self.decode(latents)
-        self.runner.done_with("vae_decoder")
+        self._done_with("decoder")
         flagged = self.flag(pixels) if check_safety else (False,) * len(pixels)
-        self.runner.done_with("safety_checker")
+        self._done_with("safety")
         return GeneratedImages(
             pixels=np.where(np.array(flagged)[:, None, None, None], np.uint8(0), pixels),
             flagged=flagged,
@@ -154,50 +119,90 @@ class Pipeline:
             evaluations=evaluations,
         )
 
-    def encode(self, request: Request) -> Floats:
-        """Turn the prompts into what the UNet attends to.
-
-        Returns:
-            float32 ``[batch, tokens, hidden]``: the negative prompt's rows first, where guidance is on.
-        """
-        tokenizer = ClipTokenizer(folder=self.package.folder / "tokenizer", length=self._prompt_length())
-        texts = [request.negative_prompt, request.prompt] if _guided(request) else [request.prompt]
-        longest = max(len(prompts.encode(text, tokenizer).tokens) for text in texts)
-        rows = []
-        for text in texts:
-            encoded = prompts.encode(text, tokenizer, at_least=longest)
-            hidden = self._run("text_encoder", {"input_ids": encoded.tokens})["last_hidden_state"]
-            rows.append(np.repeat(prompts.embed(hidden, encoded.weights), request.images, axis=0))
-        return np.concatenate(rows)
-
-    def denoise(self, request: Request, context: Floats) -> tuple[Floats, int]:
-        """Walk from noise to latents.
-
-        Returns:
-            Latents, float32 ``[images, 4, height, width]``, and the number of UNet runs.
-        """
-        scheduler = make_scheduler(
-            request.scheduler or "", self.package.scheduler_config, request.steps, eta=request.eta
+    def encode(self, request: Request) -> Conditioning:
+        """Turn the prompts into what the denoiser is conditioned on."""
+        recipe = self.package.recipe
+        return recipe.encode(
+            self._run,
+            PackagePrompts(package=self.package, length=recipe.prompt_length),
+            GuidedPrompts(
+                prompt=request.prompt,
+                negative_prompt=request.negative_prompt,
+                guidance_scale=request.guidance_scale or 0.0,
+                clip_skip=request.clip_skip,
+                size=request.size,
+            ),
         )
-        noise = LatentNoise.of(request.seed, request.images)
-        shape = self._latent_shape(request)
-        state = scheduler.start(noise.draw(shape))
-        count = len(scheduler.timesteps)
+
+    def encode_initial(self, request: Request, noise: LatentNoise) -> InitialImage | None:
+        """Encode the image that is started from; None where a request has none.
+
+        Source: ``prepare_latents`` and ``prepare_mask_latents`` of diffusers' inpainting pipelines.
+        """
+        if request.init_image is None:
+            return None
+        recipe = self.package.recipe
+        shape = recipe.latents.shape(request.size)
+        pixels = initial_image.read_pixels(Path(request.init_image), request.size)
+
+        def encoded(image: Floats) -> Floats:
+            rows = np.repeat(image, request.images, axis=0)
+            return recipe.encode_image(self._run, rows, noise.draw(shape))
+
+        if request.mask is None:
+            return InitialImage(latents=encoded(pixels))
+        mask = initial_image.read_mask(Path(request.mask), request.size)
+        step = recipe.latents.downscale
+        keeps_some = recipe.blends_masks or request.strength != 1
+        return InitialImage(
+            latents=encoded(pixels) if keeps_some else None,
+            mask=np.ascontiguousarray(mask[:, :, ::step, ::step]),
+            masked_latents=None if recipe.blends_masks else encoded(pixels * (mask < _HALF)),
+        )
+
+    def denoise(
+        self,
+        request: Request,
+        conditioning: Conditioning,
+        initial: InitialImage | None,
+        start: Floats,
+        noise: LatentNoise,
+    ) -> tuple[Floats, int]:
+        """Step from noise, or from a noisy image, to latents.
+
+        Args:
+            request: A complete one.
+            conditioning: As :meth:`encode` gives it.
+            initial: As :meth:`encode_initial` gives it.
+            start: Unit normal noise of the latents' shape.
+            noise: Gives more noise to schedulers that add some on the way.
+
+        Returns:
+            Latents, float32 ``[images, channels, height, width]``, and the number of denoiser runs.
+        """
+        recipe = self.package.recipe
+        scheduler = make_scheduler(
+            request.scheduler or "", recipe.scheduler_config, request.steps or 0, eta=request.eta
+        )
+        first = 0 if request.strength is None else scheduler.first_index(request.strength)
+        if initial is None or initial.latents is None or (initial.mask is not None and request.strength == 1):
+            state = scheduler.start(start)
+        else:
+            state = scheduler.resume(scheduler.noised(initial.latents, start, first), first)
+        timesteps = scheduler.timesteps
+        count = len(timesteps) - first
         self.listener(Started(task="denoise", label="making the image", total=count, unit="steps"))
-        for place, timestep in enumerate(scheduler.timesteps):
-            seen = scheduler.model_input(state)
-            inputs: dict[str, Array] = {
-                "sample": np.concatenate([seen, seen]) if _guided(request) else seen,
-                "timestep": np.array([timestep], dtype=np.float32),
-                "encoder_hidden_states": context,
-            }
-            output = self._run("unet", inputs, f" at step {place + 1} of {count}")["out_sample"]
-            if _guided(request):
-                away, towards = np.split(output, 2)
-                output = away + np.float32(request.guidance_scale) * (towards - away)
-            fresh = noise.draw(shape) if scheduler.wants_noise(state) else None
-            state = scheduler.advance(state, output, fresh)
-            self.listener(Advanced(task="denoise", done=place + 1))
+        for place in range(first, len(timesteps)):
+            inputs = recipe.denoiser_inputs(
+                scheduler.model_input(state), timesteps[place], conditioning, initial
+            )
+            output = self._run(self._denoiser, inputs, f" at step {place - first + 1} of {count}")
+            guided = recipe.guide(output[recipe.prediction], conditioning, request.guidance_scale or 0.0)
+            fresh = noise.draw(start.shape[1:]) if scheduler.wants_noise(state) else None
+            state = scheduler.advance(state, guided, fresh)
+            if initial is not None and initial.mask is not None and recipe.blends_masks:
+                state = replace(state, sample=_blended(state.sample, initial, scheduler, start, place + 1))
+            self.listener(Advanced(task="denoise", done=place - first + 1))
         self.listener(Finished(task="denoise", note=f"{count} steps"))
         return state.sample, count
 
@@ -209,33 +214,33 @@ class Pipeline:
         Returns:
             uint8 ``[images, height, width, 3]``.
         """
-        scaling = float(self.package.config("vae_decoder").get("scaling_factor", _SD1_SCALING))
+        (decoder,) = self.package.with_role("decoder")
         rows = []
         for place in range(len(latents)):
-            scaled = latents[place : place + 1] / np.float32(scaling)
-            image = self._image(scaled)
+            image = self._image(latents[place : place + 1])
             faults = find_blank(image)
-            if faults and self._upcast_to_fp32("vae_decoder", faults[0]):
-                image = self._image(scaled)
+            if faults and self._upcast_to_fp32(decoder, faults[0]):
+                image = self._image(latents[place : place + 1])
             rows.append(image)
         return np.concatenate(rows)
 
     def flag(self, pixels: NDArray[np.uint8]) -> tuple[bool, ...]:
         """Ask the safety checker about each image; all are fine where the package has none."""
-        if not self.package.has("safety_checker"):
+        checkers = self.package.with_role("safety")
+        if not checkers:
             return (False,) * len(pixels)
         config = self.package.config("feature_extractor", "preprocessor_config.json")
         inputs = {
             "clip_input": extract(pixels, config),
             "images": pixels.astype(np.float32) / np.float32(255),
         }
-        answers = self._run("safety_checker", inputs)["has_nsfw_concepts"]
+        answers = self._run(checkers[0], inputs)["has_nsfw_concepts"]
         flagged = tuple(bool(answer) for answer in answers)
         for place in np.flatnonzero(flagged):
             self.listener(Notice(text=f"the safety checker objected to image {place + 1}: it is black."))
         return flagged
 
-    def _run(self, submodel: str, inputs: dict[str, Array], when: str = "") -> dict[str, Array]:
+    def _run(self, submodel: str, inputs: Mapping[str, Array], when: str = "") -> dict[str, Array]:
         outputs = self.runner.run(submodel, inputs)
         fault = f"{submodel} gave numbers that are not finite{when}"
         if _not_finite(outputs) and self._upcast_to_fp32(submodel, fault):
@@ -262,23 +267,36 @@ class Pipeline:
         return True
 
     def _image(self, latents: Floats) -> NDArray[np.uint8]:
-        sample = self._run("vae_decoder", {"latent_sample": latents})["sample"]
+        sample = self.package.recipe.decode(self._run, latents)
         unit = np.clip(sample / np.float32(2) + np.float32(0.5), 0, 1)
-        return (unit * np.float32(255)).round().astype(np.uint8).transpose(0, 2, 3, 1)
+        pixels: NDArray[np.uint8] = (unit * np.float32(255)).round().astype(np.uint8)
+        return pixels.transpose(0, 2, 3, 1)
 
-    def _prompt_length(self) -> int:
-        return int(self.package.config("text_encoder").get("max_position_embeddings", 77))
+    @property
+    def _denoiser(self) -> str:
+        (name,) = self.package.with_role("denoiser")
+        return name
 
-    def _latent_shape(self, request: Request) -> tuple[int, int, int]:
-        scale = self.package.pixels_per_latent
-        channels = int(self.package.config("unet").get("in_channels", 4))
-        return channels, (request.height or 0) // scale, (request.width or 0) // scale
+    def _done_with(self, role: Role) -> None:
+        for name in self.package.with_role(role):
+            self.runner.done_with(name)
+
+
+def _blended(
+    sample: Floats, initial: InitialImage, scheduler: Scheduler, start: Floats, index: int
+) -> Floats:
+    """Put the initial image, as noisy as the sample is, back where nothing is to change.
+
+    Source: StableDiffusionInpaintPipeline.__call__ of diffusers, for U-Nets of four channels.
+    """
+    assert initial.mask is not None
+    assert initial.latents is not None
+    last = index >= len(scheduler.timesteps)
+    kept = initial.latents if last else scheduler.noised(initial.latents, start, index)
+    blended: Floats = (1 - initial.mask) * kept + initial.mask * sample
+    return blended
 
 
 def _not_finite(outputs: dict[str, Array]) -> str:
     """Name the first output that holds NaN or infinity; empty where none does."""
     return next((name for name, value in outputs.items() if not np.all(np.isfinite(value))), "")
-
-
-def _guided(request: Request) -> bool:
-    return request.guidance_scale > 1

@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conversions.events import Listener
+from conversions.package.layout import Package
 from sdsetup import demo
 from sdsetup.demo.judge import judge
 from sdsetup.errors import SetupError
 from sdsetup.imaging import image_file
 from sdsetup.imaging.blank_image import find_blank
-from sdsetup.imaging.pipeline import Pipeline, Request
+from sdsetup.imaging.pipeline import Pipeline
+from sdsetup.imaging.request import Request
 from sdsetup.runtime import start
-from sdsetup.runtime.package import Package
 from sdsetup.runtime.runner import Runner
 
 Judge = Callable[[NDArray[np.uint8], str], tuple[str, ...]]

@@ -8,10 +8,10 @@ from time import perf_counter
 from typing import Protocol
 
 from conversions.events import Finished, Listener, Started, ignore
+from conversions.package.layout import Package
 from conversions.verification.ep_assignment import Placement
 from sdsetup.runtime import sessions
 from sdsetup.runtime.devices import Device
-from sdsetup.runtime.package import Package
 from sdsetup.runtime.sessions import Array, Arrays, Loaded, OutOfMemoryError
 
 # Below this a full-size package's submodels do not fit beside each other and the desktop.

@@ -15,9 +15,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from conversions.events import Event, Listener, Notice, ignore
+from conversions.package.layout import Package
 from sdsetup.errors import SetupError
 from sdsetup.runtime.devices import Device
-from sdsetup.runtime.package import Package
 from sdsetup.runtime.runner import LocalRunner, Usage
 from sdsetup.runtime.sessions import Array, Arrays, DeviceLostError
 

@@ -26,9 +26,9 @@ OURS = """
 import json, sys, time
 from pathlib import Path
 from sdsetup.inference import Pipeline, Request
-from sdsetup.runtime.package import open_package
+from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.start import DeviceRequest, start, summary
-package = open_package(Path(sys.argv[1]))
+package = open_for_images(Path(sys.argv[1]))
 runner = start(package, DeviceRequest(provider="cuda"))
 pipeline = Pipeline(package=package, runner=runner)
 def draw():

@@ -26,9 +26,10 @@ from conversions.events import ignore
 from sdsetup import demo
 from sdsetup.checkpoint_source import CheckpointRequest
 from sdsetup.demo.judge import judge
-from sdsetup.imaging.pipeline import Pipeline, Request
+from sdsetup.imaging.pipeline import Pipeline
+from sdsetup.imaging.request import Request
 from sdsetup.runtime.devices import choose_device, list_devices
-from sdsetup.runtime.package import open_package
+from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
 from sdsetup.workflow import ConvertRequest, convert_model
 from tests.demo_training.examine import KIND_NAMES
@@ -64,7 +65,7 @@ def measure(count: int) -> dict[str, Any]:
     device = choose_device(list_devices(), target="cpu")
     passed, seconds = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        package = open_package(_converted(Path(folder) / "demo"))
+        package = open_for_images(_converted(Path(folder) / "demo"))
         for name, kind in (("onnx_fp16", LocalRunner), ("pytorch_fp32", TorchRunner)):
             pipeline = Pipeline(package=package, runner=kind(package=package, device=device))
             began = time.perf_counter()

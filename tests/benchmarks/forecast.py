@@ -18,23 +18,24 @@ from typing import Any
 
 import psutil
 
-from conversions.forecast import forecast_package
+from conversions.forecast import forecast
+from conversions.package.layout import open_package
+from conversions.pipeline_graphs import package_graphs
+from conversions.recipe import ImageSize
 from tests.benchmarks import process_tree
 
 
-def take(graph: Path, side: int) -> int:
+def take(package: Path, submodel: str, side: int) -> int:
     """Open one submodel, run it once, and return the peak of memory beyond what the process had, in bytes."""
     import numpy as np
-    import onnx_ir as ir
     import onnxruntime  # noqa: F401  # its own memory is not the submodel's
 
     from conversions.providers.devices import CPU
-    from conversions.providers.ep_partition import image_sizes
     from conversions.shape_inference import fix_sizes, static_shape
     from sdsetup.runtime import sessions
 
-    model = ir.load(graph)
-    fixed = fix_sizes(model, image_sizes(model, width=side, height=side))
+    graphs = package_graphs(open_package(package))
+    fixed = fix_sizes(graphs.models[submodel], graphs.sizes(submodel, ImageSize(width=side, height=side)))
     inputs = {}
     for value in fixed.graph.inputs:
         shape, dtype = static_shape(value), value.dtype
@@ -44,7 +45,7 @@ def take(graph: Path, side: int) -> int:
         inputs[value.name] = (random.standard_normal(shape) if floats else np.ones(shape)).astype(
             dtype.numpy()
         )
-    del model, fixed
+    del graphs, fixed
     process = psutil.Process(os.getpid())
     before = peak = process.memory_info().rss
     done = threading.Event()
@@ -57,7 +58,7 @@ def take(graph: Path, side: int) -> int:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    loaded = sessions.load(graph, CPU, inputs)
+    loaded = sessions.load(package / submodel / "model.onnx", CPU, inputs)
     sessions.run(loaded, inputs, "running it")
     done.set()
     watcher.join()
@@ -67,11 +68,12 @@ def take(graph: Path, side: int) -> int:
 def measure(package: Path, sides: list[int]) -> dict[str, Any]:
     """Compare every submodel at every size."""
     rows = []
+    graphs = package_graphs(open_package(package))
     for side in sides:
-        for need in forecast_package(package, width=side, height=side).needs:
-            graph = package / need.submodel / "model.onnx"
+        for need in forecast(graphs, ImageSize(width=side, height=side)).needs:
             done = subprocess.run(
-                [sys.executable, "-m", "tests.benchmarks.forecast", "--take", str(graph), str(side)],
+                [sys.executable, "-m", "tests.benchmarks.forecast", "--take", str(package), need.submodel,
+                 str(side)],
                 check=True, capture_output=True, text=True,
             )  # fmt: skip
             taken = int(done.stdout.splitlines()[-1])
@@ -84,6 +86,6 @@ def measure(package: Path, sides: list[int]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--take":
-        print(take(Path(sys.argv[2]), int(sys.argv[3])))
+        print(take(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])))
     else:
         print(json.dumps(measure(Path(sys.argv[1]), [int(side) for side in sys.argv[2:]] or [512]), indent=1))

@@ -1,6 +1,6 @@
 """Checkpoints of true size with random weights: what a real one costs, without a real one.
 
-Run as ``python -m tests.benchmarks.full_size FOLDER [sd14|sdxl-unet]``. The configurations are those of
+Run as ``python -m tests.benchmarks.full_size FOLDER [sd14|sdxl]``. The configurations are those of
 CompVis/stable-diffusion-v1-4 and of SDXL base's U-Net; the weights come from a fixed seed, scaled so that
 signals neither grow nor die, in float32 (SD 1.4, 5.5 GB) or float16 (SDXL's U-Net, 5.1 GB).
 """
@@ -16,35 +16,59 @@ from typing import Any
 
 import numpy as np
 
-from conversions.family import Family
+from conversions.families import stable_diffusion, stable_diffusion_xl
 from conversions.graph_kind import Config, GraphKind
-from conversions.graphs import architectures
-from conversions.submodels.clip_text import CLIP_TEXT
+from conversions.submodels.clip_text import CLIP_TEXT, CLIP_TEXT_LAYERS, CLIP_TEXT_PROJECTED
 from conversions.submodels.safety_checker import SAFETY_CHECKER
 from conversions.submodels.unet import UNET
 from conversions.submodels.vae import DECODER
 from tests.checkpoints import INDEX, PREPROCESSOR, SCHEDULER
 from tests.sdsetup.imaging import clip_vocabulary
 
-SDXL_UNET_ONLY = Family(name="sdxl-unet", pipelines=("SdxlUnet",), submodels=(UNET,))
-
 _FILES = {
     "text_encoder": "model.safetensors",
+    "text_encoder_2": "model.safetensors",
     "safety_checker": "model.safetensors",
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
 }
+_SDXL_INDEX = {
+    "_class_name": "StableDiffusionXLPipeline",
+    "_diffusers_version": "0.19.0.dev0",
+    "force_zeros_for_empty_prompt": True,
+    "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "tokenizer_2": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+_SDXL_SCHEDULER = {
+    "_class_name": "EulerDiscreteScheduler",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "interpolation_type": "linear",
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "sample_max_value": 1.0,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "use_karras_sigmas": False,
+}
 
 
 def make_sd14(folder: Path) -> Path:
-    """Write a whole SD 1.4 in float32."""
-    for submodel, config in (
-        (CLIP_TEXT, architectures.SD1_TEXT),
-        (UNET, {**architectures.SD1_UNET, "sample_size": 64}),
-        (DECODER, {**architectures.VAE, "sample_size": 512}),
-        (SAFETY_CHECKER, architectures.SD1_SAFETY_CHECKER),
+    """Write a whole SD 1.4 in float32, 5.5 GB."""
+    for component, kind, config in (
+        ("text_encoder", CLIP_TEXT, stable_diffusion.SD1_TEXT),
+        ("unet", UNET, {**stable_diffusion.SD1_UNET, "sample_size": 64}),
+        ("vae", DECODER, {**stable_diffusion.VAE, "sample_size": 512}),
+        ("safety_checker", SAFETY_CHECKER, stable_diffusion.SD1_SAFETY_CHECKER),
     ):
-        _write_component(folder, submodel, config, np.dtype(np.float32))
+        _write_component(folder / component, kind, config, np.dtype(np.float32))
     clip_vocabulary.write(folder / "tokenizer", config={"model_max_length": 77})
     _write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
     _write_json(
@@ -55,35 +79,41 @@ def make_sd14(folder: Path) -> Path:
     return folder
 
 
-def make_sdxl_unet(folder: Path) -> Path:
-    """Write SDXL base's U-Net alone in float16."""
-    _write_component(folder, UNET, {**architectures.SDXL_UNET, "sample_size": 128}, np.dtype(np.float16))
-    _write_json(folder / "model_index.json", {"_class_name": "SdxlUnet"})
+def make_sdxl(folder: Path) -> Path:
+    """Write a whole SDXL base in float16, 6.9 GB."""
+    for component, kind, config in (
+        ("text_encoder", CLIP_TEXT_LAYERS, stable_diffusion_xl.SDXL_TEXT),
+        ("text_encoder_2", CLIP_TEXT_PROJECTED, stable_diffusion_xl.SDXL_TEXT_2),
+        ("unet", UNET, {**stable_diffusion_xl.SDXL_UNET, "sample_size": 128}),
+        ("vae", DECODER, {**stable_diffusion.VAE, "sample_size": 1024, "scaling_factor": 0.13025}),
+    ):
+        _write_component(folder / component, kind, config, np.dtype(np.float16))
+    for tokenizer in ("tokenizer", "tokenizer_2"):
+        clip_vocabulary.write(folder / tokenizer, config={"model_max_length": 77})
+    _write_json(folder / "scheduler" / "scheduler_config.json", _SDXL_SCHEDULER)
+    _write_json(folder / "model_index.json", _SDXL_INDEX)
     return folder
 
 
-def _write_component(folder: Path, submodel: GraphKind, config: Config, dtype: np.dtype[Any]) -> None:
+def _write_component(home: Path, kind: GraphKind, config: Config, dtype: np.dtype[Any]) -> None:
     import torch
 
     with torch.device("meta"):
-        component = submodel.create(config)
+        component = kind.create(config)
     shapes = {name: tuple(value.shape) for name, value in component.state_dict().items()}
-    home = folder / submodel.component
     home.mkdir(parents=True)
-    _write_json(
-        home / "config.json",
-        {**submodel.defaults, **config} if submodel.component != "safety_checker" else config,
-    )
+    nested = kind is SAFETY_CHECKER
+    _write_json(home / "config.json", config if nested else {**kind.defaults, **config})
     table, end = {}, 0
     for name, shape in shapes.items():
         size = math.prod(shape) * dtype.itemsize
-        kind = "F32" if dtype.itemsize == 4 else "F16"
-        table[name] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + size]}
+        stored = "F32" if dtype.itemsize == 4 else "F16"
+        table[name] = {"dtype": stored, "shape": shape, "data_offsets": [end, end + size]}
         end += size
     header = json.dumps(table).encode()
     header += b" " * (-len(header) % 8)
     random = np.random.default_rng(14)
-    with (home / _FILES[submodel.component]).open("wb") as file:
+    with (home / _FILES[home.name]).open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         for name, shape in shapes.items():
             file.write(_weights(name, shape, random).astype(dtype).tobytes())
@@ -106,5 +136,5 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 if __name__ == "__main__":
-    make = make_sdxl_unet if sys.argv[2:] == ["sdxl-unet"] else make_sd14
+    make = make_sdxl if sys.argv[2:] == ["sdxl"] else make_sd14
     print(make(Path(sys.argv[1])))

@@ -38,23 +38,23 @@ def measure(work: Path) -> dict[str, Any]:
         full_size.make_sd14(checkpoint_folder)
     packages = {precision: _convert(checkpoint_folder, work, precision) for precision in ("fp32", "fp16")}
     checkpoint = open_folder(checkpoint_folder)
-    submodels = {submodel.name: submodel for submodel in checkpoint.family.submodels}
+    submodels = {submodel.name: submodel for submodel in checkpoint.submodels}
     rows: dict[str, Any] = {}
     for name, submodel in submodels.items():
-        for label, sizes in (("own sizes", submodel.sizes), ("96x64, 3, 154", SIZES.get(name))):
+        for label, sizes in (("own sizes", submodel.kind.sizes), ("96x64, 3, 154", SIZES.get(name))):
             if sizes is None:
                 continue
             began = time.monotonic()
             mine = {name: submodel}
-            config = checkpoint.components[submodel.component].config
-            inputs = {name: make_inputs(submodel, config, {**submodel.sizes, **sizes})}
+            config = checkpoint.config_of(submodel)
+            inputs = {name: make_inputs(submodel.kind, config, {**submodel.kind.sizes, **sizes})}
             references = run_references(mine, checkpoint, inputs, ignore)
             for precision, package in packages.items():
                 report = verify(
                     open_package(package),
-                    mine,
                     None,
                     device=CPU,
+                    only=mine,
                     sizes=sizes,
                     references=references,
                     listener=ignore,

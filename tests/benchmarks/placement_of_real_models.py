@@ -13,43 +13,41 @@ import time
 from collections import Counter
 from typing import Any
 
-import onnx_ir as ir
-
-from conversions.conversion import adapt
-from conversions.forecast import forecast
+from conversions.family import Family, ShippedGraph
+from conversions.forecast import peak_activation_bytes
 from conversions.graphs import find
-from conversions.graphs.architectures import SHIPPED
 from conversions.options import Options
-from conversions.providers.ep_partition import check_placement, image_sizes
+from conversions.passes.adapt import adapt
+from conversions.providers.ep_partition import check_placement
+from conversions.shape_inference import fix_sizes
+from tests.shipped import SHIPPED, sizes_of, submodel_of
 
 SIDES = (512, 768, 1024)
 
 
 def main() -> None:
     """Write one line for every model and size."""
-    for family, submodel, config in SHIPPED:
-        model = find(submodel, config, None)
-        assert model is not None
-        adapt(model, submodel, config, Options(precision="fp16", target="directml"))
+    for family, shipped in SHIPPED:
         for side in SIDES:
-            print(json.dumps(_check(family, submodel.name, model, side)))
+            print(json.dumps(_check(family, shipped, side)))
             sys.stdout.flush()
 
 
-def _check(family: str, submodel: str, model: ir.Model, side: int) -> dict[str, Any]:
-    sizes = image_sizes(model, width=side, height=side)
+def _check(family: Family, shipped: ShippedGraph, side: int) -> dict[str, Any]:
+    submodel, sizes = submodel_of(family, shipped), sizes_of(family, shipped, side)
+    model = find(shipped.kind, shipped.config, None)
+    assert model is not None
+    adapt(model, submodel, shipped.config, Options(precision="fp16", target="directml"), sizes)
     began = time.perf_counter()
-    report = check_placement(model, "directml", sizes, submodel=submodel)
+    report = check_placement(model, "directml", sizes, submodel=submodel.name)
     seconds = time.perf_counter() - began
-    (need,) = forecast({submodel: model}, width=side, height=side).needs
     return {
-        "family": family,
+        "model": shipped.label,
         "side": side,
         "stored_nodes": len(model.graph),
         **report.as_dict(),
         "operators": dict(Counter(node.operator for node in report.nodes).most_common()),
-        "weights_bytes": need.weights_bytes,
-        "activation_bytes": need.activation_bytes,
+        "activation_bytes": peak_activation_bytes(fix_sizes(model, sizes)),
         "check_seconds": round(seconds, 2),
         "machine": f"{platform.processor() or platform.machine()}, Python {platform.python_version()}",
     }

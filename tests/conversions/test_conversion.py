@@ -186,7 +186,7 @@ def test_a_checkpoint_with_the_names_of_2022_gives_the_same_weights(
 ) -> None:
     as_published_in_2022(checkpoint)
     converted = run(checkpoint, checks=CPU)
-    for name in open_package(tiny_package).submodels:
+    for name in open_package(tiny_package).submodel_names:
         data = f"{name}/model.onnx_data"
         assert sorted(weights(converted.package.folder / name)) == sorted(weights(tiny_package / name)), data
 
@@ -241,12 +241,12 @@ def test_a_checkpoint_without_safety_checker_gives_a_package_without(
 ) -> None:
     edit_json(checkpoint / "model_index.json", safety_checker=[None, None])
     shutil.rmtree(checkpoint / "safety_checker")
-    assert "safety_checker" not in run(checkpoint).package.submodels
+    assert "safety_checker" not in run(checkpoint).package.submodel_names
 
 
 def test_the_safety_checker_can_be_dropped(tiny_checkpoint: Path, run: Callable[..., Converted]) -> None:
     package = run(tiny_checkpoint, safety_checker=False).package
-    assert "safety_checker" not in package.submodels
+    assert "safety_checker" not in package.submodel_names
     index = json.loads((package.folder / "model_index.json").read_text("utf-8"))
     assert index["safety_checker"] == [None, None]
 
@@ -457,7 +457,7 @@ def test_a_full_disk_is_one_message_and_the_next_run_goes_on(
         assert planned.value.code == met.value.code == "package.disk_full"
         assert not (disk / "package").exists()
         subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
-        assert run(tiny_checkpoint, disk / "package").package.submodels
+        assert run(tiny_checkpoint, disk / "package").package.submodel_names
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

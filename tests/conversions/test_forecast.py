@@ -5,9 +5,23 @@ import onnx_ir as ir
 import pytest
 
 from conversions.errors import ConversionError
+from conversions.families.stable_diffusion import recipe
+from conversions.family import PipelineConfigs
 from conversions.forecast import SESSION_BYTES, forecast, largest_square, peak_activation_bytes
+from conversions.pipeline_graphs import PipelineGraphs
+from conversions.recipe import ImageSize
 from conversions.shape_inference import fix_sizes
 from tests.conversions.graphs_for_tests import group_norm_graph
+
+
+def in_pixels(models: dict[str, ir.Model]) -> PipelineGraphs:
+    """Graphs whose sizes are those of images, not of latents."""
+    configs = PipelineConfigs(index={}, components={}, scheduler={})
+    return PipelineGraphs(models=models, roles=dict.fromkeys(models, "encoder"), recipe=recipe(configs))
+
+
+def square(side: int) -> ImageSize:
+    return ImageSize(width=side, height=side)
 
 
 def parsed(text: str) -> ir.Model:
@@ -41,7 +55,7 @@ def test_half_precision_takes_half() -> None:
 
 def test_the_cpu_holds_half_precision_a_second_time_as_float32() -> None:
     half, whole = (
-        forecast({"unet": group_norm_graph(dtype=dtype)}, width=64, height=64)
+        forecast(in_pixels({"unet": group_norm_graph(dtype=dtype)}), square(64))
         for dtype in ("float16", "float")
     )
     (in_half,), (in_whole,) = half.needs, whole.needs
@@ -64,7 +78,7 @@ def test_weights_count_without_data() -> None:
         model.graph.initializers[name].const_value = None
     small_constants = 4 * 8 + 4 * 8 + 4 * 4 + 4 * 4 + 2 * 8
 
-    (need,) = forecast({"unet": model}, width=64, height=64).needs
+    (need,) = forecast(in_pixels({"unet": model}), square(64)).needs
 
     assert (
         16 * 16 * 9 * 4 + 2 * 16 * 4 <= need.weights_bytes <= 16 * 16 * 9 * 4 + 2 * 16 * 4 + small_constants
@@ -73,17 +87,17 @@ def test_weights_count_without_data() -> None:
 
 
 def test_memory_grows_with_the_image_and_stages_need_less_than_all_at_once() -> None:
-    models = {"a": group_norm_graph(), "b": group_norm_graph()}
+    models = in_pixels({"a": group_norm_graph(), "b": group_norm_graph()})
 
-    small, large = (forecast(models, width=side, height=side) for side in (256, 512))
+    small, large = (forecast(models, square(side)) for side in (256, 512))
 
     assert large.device_bytes > small.device_bytes
     assert small.staged_bytes < small.device_bytes
 
 
 def test_the_largest_image_that_fits_fits_and_the_next_does_not() -> None:
-    models = {"a": group_norm_graph()}
-    free = forecast(models, width=704, height=704).staged_bytes
+    models = in_pixels({"a": group_norm_graph()})
+    free = forecast(models, square(704)).staged_bytes
 
     assert largest_square(models, free) == 704
     assert largest_square(models, free - 1) == 640

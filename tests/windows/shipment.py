@@ -7,7 +7,6 @@ FOLDER/reference/SUBMODEL.npz   the same checkpoint in float32 on Linux's CPU pr
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -21,7 +20,6 @@ def make(folder: Path) -> None:
         folder: An existing folder to fill.
     """
     from conversions.events import ignore
-    from conversions.family import find_family
     from conversions.options import Options
     from conversions.package.layout import open_package
     from conversions.providers import onnx_session
@@ -45,16 +43,15 @@ def make(folder: Path) -> None:
                 ignore,
             )
         package = open_package(Path(temporary) / "cpu")
-        submodels = find_family(package.manifest["pipeline"]).submodels
         (folder / "reference").mkdir()
-        for submodel in submodels:
+        for submodel in package.submodels:
             graph = package.graph(submodel.name)
-            config = json.loads(graph.with_name("config.json").read_text(encoding="utf-8"))
-            inputs = make_inputs(submodel, config, submodel.sizes)
-            outcome = onnx_session.run(graph, inputs, CPU, submodel.sizes)
+            kind = submodel.kind
+            inputs = make_inputs(kind, package.config(submodel.name), kind.sizes)
+            outcome = onnx_session.run(graph, inputs, CPU, kind.sizes)
             np.savez(
                 folder / "reference" / f"{submodel.name}.npz",
                 **{f"in.{name}": tensor for name, tensor in inputs.items()},
                 **{f"out.{name}": tensor for name, tensor in outcome.outputs.items()},
-                **{f"size.{name}": size for name, size in submodel.sizes.items()},
+                **{f"size.{name}": size for name, size in kind.sizes.items()},
             )

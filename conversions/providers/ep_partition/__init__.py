@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import onnx_ir as ir
 
 from conversions.errors import ConversionError
+from conversions.pipeline_graphs import PipelineGraphs
 from conversions.providers.ep_partition.matching import find_kernel
 from conversions.providers.ep_partition.partition import place_nodes
 from conversions.providers.ep_partition.report import NodePlacement, Place, PlacementReport
 from conversions.providers.kernels import load_table
 from conversions.providers.table import provider_for
+from conversions.recipe import ImageSize
 from conversions.shape_inference import fix_sizes
 
 __all__ = [
     "NodePlacement",
     "Place",
     "PlacementReport",
-    "check_package",
+    "check_graphs",
     "check_placement",
     "demand_kernels",
-    "image_sizes",
-    "package_graphs",
 ]
 
 
@@ -70,69 +69,24 @@ def check_placement(
     )
 
 
-def check_package(
-    package: Path, target: str, *, width: int = 512, height: int = 512, images: int = 1
-) -> dict[str, PlacementReport]:
-    """Check every submodel of a package at the sizes of one image.
+def check_graphs(graphs: PipelineGraphs, target: str, size: ImageSize) -> dict[str, PlacementReport]:
+    """Check every submodel at the sizes of one batch of images.
 
     Args:
-        package: Folder of the package.
+        graphs: The submodels' graphs.
         target: As in :func:`check_placement`.
-        width: Of the image, in pixels.
-        height: Of the image, in pixels.
-        images: Images made at once; the UNet sees twice as many, for guidance.
+        size: Of the images.
 
     Returns:
         A report for every submodel, by name.
 
     Raises:
-        ConversionError: As in :func:`check_placement`, or the folder holds no submodel.
+        ConversionError: As in :func:`check_placement`.
     """
-    reports = {}
-    for name, model in package_graphs(package).items():
-        sizes = image_sizes(model, width=width, height=height, images=images)
-        reports[name] = check_placement(model, target, sizes, submodel=name)
-    return reports
-
-
-def package_graphs(package: Path) -> dict[str, ir.Model]:
-    """Read the graphs of a package's submodels; weights stay on disk.
-
-    Raises:
-        ConversionError: The folder holds no submodel.
-    """
-    graphs = sorted(package.glob("*/model.onnx"))
-    if not graphs:
-        raise ConversionError(
-            "placement.no_package",
-            f"'{package}' holds no submodels.",
-            "Name the folder that `sdsetup convert` wrote.",
-        )
-    return {path.parent.name: ir.load(path) for path in graphs}
-
-
-def image_sizes(model: ir.Model, *, width: int, height: int, images: int = 1) -> dict[str, int]:
-    """Sizes of a submodel's free dimensions for one image.
-
-    Latent inputs have 4 channels (or 9, for inpainting) and an eighth of the image's width and height; the
-    UNet's batch is doubled for guidance.
-    """
-    names = {value.name: value for value in model.graph.inputs}
-    latent = "sample" in names and "encoder_hidden_states" in names
-    scale = 8 if latent or "latent_sample" in names else 1
-    sizes = {
-        "batch": images * (2 if latent else 1),
-        "height": height // scale,
-        "width": width // scale,
-        "sequence": 77,
+    return {
+        name: check_placement(model, target, graphs.sizes(name, size), submodel=name)
+        for name, model in graphs.models.items()
     }
-    wanted = {
-        dim.value
-        for value in model.graph.inputs
-        for dim in (value.shape or ())
-        if isinstance(dim, ir.SymbolicDim)
-    }
-    return {name: size for name, size in sizes.items() if name in wanted}
 
 
 def demand_kernels(report: PlacementReport) -> None:

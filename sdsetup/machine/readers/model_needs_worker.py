@@ -49,13 +49,13 @@ def _of_conversion(model: str) -> dict[str, Any]:
 
 
 def _of_images(folder: Path) -> dict[str, Any]:
-    from conversions.providers.ep_partition import package_graphs
+    from conversions.pipeline_graphs import package_graphs
     from sdsetup.imaging.image_memory import image_memory
     from sdsetup.runtime.devices import choose_device, list_devices
-    from sdsetup.runtime.package import open_package
+    from sdsetup.runtime.package import open_for_images
 
-    width, height = open_package(folder).default_size
-    memory = image_memory(package_graphs(folder), width=width, height=height)
+    package = open_for_images(folder)
+    memory = image_memory(package_graphs(package), package.recipe.native)
     needed = memory.forecast
     main_memory = {"ram_bytes": needed.host_bytes}
     if choose_device(list_devices()).provider.target == "cpu":

@@ -8,10 +8,10 @@ import onnx
 import pytest
 
 from conversions import graphs
-from conversions.graph_kind import Config, GraphKind
-from conversions.graphs.architectures import SHIPPED
+from conversions.family import ShippedGraph, all_families
 
-LABELS = [f"{name}: {submodel.name}" for name, submodel, _ in SHIPPED]
+SHIPPED = [shipped for family in all_families() for shipped in family.shipped]
+LABELS = [f"{shipped.label}: {shipped.kind.id}" for shipped in SHIPPED]
 
 
 def structure(packed: bytes) -> list[object]:
@@ -33,23 +33,23 @@ def structure(packed: bytes) -> list[object]:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(("submodel", "config"), [each[1:] for each in SHIPPED], ids=LABELS)
-def test_a_shipped_graph_is_what_the_tracer_makes(submodel: GraphKind, config: Config) -> None:
-    name = f"{graphs.fingerprint(submodel, config)}.onnx.xz"
+@pytest.mark.parametrize("shipped", SHIPPED, ids=LABELS)
+def test_a_shipped_graph_is_what_the_tracer_makes(shipped: ShippedGraph) -> None:
+    name = f"{graphs.fingerprint(shipped.kind, shipped.config)}.onnx.xz"
     stored = (graphs.SHIPPED_FOLDER / name).read_bytes()
-    assert structure(stored) == structure(graphs.trace_and_pack(submodel, config))
+    assert structure(stored) == structure(graphs.trace_and_pack(shipped.kind, shipped.config))
 
 
 def test_every_architecture_has_its_graph_and_no_other_graph_ships() -> None:
-    wanted = {f"{graphs.fingerprint(submodel, config)}.onnx.xz" for _, submodel, config in SHIPPED}
+    wanted = {f"{graphs.fingerprint(each.kind, each.config)}.onnx.xz" for each in SHIPPED}
     found = {path.name: path.stat().st_size for path in graphs.SHIPPED_FOLDER.iterdir()}
     assert set(found) == wanted
     assert sum(found.values()) < 10_000_000
 
 
 def test_an_edited_graph_would_be_noticed() -> None:
-    _, submodel, config = SHIPPED[0]
-    packed = (graphs.SHIPPED_FOLDER / f"{graphs.fingerprint(submodel, config)}.onnx.xz").read_bytes()
+    name = graphs.fingerprint(SHIPPED[0].kind, SHIPPED[0].config)
+    packed = (graphs.SHIPPED_FOLDER / f"{name}.onnx.xz").read_bytes()
     model = onnx.ModelProto.FromString(lzma.decompress(packed))
     next(node for node in model.graph.node if node.op_type == "Add").op_type = "Sub"
     assert structure(lzma.compress(model.SerializeToString())) != structure(packed)

@@ -32,19 +32,20 @@ def submodels(tiny_checkpoint: Path, graph_cache: Path) -> dict[str, tuple[Graph
 
     checkpoint = open_folder(tiny_checkpoint)
     made = {}
-    for submodel in checkpoint.family.submodels:
-        config = checkpoint.components[submodel.component].config
+    for submodel in checkpoint.submodels:
+        config = checkpoint.config_of(submodel)
         torch.manual_seed(1)
-        made[submodel.name] = (submodel, config, submodel.wrap(submodel.create(config)).eval())
+        kind = submodel.kind
+        made[submodel.name] = (kind, config, kind.wrap(kind.create(config)).eval())
     return made
 
 
-def bound(submodel: GraphKind, config: dict, module: object, cache: Path, *, half: bool) -> bytes:
+def bound(kind: GraphKind, config: dict, module: object, cache: Path, *, half: bool) -> bytes:
     """Fill a graph with the weights of a torch module."""
-    model = graphs.find(submodel, config, cache)
+    model = graphs.find(kind, config, cache)
     assert model is not None
     if half:
-        to_fp16(model, fixed={spec.name for spec in submodel.inputs(config) if spec.dtype == "float32"})
+        to_fp16(model, fixed={spec.name for spec in kind.inputs(config) if spec.dtype == "float32"})
     values = {name.removeprefix("model."): value for name, value in module.state_dict().items()}
     for name, value in model.graph.initializers.items():
         if value.const_value is None:
@@ -71,16 +72,16 @@ def test_the_graph_gives_the_numbers_of_pytorch_at_every_size(
     import onnxruntime as ort
     import torch
 
-    submodel, config, module = submodels[name]
-    model = bound(submodel, config, module, graph_cache, half=half)
+    kind, config, module = submodels[name]
+    model = bound(kind, config, module, graph_cache, half=half)
     onnx.checker.check_model(model)
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     for sizes in SIZES:
         if name.startswith("vae"):
             sizes = {**sizes, "height": sizes["height"] // 4 * 2, "width": sizes["width"] // 4 * 2}
-        inputs = make_inputs(submodel, config, sizes_for(name, sizes))
+        inputs = make_inputs(kind, config, sizes_for(name, sizes))
         with torch.inference_mode():
-            expected = module(*(torch.from_numpy(inputs[spec.name]) for spec in submodel.inputs(config)))
+            expected = module(*(torch.from_numpy(inputs[spec.name]) for spec in kind.inputs(config)))
         found = session.run(
             None,
             {
@@ -123,7 +124,7 @@ def test_the_same_configuration_written_by_old_and_new_libraries_has_one_fingerp
     tiny_checkpoint: Path,
 ) -> None:
     checkpoint = open_folder(tiny_checkpoint)
-    unet = next(submodel for submodel in checkpoint.family.submodels if submodel.name == "unet")
+    unet = next(submodel.kind for submodel in checkpoint.submodels if submodel.name == "unet")
     written = dict(checkpoint.components["unet"].config)
     old = {name: value for name, value in written.items() if unet.defaults.get(name, "") != value}
     old.pop("sample_size")
@@ -134,7 +135,7 @@ def test_the_same_configuration_written_by_old_and_new_libraries_has_one_fingerp
 
 def test_a_damaged_graph_in_the_cache_counts_as_absent(tiny_checkpoint: Path, tmp_path: Path) -> None:
     checkpoint = open_folder(tiny_checkpoint)
-    unet = next(submodel for submodel in checkpoint.family.submodels if submodel.name == "unet")
+    unet = next(submodel.kind for submodel in checkpoint.submodels if submodel.name == "unet")
     config = checkpoint.components["unet"].config
     graphs.keep(b"torn", unet, config, tmp_path)
     assert graphs.find(unet, config, tmp_path) is None
@@ -143,10 +144,10 @@ def test_a_damaged_graph_in_the_cache_counts_as_absent(tiny_checkpoint: Path, tm
 def test_the_tables_of_defaults_are_those_of_the_libraries() -> None:
     import inspect
 
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPVisionConfig
 
-    from conversions.submodels import clip_text, safety_checker, unet, vae
+    from conversions.submodels import clip_text, safety_checker, tiny_vae, unet, vae
 
     def plain(value: object) -> object:
         return list(value) if isinstance(value, tuple) else value
@@ -154,6 +155,7 @@ def test_the_tables_of_defaults_are_those_of_the_libraries() -> None:
     for table, irrelevant, library in (
         (unet.DEFAULTS, unet.UNET.irrelevant, UNet2DConditionModel),
         (vae.DEFAULTS, vae.IRRELEVANT, AutoencoderKL),
+        (tiny_vae.DEFAULTS, tiny_vae.IRRELEVANT, AutoencoderTiny),
     ):
         signature = inspect.signature(library.__init__).parameters
         known = {

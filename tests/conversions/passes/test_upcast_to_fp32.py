@@ -45,9 +45,8 @@ def test_every_submodel_has_one(
         for precision in ("fp16", "fp32")
     )
     checkpoint = open_folder(tiny_checkpoint)
-    for submodel in checkpoint.family.submodels:
-        config = checkpoint.components[submodel.component].config
-        inputs = make_inputs(submodel, config, submodel.sizes)
+    for submodel in checkpoint.submodels:
+        inputs = make_inputs(submodel.kind, checkpoint.config_of(submodel), submodel.kind.sizes)
         types, twin = run(session_graph_in_fp32(half.graph(submodel.name), provider_for(CPU)), inputs)
         _, expected = run(session_graph(whole.graph(submodel.name), provider_for(CPU)), inputs)
 

@@ -7,14 +7,16 @@ import onnx_ir as ir
 import pytest
 
 from conversions.errors import ConversionError
+from conversions.package.layout import open_package
 from conversions.passes.fuse_group_norm import fuse_group_norm
+from conversions.pipeline_graphs import package_graphs
 from conversions.providers.ep_partition import (
     PlacementReport,
-    check_package,
+    check_graphs,
     check_placement,
     demand_kernels,
-    image_sizes,
 )
+from conversions.recipe import ImageSize
 from tests.conversions.graphs_for_tests import group_norm_graph
 
 SIZES = {"batch": 2, "height": 8, "width": 16}
@@ -163,31 +165,12 @@ def test_a_target_without_a_kernel_table_says_so() -> None:
         check_placement(group_norm_graph(), "cuda", SIZES)
 
 
-def test_a_package_is_checked_submodel_by_submodel(tmp_path: Path) -> None:
-    folder = tmp_path / "vae_decoder"
-    folder.mkdir()
-    model = group_norm_graph()
-    model.graph.inputs[0].name = "latent_sample"
-    ir.save(model, folder / "model.onnx", external_data="model.onnx_data")
+def test_a_package_is_checked_submodel_by_submodel(tiny_package: Path) -> None:
+    graphs = package_graphs(open_package(tiny_package))
 
-    reports = check_package(tmp_path, "directml", width=512, height=768)
+    reports = check_graphs(graphs, "directml", ImageSize(width=512, height=768, images=2))
 
-    assert list(reports) == ["vae_decoder"]
-    assert reports["vae_decoder"].sizes == {"batch": 1, "height": 96, "width": 64}
-    assert reports["vae_decoder"].whole
-
-
-def test_an_empty_folder_is_no_package(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="holds no submodels"):
-        check_package(tmp_path, "directml")
-
-
-def test_the_unet_sees_twice_the_images() -> None:
-    model = parsed("{ y = Relu(x) }")
-    model.graph.inputs[0].name = "sample"
-    context = ir.Value(name="encoder_hidden_states", shape=ir.Shape(["batch", "sequence", 8]))
-    model.graph.inputs.append(context)
-
-    sizes = image_sizes(model, width=512, height=512, images=2)
-
-    assert sizes == {"batch": 4, "height": 64, "width": 64, "sequence": 77}
+    assert list(reports) == ["text_encoder", "unet", "vae_encoder", "vae_decoder", "safety_checker"]
+    assert reports["vae_decoder"].sizes == {"batch": 2, "height": 96, "width": 64}
+    assert reports["unet"].sizes == {"batch": 4, "height": 96, "width": 64, "sequence": 77}
+    assert reports["vae_decoder"].partitions == 1

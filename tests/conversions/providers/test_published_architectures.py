@@ -6,27 +6,29 @@ from collections import Counter
 
 import pytest
 
-from conversions.conversion import adapt
+from conversions.family import Family, ShippedGraph
 from conversions.graphs import find
-from conversions.graphs.architectures import SHIPPED
 from conversions.options import Options
-from conversions.providers.ep_partition import check_placement, image_sizes
+from conversions.passes.adapt import adapt
+from conversions.providers.ep_partition import check_placement
+from tests.shipped import LABELS, SHIPPED, sizes_of, submodel_of
 
 
 @pytest.mark.parametrize("side", [512, 768])
-@pytest.mark.parametrize("entry", SHIPPED, ids=lambda entry: f"{entry[0]} {entry[1].name}")
-def test_a_published_submodel_is_one_fused_graph(entry: tuple, side: int) -> None:
-    family, submodel, config = entry
-    model = find(submodel, config, None)
+@pytest.mark.parametrize(("family", "shipped"), SHIPPED, ids=LABELS)
+def test_a_published_submodel_is_one_fused_graph(family: Family, shipped: ShippedGraph, side: int) -> None:
+    model = find(shipped.kind, shipped.config, None)
     assert model is not None
-    adapt(model, submodel, config, Options(precision="fp16", target="directml"))
+    sizes = sizes_of(family, shipped, side)
+    options = Options(precision="fp16", target="directml")
+    adapt(model, submodel_of(family, shipped), shipped.config, options, sizes)
 
-    report = check_placement(model, "directml", image_sizes(model, width=side, height=side))
+    report = check_placement(model, "directml", sizes)
 
     assert report.whole
     assert report.covered_share == 1.0
     assert report.shape_nodes == report.computed_shapes == 0
-    if family == "Stable Diffusion 1.x" and submodel.name == "unet":
+    if shipped.label == "Stable Diffusion 1.x" and shipped.kind.id == "unet":
         operators = Counter(node.operator for node in report.nodes)
         assert len(report.nodes) <= 800
         assert operators["com.microsoft.MultiHeadAttention"] == 32

@@ -7,9 +7,9 @@ import pytest
 
 from sdsetup.cli.app import main
 from sdsetup.imaging.benchmark import benchmark
-from sdsetup.imaging.pipeline import Request
+from sdsetup.imaging.request import Request
 from sdsetup.runtime.memory_peak import watched
-from sdsetup.runtime.package import open_package
+from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
 from sdsetup.runtime.worker import WorkerRunner
 from tests.sdsetup import toy_package
@@ -19,7 +19,7 @@ REQUEST = Request(prompt="a horse", seed=1, steps=4, scheduler="euler", images=2
 
 
 def test_the_numbers_add_up(tmp_path):
-    package = open_package(toy_package.write(tmp_path / "toy_package"))
+    package = open_for_images(toy_package.write(tmp_path / "toy_package"))
     result = benchmark(package, LocalRunner(package=package, device=cpu()), REQUEST, runs=3)
     assert result.submodels["unet"].runs == 4 * (1 + 3)
     assert result.submodels["text_encoder"].runs == 2 * (1 + 3)
@@ -35,7 +35,7 @@ def test_the_numbers_add_up(tmp_path):
     reason="the Windows tests run under Wine, whose working sets say little of a process's own memory",
 )
 def test_the_worker_s_memory_is_what_is_watched(tmp_path):
-    package = open_package(toy_package.write(tmp_path / "toy_package"))
+    package = open_for_images(toy_package.write(tmp_path / "toy_package"))
     runner = WorkerRunner(package=package, device=cpu())
     ballast = np.ones(300 * 2**20, np.uint8)
     try:

@@ -15,8 +15,9 @@ import pytest
 from conversions.events import Advanced, Notice
 from sdsetup.cli.app import main
 from sdsetup.errors import SetupError
-from sdsetup.imaging.pipeline import Pipeline, Request
-from sdsetup.runtime.package import open_package
+from sdsetup.imaging.pipeline import Pipeline
+from sdsetup.imaging.request import Request
+from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.start import as_document, summary
 from sdsetup.runtime.worker import WorkerRunner
 from tests.sdsetup import toy_package
@@ -156,7 +157,7 @@ def test_a_worker_retries_too_and_one_that_takes_its_place_remembers(tmp_path):
         if isinstance(event, Notice):
             notices.append(event.text)
 
-    package = open_package(folder)
+    package = open_for_images(folder)
     worker = WorkerRunner(package=package, device=cpu(), listener=kill_at_step_three)
     try:
         made = Pipeline(package=package, runner=worker, listener=kill_at_step_three).generate(REQUEST)

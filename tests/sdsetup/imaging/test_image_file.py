@@ -8,7 +8,7 @@ from PIL import Image
 
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.imaging.image_file import ImageMetadata, find_package, paths_for, read_metadata, write_image
-from sdsetup.imaging.pipeline import Request
+from sdsetup.imaging.request import Request
 
 REQUEST = Request(prompt='a "red" 馬 \\(x\\)', seed=7, images=3, width=64, height=64, scheduler="lms")
 RECIPE = ImageMetadata(request=REQUEST, package="päckage", fingerprint="00", provider="CPUExecutionProvider")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import onnx_ir as ir
 import pytest
 
 from conversions.checkpoint.folder import open_folder
 from conversions.options import Options
-from conversions.planned_graphs import planned_graphs, trained_side
+from conversions.pipeline_graphs import PipelineGraphs
+from conversions.plan import planned_graphs
+from conversions.recipe import ImageSize
 from sdsetup import demo
 from sdsetup.imaging.image_memory import ImageMemory, image_memory
 from sdsetup.machine import adapters
@@ -19,19 +20,19 @@ _MIB = 2**20
 
 
 @pytest.fixture(scope="module")
-def models() -> dict[str, ir.Model]:
+def models() -> PipelineGraphs:
     checkpoint = open_folder(demo.checkpoint_path())
-    assert trained_side(checkpoint) == 128
+    assert checkpoint.recipe.native == ImageSize(width=128, height=128)
     planned = planned_graphs(checkpoint, Options(target="directml"), None)
     assert planned is not None
     return planned
 
 
 @pytest.fixture
-def on(monkeypatch: pytest.MonkeyPatch, models: dict[str, ir.Model]) -> Callable[..., ImageMemory]:
+def on(monkeypatch: pytest.MonkeyPatch, models: PipelineGraphs) -> Callable[..., ImageMemory]:
     def told(*cards: Adapter) -> ImageMemory:
         monkeypatch.setattr(adapters, "read", lambda: cards)
-        return image_memory(models, width=128, height=128)
+        return image_memory(models, ImageSize(width=128, height=128))
 
     return told
 

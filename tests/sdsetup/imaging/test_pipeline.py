@@ -6,10 +6,11 @@ import pytest
 from conversions.events import Advanced, Notice, ignore
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.imaging.latent_noise import LatentNoise
-from sdsetup.imaging.pipeline import Pipeline, Request, complete
+from sdsetup.imaging.pipeline import Pipeline
+from sdsetup.imaging.request import Request, complete
 from sdsetup.imaging.schedulers import NAMES
 from sdsetup.runtime.devices import choose_device, list_devices
-from sdsetup.runtime.package import open_package
+from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
 from tests.sdsetup import toy_package
 
@@ -21,7 +22,7 @@ def cpu():
 
 
 def pipeline_of(folder, listener=ignore, **options):
-    package = open_package(folder)
+    package = open_for_images(folder)
     return Pipeline(
         package=package,
         runner=LocalRunner(package=package, device=cpu(), listener=listener, **options),
@@ -203,10 +204,10 @@ def test_a_senseless_request_is_refused_before_anything_is_loaded(folder, change
     from dataclasses import replace
 
     with pytest.raises(UsageError, match=message):
-        complete(replace(REQUEST, **change), open_package(folder))
+        complete(replace(REQUEST, **change), open_for_images(folder))
 
 
 def test_a_size_that_does_not_work_comes_with_ones_that_do(folder):
     with pytest.raises(UsageError) as caught:
-        complete(Request(prompt="x", width=100), open_package(folder))
+        complete(Request(prompt="x", width=100), open_for_images(folder))
     assert caught.value.hint == "use --width 96 or --width 104."

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sdsetup.imaging.latent_noise import LatentNoise
-from sdsetup.imaging.pipeline import Request
+from sdsetup.imaging.request import Request
 from sdsetup.imaging.schedulers import NAMES
 from tests.sdsetup.imaging.schedulers.test_against_diffusers import CLASSES
 from tests.sdsetup.imaging.test_pipeline import pipeline_of, psnr
@@ -18,6 +18,7 @@ REQUEST = Request(
     negative_prompt="blurry",
     seed=5,
     steps=8,
+    guidance_scale=7.5,
     width=136,
     height=72,
     images=2,

@@ -8,9 +8,10 @@ import pytest
 
 from conversions.events import Advanced, Notice
 from sdsetup.errors import UsageError
-from sdsetup.imaging.pipeline import Pipeline, Request
+from sdsetup.imaging.pipeline import Pipeline
+from sdsetup.imaging.request import Request
 from sdsetup.runtime.devices import choose_device, list_devices
-from sdsetup.runtime.package import open_package
+from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
 from sdsetup.runtime.start import as_document, summary
 from sdsetup.runtime.worker import make_runner
@@ -24,7 +25,7 @@ REQUEST = Request(prompt="a (red:1.3) horse", negative_prompt="blue", seed=3, st
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     # float16: some float32 shaders cannot be compiled where these tests run.
-    return open_package(
+    return open_for_images(
         toy_package.write(
             tmp_path_factory.mktemp("packages") / "halved", precision="fp16", objects_above=100.0
         )

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from conversions.errors import ConversionError
+from conversions.package.layout import Package
 from conversions.providers.devices import CPU, Device, list_devices
 from conversions.providers.onnx_session import run
-from sdsetup.imaging.pipeline import Pipeline, Request
-from sdsetup.runtime.package import Package, open_package
+from sdsetup.imaging.pipeline import Pipeline
+from sdsetup.imaging.request import Request
+from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
 from sdsetup.runtime.start import as_document, summary
 from tests.sdsetup import toy_package
@@ -35,7 +37,7 @@ def device(request: pytest.FixtureRequest) -> Device:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    return open_package(toy_package.write(tmp_path_factory.mktemp("packages") / "plain"))
+    return open_for_images(toy_package.write(tmp_path_factory.mktemp("packages") / "plain"))
 
 
 def test_a_image_is_the_cpu_s_image_and_every_node_ran_there(package: Package, device: Device) -> None:

@@ -3,8 +3,9 @@ import json
 import pytest
 
 from conversions.errors import ConversionError
+from conversions.recipe import ImageSize
 from sdsetup.errors import SetupError
-from sdsetup.runtime.package import open_package
+from sdsetup.runtime.package import open_for_images
 from tests.sdsetup import toy_package
 
 
@@ -14,57 +15,59 @@ def folder(tmp_path):
 
 
 def test_a_package_opens_from_a_path_with_spaces_and_letters(folder):
-    package = open_package(folder)
+    package = open_for_images(folder)
     assert package.name == "with spaces and ü"
-    assert package.default_size == (64, 64)
+    assert package.recipe.native == ImageSize(width=64, height=64)
     assert package.target == "cpu"
 
 
 def test_a_missing_package_says_how_to_make_one(tmp_path):
     with pytest.raises(SetupError, match="no package") as caught:
-        open_package(tmp_path / "nothing")
+        open_for_images(tmp_path / "nothing")
     assert "sdsetup convert" in caught.value.hint
 
 
 def test_a_checkpoint_is_no_package_yet(folder):
     (folder / "manifest.json").unlink()
     with pytest.raises(SetupError, match="a checkpoint, not a package") as caught:
-        open_package(folder)
+        open_for_images(folder)
     assert caught.value.hint.startswith("convert it first: sdsetup convert")
 
 
 @pytest.mark.parametrize("submodel", ["text_encoder", "unet", "vae_decoder"])
 def test_a_missing_submodel_is_named(folder, submodel):
     (folder / submodel / "model.onnx").unlink()
-    with pytest.raises(SetupError, match=f"{submodel}/model.onnx is missing"):
-        open_package(folder)
+    with pytest.raises(ConversionError, match=f"{submodel}/model.onnx is missing"):
+        open_for_images(folder)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '"x"'])
 def test_a_torn_manifest_is_named(folder, content):
     (folder / "manifest.json").write_text(content, encoding="utf-8")
     with pytest.raises((SetupError, ConversionError), match="manifest"):
-        open_package(folder)
+        open_for_images(folder)
 
 
 @pytest.mark.parametrize("name", ["unet/model.onnx_data", "vae_decoder/model.onnx"])
 def test_a_file_that_was_cut_short_is_named(folder, name):
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-1])
-    with pytest.raises(SetupError, match=f"{name} has {len(content) - 1} bytes instead of {len(content)}"):
-        open_package(folder)
+    with pytest.raises(
+        ConversionError, match=f"{name} has {len(content) - 1} bytes instead of {len(content)}"
+    ):
+        open_for_images(folder)
 
 
 def test_a_missing_small_file_is_named(folder):
     (folder / "tokenizer" / "merges.txt").unlink()
-    with pytest.raises(SetupError, match=r"merges\.txt is missing"):
-        open_package(folder)
+    with pytest.raises(ConversionError, match=r"merges\.txt is missing"):
+        open_for_images(folder)
 
 
 def test_another_kind_of_pipeline_is_refused_by_name(folder):
     toy_package.write_json(folder / "model_index.json", {"_class_name": "StableVideoDiffusionPipeline"})
-    with pytest.raises(SetupError, match="StableVideoDiffusionPipeline"):
-        open_package(folder)
+    with pytest.raises(ConversionError, match="StableVideoDiffusionPipeline"):
+        open_for_images(folder)
 
 
 @pytest.mark.parametrize(
@@ -79,17 +82,20 @@ def test_another_kind_of_pipeline_is_refused_by_name(folder):
 )
 def test_the_checkpoint_s_own_size_is_read_as_diffusers_reads_it(folder, config, size):
     toy_package.write_json(folder / "unet" / "config.json", config)
-    assert open_package(folder).default_size == size
+    assert open_for_images(folder).recipe.native == ImageSize(width=size[0], height=size[1])
 
 
 def test_old_scheduler_configurations_are_put_right_as_diffusers_does(folder):
     config = {"_class_name": "DDIMScheduler", "steps_offset": 0, "clip_sample": True, "beta_end": 0.01}
     toy_package.write_json(folder / "scheduler" / "scheduler_config.json", config)
-    assert open_package(folder).scheduler_config == config | {"steps_offset": 1, "clip_sample": False}
+    assert open_for_images(folder).recipe.scheduler_config == config | {
+        "steps_offset": 1,
+        "clip_sample": False,
+    }
 
 
 def test_the_fingerprint_changes_with_the_manifest(folder):
-    before = open_package(folder).fingerprint
+    before = open_for_images(folder).fingerprint
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     toy_package.write_json(folder / "manifest.json", manifest | {"precision": "other"})
-    assert open_package(folder).fingerprint != before
+    assert open_for_images(folder).fingerprint != before

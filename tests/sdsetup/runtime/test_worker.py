@@ -11,8 +11,9 @@ import pytest
 
 from conversions.events import Advanced, Finished, Notice
 from sdsetup.errors import SetupError
-from sdsetup.imaging.pipeline import Pipeline, Request
-from sdsetup.runtime.package import open_package
+from sdsetup.imaging.pipeline import Pipeline
+from sdsetup.imaging.request import Request
+from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
 from sdsetup.runtime.worker import WorkerRunner, make_runner
 from tests.sdsetup import toy_package
@@ -23,7 +24,7 @@ REQUEST = Request(prompt="a red horse", seed=3, steps=6)
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    return open_package(toy_package.write(tmp_path_factory.mktemp("packages") / "toy_package"))
+    return open_for_images(toy_package.write(tmp_path_factory.mktemp("packages") / "toy_package"))
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_an_error_in_the_worker_arrives_as_it_was(tmp_path):
     folder = toy_package.write(tmp_path / "torn")
     graph = folder / "unet" / "model.onnx"
     graph.write_bytes(b"?" * graph.stat().st_size)
-    package = open_package(folder)
+    package = open_for_images(folder)
     runner = WorkerRunner(package=package, device=cpu())
     try:
         with pytest.raises(SetupError, match="failed while opening unet") as caught:

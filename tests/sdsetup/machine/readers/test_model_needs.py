@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from conversions.events import ignore
-from conversions.forecast import forecast_package
+from conversions.forecast import forecast
 from conversions.options import Options
+from conversions.package.layout import open_package
+from conversions.pipeline_graphs import package_graphs
+from conversions.recipe import ImageSize
 from sdsetup import demo, workflow
 from sdsetup.checkpoint_source import CheckpointRequest
 from sdsetup.machine.facts import Plan, Questions
@@ -47,7 +50,7 @@ def test_a_plan_says_what_the_conversion_really_takes(named: str, tmp_path: Path
     package = workflow.convert_model(request, ignore).package.folder
     written = sum(file.stat().st_size for file in package.glob("*/model.onnx_data"))
     assert found.package_bytes == pytest.approx(written, rel=0.1)  # the file pads its tensors
-    memory = forecast_package(package, width=found.side, height=found.side)
+    memory = forecast(package_graphs(open_package(package)), ImageSize(width=found.side, height=found.side))
     assert (found.vram_bytes, found.vram_least_bytes) == (memory.device_bytes, memory.staged_bytes)
     assert found.side == 128
     # The target is the CPU, and a first image is made there.

@@ -1,0 +1,276 @@
+"""Images with a U-Net that attends to CLIP's text states: what Stable Diffusion's families share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from conversions.family import PipelineConfigs
+from conversions.graph_kind import Config
+from conversions.recipe import (
+    Conditioning,
+    Defaults,
+    Floats,
+    GuidedPrompts,
+    ImageSize,
+    InitialImage,
+    LatentSpace,
+    PromptEncoder,
+    Run,
+    Task,
+    Tensors,
+)
+
+_DISTILLED_SCHEDULERS = frozenset({"LCMScheduler", "TCDScheduler"})
+_DISTILLED_STEPS = 4
+_USUAL_STEPS = 30
+_LATENT_CHANNELS = 4
+_INPAINTING_CHANNELS = 9
+_PROMPT_LENGTH = 77
+_TEXT_LAYERS = 12
+# Source: the default of AutoencoderKL's scaling_factor; Rombach et al. 2022, arXiv:2112.10752, appendix G.
+_SCALING = 0.18215
+# Source: diffusers' get_guidance_scale_embedding.
+_GUIDANCE_UNITS = 1000.0
+_LONGEST_PERIOD = 10_000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetRecipe:
+    """Text to image, image to image and inpainting, as diffusers' Stable Diffusion pipelines do it.
+
+    Attributes:
+        configs: The pipeline's small files.
+    """
+
+    configs: PipelineConfigs
+
+    guidance_scale: ClassVar[float] = 7.5
+    strength: ClassVar[Mapping[Task, float]] = {"image-to-image": 0.8, "inpainting": 1.0}
+    latent_side: ClassVar[int] = 64
+    prediction: ClassVar[str] = "out_sample"
+
+    @property
+    def unet(self) -> Config:
+        """The U-Net's configuration."""
+        return self.configs.components.get("unet", {})
+
+    @property
+    def vae(self) -> Config:
+        """The autoencoder's configuration."""
+        return self.configs.components.get("vae", {})
+
+    @property
+    def latents(self) -> LatentSpace:
+        """The space that the U-Net works in."""
+        blocks = self.vae.get("encoder_block_out_channels") or self.vae.get("block_out_channels") or (1,) * 4
+        scaling = self.vae.get("scaling_factor")
+        return LatentSpace(
+            channels=int(self.unet.get("out_channels") or _LATENT_CHANNELS),
+            downscale=int(2 ** (len(blocks) - 1)),
+            scaling=float(scaling if scaling is not None else self._usual_scaling),
+            shift=float(self.vae.get("shift_factor") or 0.0),
+        )
+
+    @property
+    def tasks(self) -> frozenset[Task]:
+        """What the U-Net's input channels allow."""
+        if self._channels == _INPAINTING_CHANNELS:
+            return frozenset({"inpainting"})
+        return frozenset({"text-to-image", "image-to-image", "inpainting"})
+
+    @property
+    def defaults(self) -> Defaults:
+        """What images are when a request does not say."""
+        width, height = self.native_size
+        distilled = self._distilled
+        return Defaults(
+            width=width,
+            height=height,
+            steps=_DISTILLED_STEPS if distilled else _USUAL_STEPS,
+            guidance_scale=1.0 if distilled and not self._guidance_width else self.guidance_scale,
+            strength=self.strength,
+        )
+
+    @property
+    def native(self) -> ImageSize:
+        """The size of the images that the checkpoint was trained on."""
+        width, height = self.native_size
+        return ImageSize(width=width, height=height)
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """Width and height, in pixels, of the images that the checkpoint was trained on."""
+        sample = self.unet.get("sample_size") or self.latent_side
+        height, width = (sample, sample) if isinstance(sample, int) else sample
+        return int(width) * self.latents.downscale, int(height) * self.latents.downscale
+
+    @property
+    def size_multiple(self) -> int:
+        """One latent's width in pixels."""
+        return self.latents.downscale
+
+    @property
+    def scheduler_config(self) -> Mapping[str, Any]:
+        """The scheduler's configuration, as it is stored."""
+        return self.configs.scheduler
+
+    @property
+    def _usual_scaling(self) -> float:
+        """The scaling factor of an autoencoder whose configuration has none; TAESD needs none."""
+        return 1.0 if "encoder_block_out_channels" in self.vae else _SCALING
+
+    @property
+    def _channels(self) -> int:
+        return int(self.unet.get("in_channels") or _LATENT_CHANNELS)
+
+    @property
+    def _guidance_width(self) -> int:
+        """Width of the guidance embedding that a distilled U-Net reads; 0 for other U-Nets."""
+        return int(self.unet.get("time_cond_proj_dim") or 0)
+
+    @property
+    def _distilled(self) -> bool:
+        """Whether the scheduler's configuration is one of a model made for few steps.
+
+        Latent consistency models have schedulers of their own; SDXL Turbo and Lightning step with Euler over
+        trailing timesteps, which other models do only with zero terminal signal.
+        """
+        scheduler = self.configs.scheduler
+        name = str(scheduler.get("_class_name", ""))
+        euler = name in ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
+        return name in _DISTILLED_SCHEDULERS or (
+            euler
+            and scheduler.get("timestep_spacing") == "trailing"
+            and scheduler.get("prediction_type", "epsilon") == "epsilon"
+            and not scheduler.get("rescale_betas_zero_snr")
+        )
+
+    def sizes(self, role: str, size: ImageSize) -> Mapping[str, int]:
+        """Return the size of each free dimension of a submodel's inputs, by the submodel's role."""
+        _, height, width = self.latents.shape(size)
+        latent = {"batch": size.images, "height": height, "width": width}
+        pixels = {"batch": size.images, "height": size.height, "width": size.width}
+        match role:
+            case "text":
+                return {"batch": size.images, "sequence": self.prompt_length}
+            case "denoiser":
+                return {**latent, "batch": 2 * size.images, "sequence": self.prompt_length}
+            case "decoder":
+                return latent
+            case _:
+                return pixels
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens that the text encoder takes at once."""
+        config = next(
+            (each for name, each in self.configs.components.items() if name.startswith("text_encoder")), {}
+        )
+        return int(config.get("max_position_embeddings") or _PROMPT_LENGTH)
+
+    @property
+    def most_clip_skip(self) -> int:
+        """The most layers that the text encoders can leave out: one is left."""
+        layers = [
+            int(each.get("num_hidden_layers") or _TEXT_LAYERS)
+            for name, each in self.configs.components.items()
+            if name.startswith("text_encoder")
+        ]
+        return min(layers, default=1) - 1
+
+    @property
+    def blends_masks(self) -> bool:
+        """Whether the U-Net does not read the mask itself."""
+        return self._channels != _INPAINTING_CHANNELS
+
+    def guided(self, guidance_scale: float) -> bool:
+        """Say whether the U-Net sees each image twice; one that reads the guidance scale does not."""
+        return guidance_scale > 1 and not self._guidance_width
+
+    def encode(self, run: Run, prompts: PromptEncoder, request: GuidedPrompts) -> Conditioning:
+        """Turn the prompts into the states that the U-Net attends to, ``[rows, tokens, width]``."""
+        texts = self.texts(request)
+        longest = max(len(prompts.encode(text, "tokenizer").tokens) for text in texts)
+        rows = []
+        for text in texts:
+            encoded = prompts.encode(text, "tokenizer", at_least=longest)
+            hidden = run("text_encoder", {"input_ids": encoded.tokens})["last_hidden_state"]
+            rows.append(np.repeat(prompts.embed(hidden, encoded), request.size.images, axis=0))
+        return self.conditioning(request, {"encoder_hidden_states": np.concatenate(rows)})
+
+    def texts(self, request: GuidedPrompts) -> tuple[str, ...]:
+        """Return the prompts to encode: the negative one first, where there is guidance."""
+        if self.guided(request.guidance_scale):
+            return request.negative_prompt, request.prompt
+        return (request.prompt,)
+
+    def conditioning(self, request: GuidedPrompts, inputs: Tensors) -> Conditioning:
+        """Add what the guidance scale itself becomes for a U-Net that reads it."""
+        if self._guidance_width:
+            embedding = guidance_embedding(request.guidance_scale - 1, self._guidance_width)
+            inputs = {**inputs, "timestep_cond": np.repeat(embedding, request.size.images, axis=0)}
+        return Conditioning(inputs=inputs, branches=len(self.texts(request)))
+
+    def denoiser_inputs(
+        self, latents: Floats, timestep: float, conditioning: Conditioning, initial: InitialImage | None
+    ) -> Tensors:
+        """Put the U-Net's inputs together; an inpainting U-Net also sees the mask and the masked image.
+
+        Source: StableDiffusionInpaintPipeline.__call__ of diffusers: latents, mask, masked image latents.
+        """
+        if self._channels == _INPAINTING_CHANNELS:
+            assert initial is not None
+            assert initial.mask is not None
+            assert initial.masked_latents is not None
+            mask = np.broadcast_to(initial.mask, (len(latents), *initial.mask.shape[1:]))
+            latents = np.concatenate([latents, mask, initial.masked_latents], axis=1)
+        return {
+            "sample": np.concatenate([latents] * conditioning.branches),
+            "timestep": np.array([timestep], dtype=np.float32),
+            **conditioning.inputs,
+        }
+
+    def guide(self, output: Floats, conditioning: Conditioning, guidance_scale: float) -> Floats:
+        """Apply classifier-free guidance.
+
+        Source: Ho and Salimans 2022, arXiv:2207.12598, equation 6 in the form that diffusers uses.
+        """
+        if conditioning.branches == 1:
+            return output
+        away, towards = np.split(output, 2)
+        guided: Floats = away + np.float32(guidance_scale) * (towards - away)
+        return guided
+
+    def decode(self, run: Run, latents: Floats) -> Floats:
+        """Turn latents into pixels, ``[images, 3, height, width]``, -1 to 1."""
+        return run("vae_decoder", {"latent_sample": self.latents.decode(latents)})["sample"]
+
+    def encode_image(self, run: Run, pixels: Floats, noise: Floats) -> Floats:
+        """Turn pixels, ``[images, 3, height, width]`` from -1 to 1, into latents.
+
+        An AutoencoderKL gives mean and log variance, of which a sample is taken; AutoencoderTiny gives
+        latents.
+        Source: DiagonalGaussianDistribution of diffusers.
+        """
+        outputs = run("vae_encoder", {"sample": pixels})
+        if "latents" in outputs:
+            return self.latents.encode(outputs["latents"])
+        mean, logvar = np.split(outputs["latent_parameters"], 2, axis=1)
+        deviation = np.exp(np.float32(0.5) * np.clip(logvar, -30, 20))
+        return self.latents.encode(mean + deviation * noise)
+
+
+def guidance_embedding(guidance: float, width: int) -> Floats:
+    """Return sinusoids of a guidance scale, float32 ``[1, width]``.
+
+    Source: diffusers' ``get_guidance_scale_embedding``; Song et al. 2023, arXiv:2310.04378, section 4.2.
+    """
+    half = width // 2
+    periods = np.exp(np.arange(half, dtype=np.float32) * -np.float32(np.log(_LONGEST_PERIOD) / (half - 1)))
+    angles = np.float32(guidance * _GUIDANCE_UNITS) * periods
+    embedding = np.concatenate([np.sin(angles), np.cos(angles), np.zeros(width % 2, np.float32)])
+    return embedding[None].astype(np.float32)

@@ -1,0 +1,55 @@
+"""Give a graph the form that a target and a precision want."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import onnx_ir as ir
+
+from conversions.family import Submodel
+from conversions.graph_kind import Config
+from conversions.options import Options
+from conversions.passes.to_fp16 import to_fp16
+from conversions.providers.ep_partition import check_placement, demand_kernels
+from conversions.providers.table import provider_for
+from conversions.verification.fp16_overflow import OverflowingNode, find_overflowing
+
+UNMEASURED: Mapping[str, float] = MappingProxyType({})
+
+
+def adapt(
+    model: ir.Model,
+    submodel: Submodel,
+    config: Config,
+    options: Options,
+    sizes: Mapping[str, int],
+    ranges: Mapping[str, float] = UNMEASURED,
+) -> tuple[OverflowingNode, ...]:
+    """Give a graph the form that the target and the precision want, and check that the target can run it.
+
+    Args:
+        model: The graph, changed in place; its weights may have no values.
+        submodel: What it is a graph of.
+        config: The component's configuration.
+        options: Name the target and the precision.
+        sizes: Of the free dimensions, to look the target's kernels up at; they are the same at all sizes.
+        ranges: Largest magnitudes that were measured, by value; empty where nothing was measured.
+
+    Returns:
+        The nodes that stay in float32, since they leave float16's range.
+
+    Raises:
+        ConversionError: ``placement.no_kernel``; the target has no kernel for a node.
+    """
+    model.graph.name = submodel.name
+    for name in provider_for(options.target).passes:
+        getattr(importlib.import_module(f"conversions.passes.{name}"), name)(model)
+    kept = find_overflowing(model, ranges)
+    if options.precision_of(submodel.name) == "fp16":
+        fixed = {spec.name for spec in submodel.kind.inputs(config) if spec.dtype == "float32"}
+        to_fp16(model, keep={each.node for each in kept}, fixed=fixed)
+    if provider_for(options.target).kernel_table:
+        demand_kernels(check_placement(model, options.target, sizes, submodel=submodel.name))
+    return kept

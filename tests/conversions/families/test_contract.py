@@ -1,0 +1,238 @@
+"""The contract of every family: tiny checkpoint, plan, conversion, parity, images as diffusers makes them."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conversions.checkpoint.folder import open_folder
+from conversions.conversion import Checks, Converted, convert
+from conversions.events import ignore
+from conversions.family import all_families
+from conversions.forecast import forecast
+from conversions.options import Options, Precision
+from conversions.package.layout import Package, open_package
+from conversions.pipeline_graphs import package_graphs
+from conversions.plan import make_plan
+from conversions.providers.devices import CPU
+from conversions.providers.ep_partition import check_graphs
+from conversions.recipe import ImageSize, Task
+from conversions.verification.metrics import compare
+from sdsetup.imaging.latent_noise import LatentNoise
+from sdsetup.imaging.pipeline import Pipeline
+from sdsetup.imaging.request import Request, complete
+from sdsetup.runtime.runner import LocalRunner
+from tests.checkpoints import VARIANTS, make_variant
+
+pytestmark = pytest.mark.torch
+
+SIZE = ImageSize(width=136, height=72, images=2)
+STEPS = 6
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_variant(tmp_path_factory.mktemp("checkpoint") / "tiny", VARIANTS[name])
+
+
+@pytest.fixture(scope="module")
+def converted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Precision], Converted]:
+    folder = tmp_path_factory.mktemp("packages")
+    made: dict[Precision, Converted] = {}
+
+    def make(precision: Precision) -> Converted:
+        if precision not in made:
+            opened = open_folder(checkpoint)
+            plan = make_plan(opened, Options(target="cpu", precision=precision), folder / "graphs")
+            made[precision] = convert(
+                plan,
+                opened,
+                folder / precision,
+                tool_version="test",
+                graph_cache=folder / "graphs",
+                checks=Checks(device=CPU),
+                listener=ignore,
+            )
+        return made[precision]
+
+    return make
+
+
+@pytest.mark.parametrize(("precision", "least_db"), [("fp32", 110), ("fp16", 50)])
+def test_every_submodel_agrees_with_pytorch(
+    converted: Callable[[Precision], Converted], precision: Precision, least_db: float
+) -> None:
+    report = converted(precision).report
+    assert report is not None
+    for submodel in report.submodels:
+        assert submodel.parity is not None
+        assert submodel.parity.psnr_db >= least_db, submodel.submodel
+
+
+def test_a_package_opens_as_what_it_was_made_of(
+    name: str, checkpoint: Path, converted: Callable[[Precision], Converted]
+) -> None:
+    opened, package = open_folder(checkpoint), open_package(converted("fp16").package.folder)
+    assert name.startswith(package.family.name) or package.family.name == "stable-diffusion"
+    assert package.submodels == opened.submodels
+    assert package.recipe.native == opened.recipe.native == ImageSize(width=128, height=128)
+    assert package.recipe.tasks == opened.recipe.tasks
+    assert package.recipe.defaults == opened.recipe.defaults
+
+
+def test_every_submodel_is_one_fused_graph_on_directml_and_its_memory_is_foretold(
+    converted: Callable[[Precision], Converted],
+) -> None:
+    graphs = package_graphs(converted("fp16").package)
+    for report in check_graphs(graphs, "directml", SIZE).values():
+        assert not report.unfit
+        assert report.shape_nodes == 0
+    small, large = (forecast(graphs, ImageSize(width=side, height=side)) for side in (64, 128))
+    assert 0 < small.staged_bytes < large.staged_bytes
+
+
+def requests(package: Package, folder: Path) -> Iterator[Request]:
+    """Return a request for each task that a package can do."""
+    image, mask = folder / "image.png", folder / "mask.png"
+    random = np.random.default_rng(3)
+    coarse = Image.fromarray(random.integers(0, 256, (9, 17, 3), dtype=np.uint8))
+    coarse.resize((SIZE.width, SIZE.height)).save(image)
+    hidden = np.zeros((SIZE.height, SIZE.width), np.uint8)
+    hidden[16:56, 32:104] = 255
+    Image.fromarray(hidden).save(mask)
+    base = Request(
+        prompt="a red (horse:1.0) on the moon",
+        negative_prompt="blurry",
+        seed=5,
+        steps=STEPS,
+        width=SIZE.width,
+        height=SIZE.height,
+        images=SIZE.images,
+    )
+    inputs: dict[Task, dict[str, Any]] = {
+        "text-to-image": {},
+        "image-to-image": {"init_image": str(image), "strength": 0.7},
+        "inpainting": {"init_image": str(image), "mask": str(mask)},
+    }
+    for task in sorted(package.recipe.tasks):
+        yield replace(base, **inputs[task])
+    if package.recipe.tasks >= {"inpainting"}:
+        yield replace(base, **inputs["inpainting"], strength=0.6)
+
+
+def test_images_are_those_of_diffusers_from_the_same_noise(
+    checkpoint: Path, converted: Callable[[Precision], Converted], tmp_path: Path
+) -> None:
+    package = converted("fp32").package
+    runner = LocalRunner(package=package, device=CPU)
+    pipeline = Pipeline(package=package, runner=runner)
+    for request in requests(package, tmp_path):
+        request = complete(request, package)
+        noise = LatentNoise.of(request.seed, request.images)
+        start = noise.draw(package.recipe.latents.shape(request.size))
+        conditioning = pipeline.encode(request)
+        initial = pipeline.encode_initial(request, noise)
+        latents, _ = pipeline.denoise(request, conditioning, initial, start, noise)
+        expected, pixels = diffusers_images(checkpoint, request, package)
+        assert compare(latents, expected).psnr_db >= 80, request.task
+        made = pipeline.generate(request, check_safety=False).pixels
+        assert np.abs(made.astype(int) - pixels.astype(int)).max() <= 1, request.task
+
+
+def diffusers_images(
+    checkpoint: Path, request: Request, package: Package
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Make the same images with diffusers, which gets our noise: latents and pixels."""
+    pipeline = diffusers_pipeline(checkpoint, request)
+    size = {"width": request.width, "height": request.height}
+    given: dict[str, Any] = {
+        "prompt": [request.prompt.replace("(", "").replace(":1.0)", "")] * request.images,
+        "negative_prompt": [request.negative_prompt] * request.images,
+        "num_inference_steps": request.steps,
+        "guidance_scale": request.guidance_scale,
+        **size,
+    }
+    if request.init_image is not None:
+        given |= {"image": Image.open(request.init_image), "strength": request.strength}
+    if request.mask is not None:
+        given["mask_image"] = Image.open(request.mask)
+    known = inspect.signature(pipeline.__call__).parameters
+    given = {key: value for key, value in given.items() if key in known}
+    with our_noise(pipeline, request, package):
+        latents = pipeline(**given, output_type="latent").images.numpy()
+    with our_noise(pipeline, request, package):
+        images = pipeline(**given, output_type="np").images
+    return latents, (images * 255).round().astype(np.uint8)
+
+
+def diffusers_pipeline(checkpoint: Path, request: Request) -> Any:
+    """Open diffusers' pipeline of the checkpoint's kind for a task."""
+    import diffusers
+
+    index = open_folder(checkpoint).index
+    kind = "StableDiffusionXL" if "text_encoder_2" in index else "StableDiffusion"
+    if index["_class_name"].startswith("LatentConsistency"):
+        kind = "LatentConsistencyModel"
+    task = {"text-to-image": "", "image-to-image": "Img2Img", "inpainting": "Inpaint"}[request.task]
+    extra = {} if kind == "StableDiffusionXL" else {"safety_checker": None}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipeline = getattr(diffusers, f"{kind}{task}Pipeline").from_pretrained(checkpoint, **extra)
+    pipeline.set_progress_bar_config(disable=True)
+    if hasattr(pipeline, "watermark"):
+        pipeline.watermark = None
+    return pipeline
+
+
+class our_noise:  # noqa: N801 - reads as a sentence
+    """Give diffusers the noise that our pipeline draws: its starting noise, then the encoder's."""
+
+    def __init__(self, pipeline: Any, request: Request, package: Package) -> None:
+        import importlib
+
+        self.modules = [importlib.import_module(type(pipeline).__module__)]
+        self.autoencoder = importlib.import_module("diffusers.models.autoencoders.vae")
+        self.scheduler = importlib.import_module(type(pipeline.scheduler).__module__)
+        noise = LatentNoise.of(request.seed, request.images)
+        shape = package.recipe.latents.shape(request.size)
+        self.start = noise.draw(shape)
+        self.further = lambda: noise.draw(shape)
+
+    def __enter__(self) -> None:
+        import torch
+
+        self.patch = pytest.MonkeyPatch()
+        for module in self.modules:
+            self.patch.setattr(module, "randn_tensor", lambda *_, **__: torch.from_numpy(self.start))
+        drawn: list[Any] = []
+
+        def draw(*_: Any, **__: Any) -> Any:
+            drawn.append(torch.from_numpy(self.further()))
+            return drawn[-1]
+
+        self.patch.setattr(self.autoencoder, "randn_tensor", draw)
+        if hasattr(self.scheduler, "randn_tensor"):
+            self.patch.setattr(self.scheduler, "randn_tensor", draw)
+
+    def __exit__(self, *_: object) -> None:
+        self.patch.undo()
+
+
+def test_every_family_has_a_tiny_checkpoint(tmp_path: Path) -> None:
+    found = {
+        open_folder(make_variant(tmp_path / name, variant)).family.name for name, variant in VARIANTS.items()
+    }
+    assert found == {family.name for family in all_families()}
