@@ -103,11 +103,7 @@ def package_graphs(package: Path) -> dict[str, ir.Model]:
     """
     graphs = sorted(package.glob("*/model.onnx"))
     if not graphs:
-        raise ConversionError(
-            "placement.no_package",
-            f"'{package}' holds no submodels.",
-            "Name the folder that `sdsetup convert` wrote.",
-        )
+        raise ConversionError("placement.no_package", f"'{package}' holds no submodels.")
     return {path.parent.name: ir.load(path) for path in graphs}
 
 
@@ -148,5 +144,4 @@ def demand_kernels(report: PlacementReport) -> None:
     raise ConversionError(
         "placement.no_kernel",
         f"{report.submodel or 'The graph'} has nodes that {report.target} cannot run: {shown}{more}.",
-        "Convert with the default opset, or for another --target.",
     )
