@@ -105,7 +105,6 @@ def convert(
             raise ConversionError(
                 "package.disk_full",
                 f"The package needs {missing / 1e9:.1f} GB in {output.parent}; {free / 1e9:.1f} GB are free.",
-                "Free some space, or choose another folder with --output.",
             )
         submodels = wanted_submodels(checkpoint, plan.options)
         todo = [part for part in plan.components if staging.finished(part.name) is None]
@@ -145,7 +144,6 @@ def convert(
                     "verify.failed",
                     f"The package is not the same model: {'; '.join(report.all_problems)}. "
                     "It was thrown away.",
-                    "Try --precision fp32; if that fails too, please report it.",
                 )
             manifest = {**manifest, "parity": parity_entry(report)}
         return Converted(package=staging.publish(manifest), report=report)
@@ -306,9 +304,8 @@ def _overflow(overflows: Mapping[str, Sequence[Overflow]]) -> ConversionError:
         + (f" and {len(found) - 1} more" if len(found) > 1 else "")
         for name, found in overflows.items()
     ]
-    keep = " ".join(f"--keep-fp32 {name}" for name in overflows)
     return ConversionError(
         "weights.overflow",
         f"Weights do not fit float16, whose largest number is 65504: {'; '.join(listed)}.",
-        f"Add {keep} to keep that much in float32, or use --precision fp32.",
+        details={"submodels": tuple(overflows)},
     )

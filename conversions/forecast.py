@@ -76,7 +76,7 @@ class Forecast:
 
     @property
     def staged_bytes(self) -> int:
-        """Device memory when submodels are loaded and dropped one after the other (``--low-vram``)."""
+        """Device memory when submodels are loaded and dropped one after the other."""
         return max((need.total_bytes for need in self.needs), default=0)
 
     @property

@@ -51,7 +51,6 @@ class Pending(Generic[_T]):
             raise ConversionError(
                 "process.died",
                 f"The process for {self._purpose} was ended by the system, most likely for want of memory.",
-                "Close other programs and run the same command again.",
             ) from error
 
 

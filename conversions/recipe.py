@@ -157,8 +157,8 @@ class InitialImage:
     """An image to start from, encoded.
 
     Attributes:
-        latents: float32 ``[images, channels, height, width]`` on the denoiser's scale; None where the image is
-            only seen through ``masked_latents``.
+        latents: float32 ``[images, channels, height, width]`` on the denoiser's scale; None where the image
+            is only seen through ``masked_latents``.
         mask: float32 ``[1, 1, height, width]`` of the latents' size: 1 where the image is made anew; None
             without a mask.
         masked_latents: The latents of the image with the masked part blanked, for denoisers that read it.

@@ -170,7 +170,6 @@ def stored_tensors(storage: Storage, weights: WeightFiles) -> dict[str, StoredTe
         raise ConversionError(
             "weights.pickle",
             f"The weights {weights.files[0]} are a pickle, a format that can carry programs.",
-            "If you trust where it came from, run the same command with --allow-pickle.",
         )
     found: dict[str, StoredTensor] = {}
     for file in weights.files:

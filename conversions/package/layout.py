@@ -184,25 +184,18 @@ def open_package(folder: Path) -> Package:
     path = folder / MANIFEST
     if not path.is_file():
         state = "has no manifest.json, so it is no package" if folder.is_dir() else "does not exist"
-        raise ConversionError(
-            "package.missing",
-            f"{folder} {state}.",
-            "Make one with: sdsetup convert MODEL --output FOLDER",
-        )
+        raise ConversionError("package.missing", f"{folder} {state}.")
     try:
         manifest = json.loads(path.read_text("utf-8"))
         if manifest["format"] != FORMAT:
             raise ConversionError(
                 "package.format",
                 f"{folder} was made by another version of sdsetup (package format {manifest['format']}).",
-                "Convert the checkpoint again.",
             )
         package = Package(folder=folder, manifest=manifest)
         package.files, package.submodel_names  # noqa: B018 - a manifest without them is torn
     except (ValueError, KeyError, TypeError) as error:
-        raise ConversionError(
-            "package.torn", f"{path} cannot be read ({error}).", "Convert the checkpoint again."
-        ) from error
+        raise ConversionError("package.torn", f"{path} cannot be read ({error}).") from error
     return package
 
 
@@ -328,20 +321,12 @@ def reserved(output: Path, *, overwrite: bool) -> Iterator[None]:
     if old.exists() and not output.exists():
         old.rename(output)  # a run was killed between two renames: the old package comes back
     if output.exists() and not overwrite:
-        raise ConversionError(
-            "package.exists",
-            f"{output} exists already.",
-            "Add --overwrite to replace it, or choose another folder with --output.",
-        )
+        raise ConversionError("package.exists", f"{output} exists already.")
     if output.exists() and not output.is_dir():
-        raise ConversionError(
-            "package.not_a_folder", f"{output} is a file.", "Choose another folder with --output."
-        )
+        raise ConversionError("package.not_a_folder", f"{output} is a file.")
     if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
         raise ConversionError(
-            "package.foreign",
-            f"{output} holds files that are no package of sdsetup; it is not replaced.",
-            "Choose another folder with --output.",
+            "package.foreign", f"{output} holds files that are no package of sdsetup; it is not replaced."
         )
     lock = output.with_name(f".{output.name}.lock")
     try:
@@ -349,14 +334,10 @@ def reserved(output: Path, *, overwrite: bool) -> Iterator[None]:
         with FileLock(lock, timeout=0):
             yield
     except Timeout as error:
-        raise ConversionError(
-            "package.busy", f"Another run is writing {output}.", "Wait until it has finished."
-        ) from error
+        raise ConversionError("package.busy", f"Another run is writing {output}.") from error
     except PermissionError as error:
         raise ConversionError(
-            "package.read_only",
-            f"{error.filename or output} cannot be written.",
-            "Choose a folder of your own with --output.",
+            "package.read_only", f"{error.filename or output} cannot be written."
         ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -364,7 +345,6 @@ def reserved(output: Path, *, overwrite: bool) -> Iterator[None]:
         raise ConversionError(
             "package.disk_full",
             f"The disk of {output.parent} is full; what was finished is kept for the next run.",
-            "Free some space and run the same command again.",
         ) from error
     finally:
         with contextlib.suppress(OSError):

@@ -83,6 +83,4 @@ def _scale(node: ir.Node, query: ir.Value, heads: int) -> float:
 
 
 def _unknown(node: ir.Node, what: str) -> ConversionError:
-    return ConversionError(
-        "graph.attention", f"'{node.name}' {what}.", "Convert the checkpoint again with this version."
-    )
+    return ConversionError("graph.attention", f"'{node.name}' {what}.")

@@ -70,8 +70,4 @@ def _written_out(node: ir.Node, writer: NodeWriter) -> ir.Value:
 
 
 def _unknown(node: ir.Node, what: str) -> ConversionError:
-    return ConversionError(
-        "graph.group_norm",
-        f"'{node.name}' is a {what}, which cannot be expanded.",
-        "Convert the checkpoint again with this version.",
-    )
+    return ConversionError("graph.group_norm", f"'{node.name}' is a {what}, which cannot be expanded.")

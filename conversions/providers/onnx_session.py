@@ -48,11 +48,7 @@ def demand_onnxruntime() -> None:
     try:
         import onnxruntime  # noqa: F401 - to see that it can be
     except ImportError as error:
-        raise ConversionError(
-            "runtime.missing",
-            f"ONNX Runtime cannot be used ({error}).",
-            "Run: sdsetup doctor",
-        ) from error
+        raise ConversionError("runtime.missing", f"ONNX Runtime cannot be used ({error}).") from error
 
 
 def is_profiled(provider: Provider) -> bool:
@@ -121,7 +117,6 @@ def open_session(
         raise ConversionError(
             "session.fell_back",
             f"{device} did not take {graph.parent.name}: ONNX Runtime fell back to {taken}.",
-            "sdsetup doctor says what is wrong; --provider cpu runs without a GPU.",
         )
     return session
 
@@ -178,7 +173,8 @@ def run(graph: Path, inputs: Tensors, device: Device, sizes: Mapping[str, int]) 
         sizes: Sizes of the free dimensions; used where the provider wants them fixed.
 
     Raises:
-        ConversionError: No session can be made on the device, or it fails.
+        ConversionError: ``session.fell_back`` or ``session.failed``: the device does not run the graph.
+            ``session.no_float16``: it does not compute in float16.
     """
     try:
         session = open_session(graph, device, sizes, log_severity=3, frugal=True)
@@ -195,11 +191,10 @@ def run(graph: Path, inputs: Tensors, device: Device, sizes: Mapping[str, int]) 
         raise
     except Exception as error:  # ONNX Runtime's exceptions share no other base
         first_line = str(error).strip().splitlines()[0]
-        raise ConversionError(
-            "session.failed",
-            f"{device} cannot run {graph}: {first_line}",
-            "Convert again with --precision fp32." if wants_float16(error) else "Run: sdsetup doctor",
-        ) from error
+        message = f"{device} cannot run {graph}: {first_line}"
+        if wants_float16(error):
+            raise ConversionError("session.no_float16", message) from error
+        raise ConversionError("session.failed", message) from error
     placement = recorded(session, device.provider.name)
     return Outcome(
         outputs={

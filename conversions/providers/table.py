@@ -23,7 +23,7 @@ class Provider:
     """What there is to know about one execution provider.
 
     Attributes:
-        target: Name in this project, what ``--target`` takes.
+        target: Name in this project, as users give it.
         name: ONNX Runtime's name.
         label: Name for people.
         package: What to install from PyPI to have it.
@@ -194,7 +194,7 @@ def provider_for(target: str) -> Provider:
     """Return the row of a target.
 
     Args:
-        target: What ``--target`` got, or ONNX Runtime's name of a provider.
+        target: A target as users give it, or ONNX Runtime's name of a provider.
 
     Raises:
         ConversionError: There is no such target.

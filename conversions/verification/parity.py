@@ -223,9 +223,7 @@ def run_references(
     storage = checkpoint.storage
     if not isinstance(storage, Folder):
         raise ConversionError(
-            "verify.remote",
-            "Numbers can only be compared with a checkpoint on this machine.",
-            "Add --no-verify, or convert without --no-cache.",
+            "verify.remote", "Numbers can only be compared with a checkpoint on this machine."
         )
     results = {}
     with isolated_process("PyTorch") as process:

@@ -188,7 +188,7 @@ def _altered(storage: Storage, file: str) -> ConversionError:
     return ConversionError(
         "checkpoint.corrupt",
         f"{storage.label}/{file} is not the file that was published: its hash differs.",
-        "Delete this file, or the model's folder in the Hub's cache, and run the same command again.",
+        "Delete this file, or the model's folder in the Hub's cache.",
     )
 
 

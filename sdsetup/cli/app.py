@@ -13,6 +13,7 @@ from conversions.errors import ConversionError
 from sdsetup import __version__
 from sdsetup.cli import output
 from sdsetup.cli.verbs import VerbGroup
+from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.redaction import RedactingFormatter, redact
 
@@ -70,7 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (SetupError, ConversionError) as error:
         if os.environ.get("SDSETUP_DEBUG") == "1":
             logging.getLogger(__name__).exception(error.code)
-        output.complain(redact(error.message), redact(error.hint))
+        hint = hint_for(error) if isinstance(error, ConversionError) else error.hint
+        output.complain(redact(error.message), redact(hint))
         return 2 if isinstance(error, UsageError) else 1
     except Exception as error:
         if os.environ.get("SDSETUP_DEBUG") == "1":

@@ -10,6 +10,7 @@ from pathlib import Path
 from conversions.checkpoint import weight_files
 from conversions.errors import ConversionError
 from conversions.events import Event, Listener, Notice, ignore
+from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
 from sdsetup.hub import cache
 from sdsetup.hub.access import page
@@ -163,7 +164,7 @@ def _weights(
     except ConversionError as error:
         if not model.online:
             raise _not_in_cache(model, f"the weights of {component}") from error
-        raise SetupError("hub.no-weights", f"{model.repo_id}: {error.message}", error.hint) from error
+        raise SetupError("hub.no-weights", f"{model.repo_id}: {error.message}", hint_for(error)) from error
 
 
 def _not_in_cache(model: HubModel, what: str) -> SetupError:

@@ -8,6 +8,7 @@ from conversions.errors import ConversionError
 from conversions.providers.adapter_ranking import best_adapter
 from conversions.providers.devices import Device, list_devices
 from conversions.providers.table import Provider, provider_for
+from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError, UsageError
 
 __all__ = ["Device", "choose_device", "list_devices"]
@@ -80,7 +81,7 @@ def _known(target: str) -> Provider:
     try:
         return provider_for(target)
     except ConversionError as error:
-        raise UsageError(error.code, error.message, error.hint) from error
+        raise UsageError(error.code, error.message, hint_for(error)) from error
 
 
 def _listing(devices: Sequence[Device]) -> str:

@@ -16,6 +16,7 @@ from conversions.providers import onnx_session
 from conversions.providers.devices import Device
 from conversions.providers.table import FIXED_SIZES
 from conversions.verification.ep_assignment import Placement, recorded, timed
+from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
 
 Array: TypeAlias = NDArray[Any]
@@ -88,7 +89,7 @@ def load(graph: Path, device: Device, inputs: Arrays, *, upcast: bool = False) -
     try:
         session = onnx_session.open_session(graph, device, sizes, upcast=upcast)
     except ConversionError as error:
-        raise SetupError("device.refused", error.message, error.hint) from error
+        raise SetupError("device.refused", error.message, hint_for(error)) from error
     except Exception as error:
         raise explained(error, f"opening {graph.parent.name}") from error
     return Loaded(

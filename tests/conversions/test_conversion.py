@@ -24,6 +24,7 @@ from conversions.options import Options
 from conversions.package.layout import open_package, record
 from conversions.plan import make_plan
 from conversions.providers.devices import CPU as HOST
+from sdsetup.error_hints import hint_for
 
 pytestmark = pytest.mark.torch
 
@@ -319,7 +320,9 @@ def test_a_spoiled_checkpoint_is_refused_by_name_and_nothing_is_published(
         run(checkpoint)
     assert caught.value.code == code
     assert caught.value.message
-    assert caught.value.hint
+    hint = hint_for(caught.value)
+    assert hint
+    assert ("--keep-fp32 unet" in hint) == (code == "weights.overflow")
     assert not (tmp_path / "package").exists()
 
 
@@ -357,7 +360,7 @@ def test_a_package_is_replaced_only_when_told_and_foreign_files_never(
     with pytest.raises(ConversionError) as caught:
         run(tiny_checkpoint)
     assert caught.value.code == "package.exists"
-    assert "--overwrite" in caught.value.hint
+    assert "--overwrite" in hint_for(caught.value)
     run(tiny_checkpoint, precision="fp32", overwrite=True)
     assert open_package(package).manifest["precision"] == "fp32"
     foreign = tmp_path / "images"

@@ -102,5 +102,4 @@ def demand_kernels(report: PlacementReport) -> None:
     raise ConversionError(
         "placement.no_kernel",
         f"{report.submodel or 'The graph'} has nodes that {report.target} cannot run: {shown}{more}.",
-        "Convert with the default opset, or for another --target.",
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conversions.errors import ConversionError
+from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def needs(use: str, model: str) -> dict[str, Any]:
     except ImportError as error:
         return {"error": f"planning needs what `sdsetup install` brings: {error}", "code": "plan.packages"}
     except (SetupError, ConversionError) as error:
-        return {"error": error.message, "code": error.code, "hint": error.hint}
+        hint = hint_for(error) if isinstance(error, ConversionError) else error.hint
+        return {"error": error.message, "code": error.code, "hint": hint}
 
 
 def _of_conversion(model: str) -> dict[str, Any]:
