@@ -62,6 +62,8 @@ class GraphKind:
         sizes: For each free dimension the size at which parity is measured; small, and none divides another
             by accident.
         traced_sizes: For each free dimension the size to trace at. Odd where the graph must fit every size.
+        skip_layers: Leaves out a number of layers at the end of a graph, in place, for one session; None
+            where that has no meaning.
         example: Realistic inputs where plain noise would not do: maps the name of an input to its maker,
             called with (config, shape, numpy Generator).
     """
@@ -82,6 +84,7 @@ class GraphKind:
     relevant: Callable[[Config], Config] = dict
     sizes: Mapping[str, int] = field(default_factory=dict)
     traced_sizes: Mapping[str, int] = field(default_factory=dict)
+    skip_layers: Callable[..., None] | None = None
     example: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def graph_config(self, config: Config) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from conversions.families.stable_diffusion_xl import PIPELINES, SECOND_TEXT_ENCODER, VAE_PARTS, XLRecipe
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
-from conversions.recipe import Floats, ImageSize
+from conversions.recipe import Floats, ImageSize, Task
 from conversions.submodels.unet import UNET_REFINER
 
 # Source: the defaults of StableDiffusionXLImg2ImgPipeline.__call__ in diffusers.
@@ -23,6 +23,11 @@ class RefinerRecipe(XLRecipe):
     """Images with the refiner, which usually goes on from the base model's latents."""
 
     encoders: ClassVar[tuple[tuple[str, str], ...]] = (("text_encoder_2", "tokenizer_2"),)
+
+    @property
+    def tasks(self) -> frozenset[Task]:
+        """What diffusers has the refiner do: it starts from an image, or from a base model's latents."""
+        return super().tasks - {"text-to-image"}
 
     def time_ids(self, size: ImageSize, *, negative: bool) -> Floats:
         """Return the conditions on size, float32 ``[1, 5]``: original height and width, crop, score.

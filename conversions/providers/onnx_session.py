@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from conversions.errors import ConversionError
+from conversions.passes.upcast_to_fp32 import upcast_to_fp32
 from conversions.providers.devices import Device, listed_by_onnxruntime
-from conversions.providers.session_graph import session_graph, session_graph_in_fp32
+from conversions.providers.session_graph import Edit, session_graph
 from conversions.providers.table import FIXED_SIZES, Provider
 from conversions.verification.ep_assignment import Placement, recorded, timed
 from conversions.verification.reference import Tensors
@@ -62,6 +63,7 @@ def open_session(
     sizes: Mapping[str, int],
     *,
     upcast: bool = False,
+    edits: Sequence[Edit] = (),
     log_severity: int = 4,
     frugal: bool = False,
 ) -> Any:
@@ -74,6 +76,7 @@ def open_session(
         device: Where to run.
         sizes: Sizes of free dimensions; used where the provider wants them fixed.
         upcast: Compute in float32 although the graph is float16, on the same stored weights.
+        edits: Further changes of the graph for this session.
         log_severity: Least severity that ONNX Runtime prints; 4 prints what is fatal.
         frugal: Whether the session is for one run, which is to take little memory.
 
@@ -93,7 +96,7 @@ def open_session(
     options.log_severity_level = log_severity
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     skipped = _for_one_run(options, provider) if frugal else []
-    form = (session_graph_in_fp32 if upcast else session_graph)(graph, provider)
+    form = session_graph(graph, provider, (*edits, upcast_to_fp32) if upcast else edits)
     for key, value in {**provider.session_config, **form.config}.items():
         options.add_session_config_entry(key, value)
     if provider.sizes == FIXED_SIZES:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from conversions.providers.table import Provider
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Edit = Callable[["ir.Model"], None]
+"""Changes a graph in place, for one session."""
 
 _CONCERNS: Mapping[str, tuple[bytes, ...]] = {
     "argmax_in_float": (b"ArgMax",),
@@ -32,58 +39,35 @@ class SessionGraph:
     config: dict[str, str] = field(default_factory=dict)
 
 
-def session_graph(graph: Path, provider: Provider) -> SessionGraph:
+def session_graph(graph: Path, provider: Provider, edits: Sequence[Edit] = ()) -> SessionGraph:
     """Return a graph as a provider can run it; the weights are never copied.
 
     Rules:
         1. Every graph gets the passes that the provider's row names in ``at_load``, whatever target it was
-           converted for.
+           converted for, and then the edits.
         2. A graph that none of them changes is handed over as its file.
 
     Args:
         graph: The ONNX file of a submodel.
         provider: Row of the provider that is to run it.
+        edits: Changes of this session alone, such as computing in float32.
     """
     # Weights lie in another file, so looking for a name in this one is far quicker than parsing it.
     content = graph.read_bytes()
     passes = [name for name in provider.at_load if any(operator in content for operator in _CONCERNS[name])]
-    if not passes:
+    if not passes and not edits:
         return SessionGraph(model=str(graph))
 
     import onnx_ir as ir
 
     model = ir.load(graph)
     changes = sum(getattr(import_module(f"conversions.passes.{name}"), name)(model) for name in passes)
-    if not changes:
+    if not changes and not edits:
         return SessionGraph(model=str(graph))
+    for edit in edits:
+        edit(model)
     return SessionGraph(
         model=ir.serde.serialize_model(model).SerializeToString(),
         # Source: onnxruntime_session_options_config_keys.h, for models that are loaded from memory.
         config={"session.model_external_initializers_file_folder_path": str(graph.parent)},
-    )
-
-
-def session_graph_in_fp32(graph: Path, provider: Provider) -> SessionGraph:
-    """Return a float16 graph as a provider can run it, computing in float32 on the same weight file.
-
-    Args:
-        graph: The ONNX file of a submodel.
-        provider: Row of the provider that is to run it.
-    """
-    import onnx
-    import onnx_ir as ir
-
-    from conversions.passes.upcast_to_fp32 import upcast_to_fp32
-
-    form = session_graph(graph, provider)
-    proto = (
-        onnx.ModelProto.FromString(form.model)
-        if isinstance(form.model, bytes)
-        else onnx.load(form.model, load_external_data=False)
-    )
-    model = ir.serde.deserialize_model(proto)
-    upcast_to_fp32(model)
-    return SessionGraph(
-        model=ir.serde.serialize_model(model).SerializeToString(),
-        config={**form.config, "session.model_external_initializers_file_folder_path": str(graph.parent)},
     )

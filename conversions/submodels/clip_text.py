@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import onnx_ir as ir
+from onnx_ir.passes import common
+
 from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec
 
 # Source: transformers 5.23's CLIPTextConfig; a test compares.
@@ -175,6 +178,27 @@ def _input_ids(config: Config, shape: tuple[int, ...], random: Any) -> Any:
     return ids.astype(numpy.int32)
 
 
+def skip_layers(model: ir.Model, *, count: int) -> None:
+    """Let the final norm read the states before the last ``count`` layers, in place.
+
+    Source: ``encode_prompt`` of diffusers' StableDiffusionPipeline with ``clip_skip``.
+
+    Args:
+        model: A graph of this kind.
+        count: Layers to leave out, 1 or more.
+    """
+    norms = {
+        str(value.name): node
+        for node in model.graph
+        for value in node.inputs
+        if value is not None and value.is_initializer()
+    }
+    layers = sum(name.endswith(".layer_norm1.weight") for name in norms)
+    skipped = norms[f"encoder.layers.{layers - count}.layer_norm1.weight"]
+    norms["final_layer_norm.weight"].replace_input_with(0, skipped.inputs[0])
+    common.RemoveUnusedNodesPass()(model)
+
+
 CLIP_TEXT = GraphKind(
     id="clip_text",
     class_name="CLIPTextModel",
@@ -190,9 +214,12 @@ CLIP_TEXT = GraphKind(
     unused=(r"embeddings\.position_ids$",),
     sizes={"batch": 2, "sequence": 77},
     traced_sizes={"batch": 2, "sequence": 13},
+    skip_layers=skip_layers,
     example={"input_ids": _input_ids},
 )
-CLIP_TEXT_LAYERS = replace(CLIP_TEXT, variant="layers", outputs=_layered_outputs, wrap=_wrap_layered)
+CLIP_TEXT_LAYERS = replace(
+    CLIP_TEXT, variant="layers", outputs=_layered_outputs, wrap=_wrap_layered, skip_layers=None
+)
 """The same with the states of every layer, of which SDXL takes the one before the last."""
 
 CLIP_TEXT_PROJECTED = replace(
@@ -205,5 +232,6 @@ CLIP_TEXT_PROJECTED = replace(
     create=_create_projected,
     wrap=_wrap_projected,
     renames=(),
+    skip_layers=None,
 )
 """With a projection of the pooled state and the states of every layer: SDXL's larger encoder."""

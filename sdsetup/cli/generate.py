@@ -20,9 +20,10 @@ def generate(
     prompt: Annotated[str | None, typer.Argument(help="What to show; (word:1.3) weighs a word.")] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What to keep away from.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same image; random without it.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Scheduler steps; 30 without it.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Scheduler steps. [default: the checkpoint's]")] = None,
     guidance_scale: Annotated[
-        float | None, typer.Option(help="How closely to follow the prompt; 7.5 without it, 1 is off.")
+        float | None,
+        typer.Option(help="How closely to follow the prompt; 1 is off. [default: the checkpoint's]"),
     ] = None,
     eta: Annotated[float | None, typer.Option(help="Noise that ddim adds back, 0 to 1.")] = None,
     width: Annotated[int | None, typer.Option(help="In pixels; the checkpoint's own without it.")] = None,
@@ -31,6 +32,26 @@ def generate(
     scheduler: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="ddim, pndm, euler, euler_ancestral, dpmpp_2m or lms."),
+    ] = None,
+    init_image: Annotated[
+        Path | None, typer.Option(metavar="IMAGE", help="Start from this image instead of from noise.")
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="IMAGE", help="Change the initial image only where this one is white."),
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How much the initial image may change, above 0 up to 1.")
+    ] = None,
+    clip_skip: Annotated[
+        int | None, typer.Option(help="Layers to leave out at the end of CLIP's text encoders.")
+    ] = None,
+    refiner: Annotated[
+        Path | None, typer.Option(metavar="PACKAGE", help="Make the last steps with this SDXL refiner.")
+    ] = None,
+    refiner_start: Annotated[
+        float | None,
+        typer.Option(help="Share of the way after which the refiner takes over. [default: 0.8]"),
     ] = None,
     destination: Annotated[
         Path | None, typer.Option("--output", "-o", help="A .png file or a folder; this folder without it.")
@@ -48,6 +69,7 @@ def generate(
     """Make images from a prompt with a converted package."""
     from sdsetup.imaging import image_file
     from sdsetup.imaging.pipeline import Pipeline
+    from sdsetup.imaging.refiner import open_refiner
     from sdsetup.imaging.request import Request, complete
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_for_images
@@ -62,6 +84,12 @@ def generate(
         "width": width,
         "height": height,
         "images": images,
+        "init_image": str(init_image) if init_image is not None else None,
+        "mask": str(mask) if mask is not None else None,
+        "strength": strength,
+        "clip_skip": clip_skip,
+        "refiner": str(refiner) if refiner is not None else None,
+        "refiner_start": refiner_start,
         "scheduler": scheduler.replace("-", "_").lower() if scheduler is not None else None,
     }
     given = {name: value for name, value in given.items() if value is not None}
@@ -89,7 +117,9 @@ def generate(
         metadata = image_file.metadata_of(request, opened, runner.device.provider.name)
         paths = image_file.paths_for(destination, metadata)
         try:
-            generated = Pipeline(package=opened, runner=runner, listener=listener).generate(request)
+            with open_refiner(request, opened, device_request, listener) as second:
+                pipeline = Pipeline(package=opened, runner=runner, listener=listener, refiner=second)
+                generated = pipeline.generate(request)
         finally:
             runner.close()
     for place, path in enumerate(paths):

@@ -20,7 +20,7 @@ from sdsetup.imaging.blank_image import find_blank
 from sdsetup.imaging.feature_extractor import extract
 from sdsetup.imaging.latent_noise import LatentNoise
 from sdsetup.imaging.request import Request, complete
-from sdsetup.imaging.schedulers import Floats, Scheduler, make_scheduler
+from sdsetup.imaging.schedulers import Floats, Scheduler, State, make_scheduler
 from sdsetup.imaging.tokenizer import ClipTokenizer
 from sdsetup.runtime.runner import Runner
 from sdsetup.runtime.sessions import Array
@@ -71,6 +71,19 @@ class PackagePrompts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refiner:
+    """Another package that makes the last steps.
+
+    Attributes:
+        pipeline: Ready to make images.
+        start: Share of the training timesteps that the base model goes through, 0 to 1.
+    """
+
+    pipeline: Pipeline
+    start: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pipeline:
     """A package ready to make images.
 
@@ -78,11 +91,13 @@ class Pipeline:
         package: Where the submodels and their configurations are.
         runner: Runs the submodels.
         listener: Hears of progress.
+        refiner: Makes the last steps; None makes all of them here.
     """
 
     package: Package
     runner: Runner
     listener: Listener = ignore
+    refiner: Refiner | None = None
 
     def generate(self, request: Request, *, check_safety: bool = True) -> GeneratedImages:
         """Make a batch of images.
@@ -105,8 +120,11 @@ class Pipeline:
         self._done_with("encoder")
         looping = perf_counter()
         latents, evaluations = self.denoise(request, conditioning, initial, start, noise)
-        denoise_seconds = perf_counter() - looping
         self._done_with("denoiser")
+        if self.refiner is not None:
+            latents, more = self.refiner.pipeline.refine(request, latents, noise, self.refiner.start)
+            evaluations += more
+        denoise_seconds = perf_counter() - looping
         pixels = self.decode(latents)
         self._done_with("decoder")
         flagged = self.flag(pixels) if check_safety else (False,) * len(pixels)
@@ -119,9 +137,36 @@ class Pipeline:
             evaluations=evaluations,
         )
 
+    def refine(
+        self, request: Request, latents: Floats, noise: LatentNoise, start: float
+    ) -> tuple[Floats, int]:
+        """Make the last steps on latents that another package has begun.
+
+        Args:
+            request: The same as for the first package.
+            latents: As noisy as that package left them.
+            noise: Gives more noise to schedulers that add some on the way.
+            start: Share of the training timesteps that are behind.
+
+        Source: ``denoising_start`` of diffusers' StableDiffusionXLImg2ImgPipeline.
+        """
+        conditioning = self.encode(request)
+        self._done_with("text")
+        scheduler = self._scheduler(request)
+        first = scheduler.split_index(start)
+        stop = len(scheduler.timesteps)
+        state = scheduler.resume(latents, first)
+        refined = self._walk(
+            request, scheduler, state, range(first, stop), conditioning, None, latents, noise
+        )
+        self._done_with("denoiser")
+        return refined, stop - first
+
     def encode(self, request: Request) -> Conditioning:
         """Turn the prompts into what the denoiser is conditioned on."""
         recipe = self.package.recipe
+        for name in self.package.with_role("text"):
+            self.runner.skip_layers(name, request.clip_skip)
         return recipe.encode(
             self._run,
             PackagePrompts(package=self.package, length=recipe.prompt_length),
@@ -180,31 +225,52 @@ class Pipeline:
         Returns:
             Latents, float32 ``[images, channels, height, width]``, and the number of denoiser runs.
         """
-        recipe = self.package.recipe
-        scheduler = make_scheduler(
-            request.scheduler or "", recipe.scheduler_config, request.steps or 0, eta=request.eta
-        )
+        scheduler = self._scheduler(request)
         first = 0 if request.strength is None else scheduler.first_index(request.strength)
+        stop = len(scheduler.timesteps)
+        if self.refiner is not None:
+            stop = max(first, scheduler.split_index(self.refiner.start))
         if initial is None or initial.latents is None or (initial.mask is not None and request.strength == 1):
             state = scheduler.start(start)
         else:
             state = scheduler.resume(scheduler.noised(initial.latents, start, first), first)
-        timesteps = scheduler.timesteps
-        count = len(timesteps) - first
+        latents = self._walk(
+            request, scheduler, state, range(first, stop), conditioning, initial, start, noise
+        )
+        return latents, stop - first
+
+    def _walk(
+        self,
+        request: Request,
+        scheduler: Scheduler,
+        state: State,
+        places: range,
+        conditioning: Conditioning,
+        initial: InitialImage | None,
+        start: Floats,
+        noise: LatentNoise,
+    ) -> Floats:
+        """Go through a part of the scheduler's timesteps and return the latents at its end."""
+        recipe = self.package.recipe
+        count = len(places)
         self.listener(Started(task="denoise", label="making the image", total=count, unit="steps"))
-        for place in range(first, len(timesteps)):
+        for done, place in enumerate(places, start=1):
             inputs = recipe.denoiser_inputs(
-                scheduler.model_input(state), timesteps[place], conditioning, initial
+                scheduler.model_input(state), scheduler.timesteps[place], conditioning, initial
             )
-            output = self._run(self._denoiser, inputs, f" at step {place - first + 1} of {count}")
+            output = self._run(self._denoiser, inputs, f" at step {done} of {count}")
             guided = recipe.guide(output[recipe.prediction], conditioning, request.guidance_scale or 0.0)
             fresh = noise.draw(start.shape[1:]) if scheduler.wants_noise(state) else None
             state = scheduler.advance(state, guided, fresh)
             if initial is not None and initial.mask is not None and recipe.blends_masks:
                 state = replace(state, sample=_blended(state.sample, initial, scheduler, start, place + 1))
-            self.listener(Advanced(task="denoise", done=place - first + 1))
+            self.listener(Advanced(task="denoise", done=done))
         self.listener(Finished(task="denoise", note=f"{count} steps"))
-        return state.sample, count
+        return state.sample
+
+    def _scheduler(self, request: Request) -> Scheduler:
+        config = self.package.recipe.scheduler_config
+        return make_scheduler(request.scheduler or "", config, request.steps or 0, eta=request.eta)
 
     def decode(self, latents: Floats) -> NDArray[np.uint8]:
         """Turn latents into pixels, an image at a time: the decoder needs the most memory of all.

@@ -35,6 +35,8 @@ class Request:
         clip_skip: Layers of CLIP's text encoders to leave out at the end.
         init_image: Path of an image to start from; None starts from noise.
         mask: Path of an image that is white where the initial image is made anew; None makes all of it anew.
+        refiner: Path of the package that makes the last steps; None leaves them to this one.
+        refiner_start: Share of the way after which the refiner takes over, above 0 and below 1.
         strength: Share of the noise that the initial image gets, 0 to 1; None takes the task's usual share.
     """
 
@@ -52,6 +54,8 @@ class Request:
     init_image: str | None = None
     mask: str | None = None
     strength: float | None = None
+    refiner: str | None = None
+    refiner_start: float = 0.8
 
     @property
     def task(self) -> Task:
@@ -120,6 +124,12 @@ def complete(request: Request, package: Package) -> Request:
                 f"--strength {request.strength:g} of {request.steps} steps leaves none to take.",
                 "use more --steps or a larger --strength.",
             )
+    if not 0 < request.refiner_start < 1:
+        raise UsageError(
+            "generate.refiner",
+            f"--refiner-start {request.refiner_start:g} is out of range.",
+            "use a number between 0 and 1; 0.8 is usual.",
+        )
     most = recipe.most_clip_skip
     if not 0 <= request.clip_skip <= most:
         raise UsageError(

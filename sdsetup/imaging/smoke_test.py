@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from conversions.events import Listener
 from conversions.package.layout import Package
@@ -84,9 +86,39 @@ def smoke_test(pipeline: Pipeline, trials: tuple[Trial, ...], *, steps: int) -> 
     Raises:
         SetupError: A submodel failed or gave numbers that are not finite.
     """
+    with TemporaryDirectory() as folder:
+        inputs = _inputs_for(pipeline.package, Path(folder))
+        return _try_each(pipeline, trials, steps, inputs)
+
+
+def _inputs_for(package: Package, folder: Path) -> dict[str, str]:
+    """Return what a request needs beside a prompt: nothing, or an image, or an image and a mask.
+
+    The image is a gradient; the mask leaves its border.
+    """
+    tasks = package.recipe.tasks
+    if "text-to-image" in tasks:
+        return {}
+    native = package.recipe.native
+    across = np.linspace(0, 255, native.width, dtype=np.uint8)
+    gradient = np.broadcast_to(across[None, :, None], (native.height, native.width, 3))
+    Image.fromarray(np.ascontiguousarray(gradient)).save(folder / "image.png")
+    if "image-to-image" in tasks:
+        return {"init_image": str(folder / "image.png")}
+    mask = np.full((native.height, native.width), 255, np.uint8)
+    border = native.width // 8
+    mask[:border] = mask[-border:] = mask[:, :border] = mask[:, -border:] = 0
+    Image.fromarray(mask).save(folder / "mask.png")
+    return {"init_image": str(folder / "image.png"), "mask": str(folder / "mask.png")}
+
+
+def _try_each(
+    pipeline: Pipeline, trials: tuple[Trial, ...], steps: int, inputs: Mapping[str, str]
+) -> tuple[Outcome, ...]:
     outcomes: list[Outcome] = []
+    steps = min(steps, pipeline.package.recipe.defaults.steps)
     for trial in trials:
-        request = Request(prompt=trial.prompt, seed=trial.seed, steps=steps)
+        request = Request(prompt=trial.prompt, seed=trial.seed, steps=steps, **inputs)
         images = pipeline.generate(request, check_safety=False)
         if not outcomes:
             pipeline.flag(images.pixels)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Protocol
 
 from conversions.events import Finished, Listener, Started, ignore
 from conversions.package.layout import Package
+from conversions.providers.session_graph import Edit
 from conversions.verification.ep_assignment import Placement
 from sdsetup.runtime import sessions
 from sdsetup.runtime.devices import Device
@@ -51,6 +53,10 @@ class Runner(Protocol):
         """Run a float16 submodel in float32 from its next run on."""
         ...
 
+    def skip_layers(self, submodel: str, count: int) -> None:
+        """Leave out the last layers of a submodel from its next run on."""
+        ...
+
     def done_with(self, submodel: str) -> None:
         """Say that a submodel is not needed for a while."""
         ...
@@ -79,6 +85,7 @@ class LocalRunner:
         low_memory: Close each submodel as soon as the next stage begins.
         listener: Hears of submodels being opened.
         upcast: Float16 submodels that run in float32.
+        skipped: Layers to leave out at a submodel's end, by name.
     """
 
     package: Package
@@ -86,6 +93,7 @@ class LocalRunner:
     low_memory: bool = False
     listener: Listener = ignore
     upcast: frozenset[str] = frozenset()
+    skipped: Mapping[str, int] = field(default_factory=dict)
     _open: dict[str, Loaded] = field(default_factory=dict, init=False)
     _usage: dict[str, Usage] = field(default_factory=dict, init=False)
 
@@ -107,6 +115,12 @@ class LocalRunner:
         """Run a float16 submodel in float32 from its next run on, on the same stored weights."""
         self.upcast |= {submodel}
         self._open.pop(submodel, None)
+
+    def skip_layers(self, submodel: str, count: int) -> None:
+        """Leave out the last layers of a submodel from its next run on."""
+        if self.skipped.get(submodel, 0) != count:
+            self.skipped = {**self.skipped, submodel: count}
+            self._open.pop(submodel, None)
 
     def done_with(self, submodel: str) -> None:
         """Close a submodel if memory is short."""
@@ -147,7 +161,9 @@ class LocalRunner:
         task = f"load-{submodel}"
         self.listener(Started(task=task, label=f"{submodel}: loading", total=None))
         upcast = submodel in self.upcast
-        loaded = sessions.load(self.package.graph(submodel), self.device, inputs, upcast=upcast)
+        loaded = sessions.load(
+            self.package.graph(submodel), self.device, inputs, upcast=upcast, edits=self._edits(submodel)
+        )
         share = f"{loaded.placement.node_share:.0%} of {sum(loaded.placement.nodes.values())} nodes"
         self.listener(Finished(task=task, note=f"{share} on {self.device.provider.label}"))
         before = self._usage.get(submodel)
@@ -158,3 +174,10 @@ class LocalRunner:
             upcast=upcast,
         )
         return loaded
+
+    def _edits(self, submodel: str) -> tuple[Edit, ...]:
+        count = self.skipped.get(submodel, 0)
+        kind = next(each.kind for each in self.package.submodels if each.name == submodel)
+        if not count or kind.skip_layers is None:
+            return ()
+        return (partial(kind.skip_layers, count=count),)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from conversions.errors import ConversionError
 from conversions.providers import onnx_session
 from conversions.providers.devices import Device
+from conversions.providers.session_graph import Edit
 from conversions.providers.table import FIXED_SIZES
 from conversions.verification.ep_assignment import Placement, recorded, timed
 from sdsetup.error_hints import hint_for
@@ -71,7 +72,9 @@ def sizes_of(graph: Path, inputs: Arrays) -> dict[str, int]:
     return sizes
 
 
-def load(graph: Path, device: Device, inputs: Arrays, *, upcast: bool = False) -> Loaded:
+def load(
+    graph: Path, device: Device, inputs: Arrays, *, upcast: bool = False, edits: Sequence[Edit] = ()
+) -> Loaded:
     """Open a session for a graph on a device.
 
     Args:
@@ -79,6 +82,7 @@ def load(graph: Path, device: Device, inputs: Arrays, *, upcast: bool = False) -
         device: Where to run; ONNX Runtime may put single nodes elsewhere, which the placement tells.
         inputs: The first run's inputs: their sizes are fixed on providers that want it.
         upcast: Compute in float32 although the graph is float16, on the same stored weights.
+        edits: Further changes of the graph for this session.
 
     Raises:
         SetupError: The graph cannot be loaded, or the provider did not take the session at all.
@@ -87,7 +91,7 @@ def load(graph: Path, device: Device, inputs: Arrays, *, upcast: bool = False) -
     sizes = sizes_of(graph, inputs) if device.provider.sizes == FIXED_SIZES else {}
     started = perf_counter()
     try:
-        session = onnx_session.open_session(graph, device, sizes, upcast=upcast)
+        session = onnx_session.open_session(graph, device, sizes, upcast=upcast, edits=edits)
     except ConversionError as error:
         raise SetupError("device.refused", error.message, hint_for(error)) from error
     except Exception as error:

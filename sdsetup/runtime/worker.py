@@ -59,7 +59,12 @@ class _Failure:
 
 
 def _serve(
-    connection: Connection, package: Package, device: Device, low_memory: bool, upcast: frozenset[str]
+    connection: Connection,
+    package: Package,
+    device: Device,
+    low_memory: bool,
+    upcast: frozenset[str],
+    skipped: Mapping[str, int],
 ) -> None:
     """Answer runs until the other end is closed: the body of the worker process."""
     # Ctrl-C reaches every process of a console; the parent is the one that reacts.
@@ -70,6 +75,7 @@ def _serve(
         low_memory=low_memory,
         listener=lambda event: connection.send(_Progress(event=event)),
         upcast=upcast,
+        skipped=skipped,
     )
     while True:
         try:
@@ -96,6 +102,7 @@ class WorkerRunner:
         low_memory: Close each submodel as soon as the next stage begins.
         listener: Hears of submodels being opened and of lost workers.
         upcast: Float16 submodels that run in float32, in each worker that is started.
+        skipped: Layers to leave out at a submodel's end, by name, in each worker that is started.
     """
 
     package: Package
@@ -103,6 +110,7 @@ class WorkerRunner:
     low_memory: bool = False
     listener: Listener = ignore
     upcast: frozenset[str] = frozenset()
+    skipped: Mapping[str, int] = field(default_factory=dict)
     _process: BaseProcess | None = field(default=None, init=False)
     _connection: Connection | None = field(default=None, init=False)
     _usage: dict[str, Usage] = field(default_factory=dict, init=False)
@@ -144,6 +152,12 @@ class WorkerRunner:
         if self._connection is not None:
             self._ask("upcast_to_fp32", submodel)
 
+    def skip_layers(self, submodel: str, count: int) -> None:
+        """Leave out the last layers of a submodel from its next run on."""
+        self.skipped = {**self.skipped, submodel: count}
+        if self._connection is not None:
+            self._ask("skip_layers", submodel, count)
+
     def done_with(self, submodel: str) -> None:
         """Close a submodel if memory is short."""
         if self._connection is not None:
@@ -177,7 +191,7 @@ class WorkerRunner:
             self._connection, theirs = context.Pipe()
             self._process = context.Process(
                 target=_serve,
-                args=(theirs, self.package, self.device, self.low_memory, self.upcast),
+                args=(theirs, self.package, self.device, self.low_memory, self.upcast, self.skipped),
                 daemon=True,
             )
             self._process.start()

@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conversions import graphs
 from conversions.checkpoint.folder import open_folder
-from conversions.conversion import Checks, Converted, convert
+from conversions.conversion import convert
 from conversions.events import ignore
 from conversions.family import all_families
 from conversions.forecast import forecast
@@ -22,10 +24,12 @@ from conversions.options import Options, Precision
 from conversions.package.layout import Package, open_package
 from conversions.pipeline_graphs import package_graphs
 from conversions.plan import make_plan
+from conversions.providers import onnx_session
 from conversions.providers.devices import CPU
 from conversions.providers.ep_partition import check_graphs
 from conversions.recipe import ImageSize, Task
 from conversions.verification.metrics import compare
+from conversions.verification.reference import Reference, Tensors, make_inputs, run_reference
 from sdsetup.imaging.latent_noise import LatentNoise
 from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request, complete
@@ -49,43 +53,68 @@ def checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def converted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Precision], Converted]:
+def convert_to(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Precision], Package]:
+    """Convert the checkpoint; its graphs are traced once, in this process."""
     folder = tmp_path_factory.mktemp("packages")
-    made: dict[Precision, Converted] = {}
+    opened = open_folder(checkpoint)
+    for submodel in opened.submodels:
+        config = opened.config_of(submodel)
+        graphs.keep(graphs.trace_and_pack(submodel.kind, config), submodel.kind, config, folder / "graphs")
 
-    def make(precision: Precision) -> Converted:
-        if precision not in made:
-            opened = open_folder(checkpoint)
-            plan = make_plan(opened, Options(target="cpu", precision=precision), folder / "graphs")
-            made[precision] = convert(
-                plan,
-                opened,
-                folder / precision,
-                tool_version="test",
-                graph_cache=folder / "graphs",
-                checks=Checks(device=CPU),
-                listener=ignore,
-            )
-        return made[precision]
+    @cache
+    def make(precision: Precision) -> Package:
+        plan = make_plan(opened, Options(target="cpu", precision=precision), folder / "graphs")
+        convert(
+            plan,
+            opened,
+            folder / precision,
+            tool_version="test",
+            graph_cache=folder / "graphs",
+            checks=None,
+            listener=ignore,
+        )
+        return open_package(folder / precision)
 
     return make
 
 
+@pytest.fixture(scope="module")
+def references(checkpoint: Path) -> dict[str, tuple[Tensors, Reference]]:
+    """Inputs and PyTorch's outputs for each submodel."""
+    opened = open_folder(checkpoint)
+    found = {}
+    for submodel in opened.submodels:
+        config, kind = opened.config_of(submodel), submodel.kind
+        inputs = make_inputs(kind, config, kind.sizes)
+        weights = opened.components[submodel.component].weights
+        found[submodel.name] = (
+            inputs,
+            run_reference(kind, config, checkpoint / submodel.component, weights, inputs),
+        )
+    return found
+
+
 @pytest.mark.parametrize(("precision", "least_db"), [("fp32", 110), ("fp16", 50)])
 def test_every_submodel_agrees_with_pytorch(
-    converted: Callable[[Precision], Converted], precision: Precision, least_db: float
+    convert_to: Callable[[Precision], Package],
+    references: dict[str, tuple[Tensors, Reference]],
+    precision: Precision,
+    least_db: float,
 ) -> None:
-    report = converted(precision).report
-    assert report is not None
-    for submodel in report.submodels:
-        assert submodel.parity is not None
-        assert submodel.parity.psnr_db >= least_db, submodel.submodel
+    package = convert_to(precision)
+    for submodel in package.submodels:
+        inputs, reference = references[submodel.name]
+        outcome = onnx_session.run(package.graph(submodel.name), inputs, CPU, submodel.kind.sizes)
+        assert outcome.outputs.keys() == reference.outputs.keys()
+        for output, found in outcome.outputs.items():
+            closeness = compare(found, reference.outputs[output])
+            assert closeness.psnr_db >= least_db, (submodel.name, output)
 
 
 def test_a_package_opens_as_what_it_was_made_of(
-    name: str, checkpoint: Path, converted: Callable[[Precision], Converted]
+    name: str, checkpoint: Path, convert_to: Callable[[Precision], Package]
 ) -> None:
-    opened, package = open_folder(checkpoint), open_package(converted("fp16").package.folder)
+    opened, package = open_folder(checkpoint), convert_to("fp16")
     assert name.startswith(package.family.name) or package.family.name == "stable-diffusion"
     assert package.submodels == opened.submodels
     assert package.recipe.native == opened.recipe.native == ImageSize(width=128, height=128)
@@ -94,13 +123,13 @@ def test_a_package_opens_as_what_it_was_made_of(
 
 
 def test_every_submodel_is_one_fused_graph_on_directml_and_its_memory_is_foretold(
-    converted: Callable[[Precision], Converted],
+    convert_to: Callable[[Precision], Package],
 ) -> None:
-    graphs = package_graphs(converted("fp16").package)
-    for report in check_graphs(graphs, "directml", SIZE).values():
+    pipeline = package_graphs(convert_to("fp16"))
+    for report in check_graphs(pipeline, "directml", SIZE).values():
         assert not report.unfit
         assert report.shape_nodes == 0
-    small, large = (forecast(graphs, ImageSize(width=side, height=side)) for side in (64, 128))
+    small, large = (forecast(pipeline, ImageSize(width=side, height=side)) for side in (64, 128))
     assert 0 < small.staged_bytes < large.staged_bytes
 
 
@@ -134,9 +163,9 @@ def requests(package: Package, folder: Path) -> Iterator[Request]:
 
 
 def test_images_are_those_of_diffusers_from_the_same_noise(
-    checkpoint: Path, converted: Callable[[Precision], Converted], tmp_path: Path
+    checkpoint: Path, convert_to: Callable[[Precision], Package], tmp_path: Path
 ) -> None:
-    package = converted("fp32").package
+    package = convert_to("fp32")
     runner = LocalRunner(package=package, device=CPU)
     pipeline = Pipeline(package=package, runner=runner)
     for request in requests(package, tmp_path):

@@ -12,7 +12,8 @@ import pytest
 
 from conversions.checkpoint.folder import open_folder
 from conversions.package.layout import open_package
-from conversions.providers.session_graph import SessionGraph, session_graph, session_graph_in_fp32
+from conversions.passes.upcast_to_fp32 import upcast_to_fp32
+from conversions.providers.session_graph import SessionGraph, session_graph
 from conversions.providers.table import provider_for
 from conversions.verification.reference import make_inputs
 from tests.conversions.graphs_for_tests import psnr
@@ -47,7 +48,8 @@ def test_every_submodel_has_one(
     checkpoint = open_folder(tiny_checkpoint)
     for submodel in checkpoint.submodels:
         inputs = make_inputs(submodel.kind, checkpoint.config_of(submodel), submodel.kind.sizes)
-        types, twin = run(session_graph_in_fp32(half.graph(submodel.name), provider_for(CPU)), inputs)
+        form = session_graph(half.graph(submodel.name), provider_for(CPU), (upcast_to_fp32,))
+        types, twin = run(form, inputs)
         _, expected = run(session_graph(whole.graph(submodel.name), provider_for(CPU)), inputs)
 
         assert "tensor(float16)" not in types
