@@ -44,7 +44,7 @@ class GraphKind:
     graph plays in a pipeline is the family's knowledge, not the kind's.
 
     Attributes:
-        id: Short name, for example ``"vae_decoder"``; part of a graph's identity.
+        id: Short name, for example ``"clip_text"``; part of a graph's identity.
         version: Raise it when a change of this file makes stored graphs out of date.
         variant: Tells kinds of one id apart that differ in inputs or outputs; empty for the usual one.
         class_name: The component's class, as ``model_index.json`` and ``config.json`` name it.

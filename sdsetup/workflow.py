@@ -6,7 +6,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
@@ -17,6 +17,7 @@ from sdsetup.checkpoint_source import CheckpointRequest, Source, find
 
 if TYPE_CHECKING:
     from conversions.conversion import Converted
+    from conversions.inspection import Inspection
     from conversions.plan import ConversionPlan
     from conversions.providers.devices import Device
     from conversions.verification.parity import ParityReport
@@ -80,6 +81,45 @@ def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source
 
     source = find(request.checkpoint_request, listener)
     return source, make_plan(source.checkpoint, request.options, graph_cache())
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectedModel:
+    """What a model is, and what converting it needs.
+
+    Attributes:
+        inspection: Family, submodels, sizes and the like.
+        conversion: The plan of its conversion as plain values; None for a package.
+    """
+
+    inspection: Inspection
+    conversion: dict[str, Any] | None
+
+
+def inspect_model(request: CheckpointRequest, listener: Listener) -> InspectedModel:
+    """Tell what a checkpoint or a package is; of a model on the Hub, only small parts are read.
+
+    Raises:
+        SetupError: The model cannot be found or read.
+        ConversionError: It is neither a checkpoint of a known family nor a package.
+    """
+    from conversions.inspection import inspect_checkpoint, inspect_package
+    from conversions.package.layout import MANIFEST, open_package
+
+    if (Path(request.model) / MANIFEST).is_file():
+        return InspectedModel(inspection=inspect_package(open_package(Path(request.model))), conversion=None)
+    options = Options(target=default_target())
+    source, plan = plan_conversion(ConvertRequest(checkpoint_request=request, options=options), listener)
+    with source.using:
+        inspection = inspect_checkpoint(source.checkpoint)
+    needs = {
+        "precision": options.precision,
+        "target": options.target,
+        "package_bytes": plan.package_bytes,
+        "ram_bytes": plan.ram_bytes,
+        "check_ram_bytes": plan.check_ram_bytes,
+    }
+    return InspectedModel(inspection=inspection, conversion=needs)
 
 
 def forecast_conversion(source: Source, options: Options) -> ImageMemory | None:

@@ -55,6 +55,11 @@ VERBS = (
         summary="Convert a checkpoint into a verified ONNX package, and make a first image with it.",
     ),
     Verb(
+        name="inspect",
+        topic=_MODELS,
+        summary="Tell what a checkpoint or a package is and what converting it needs.",
+    ),
+    Verb(
         name="verify",
         topic=_MODELS,
         summary="Check a package: files, graphs, where every node runs, and the numbers.",

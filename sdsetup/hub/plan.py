@@ -122,7 +122,7 @@ def _components(model: HubModel, listener: Listener) -> list[str]:
         raise SetupError(
             "hub.not-diffusers",
             f"{model.repo_id} is no diffusers checkpoint: it has no {_INDEX}.",
-            f"One made for diffusers has folders such as unet and vae; look at {page(model.repo_id)}",
+            f"One made for diffusers has a folder for each of its parts; look at {page(model.repo_id)}",
         )
 
     def notices_only(event: Event) -> None:

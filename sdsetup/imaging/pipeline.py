@@ -148,7 +148,7 @@ class Pipeline:
             noise: Gives more noise to schedulers that add some on the way.
             start: Share of the training timesteps that are behind.
 
-        Source: ``denoising_start`` of diffusers' StableDiffusionXLImg2ImgPipeline.
+        Source: ``denoising_start`` of diffusers' image-to-image pipelines.
         """
         conditioning = self.encode(request)
         self._done_with("text")
@@ -353,7 +353,7 @@ def _blended(
 ) -> Floats:
     """Put the initial image, as noisy as the sample is, back where nothing is to change.
 
-    Source: StableDiffusionInpaintPipeline.__call__ of diffusers, for U-Nets of four channels.
+    Source: the loop of diffusers' inpainting pipelines, for denoisers that do not read the mask.
     """
     assert initial.mask is not None
     assert initial.latents is not None

@@ -113,7 +113,7 @@ def _inputs_for(package: Package, folder: Path) -> dict[str, str]:
 
 
 def _try_each(
-    pipeline: Pipeline, trials: tuple[Trial, ...], steps: int, inputs: Mapping[str, str]
+    pipeline: Pipeline, trials: tuple[Trial, ...], steps: int, inputs: Mapping[str, Any]
 ) -> tuple[Outcome, ...]:
     outcomes: list[Outcome] = []
     steps = min(steps, pipeline.package.recipe.defaults.steps)

@@ -111,7 +111,7 @@ def run(loaded: Loaded, inputs: Arrays, what: str) -> tuple[dict[str, Array], Lo
     Args:
         loaded: The session.
         inputs: Arrays by input name; numbers are cast to the types that the graph wants.
-        what: What a message calls this, for example "running unet".
+        what: What a message calls this, for example "running the denoiser".
 
     Returns:
         The outputs by name, floats as float32; and the session, with its times once they are measured.

@@ -1,0 +1,73 @@
+"""``sdsetup inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from sdsetup.cli import output, progress
+from sdsetup.disk_space import human_size
+
+if TYPE_CHECKING:
+    from conversions.inspection import Inspection
+
+
+def inspect(
+    model: Annotated[
+        str, typer.Argument(help="A diffusers folder, a model of the Hub (owner/name), a package, or demo.")
+    ],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
+    variant: Annotated[str, typer.Option(help="Prefer the weights of this variant, such as fp16.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
+) -> None:
+    """Tell what a checkpoint or a package is and what converting it needs."""
+    from sdsetup import workflow
+    from sdsetup.checkpoint_source import CheckpointRequest
+
+    with progress.listening() as listener:
+        found = workflow.inspect_model(
+            CheckpointRequest(model=model, revision=revision, variant=variant), listener
+        )
+    if as_json:
+        output.emit_json({**found.inspection.document(), "conversion": found.conversion})
+        return
+    _show(found.inspection)
+    if found.conversion is not None:
+        needs = found.conversion
+        output.say(
+            f"Converting it to {needs['precision']} for {needs['target']} writes "
+            f"{human_size(needs['package_bytes'])} and takes {human_size(needs['ram_bytes'])} of memory, "
+            f"{human_size(needs['check_ram_bytes'])} with verification."
+        )
+        output.say(f"Convert it: sdsetup convert {model}")
+    else:
+        example = "" if "text-to-image" in found.inspection.tasks else " --init-image IMAGE"
+        output.say(f'Make an image: sdsetup generate "{Path(model)}" "a lighthouse at dawn"{example}')
+
+
+def _show(inspection: Inspection) -> None:
+    facts = Table(box=None, show_header=False)
+    facts.add_column(style="bold")
+    facts.add_column()
+    for label, value in (
+        ("family", f"{inspection.family} ({inspection.pipeline})"),
+        ("made of" if inspection.what == "package" else "origin", inspection.origin),
+        ("images", f"{inspection.width}x{inspection.height}; {', '.join(inspection.tasks)}"),
+        ("scheduler", f"{inspection.scheduler or 'none'}, {inspection.prediction_type}"),
+        ("usual choice", f"{inspection.steps} steps, guidance {inspection.guidance_scale:g}"),
+        ("without", ", ".join(inspection.missing) or "nothing"),
+    ):
+        facts.add_row(label, value)
+    output.show(facts)
+    table = Table(box=None)
+    for heading in ("submodel", "class", "parameters", "types", "size"):
+        table.add_column(heading, justify="right" if heading in ("parameters", "size") else "left")
+    for each in inspection.submodels:
+        parameters = "" if each.parameters is None else f"{each.parameters / 1e6:,.0f} M"
+        table.add_row(
+            each.name, each.class_name, parameters, ", ".join(each.types), human_size(each.size_bytes)
+        )
+    output.show(table)
