@@ -1,4 +1,4 @@
-"""A package's graph in the form that a provider can run: not every one has a kernel for every operator."""
+"""Adapt a package's graph to a provider: replace operators that it has no kernel for."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 
 from conversions.providers.table import Provider
 
-_CONCERNS: Mapping[str, tuple[bytes, ...]] = {
+_REWRITTEN_OPERATORS: Mapping[str, tuple[bytes, ...]] = {
     "argmax_in_float": (b"ArgMax",),
     "expand_attention": (b"MultiHeadAttention",),
     "expand_group_norm": (b"GroupNorm",),
     "fuse_group_norm": (b"InstanceNormalization",),
     "group_norm_channels_last": (b"GroupNorm", b"InstanceNormalization"),
 }
-"""The operators that each pass of a provider's ``at_load`` is about; without them it is not run."""
+"""Operators that each ``at_load`` pass rewrites; the pass is skipped when a graph has none of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionGraph:
-    """What to hand to ``onnxruntime.InferenceSession``.
+    """Model and configuration for ``onnxruntime.InferenceSession``.
 
     Attributes:
         model: The file's path, or a serialized graph whose weights stay in the package's own file.
@@ -33,20 +33,24 @@ class SessionGraph:
 
 
 def session_graph(graph: Path, provider: Provider) -> SessionGraph:
-    """Return a graph as a provider can run it; the weights are never copied.
+    """Adapt a graph to a provider; the weights are never copied.
 
     Rules:
-        1. Every graph gets the passes that the provider's row names in ``at_load``, whatever target it was
+        1. Every graph gets the passes in the provider's ``at_load``, whatever target it was
            converted for.
-        2. A graph that none of them changes is handed over as its file.
+        2. A graph that no pass changes is loaded from its file.
 
     Args:
         graph: The ONNX file of a submodel.
-        provider: Row of the provider that is to run it.
+        provider: Provider that will run it.
     """
-    # Weights lie in another file, so looking for a name in this one is far quicker than parsing it.
+    # Weights are in another file, so searching this one for a name is much faster than parsing it.
     content = graph.read_bytes()
-    passes = [name for name in provider.at_load if any(operator in content for operator in _CONCERNS[name])]
+    passes = [
+        name
+        for name in provider.at_load
+        if any(operator in content for operator in _REWRITTEN_OPERATORS[name])
+    ]
     if not passes:
         return SessionGraph(model=str(graph))
 
@@ -64,11 +68,11 @@ def session_graph(graph: Path, provider: Provider) -> SessionGraph:
 
 
 def session_graph_in_fp32(graph: Path, provider: Provider) -> SessionGraph:
-    """Return a float16 graph as a provider can run it, computing in float32 on the same weight file.
+    """Adapt a float16 graph to a provider, computing in float32 on the same weight file.
 
     Args:
         graph: The ONNX file of a submodel.
-        provider: Row of the provider that is to run it.
+        provider: Provider that will run it.
     """
     import onnx
     import onnx_ir as ir

@@ -1,4 +1,4 @@
-"""A converted package as the runtime reads it."""
+"""Read a converted package for generating images."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Package:
 
     @property
     def target(self) -> str:
-        """What it was converted for."""
+        """The target it was converted for."""
         return str(self.manifest["target"])
 
     @property
     def origin(self) -> str:
-        """The name of the checkpoint that it was made from."""
+        """Name of the checkpoint it was made from."""
         return str(self.manifest["checkpoint"]["origin"])
 
     def graph(self, submodel: str) -> Path:
@@ -66,7 +66,7 @@ class Package:
 
     @property
     def scheduler_config(self) -> dict[str, Any]:
-        """The scheduler's configuration, put right where old checkpoints are known to be wrong.
+        """The scheduler's configuration, with known mistakes of old checkpoints corrected.
 
         Source: diffusers 0.42, ``StableDiffusionPipeline.__init__``, which corrects the same two fields.
         """
@@ -74,13 +74,13 @@ class Package:
 
     @property
     def pixels_per_latent(self) -> int:
-        """How many pixels of an image's side one latent stands for."""
+        """Pixels per latent along each side of an image."""
         blocks = self.config("vae_decoder").get("block_out_channels", (128, 256, 512, 512))
         return int(2 ** (len(blocks) - 1))
 
     @property
     def default_size(self) -> tuple[int, int]:
-        """Width and height of the images that the checkpoint was trained on, in pixels."""
+        """Native width and height of the checkpoint, in pixels."""
         config = self.config("unet")
         sample = config.get("sample_size", 64)
         height, width = (sample, sample) if isinstance(sample, int) else sample
@@ -92,17 +92,17 @@ class Package:
 
 
 def draws_from_text(folder: Path) -> bool:
-    """Say whether a package is of a kind that images are made with here: text to image, SD 1.x or 2.x."""
+    """Whether sdsetup can generate images with a package: text to image, SD 1.x or 2.x."""
     return _kind(folder) in _KINDS
 
 
 def open_package(folder: Path) -> Package:
-    """Read a package's manifest and see that nothing is missing.
+    """Read a package's manifest and check that its files are complete.
 
-    Hashes are for ``sdsetup verify``; here the files' presence and sizes are looked at, which takes no time.
+    Only the existence and sizes of files are checked, which is fast; ``sdsetup verify`` checks hashes.
 
     Raises:
-        SetupError: There is no package, it is torn, or it holds something other than text to image.
+        SetupError: There is no package, it is incomplete, or it is not text to image.
     """
     if not folder.is_dir():
         raise SetupError(
@@ -131,7 +131,7 @@ def open_package(folder: Path) -> Package:
         if submodel not in opened.submodels:
             raise _torn(folder, f"{submodel} is missing")
     for name, expected in opened.files.items():
-        _look_at(folder, name, expected)
+        _check_file(folder, name, expected)
     return package
 
 
@@ -139,8 +139,8 @@ def _kind(folder: Path) -> str:
     return str(_read(folder / "model_index.json").get("_class_name", _KINDS[0]))
 
 
-def _look_at(folder: Path, name: str, expected: FileRecord) -> None:
-    """See that a file is there, and that a graph or its weights are whole; small files may be edited."""
+def _check_file(folder: Path, name: str, expected: FileRecord) -> None:
+    """Check that a file exists, and the size of graphs and weights; small files may be edited."""
     try:
         size = (folder / name).stat().st_size
     except OSError as error:
