@@ -1,4 +1,4 @@
-"""Progress as plain values: the library tells what it does, listeners decide how to show it."""
+"""Progress events: the library reports what it does, listeners decide how to show it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Unit = Literal["bytes", "steps", "nodes", "submodels", "files", "images"]
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """Work on ``task`` begins.
+    """A task has started.
 
     Attributes:
         task: Identifier, unique among the tasks that run at the same time.
@@ -28,7 +28,7 @@ class Started:
 
 @dataclass(frozen=True, kw_only=True)
 class Advanced:
-    """``done`` units of ``task`` are finished, counted from its start."""
+    """Progress of a task: ``done`` units are finished, counted from its start."""
 
     task: str
     done: int
@@ -36,7 +36,7 @@ class Advanced:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """``task`` is over; ``note`` is a short result worth reading, or empty."""
+    """A task has ended; ``note`` is a short result to show, or empty."""
 
     task: str
     note: str = ""
@@ -44,7 +44,7 @@ class Finished:
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """Something the user should know although nothing failed."""
+    """A message for the user; nothing failed."""
 
     text: str
 
@@ -54,4 +54,4 @@ Listener = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """Be the listener of callers who want no progress."""
+    """Discard events, for callers that want no progress."""

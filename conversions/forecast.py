@@ -1,4 +1,4 @@
-"""How much memory a package needs, told from its graphs: weights, and what is alive while it runs."""
+"""Forecast the memory that a package needs, from its graphs: weights and live activations."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from conversions.recipe import ImageSize
 from conversions.shape_inference import fix_sizes, static_shape
 
 SESSION_BYTES = 256 * 2**20
-"""What a session needs beside weights and activations: its device context, its graph, staging buffers.
+"""Memory of a session besides weights and activations: device context, graph, staging buffers.
 
-An estimate on the safe side: of SD 1.4's submodels, sessions on the CPU took 0.4 to 0.96 of the forecast
+A conservative estimate: sessions of SD 1.4's submodels on the CPU took 0.4 to 0.96 of the forecast
 (tests/benchmarks/forecast.py, float16 and float32, 256 and 512 pixels).
 """
 
@@ -26,13 +26,13 @@ _SIDES = tuple(range(256, 2049, 64))
 
 @dataclass(frozen=True, kw_only=True)
 class SubmodelNeed:
-    """What one submodel needs for one image size.
+    """Memory that one submodel needs for one image size.
 
     Attributes:
         submodel: Its name.
-        weights_bytes: Of its weights.
-        activation_bytes: Most that is alive at once while it runs, its inputs and outputs included.
-        float32_weights_bytes: Of the float32 copies that the CPU makes of half-precision weights.
+        weights_bytes: Size of its weights.
+        activation_bytes: Peak of live activations while it runs, inputs and outputs included.
+        float32_weights_bytes: Size of the float32 copies that the CPU makes of half-precision weights.
         float32_activation_bytes: As ``activation_bytes``, on the CPU, which computes in float32.
     """
 
@@ -44,7 +44,7 @@ class SubmodelNeed:
 
     @property
     def total_bytes(self) -> int:
-        """Memory for the submodel alone, with what its session takes."""
+        """Memory of the submodel alone, its session included."""
         return self.weights_bytes + self.activation_bytes + SESSION_BYTES
 
     @property
@@ -56,12 +56,12 @@ class SubmodelNeed:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What a package needs for one image size.
+    """Memory that a package needs for one image size.
 
     Attributes:
         width: Of the image, in pixels.
         height: Of the image, in pixels.
-        needs: One entry a submodel.
+        needs: One entry per submodel.
     """
 
     width: int
@@ -76,14 +76,14 @@ class Forecast:
 
     @property
     def staged_bytes(self) -> int:
-        """Device memory when submodels are loaded and dropped one after the other."""
+        """Device memory when submodels are loaded and unloaded one at a time."""
         return max((need.total_bytes for need in self.needs), default=0)
 
     @property
     def host_bytes(self) -> int:
-        """Main memory at the peak, while the largest submodel is brought to the device.
+        """Peak main memory, while the largest submodel is loaded onto the device.
 
-        Its weights are held twice for that moment: as read from disk and as the session keeps them.
+        Its weights exist twice at that moment: as read from disk and in the session.
         """
         return 2 * max((need.weights_bytes for need in self.needs), default=0) + SESSION_BYTES
 
@@ -97,11 +97,11 @@ class Forecast:
 
     @property
     def staged_cpu_bytes(self) -> int:
-        """Main memory when submodels run on the CPU, loaded and dropped one after the other."""
+        """Main memory when submodels run on the CPU, loaded and unloaded one at a time."""
         return max((need.cpu_bytes for need in self.needs), default=0)
 
     def fits(self, free_bytes: int) -> bool:
-        """Whether a device with this much free memory can make the image, at least stage by stage."""
+        """Whether a device with this much free memory can make the image, at least one submodel at a time."""
         return self.staged_bytes <= free_bytes
 
     def as_dict(self) -> dict[str, object]:
@@ -172,12 +172,12 @@ def largest_square(graphs: PipelineGraphs, free_bytes: int) -> int:
 def peak_activation_bytes(model: ir.Model, *, wide: bool = False) -> int:
     """Return the most bytes alive at once while a graph with fixed shapes runs in its order.
 
-    A tensor lives from the node that makes it to the last that reads it. Attention also holds its scores,
-    [batch, heads, length, sequence], while it runs: on a device without a flash kernel it does.
+    A tensor is live from the node that produces it to its last reader. Attention also holds its scores,
+    [batch, heads, length, sequence], while it runs, as on a device without a flash attention kernel.
 
     Args:
         model: The graph.
-        wide: Count half precision as float32, which the CPU computes in.
+        wide: Count half precision as float32, in which the CPU computes.
     """
     nodes = list(model.graph)
     owner = _owners(nodes)

@@ -1,4 +1,4 @@
-"""Work in a process of its own: what it loads leaves memory with it, and its death is an error, not ours."""
+"""Run functions in a child process: memory is freed on exit, a crash becomes a ConversionError."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _T = TypeVar("_T")
 
 
 class IsolatedProcess:
-    """Worker processes that take calls."""
+    """A pool of child processes."""
 
     def __init__(self, pool: ProcessPoolExecutor, purpose: str) -> None:
         self._pool = pool
         self._purpose = purpose
 
     def submit(self, function: Callable[..., _T], *arguments: Any) -> Pending[_T]:
-        """Start a call of a module-level function there."""
+        """Start a call of a module-level function in a child process."""
         return Pending(self._pool.submit(function, *arguments), self._purpose)
 
     def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        """Call a module-level function there and wait for its result.
+        """Call a module-level function in a child process and wait for its result.
 
         Raises:
-            ConversionError: ``process.died``; the system ended the process, mostly for want of memory.
+            ConversionError: ``process.died``: the system ended the process, usually because memory ran out.
         """
         return self.submit(function, *arguments).result()
 
 
 class Pending(Generic[_T]):
-    """A call that was started."""
+    """The pending result of a call."""
 
     def __init__(self, future: Future[_T], purpose: str) -> None:
         self._future = future
@@ -50,26 +50,26 @@ class Pending(Generic[_T]):
         except BrokenProcessPool as error:
             raise ConversionError(
                 "process.died",
-                f"The process for {self._purpose} was ended by the system, most likely for want of memory.",
+                f"The process for {self._purpose} was ended by the system; most likely memory ran out.",
             ) from error
 
 
-def _be_quiet() -> None:
-    """Keep the libraries' own remarks and bars off the terminal; what matters comes back as a result."""
+def _silence_libraries() -> None:
+    """Silence log messages and progress bars of libraries; results are returned to the parent."""
     logging.disable(logging.WARNING)
     os.environ["TQDM_DISABLE"] = "1"
 
 
 @contextmanager
 def isolated_process(purpose: str, *, workers: int = 1) -> Iterator[IsolatedProcess]:
-    """Start worker processes; they end with the block.
+    """Start child processes; they end with the ``with`` block.
 
     Args:
-        purpose: What they are for, as a person would say it: ``"tracing"``.
-        workers: How many calls run side by side.
+        purpose: What they do, for error messages, for example ``"tracing"``.
+        workers: Number of calls that run in parallel.
     """
     pool = ProcessPoolExecutor(
-        max_workers=workers, mp_context=multiprocessing.get_context("spawn"), initializer=_be_quiet
+        max_workers=workers, mp_context=multiprocessing.get_context("spawn"), initializer=_silence_libraries
     )
     try:
         yield IsolatedProcess(pool, purpose)

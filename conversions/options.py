@@ -1,4 +1,4 @@
-"""What the caller of a conversion may choose."""
+"""Options of a conversion."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Target = Literal["directml", "cuda", "cpu"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Choices that shape a package.
+    """Options that change what a package contains.
 
     Attributes:
         precision: Element type of weights and activations.
-        target: What the package is made for.
-        safety_checker: Whether a safety checker that the checkpoint has goes into the package.
-        keep_fp32: Submodels that stay in float32 whatever the precision.
+        target: Execution provider that the package is made for.
+        safety_checker: Whether to convert the checkpoint's safety checker, if it has one.
+        keep_fp32: Names of submodels to keep in float32 in an fp16 package.
     """
 
     precision: Precision = "fp16"
@@ -26,5 +26,5 @@ class Options:
     keep_fp32: frozenset[str] = frozenset()
 
     def precision_of(self, submodel: str) -> Precision:
-        """Return the precision that one submodel gets."""
+        """Return the precision of one submodel."""
         return "fp32" if submodel in self.keep_fp32 else self.precision

@@ -1,4 +1,4 @@
-"""From a model's name to its checkpoint: in a folder, in the Hub's cache, or left on the Hub."""
+"""Find a model's checkpoint: in a folder, in the Hub's cache, or remote on the Hub."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointRequest:
-    """Which checkpoint, and what may be done to get it.
+    """A checkpoint to find, and how.
 
     Attributes:
-        model: A folder, ``demo``, or a repository of the Hub.
+        model: A folder, ``demo``, or a repository on the Hub.
         revision: Branch, tag or commit of the repository.
-        variant: The precision of the weights to prefer where there are several.
-        safety_checker: Whether the safety checker is wanted.
-        allow_pickle: Whether weights may be read that are only pickles.
-        keep: Whether a repository is downloaded into the Hub's cache; else it is read where it is.
+        variant: Weight variant to prefer, for example ``"fp16"``.
+        safety_checker: Whether to include the safety checker.
+        allow_pickle: Whether to read weights that exist only as pickles.
+        keep: Whether to download a repository into the Hub's cache instead of reading it remotely.
     """
 
     model: str
@@ -41,12 +41,12 @@ class CheckpointRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A checkpoint that can be planned with; its large files may still be elsewhere.
+    """A checkpoint whose conversion can be planned; its large files may still be remote.
 
     Attributes:
-        checkpoint: Configurations and tensor tables can be read, at least.
-        checkpoint_request: What it was found for.
-        download: The files that have to come before it can be kept here; None when it is all here.
+        checkpoint: The checkpoint; configurations and tensor tables are readable.
+        checkpoint_request: The request it answers.
+        download: Files yet to be downloaded; None when all are local.
     """
 
     checkpoint: Checkpoint
@@ -54,7 +54,7 @@ class Source:
     download: hub.DownloadPlan | None = None
 
     def fetch(self, output: Path, package_bytes: int, listener: Listener) -> Checkpoint:
-        """Bring the checkpoint here, if it is to be kept, after a look at all disks concerned.
+        """Download the checkpoint if it is to be kept, after checking free disk space.
 
         Args:
             output: Folder of the package to be.
@@ -77,17 +77,17 @@ class Source:
 
     @property
     def using(self) -> AbstractContextManager[object]:
-        """A block in which the checkpoint is read; what is still being fetched stops at its end."""
+        """Context manager for reading the checkpoint; stops remote reads at its end."""
         storage = self.checkpoint.storage
         return storage if isinstance(storage, hub.HubStorage) else nullcontext()
 
 
 def find(checkpoint_request: CheckpointRequest, listener: Listener) -> Source:
-    """Find a checkpoint; nothing large moves, unless its weights are pickles.
+    """Find a checkpoint; large files are downloaded only if its weights are pickles.
 
     Raises:
-        SetupError: The model cannot be found or had.
-        ConversionError: It is no checkpoint that can be converted.
+        SetupError: The model cannot be found or accessed.
+        ConversionError: The checkpoint cannot be converted.
     """
     from conversions.checkpoint.folder import open_checkpoint, open_folder
 
@@ -112,7 +112,7 @@ def find(checkpoint_request: CheckpointRequest, listener: Listener) -> Source:
         if not checkpoint_request.keep:
             raise SetupError(
                 "hub.pickle-needs-cache",
-                f"The weights of {ref.repo_id} are pickles, which can only be read when they are here.",
+                f"The weights of {ref.repo_id} are pickles, which can only be read from a local copy.",
                 "Run the same command without --no-cache.",
             )
         hub.download(plan, listener=listener)
@@ -139,7 +139,7 @@ def _open_snapshot(model: hub.HubModel, checkpoint_request: CheckpointRequest) -
 
 
 def _readable(checkpoint: Checkpoint, checkpoint_request: CheckpointRequest, listener: Listener) -> Source:
-    """Rewrite pickles, if there are any and the user allows it."""
+    """Rewrite pickled weights as safetensors, if the user allows pickles."""
     from conversions.checkpoint.pickles import holds_pickles, without_pickles
 
     if checkpoint_request.allow_pickle and holds_pickles(checkpoint):

@@ -1,4 +1,4 @@
-"""Whether what is about to be written fits, on every volume concerned."""
+"""Check free disk space on every volume that will be written to."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 from sdsetup.errors import SetupError
 
-# Room that stays free, so that the system and other programs can go on.
+# Bytes to leave free for the system and other programs.
 _RESERVE_BYTES = 256 * 2**20
 
 
 def require(needs: Iterable[tuple[Path, int]]) -> None:
-    """Check that there is room for several things at once.
+    """Check that several writes fit at the same time.
 
     Args:
         needs: Pairs of a folder, which need not exist yet, and the bytes to be written below it.
-            Folders on one volume share its room.
+            Folders on one volume share its free space.
 
     Raises:
         SetupError: ``disk.full``, naming the volume, what is needed and what is free.
@@ -33,13 +33,13 @@ def require(needs: Iterable[tuple[Path, int]]) -> None:
         if wanted and wanted + _RESERVE_BYTES > free:
             raise SetupError(
                 "disk.full",
-                f"{human_size(wanted)} are needed on the disk of {place}, and {human_size(free)} are free.",
+                f"{human_size(wanted)} are needed on the disk of {place}; {human_size(free)} are free.",
                 "Free some space, or move the cache (HF_HOME) or the output to another disk.",
             )
 
 
 def human_size(size_bytes: float) -> str:
-    """Write a size for people, in binary units.
+    """Format a size in binary units.
 
     >>> human_size(3_438_167_540)
     '3.2 GiB'

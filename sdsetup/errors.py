@@ -1,4 +1,4 @@
-"""What can go wrong, said once and plainly.
+"""Exceptions with a message for users and the next step.
 
 Standard library only: the bootstrap in ``sdsetup.__main__`` uses it before anything is installed.
 """
@@ -23,4 +23,4 @@ class SetupError(Exception):
 
 
 class UsageError(SetupError):
-    """The command line asks for something that makes no sense; exit status 2."""
+    """The command line is invalid; exit status 2."""

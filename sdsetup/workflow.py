@@ -1,4 +1,4 @@
-"""The steps of the toolkit put together; no console."""
+"""Compose the toolkit's steps: plan, convert, verify, install; without a console."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from conversions.verification.parity import ParityReport
     from sdsetup.imaging.image_memory import ImageMemory
 
-# Enough for the demo's image and for Stable Diffusion with most schedulers.
+# Enough steps for the demo and for Stable Diffusion with most schedulers.
 _FIRST_STEPS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertRequest:
-    """What a person asks of a conversion.
+    """Settings of a conversion.
 
     Attributes:
-        checkpoint_request: The checkpoint.
-        options: Choices that shape the package.
+        checkpoint_request: The checkpoint to convert.
+        options: Options that change what the package contains.
         output: Folder of the package; None derives it from the model's name.
-        overwrite: Whether a package there is replaced.
-        verify: Whether the package is verified before it is published.
-        retrace: Whether graphs at hand are traced anew.
+        overwrite: Whether to replace an existing package.
+        verify: Whether to verify the package before publishing it.
+        retrace: Whether to trace graphs that are available already.
     """
 
     checkpoint_request: CheckpointRequest
@@ -49,12 +49,12 @@ class ConvertRequest:
 
 
 def graph_cache() -> Path:
-    """Return the folder where this user's traced graphs are kept."""
+    """Return the user's cache folder for traced graphs."""
     return platformdirs.user_cache_path("sdsetup", appauthor=False) / "graphs"
 
 
 def default_target() -> Target:
-    """Return the target that this machine itself is."""
+    """Return the best target for this machine."""
     if sys.platform == "win32":
         return "directml"
     try:
@@ -65,13 +65,13 @@ def default_target() -> Target:
 
 
 def package_folder(model: str, options: Options) -> Path:
-    """Return where the package of a model goes when nobody says: ``packages/NAME-TARGET-PRECISION`` here."""
+    """Return the default folder of a model's package: ``packages/NAME-TARGET-PRECISION``."""
     name = re.sub(r"[^\w.-]+", "-", Path(model).name.split("@")[0]).strip("-.") or "model"
     return Path("packages") / f"{name}-{options.target}-{options.precision}"
 
 
 def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source, ConversionPlan]:
-    """Find the checkpoint and plan its conversion; of a model on the Hub, only small parts are read.
+    """Find the checkpoint and plan its conversion; only small parts of a model on the Hub are read.
 
     Raises:
         SetupError: The model cannot be found or read.
@@ -123,10 +123,10 @@ def inspect_model(request: CheckpointRequest, listener: Listener) -> InspectedMo
 
 
 def forecast_conversion(source: Source, options: Options) -> ImageMemory | None:
-    """Forecast the memory of images of the size that the checkpoint was trained on.
+    """Forecast the memory needed for images of the checkpoint's native size.
 
     Returns:
-        The forecast; None while a graph is still to be traced.
+        The forecast; None if a graph has not been traced yet.
 
     Raises:
         ConversionError: The target has no kernel for a node.
@@ -170,11 +170,11 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
 
 @dataclass(frozen=True, kw_only=True)
 class FirstImage:
-    """The image that shows that a package works here.
+    """The image that a package's smoke test made.
 
     Attributes:
-        path: Where it is.
-        device: What it was made on, with the share of the work; empty when it was there already.
+        path: The image file.
+        device: The device it was made on, with its share of the work; empty if the image existed already.
     """
 
     path: Path
@@ -193,7 +193,7 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
         The image.
 
     Raises:
-        SetupError: A submodel could not run, or an image is wrong; the first is kept, named so.
+        SetupError: A submodel failed, or an image is wrong; the first image is kept as ``NAME-wrong.png``.
     """
     from sdsetup.imaging import image_file, smoke_test
     from sdsetup.runtime import start
@@ -203,11 +203,11 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
     path = images / f"{opened.name}.png"
     if path.is_file() and image_file.read_metadata(path).fingerprint == opened.fingerprint:
         return FirstImage(path=path)
-    # One submodel at a time, so that small machines come to an image too.
+    # One submodel at a time, so that machines with little memory can make the image.
     device_request = start.DeviceRequest(low_vram=True)
     outcomes, runner = smoke_test.try_out(opened, device_request, steps=_FIRST_STEPS, listener=listener)
     if any(outcome.faults for outcome in outcomes):
-        path = path.with_stem(f"{path.stem}-wrong")  # not where another run would take it for done
+        path = path.with_stem(f"{path.stem}-wrong")  # a later run must not take it for the finished image
     path = smoke_test.keep(outcomes[0], opened, runner, path)
     smoke_test.raise_for(outcomes)
     return FirstImage(path=path, device=start.summary(runner))
@@ -215,7 +215,7 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Installed:
-    """What an installation ends with.
+    """Result of an installation.
 
     Attributes:
         package: The package's folder.
@@ -229,7 +229,7 @@ class Installed:
 
 
 def install(model: str, options: Options, images: Path, listener: Listener) -> Installed:
-    """Bring a model to its first image: convert, verify, make an image; what is there already stays.
+    """Convert and verify a model and make its first image; finished steps are skipped.
 
     Args:
         model: As for a conversion; ``demo`` is the one that comes with the program.
@@ -238,7 +238,7 @@ def install(model: str, options: Options, images: Path, listener: Listener) -> I
         listener: Told of the progress.
 
     Raises:
-        SetupError: The model cannot be found, or its image shows nothing.
+        SetupError: The model cannot be found, or its image is wrong.
         ConversionError: It cannot be converted, or the result is not the same model.
     """
     folder, report = package_folder(model, options), None
@@ -259,7 +259,7 @@ def verify_package(
     adapter: str | None = None,
     listener: Listener,
 ) -> ParityReport:
-    """Verify a package on a device that is chosen as for making images.
+    """Verify a package on a device, chosen as for generating images.
 
     Args:
         folder: The package.
@@ -271,11 +271,11 @@ def verify_package(
 
     Raises:
         ConversionError: The package or the checkpoint cannot be read, or the device refuses a submodel.
-        SetupError: The wished device is not here.
+        SetupError: The requested device is not available.
     """
     from conversions.checkpoint.folder import open_folder
     from conversions.package.layout import open_package
-    from conversions.providers.onnx_session import demand_onnxruntime
+    from conversions.providers.onnx_session import require_onnxruntime
     from conversions.verification.parity import verify
     from sdsetup.runtime.devices import choose_device, list_devices
 
@@ -292,10 +292,10 @@ def verify_package(
 
 def _device_for(target: Target) -> Device:
     """Return the best hardware device of a target if the installed ONNX Runtime has one, else the CPU."""
-    from conversions.providers.onnx_session import demand_onnxruntime
+    from conversions.providers.onnx_session import require_onnxruntime
     from sdsetup.runtime.devices import choose_device, list_devices
 
-    demand_onnxruntime()
+    require_onnxruntime()
     devices = list_devices()
     here = any(device.provider.target == target and not device.software for device in devices)
     return choose_device(devices, target=target if here else "cpu")

@@ -1,4 +1,4 @@
-"""A package on disk: made in a staging folder that survives interruption, published by one rename."""
+"""Package folders: build in a resumable staging folder, publish with one rename."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _RENAME_EXCHANGE = 2
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
-    """A file of a package: what it must be."""
+    """Expected hash and size of a file in a package."""
 
     sha256: str
     size_bytes: int
@@ -58,8 +58,8 @@ class Package:
     """A folder that a conversion wrote.
 
     Attributes:
-        folder: Where it is.
-        manifest: Its ``manifest.json``.
+        folder: Path of the package.
+        manifest: Parsed ``manifest.json``.
     """
 
     folder: Path
@@ -92,7 +92,7 @@ class Package:
 
     @property
     def files(self) -> dict[str, FileRecord]:
-        """Its files and their hashes, by path below the folder."""
+        """Files with hash and size, by path relative to the folder."""
         return {name: FileRecord(**entry) for name, entry in self.manifest["files"].items()}
 
     def graph(self, submodel: str) -> Path:
@@ -200,7 +200,7 @@ def open_package(folder: Path) -> Package:
 
 
 def record(path: Path) -> FileRecord:
-    """Hash a file."""
+    """Return the hash and size of a file."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(_HASHED_AT_ONCE_BYTES))
     with path.open("rb", buffering=0) as file:
@@ -210,11 +210,11 @@ def record(path: Path) -> FileRecord:
 
 
 class Staging:
-    """The folder in which a package grows, beside its final place.
+    """Staging folder of a package, next to its destination.
 
-    A component that is finished is written into a journal with the hashes of its files; a later run with the
-    same plan takes it over if the hashes still hold. Weights that a stream was writing stay for it to go on;
-    everything else found there is made anew.
+    Finished components are listed in a journal with the hashes of their files. A later run with the
+    same plan reuses them if the hashes still match. A partly written weight file is kept to be resumed;
+    everything else is rebuilt.
     """
 
     def __init__(self, output: Path, fingerprint: str) -> None:
@@ -224,7 +224,7 @@ class Staging:
         self._done: dict[str, dict[str, Any]] = {}
 
     def begin(self) -> None:
-        """Create the folder, or take over what an interrupted run of the same plan left there."""
+        """Create the folder, or reuse what an interrupted run of the same plan left there."""
         journal = self._read_journal()
         if journal.get("fingerprint") != self._fingerprint:
             remove(self.folder)
@@ -242,21 +242,21 @@ class Staging:
                 path.unlink()
 
     def finished(self, component: str) -> Mapping[str, Any] | None:
-        """Return what was noted when the component was finished, or None if it has to be made."""
+        """Return the journal entry of a finished component, or None if it has to be built."""
         entry = self._done.get(component)
         return None if entry is None else entry["notes"]
 
     def reopen(self, component: str) -> None:
-        """Forget that a component was finished: it is made again."""
+        """Remove a component from the journal, so that it is rebuilt."""
         del self._done[component]
         self._write_journal()
 
     def stream_path(self, component: str) -> Path:
-        """Return where the stream of a component's weights notes how far it is."""
+        """Return the path of the progress file of a component's weight stream."""
         return self.folder / f"{_STREAM}{component}.json"
 
     def finish(self, component: str, files: Mapping[str, FileRecord], notes: Mapping[str, Any]) -> None:
-        """Note that a component's files are complete."""
+        """Add a component whose files are complete to the journal."""
         self._done[component] = {
             "files": {name: vars(entry) for name, entry in files.items()},
             "notes": dict(notes),
@@ -273,9 +273,9 @@ class Staging:
         }
 
     def publish(self, manifest: Mapping[str, Any]) -> Package:
-        """Write the manifest and put the folder in its place with one rename.
+        """Write the manifest and move the folder to its destination with one rename.
 
-        The old package, if any, stays until the new one is in place.
+        An existing package stays until the new one replaces it.
         """
         write_json(self.folder / MANIFEST, manifest)
         (self.folder / _JOURNAL).unlink()
@@ -292,7 +292,7 @@ class Staging:
         return Package(folder=self.output, manifest=manifest)
 
     def discard(self) -> None:
-        """Throw the folder away."""
+        """Delete the staging folder."""
         remove(self.folder)
 
     def _holds(self, name: str, known: FileRecord) -> bool:
@@ -312,21 +312,21 @@ class Staging:
 
 @contextlib.contextmanager
 def reserved(output: Path, *, overwrite: bool) -> Iterator[None]:
-    """Hold the place of a package while it is made.
+    """Lock the destination of a package while it is built.
 
     Raises:
-        ConversionError: It is taken, in use by another run, or cannot be written.
+        ConversionError: It exists, is in use by another run, or cannot be written.
     """
     old = output.with_name(f".{output.name}.old")
     if old.exists() and not output.exists():
-        old.rename(output)  # a run was killed between two renames: the old package comes back
+        old.rename(output)  # a run was killed between two renames: restore the old package
     if output.exists() and not overwrite:
-        raise ConversionError("package.exists", f"{output} exists already.")
+        raise ConversionError("package.exists", f"{output} already exists.")
     if output.exists() and not output.is_dir():
         raise ConversionError("package.not_a_folder", f"{output} is a file.")
     if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
         raise ConversionError(
-            "package.foreign", f"{output} holds files that are no package of sdsetup; it is not replaced."
+            "package.foreign", f"{output} holds files that are not a package; it is not replaced."
         )
     lock = output.with_name(f".{output.name}.lock")
     try:
@@ -352,20 +352,20 @@ def reserved(output: Path, *, overwrite: bool) -> Iterator[None]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file atomically."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
     partial.replace(path)
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder if it is there."""
+    """Delete a folder if it exists."""
     if folder.exists():
         shutil.rmtree(folder)
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swap two folders in one step where the system can; say whether it did."""
+    """Swap two folders atomically where the system supports it; return whether it did."""
     if sys.platform != "linux":
         return False
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)

@@ -1,4 +1,4 @@
-"""What a package says of itself: where it came from, what is in it, and how well it agrees with PyTorch."""
+"""The manifest of a package: origin, contents, and parity with PyTorch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from conversions.verification.fp16_overflow import LARGEST_FP16, OverflowingNode
 from conversions.verification.parity import ParityReport
 
 KEPT = "kept_fp32"
-"""Of a submodel in float16: the nodes that stay in float32, and why; absent where there are none."""
+"""Key of a float16 submodel's nodes that stay in float32, with the reason; absent when there are none."""
 
 _DISTRIBUTIONS = ("onnx", "onnx-ir", "numpy", "torch", "diffusers", "transformers", "onnxscript")
 
@@ -28,7 +28,7 @@ _DISTRIBUTIONS = ("onnx", "onnx-ir", "numpy", "torch", "diffusers", "transformer
 def make_manifest(
     plan: ConversionPlan, checkpoint: Checkpoint, staging: Staging, tool_version: str
 ) -> dict[str, Any]:
-    """Describe a package whose components are all finished; equal inputs give equal manifests."""
+    """Make the manifest of a finished package; equal inputs give equal manifests."""
     submodels: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for part in plan.components:
@@ -61,7 +61,7 @@ def _versions() -> dict[str, str]:
 
 
 def parity_entry(report: ParityReport) -> dict[str, Any]:
-    """Return what of a report goes into the manifest: numbers that a second run gives again."""
+    """Return the reproducible numbers of a report for the manifest."""
     document = report.document()
     return {
         "provider": report.provider,
@@ -100,7 +100,7 @@ def describe_submodel(
                     "node": each.node,
                     "layer": each.layer,
                     "operator": each.operator,
-                    # Sums of many threads differ in their last digits; the manifest must not.
+                    # Multithreaded sums differ in their last digits; the manifest must be reproducible.
                     "largest": float(f"{each.largest:.3g}") if math.isfinite(each.largest) else None,
                     "reason": each.reason,
                 }

@@ -1,4 +1,4 @@
-"""The small files of a package: tokenizer, scheduler and the like, and its own ``model_index.json``."""
+"""Copy the small files of a package: tokenizer, scheduler, feature extractor, ``model_index.json``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from conversions.checkpoint.folder import Checkpoint
 from conversions.family import ONNX_CLASS
 from conversions.package.layout import Staging, record, write_json
 
-# Names in model_index.json that today's libraries no longer know, and what they are called now.
+# Class names in model_index.json that current libraries have renamed.
 _RENAMED_CLASSES = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
 
 
 def copy_pipeline_files(checkpoint: Checkpoint, staging: Staging) -> None:
-    """Copy tokenizer, scheduler and the like, and write the package's own model_index.json."""
+    """Copy tokenizer, scheduler and similar files, and write the package's model_index.json."""
     files = {}
     for name in checkpoint.storage.names():
         if name.split("/")[0] in checkpoint.family.metadata and "/" in name:

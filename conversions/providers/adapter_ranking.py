@@ -1,8 +1,8 @@
-"""The one rule by which an adapter is chosen when nobody names one; whoever chooses asks here.
+"""Rank adapters to pick the default GPU.
 
-A software adapter (WARP, llvmpipe) is never chosen: it has to be asked for. Of the others a discrete one
-comes before an integrated one; among equals the system's own order by speed decides where it is known (DXGI's
-by high performance), then memory of its own, then the lower number.
+Software adapters (WARP, llvmpipe) are never the default; users have to name them. Discrete adapters rank
+before integrated ones; ties are broken by the system's order by speed where it is known (DXGI's high
+performance order), then by dedicated memory, then by the lower index.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from math import inf
 from typing import Protocol, TypeVar
 
 _SOFTWARE_IDS = frozenset({(0x1414, 0x8C)})
-"""Microsoft's Basic Render Driver: WARP, as DXGI lists it."""
+"""PCI ids of Microsoft's Basic Render Driver: WARP, as DXGI lists it."""
 _SOFTWARE_NAMES = ("microsoft basic render", "llvmpipe", "swiftshader")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterRank:
-    """What decides between adapters.
+    """Properties that rank an adapter.
 
     Attributes:
-        index: The system's own number; on Windows DXGI's.
-        software: It is a program, not a device.
-        integrated: It is part of the processor; None, when unknown, counts as not.
+        index: The system's index of the adapter; DXGI's on Windows.
+        software: Whether it is a software renderer.
+        integrated: Whether it is part of the processor; None (unknown) counts as no.
         rank: The system's order by speed, 0 the fastest; None when unknown.
-        memory_bytes: Memory of its own; None when unknown.
+        memory_bytes: Dedicated memory; None when unknown.
     """
 
     index: int
@@ -37,24 +37,24 @@ class AdapterRank:
 
     @property
     def order(self) -> tuple[bool, bool, float, int, int]:
-        """Sorts the best first."""
+        """Sort key; the best adapter comes first."""
         rank = inf if self.rank is None else self.rank
         return (self.software, self.integrated is True, rank, -(self.memory_bytes or 0), self.index)
 
 
 class Ranked(Protocol):
-    """Anything that has a standing: an adapter as the system or as ONNX Runtime describes it."""
+    """Anything with an adapter rank: an adapter as the system or ONNX Runtime describes it."""
 
     @property
     def adapter_rank(self) -> AdapterRank:
-        """What decides between it and others."""
+        """Its rank."""
 
 
 _Item = TypeVar("_Item", bound=Ranked)
 
 
 def best_adapter(items: Iterable[_Item]) -> _Item | None:
-    """Return the one to use when nobody names one; None when there is none but software."""
+    """Return the default adapter; None when there are only software adapters."""
     return min(
         (item for item in items if not item.adapter_rank.software),
         key=lambda item: item.adapter_rank.order,
@@ -63,5 +63,5 @@ def best_adapter(items: Iterable[_Item]) -> _Item | None:
 
 
 def is_software(name: str, vendor_id: int = 0, device_id: int = 0) -> bool:
-    """Tell whether an adapter of this name and these PCI numbers is a program."""
+    """Whether an adapter with this name and these PCI ids is a software renderer."""
     return (vendor_id, device_id) in _SOFTWARE_IDS or name.casefold().startswith(_SOFTWARE_NAMES)

@@ -1,4 +1,4 @@
-"""NVIDIA cards by name, in CUDA's own order, asked of the driver itself."""
+"""List NVIDIA GPUs in CUDA's order, through the driver library."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _NAME_BYTES = 256
 
 @dataclass(frozen=True, kw_only=True)
 class CudaDevice:
-    """A card as the driver describes it.
+    """A GPU as the driver describes it.
 
     Attributes:
-        name: Such as "NVIDIA GeForce RTX 4070".
-        memory_bytes: All of its memory.
-        integrated: Whether it shares the machine's memory.
+        name: For example "NVIDIA GeForce RTX 4070".
+        memory_bytes: Total memory.
+        integrated: Whether it shares main memory.
     """
 
     name: str
@@ -28,9 +28,9 @@ class CudaDevice:
 
 
 def cuda_devices() -> tuple[CudaDevice, ...]:
-    """Return the cards that CUDA sees; place in the tuple is what ONNX Runtime calls ``device_id``.
+    """Return the GPUs that CUDA sees; the index in the tuple is ONNX Runtime's ``device_id``.
 
-    Nothing where there is no driver, or the driver does not work.
+    Empty when there is no driver, or it does not work.
     """
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -40,10 +40,10 @@ def cuda_devices() -> tuple[CudaDevice, ...]:
 
 
 def read_devices(driver: Any) -> tuple[CudaDevice, ...]:
-    """Ask a loaded driver library.
+    """List the GPUs through a loaded driver library.
 
     Args:
-        driver: What ``ctypes`` loaded; its functions return 0 for success.
+        driver: The library loaded by ``ctypes``; its functions return 0 for success.
 
     Source: NVIDIA, CUDA Driver API, Device Management.
     """

@@ -1,4 +1,4 @@
-"""What this machine's ONNX Runtime can run on, each device with the name that a person knows it by."""
+"""List the devices that the installed ONNX Runtime can run on, with their product names."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Device:
 
     Attributes:
         provider: Row of the provider table.
-        name: What a person calls it, for example "Radeon RX 6700 XT".
-        number: The provider's own count; on DirectML DXGI's, where 0 drives the first display.
-        option: What the provider's ``device_option`` must be to choose it; empty for its number.
-        discrete: Whether it has memory of its own; None when unknown.
-        memory_bytes: Its own memory; None when unknown.
+        name: Product name, for example "Radeon RX 6700 XT".
+        number: The provider's index of the device; on DirectML DXGI's, where 0 drives the first display.
+        option: Value of the provider's ``device_option`` that selects it; empty means its number.
+        discrete: Whether it is a discrete GPU; None when unknown.
+        memory_bytes: Dedicated memory; None when unknown.
         rank: Order by speed, 0 the fastest, on DirectML DXGI's; None when unknown.
-        software: Whether it is a program, not a device; such a one has to be asked for.
-        listed: Place in ONNX Runtime's device list; None when the provider lists none.
+        software: Whether it is a software renderer, which is used only when named.
+        listed: Index in ONNX Runtime's device list; None when the provider lists no devices.
     """
 
     provider: Provider
@@ -50,7 +50,7 @@ class Device:
 
     @property
     def adapter_rank(self) -> AdapterRank:
-        """What decides between this device and others of its provider."""
+        """Rank among the devices of its provider."""
         return AdapterRank(
             index=self.number,
             software=self.software,
@@ -61,19 +61,19 @@ class Device:
 
     @property
     def options(self) -> dict[str, str]:
-        """Options that choose this device where ONNX Runtime's list does not."""
+        """Provider options that select this device when it is not in ONNX Runtime's list."""
         chosen = self.provider.device_option
         return {chosen: self.option or str(self.number)} if chosen else {}
 
 
 CPU = Device(provider=provider_for("cpu"), name="CPU")
-"""The device that every ONNX Runtime has."""
+"""The CPU, which every ONNX Runtime supports."""
 
 
 def listed_by_onnxruntime() -> list[Any]:
-    """Return ONNX Runtime's own device list, with the providers that come as plug-ins.
+    """Return ONNX Runtime's device list, with installed plug-in providers registered.
 
-    A plug-in that this ONNX Runtime refuses is left out, and the log says why.
+    A plug-in that fails to register is skipped, with a warning in the log.
     """
     import onnxruntime
 
@@ -81,7 +81,7 @@ def listed_by_onnxruntime() -> list[Any]:
     for provider in PROVIDERS:
         if not provider.plugin or provider.name in known or not find_spec(provider.plugin):
             continue
-        onnxruntime.set_default_logger_severity(3)  # what goes wrong is raised
+        onnxruntime.set_default_logger_severity(3)  # errors are raised
         try:
             library = import_module(provider.plugin).get_library_path()
             onnxruntime.register_execution_provider_library(provider.target, library)
@@ -91,7 +91,7 @@ def listed_by_onnxruntime() -> list[Any]:
 
 
 def list_devices() -> tuple[Device, ...]:
-    """Return what this machine's ONNX Runtime can run on, the CPU last."""
+    """Return the devices that ONNX Runtime can run on, the CPU last."""
     import onnxruntime
 
     listed = listed_by_onnxruntime()
@@ -104,7 +104,7 @@ def list_devices() -> tuple[Device, ...]:
         if provider.target == CPU.provider.target:
             devices.append(CPU)
             continue
-        ask = _ASKED_ELSEWHERE.get(provider.target)
+        ask = _LIST_DEVICES.get(provider.target)
         found = ask(provider) if ask is not None else []
         if len(own) == len(found) == 1:
             devices.append(replace(found[0], listed=own[0][0]))
@@ -121,7 +121,7 @@ def _from_metadata(provider: Provider, place: int, count: int, listed: Any) -> D
     rank = data.get("DxgiHighPerformanceIndex", "")
     hardware = listed.device
     name = data.get("Description") or _plain_name(hardware)
-    # A plug-in for GPUs that is given the processor draws through a software driver.
+    # A GPU plug-in that reports the processor renders in software.
     software = hardware.type.name == "CPU" or is_software(name, hardware.vendor_id, hardware.device_id)
     return Device(
         provider=provider,
@@ -136,7 +136,7 @@ def _from_metadata(provider: Provider, place: int, count: int, listed: Any) -> D
 
 
 def _plain_name(hardware: Any) -> str:
-    """Name hardware that says no name: its vendor and whether it is a GPU, as "AMD GPU"."""
+    """Name hardware without a description by vendor and type, for example "AMD GPU"."""
     vendor = hardware.vendor or _VENDORS.get(hardware.vendor_id, "unnamed")
     return f"{vendor} {hardware.type.name}"
 
@@ -161,7 +161,7 @@ def _from_cuda(provider: Provider) -> list[Device]:
 
 
 def _from_openvino(provider: Provider) -> list[Device]:
-    """Ask OpenVINO for its devices, such as "CPU" and "GPU.0": GPUs first, the NPU last.
+    """List OpenVINO's devices, such as "CPU" and "GPU.0": GPUs first, the NPU last.
 
     Source: ONNX Runtime, docs/execution-providers/OpenVINO-ExecutionProvider.md.
     """
@@ -175,8 +175,8 @@ def _from_openvino(provider: Provider) -> list[Device]:
     ]
 
 
-_ASKED_ELSEWHERE: Mapping[str, Callable[[Provider], list[Device]]] = {
+_LIST_DEVICES: Mapping[str, Callable[[Provider], list[Device]]] = {
     "cuda": _from_cuda,
     "openvino": _from_openvino,
 }
-"""Who names the devices of providers that are not in ONNX Runtime's list, by target."""
+"""Functions that list the devices of providers missing from ONNX Runtime's list, by target."""

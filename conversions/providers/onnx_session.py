@@ -1,4 +1,4 @@
-"""An ONNX Runtime session on one device: opened in one way wherever a submodel runs, nothing silent."""
+"""Open an ONNX Runtime session on one device, without silent fallback to the CPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from conversions.passes.upcast_to_fp32 import upcast_to_fp32
 from conversions.providers.devices import Device, listed_by_onnxruntime
 from conversions.providers.session_graph import Edit, session_graph
 from conversions.providers.table import FIXED_SIZES, Provider
-from conversions.verification.ep_assignment import Placement, recorded, timed
+from conversions.verification.ep_assignment import Placement, add_profile, read_placement
 from conversions.verification.reference import Tensors
 
 logger = logging.getLogger(__name__)
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run gave.
+    """Result of a run.
 
     Attributes:
         outputs: By name, floats as float32.
         placement: Where each node ran, and for how long.
-        seconds: Of the run alone.
+        seconds: Run time, without loading.
     """
 
     outputs: Tensors
@@ -40,8 +40,8 @@ class Outcome:
     seconds: float
 
 
-def demand_onnxruntime() -> None:
-    """Stop when ONNX Runtime cannot be imported.
+def require_onnxruntime() -> None:
+    """Raise when ONNX Runtime cannot be imported.
 
     Raises:
         ConversionError: ``runtime.missing``.
@@ -53,7 +53,7 @@ def demand_onnxruntime() -> None:
 
 
 def is_profiled(provider: Provider) -> bool:
-    """Whether sessions of a provider measure their first run; on the CPU there is nothing to tell apart."""
+    """Whether sessions of a provider profile their first run; the CPU has only one provider to measure."""
     return provider.target != "cpu"
 
 
@@ -67,9 +67,9 @@ def open_session(
     log_severity: int = 4,
     frugal: bool = False,
 ) -> Any:
-    """Open a session for a graph on a device and nowhere else.
+    """Open a session for a graph on a device; raise instead of falling back.
 
-    ONNX Runtime may still put single nodes on the CPU; ``recorded`` and ``timed`` tell which.
+    ONNX Runtime may still put single nodes on the CPU; ``read_placement`` and ``add_profile`` report which.
 
     Args:
         graph: The ONNX file of a submodel.
@@ -81,11 +81,11 @@ def open_session(
         frugal: Whether the session is for one run, which is to take little memory.
 
     Returns:
-        The ``onnxruntime.InferenceSession``. It profiles itself where ``is_profiled``.
+        The ``onnxruntime.InferenceSession``. It profiles its first run if ``is_profiled``.
 
     Raises:
-        ConversionError: ``session.fell_back``: ONNX Runtime made a session on another provider.
-        Exception: Whatever ONNX Runtime raises when it can make none.
+        ConversionError: ``session.fell_back``: ONNX Runtime opened the session on another provider.
+        Exception: Whatever ONNX Runtime raises when it cannot open a session.
     """
     import onnxruntime
 
@@ -105,7 +105,7 @@ def open_session(
     if is_profiled(provider):
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(tempfile.gettempdir()) / "sdsetup-profile")
-    # Its own fallback would print, and go on with the CPU in the middle of a run.
+    # ONNX Runtime's own fallback would print a message and continue on the CPU in the middle of a run.
     alone: dict[str, Any] = {"disabled_optimizers": skipped, "enable_fallback": 0}
     settings = dict(provider.provider_options)
     if provider.float32_options and (upcast or not _is_half(graph)):
@@ -124,26 +124,26 @@ def open_session(
     return session
 
 
-def _for_one_run(options: Any, provider: Provider) -> list[str]:
-    """Spare a session what pays off over many runs alone; returns the optimisers to leave out."""
+def _save_memory(options: Any, provider: Provider) -> list[str]:
+    """Turn off what only pays off over many runs; return the optimisers to disable."""
     import onnxruntime
 
-    # One run needs no arena and no plan; both would only raise the peak.
+    # A single run gains nothing from the arena and the memory plan; both raise the peak.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     if provider.target != "cpu":
         return []
-    # Optimising makes a float32 copy of every float16 weight, and packing one more of each: on SD 1.4's
-    # U-Net 5.9 GB and 28 s for the one run, instead of 1.9 GB and 6 s.
+    # Optimisation makes a float32 copy of every float16 weight, and prepacking another: on SD 1.4's
+    # U-Net 5.9 GB and 28 s for one run, instead of 1.9 GB and 6 s.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.add_session_config_entry("session.disable_prepacking", "1")
     return ["ConstantFolding"]
 
 
 def _preload() -> None:
-    """Load CUDA's and cuDNN's libraries from pip's packages, where the system has none.
+    """Load CUDA's and cuDNN's libraries from pip packages where the system has none.
 
-    What is missing is told by the session that then fails, so what is printed here goes to the log.
+    If a library is missing, opening the session fails with the reason; messages printed here go to the log.
     """
     import onnxruntime
 
@@ -154,7 +154,7 @@ def _preload() -> None:
 
 
 def _is_half(graph: Path) -> bool:
-    """Say whether a graph's answers are float16, and with them what it computes in."""
+    """Whether a graph computes in float16, judged by its outputs."""
     import onnx
 
     outputs = onnx.load(graph, load_external_data=False).graph.output
@@ -162,7 +162,7 @@ def _is_half(graph: Path) -> bool:
 
 
 def wants_float16(error: Exception) -> bool:
-    """Say whether a run failed because the device does not compute in float16, as WebGPU's may not."""
+    """Whether a run failed because the device does not support float16, as with some WebGPU devices."""
     return "requires f16" in str(error)
 
 
@@ -198,12 +198,12 @@ def run(graph: Path, inputs: Tensors, device: Device, sizes: Mapping[str, int]) 
         if wants_float16(error):
             raise ConversionError("session.no_float16", message) from error
         raise ConversionError("session.failed", message) from error
-    placement = recorded(session, device.provider.name)
+    placement = read_placement(session, device.provider.name)
     return Outcome(
         outputs={
             each.name: value if value.dtype == np.bool_ else value.astype(np.float32)
             for each, value in zip(session.get_outputs(), results, strict=True)
         },
-        placement=timed(placement, session) if is_profiled(device.provider) else placement,
+        placement=add_profile(placement, session) if is_profiled(device.provider) else placement,
         seconds=seconds,
     )

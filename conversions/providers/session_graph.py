@@ -1,4 +1,4 @@
-"""A package's graph in the form that a provider can run: not every one has a kernel for every operator."""
+"""Adapt a package's graph to a provider: replace operators that it has no kernel for."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _CONCERNS: Mapping[str, tuple[bytes, ...]] = {
     "fuse_group_norm": (b"InstanceNormalization",),
     "group_norm_channels_last": (b"GroupNorm", b"InstanceNormalization"),
 }
-"""The operators that each pass of a provider's ``at_load`` is about; without them it is not run."""
+"""Operators that each ``at_load`` pass rewrites; the pass is skipped when a graph has none of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionGraph:
-    """What to hand to ``onnxruntime.InferenceSession``.
+    """Model and configuration for ``onnxruntime.InferenceSession``.
 
     Attributes:
         model: The file's path, or a serialized graph whose weights stay in the package's own file.
@@ -52,7 +52,7 @@ def session_graph(graph: Path, provider: Provider, edits: Sequence[Edit] = ()) -
         provider: Row of the provider that is to run it.
         edits: Changes of this session alone, such as computing in float32.
     """
-    # Weights lie in another file, so looking for a name in this one is far quicker than parsing it.
+    # Weights are in another file, so searching this one for a name is much faster than parsing it.
     content = graph.read_bytes()
     passes = [name for name in provider.at_load if any(operator in content for operator in _CONCERNS[name])]
     if not passes and not edits:

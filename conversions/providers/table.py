@@ -1,6 +1,6 @@
-"""The execution providers of ONNX Runtime that packages are made for: one row each.
+"""Table of the supported execution providers of ONNX Runtime.
 
-Adding a provider is adding a row, and a kernel table under ``conversions/providers/kernels`` when machines
+To add a provider, add a row, and a kernel table under ``conversions/providers/kernels`` when machines
 without the provider are to check graphs for it.
 """
 
@@ -12,42 +12,42 @@ from dataclasses import dataclass, field
 from conversions.errors import ConversionError
 
 FIXED_SIZES = "fixed"
-"""Sessions are made for one image size, through free-dimension overrides."""
+"""A session has one image size, fixed by free-dimension overrides."""
 
 FREE_SIZES = "free"
-"""One session serves every image size."""
+"""A session accepts any image size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
-    """What there is to know about one execution provider.
+    """Properties of one execution provider.
 
     Attributes:
         target: Name in this project, as users give it.
         name: ONNX Runtime's name.
-        label: Name for people.
-        package: What to install from PyPI to have it.
-        plugin: Module that carries the provider as a library to register; empty when it is built in.
-        systems: ``sys.platform`` values it exists for.
-        opset: The ONNX version to write graphs in.
-        opset_limit: First ONNX version that loses kernels of these models; None when none is known.
-        dtypes: Element types that it computes in.
+        label: Display name.
+        package: PyPI package that provides it.
+        plugin: Module with the provider as a plug-in library to register; empty when built in.
+        systems: ``sys.platform`` values that it supports.
+        opset: ONNX opset of its graphs.
+        opset_limit: First opset without kernels for some operators of these models; None when unknown.
+        dtypes: Element types that it supports.
         kernel_table: Table under ``conversions/providers/kernels``, empty when there is none.
         passes: Graph passes that this provider's graphs get when they are converted, by their module under
             ``conversions/passes``.
         at_load: Graph passes that every graph gets when a session is opened, against operators that this
-            provider has no kernel for; those of ``conversions.session_graph``.
+            provider has no kernel for; see ``conversions.providers.session_graph``.
         sizes: ``FIXED_SIZES`` or ``FREE_SIZES``.
-        one_session_at_a_time: Whether runs of one process must not overlap.
-        preload: Whether ONNX Runtime is asked to load the vendor's libraries that pip has installed.
-        own_process: Whether a crashed device takes the process with it, so that work belongs in a worker.
+        one_session_at_a_time: Whether runs in one process must not overlap.
+        preload: Whether to load the vendor's libraries installed by pip.
+        own_process: Whether a lost device ends the process, so that sessions belong in a worker process.
         session_config: Entries for ``SessionOptions.add_session_config_entry``.
-        provider_options: Options that are always given.
+        provider_options: Options of every session.
         float32_options: Options for graphs that compute in float32 alone.
-        device_option: Provider option that chooses the device; empty when devices cannot be chosen.
+        device_option: Provider option that selects the device; empty when there is none.
         device_metadata: Key in an ``OrtEpDevice``'s metadata that holds that option's value; empty when the
             devices are counted in the order they are listed.
-        verified: What has been run on it, in words.
+        verified: What has been tested on it, in words.
     """
 
     target: str

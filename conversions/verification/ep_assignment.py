@@ -1,4 +1,4 @@
-"""Where a session's nodes really run, which is not always where they were meant to."""
+"""Read which execution provider ran each node of a session."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """The nodes of one session by execution provider.
+    """Nodes of one session by execution provider.
 
     Attributes:
-        provider: The provider that was asked for.
+        provider: The requested provider.
         nodes: Nodes on each provider, by ONNX Runtime's names.
-        elsewhere: Operators of the nodes that are on another provider than the one asked for, counted.
-        seconds: Time spent on each provider in one measured run; empty when none was measured.
+        elsewhere: Number of nodes on other providers than the requested one, by operator.
+        seconds: Time spent on each provider in one measured run; empty when nothing was measured.
     """
 
     provider: str
@@ -28,14 +28,14 @@ class Placement:
 
     @property
     def node_share(self) -> float:
-        """Share of the nodes that the wanted provider runs, 0 to 1."""
+        """Share of the nodes on the requested provider, 0 to 1."""
         return self.nodes.get(self.provider, 0) / max(sum(self.nodes.values()), 1)
 
     @property
     def time_share(self) -> float | None:
-        """Share of the time spent on the wanted provider; None when it is not known.
+        """Share of the time spent on the requested provider; None when unknown.
 
-        Where every node is on one provider there is nothing to measure.
+        1 without measuring when every node is on the requested provider.
         """
         if set(self.nodes) == {self.provider}:
             return 1.0
@@ -43,10 +43,10 @@ class Placement:
         return self.seconds.get(self.provider, 0.0) / total if total else None
 
     def measured(self, profile: Path) -> Placement:
-        """Add what ONNX Runtime's profile of a run tells.
+        """Add the counts and times of an ONNX Runtime profile.
 
-        Its record of assignments leaves out nodes that no kernel was found for and that fell to the CPU;
-        the profile has every kernel that ran, a fused graph being one of them.
+        ONNX Runtime's record of assignments omits nodes without a kernel that fell back to the CPU;
+        the profile lists every kernel that ran, a fused graph counting as one.
         """
         seconds: defaultdict[str, float] = defaultdict(float)
         ran: defaultdict[str, set[str]] = defaultdict(set)
@@ -67,14 +67,14 @@ class Placement:
         return replace(self, nodes=nodes, elsewhere=elsewhere, seconds=dict(seconds))
 
 
-def recorded(session: Any, provider: str) -> Placement:
-    """Read where an ONNX Runtime session's nodes were put.
+def read_placement(session: Any, provider: str) -> Placement:
+    """Read the provider of each node of an ONNX Runtime session.
 
     The session must have been made with ``session.record_ep_graph_assignment_info``.
 
     Args:
         session: The ``onnxruntime.InferenceSession``.
-        provider: The provider that was asked for.
+        provider: The requested provider.
     """
     nodes: Counter[str] = Counter()
     elsewhere: Counter[str] = Counter()
@@ -85,8 +85,8 @@ def recorded(session: Any, provider: str) -> Placement:
     return Placement(provider=provider, nodes=dict(nodes), elsewhere=dict(elsewhere))
 
 
-def timed(placement: Placement, session: Any) -> Placement:
-    """End a session's profile, which must hold one run, and add its times; later runs are not slowed down."""
+def add_profile(placement: Placement, session: Any) -> Placement:
+    """End a session's profile, which must hold one run, and add its times; later runs are not profiled."""
     profile = Path(session.end_profiling())
     try:
         return placement.measured(profile)
@@ -95,10 +95,10 @@ def timed(placement: Placement, session: Any) -> Placement:
 
 
 def share_of_time(parts: Iterable[tuple[Placement, float]]) -> float | None:
-    """Return the share of all time that the wanted provider took; None when it is not known of a part.
+    """Return the requested provider's share of the time; None when it is unknown for a session.
 
     Args:
-        parts: Of each session the placement and the seconds that its runs took.
+        parts: Placement and total run time in seconds of each session.
     """
     weighted, total = 0.0, 0.0
     for placement, seconds in parts:
@@ -108,8 +108,8 @@ def share_of_time(parts: Iterable[tuple[Placement, float]]) -> float | None:
     return weighted / total if total else None
 
 
-def in_words(placements: Iterable[Placement], time_share: float | None) -> str:
-    """Say what share of several sessions' nodes, and of their time, was on the wanted provider.
+def describe_shares(placements: Iterable[Placement], time_share: float | None) -> str:
+    """Describe the requested provider's share of the nodes and of the time of several sessions.
 
     For example "99.5% of 1,204 nodes, 99.9% of the time".
     """

@@ -1,4 +1,4 @@
-"""How close two tensors are."""
+"""Compare two tensors: PSNR, largest error, cosine similarity."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, kw_only=True)
 class Closeness:
-    """A tensor against its reference.
+    """Agreement of a tensor with its reference.
 
     Attributes:
         psnr_db: Peak signal-to-noise ratio, the reference's own range as the peak; infinite when equal,
             minus infinite when the tensor is not finite. For booleans: infinite or minus infinite.
         max_abs_error: Largest difference.
-        cosine: Cosine of the angle between both.
+        cosine: Cosine similarity.
         finite: Whether no element is NaN or infinite.
     """
 

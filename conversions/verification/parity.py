@@ -1,4 +1,4 @@
-"""Is the package the same model? Files, graphs, placement and numbers, each against what it must be."""
+"""Verify a package: file hashes, ONNX checker, placement, and parity with PyTorch."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from conversions.isolated_process import isolated_process
 from conversions.package.layout import Package, record
 from conversions.providers import onnx_session
 from conversions.providers.devices import Device
-from conversions.verification.ep_assignment import Placement, in_words, share_of_time
+from conversions.verification.ep_assignment import Placement, describe_shares, share_of_time
 from conversions.verification.metrics import compare
 from conversions.verification.reference import Reference, Tensors, make_inputs, run_reference
 
-# The least PSNR a submodel may have against PyTorch in float32. apple/ml-stable-diffusion asks for 35 dB;
+# The lowest accepted PSNR of a submodel against PyTorch in float32. apple/ml-stable-diffusion asks for 35 dB;
 # float16 arithmetic alone costs these models 60 to 80 dB, a wrong graph leaves less than 30.
 GATES_DB: Mapping[str, float] = {"fp32": 80.0, "fp16": 40.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """A submodel against PyTorch in float32 on the same weights; the worst of its outputs.
+    """Parity of a submodel with PyTorch in float32 on the same weights; the worst of its outputs.
 
     Attributes:
         psnr_db: Peak signal-to-noise ratio against the reference's own range.
-        gate_db: The least that is accepted.
+        gate_db: The lowest accepted PSNR.
         max_abs_error: Largest difference.
-        cosine: Least cosine.
+        cosine: Lowest cosine similarity.
     """
 
     psnr_db: float
@@ -45,15 +45,15 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True)
 class SubmodelReport:
-    """What the verification of one submodel found.
+    """Result of verifying one submodel.
 
     Attributes:
         submodel: Its name.
         placement: Where its nodes ran, and for how long.
         finite: Whether no output held NaN or infinity.
         parity: None when there was no checkpoint to compare with.
-        seconds: Of one run.
-        problems: What is wrong, in words; empty when all is well.
+        seconds: Time of one run.
+        problems: Descriptions of what is wrong; empty when nothing is.
     """
 
     submodel: str
@@ -66,11 +66,11 @@ class SubmodelReport:
 
 @dataclass(frozen=True, kw_only=True)
 class ParityReport:
-    """What the verification of a package found.
+    """Result of verifying a package.
 
     Attributes:
         provider: The execution provider that ran it.
-        device: The device of it, by name and number.
+        device: The device, by name and number.
         problems: What is wrong with its files.
         submodels: One report each.
     """
@@ -87,19 +87,19 @@ class ParityReport:
 
     @property
     def all_problems(self) -> tuple[str, ...]:
-        """All that is wrong, in words."""
+        """Descriptions of everything that is wrong."""
         return self.problems + tuple(
             f"{report.submodel}: {problem}" for report in self.submodels for problem in report.problems
         )
 
     @property
     def time_share(self) -> float | None:
-        """Share of all run time that was spent on the provider; None when it is not known."""
+        """The provider's share of the run time; None when unknown."""
         return share_of_time((report.placement, report.seconds) for report in self.submodels)
 
     def summary(self) -> str:
-        """Say which device ran, and what share of the nodes and of the time."""
-        shares = in_words([report.placement for report in self.submodels], self.time_share)
+        """Name the device and its share of the nodes and of the time."""
+        shares = describe_shares([report.placement for report in self.submodels], self.time_share)
         return f"{self.device} ran {shares}"
 
     def document(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class ParityReport:
 
 
 def check_files(package: Package, listener: Listener) -> tuple[str, ...]:
-    """Compare every file with the manifest: present, of the right size, with the right hash."""
+    """Compare every file with the manifest: existence, size and hash."""
     problems = []
     total = sum(known.size_bytes for known in package.files.values())
     listener(Started(task="files", label="checking files", total=total, unit="bytes"))
@@ -135,10 +135,10 @@ def check_files(package: Package, listener: Listener) -> tuple[str, ...]:
 
 
 def check_graph(graph: Path) -> None:
-    """Run the ONNX checker on a graph; by path, since its weights may pass 2 GB.
+    """Run the ONNX checker on a graph, by path since its weights may exceed 2 GB.
 
     Raises:
-        onnx.checker.ValidationError: It is no valid graph.
+        onnx.checker.ValidationError: The graph is invalid.
     """
     import onnx
 
@@ -157,7 +157,7 @@ def verify(
 ) -> ParityReport:
     """Verify a package on a device.
 
-    The reference and the sessions run in processes of their own, one after the other, so that only one large
+    The reference and the sessions run in child processes, one after the other, so that only one large
     model is in memory at a time.
 
     Args:
@@ -209,7 +209,7 @@ def run_references(
     inputs: Mapping[str, Tensors],
     listener: Listener,
 ) -> dict[str, Reference]:
-    """Run PyTorch on every submodel, one after the other in a process of its own.
+    """Run PyTorch on every submodel, one after the other in a child process.
 
     Args:
         submodels: By name.
@@ -264,7 +264,7 @@ def _judge(
             )
     if parity is not None and finite and parity.psnr_db < gate_db:
         problems.append(
-            f"it agrees with PyTorch to {parity.psnr_db:.1f} dB only; {gate_db:.0f} dB are needed"
+            f"it agrees with PyTorch to only {parity.psnr_db:.1f} dB; {gate_db:.0f} dB are required"
         )
     if outcome.placement.elsewhere:
         listed = ", ".join(f"{count} {op}" for op, count in sorted(outcome.placement.elsewhere.items()))

@@ -1,7 +1,7 @@
-"""PyTorch in float32 on the same weights: what every submodel is measured against.
+"""Run the PyTorch reference: each submodel in float32 on the checkpoint's weights.
 
-Runs in a process of its own; it is the only part of verification that needs torch. The weights are loaded by
-diffusers and transformers themselves, so that a mistake in our own names or renames shows.
+Runs in a child process; it is the only part of verification that needs torch. The weights are loaded by
+diffusers and transformers themselves, so that an error in this project's tensor names is found.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Tensors = dict[str, npt.NDArray[np.generic]]
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What PyTorch gave.
+    """Result of the PyTorch run.
 
     Attributes:
         outputs: By name, float32 or bool.
-        largest: Largest magnitude of any number on the way to them, attention scores included.
+        largest: Largest magnitude of any activation, attention scores included.
     """
 
     outputs: Tensors
@@ -40,7 +40,7 @@ def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed:
         kind: Of the submodel.
         config: The component's configuration.
         sizes: A size for each free dimension.
-        seed: Of the numpy generator.
+        seed: Seed of the numpy generator.
     """
     random = np.random.default_rng(seed)
     inputs: Tensors = {}

@@ -1,4 +1,4 @@
-"""A hash that is fed in order on a thread of its own, so that whoever feeds it can go on."""
+"""Compute a hash on another thread, so that the caller does not wait for it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
-# What may be handed over and not yet hashed; more would only hold memory.
+# Limit on bytes that are queued but not yet hashed, to bound memory.
 _MOST_WAITING_BYTES = 64 << 20
 
 
 class Hash(Protocol):
-    """What ``hashlib.sha256()`` returns."""
+    """Interface of ``hashlib.sha256()``."""
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
-        """Take in more bytes."""
+        """Add bytes."""
         ...
 
     def hexdigest(self) -> str:
@@ -23,11 +23,11 @@ class Hash(Protocol):
 
 
 class Digest:
-    """A running hash.
+    """A hash that is updated on another thread.
 
     Args:
         running: The hash so far.
-        thread: Where it is computed; several hashes may share a thread.
+        thread: Executor that computes it; several hashes may share one thread.
     """
 
     def __init__(self, running: Hash, thread: ThreadPoolExecutor) -> None:
@@ -37,7 +37,7 @@ class Digest:
         self._waiting_bytes = 0
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Take in more bytes, which nobody may change after; waits when too much is still to be hashed."""
+        """Queue more bytes, which must not change afterwards; waits while the queue is full."""
         self._waiting.append((len(data), self._thread.submit(self._running.update, data)))
         self._waiting_bytes += len(data)
         self._wait_until(_MOST_WAITING_BYTES)

@@ -1,4 +1,4 @@
-"""Which stored tensor fills which initializer: by name, after history's renames, nothing left over."""
+"""Match checkpoint tensors to initializers; unmatched ones are errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from conversions.family import Submodel
 from conversions.graph_kind import Rename
 from conversions.passes.simplify import TRANSPOSED
 
-# Large tensors start at a multiple of this, so that a session can map them into memory.
+# Alignment of large tensors in bytes, so that a session can memory-map them.
 # Source: the alignment that onnx's docs/ExternalData.md recommends.
 _PAGE_BYTES = 4096
 _SMALL_ALIGNMENT_BYTES = 64
@@ -24,14 +24,14 @@ _SHOWN = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Binding:
-    """One initializer and where its values come from and go to.
+    """One initializer, the stored tensor it comes from, and its place in the external data file.
 
     Attributes:
         initializer: Name in the graph.
         source: The stored tensor.
         dtype: Element type in the package.
         shape: Dimensions in the package.
-        transposed: Whether the stored matrix is written transposed.
+        transposed: Whether the stored matrix is transposed when written.
         offset: First byte in the external data file.
     """
 
@@ -44,7 +44,7 @@ class Binding:
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes the tensor takes in the package."""
+        """Size of the tensor in the package."""
         return _size_bytes(self.shape, self.dtype)
 
 
@@ -53,7 +53,7 @@ def bind(
     graphs: Sequence[tuple[Submodel, ir.Model]],
     tensors: Mapping[str, StoredTensor],
 ) -> dict[str, list[Binding]]:
-    """Match the weights of all graphs made from one component with the component's tensors.
+    """Match a component's tensors to the initializers of all graphs made from it.
 
     Args:
         component: The component's name, for messages.
@@ -61,7 +61,7 @@ def bind(
         tensors: The stored tensors by name.
 
     Returns:
-        For each submodel its bindings, in the order in which their bytes lie in the checkpoint.
+        Bindings by submodel, in the order of the tensors in the checkpoint's files.
 
     Raises:
         ConversionError: ``weights.missing``, ``weights.surplus`` or ``weights.shape``, with names.
@@ -79,7 +79,7 @@ def bind(
     if missing:
         raise ConversionError(
             "weights.missing",
-            f"The component {component!r} lacks {_list(missing)} that its configuration asks for"
+            f"The component {component!r} lacks {_list(missing)}, which its configuration requires"
             + (f", and holds {_list(surplus)} that it does not." if surplus else "."),
             f"The weights and {component}/config.json do not belong together; download the checkpoint again.",
         )
@@ -99,7 +99,7 @@ def _weights(model: ir.Model) -> dict[str, ir.Value]:
 def _rename(
     tensors: Mapping[str, StoredTensor], wanted: set[str], renames: Sequence[Rename]
 ) -> dict[str, StoredTensor]:
-    """Give each stored tensor the name that the graph knows it by: its own, or the first rename that fits."""
+    """Map each stored tensor to its name in the graph: its own, or the first matching rename."""
     found: dict[str, StoredTensor] = {}
     for name, tensor in tensors.items():
         for candidate in _candidates(name, renames):
@@ -150,7 +150,7 @@ def _lay_out(component: str, model: ir.Model, by_name: Mapping[str, StoredTensor
 
 
 def _significant(shape: Iterable[int]) -> tuple[int, ...]:
-    """Drop axes of length one: a 1x1 convolution and a matrix hold the same numbers."""
+    """Drop axes of length one, so that a 1x1 convolution matches a matrix."""
     return tuple(size for size in shape if size != 1)
 
 

@@ -1,4 +1,4 @@
-"""The stream: a checkpoint's bytes, read in order, cast, and written as external data, hashed on the way."""
+"""Stream a checkpoint's tensors into external data files: read in order, cast, hash and write."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from conversions.checkpoint.storage import Reader, Storage
 from conversions.errors import ConversionError
 from conversions.weights.async_hash import Digest
 from conversions.weights.binding import Binding
-from conversions.weights.stream_progress import Begun, StreamProgress
+from conversions.weights.stream_progress import SavedProgress, StreamProgress
 
 # The largest finite float16 is 65504; what rounds to nearest beyond the halfway point becomes infinite.
 # Source: IEEE 754-2019, binary16.
 _FIRST_INFINITE_FP16 = 65520.0
 
-# A piece fits the processor's cache; the budget bounds what is read but not yet written.
+# A piece fits the processor's cache; the budget bounds bytes that are read but not yet written.
 _PIECE_BYTES = 8 << 20
 _BUDGET_BYTES = 192 << 20
 _WORKERS = 2
@@ -46,7 +46,7 @@ class Overflow:
 
 @dataclass(frozen=True, kw_only=True)
 class Streamed:
-    """What a stream wrote.
+    """Result of a stream.
 
     Attributes:
         sha256: Hash of each external data file, by submodel.
@@ -61,7 +61,7 @@ class Streamed:
 
 @dataclass(frozen=True, kw_only=True)
 class _Piece:
-    """A run of elements of one tensor: ``first`` and ``count`` in the stored order."""
+    """A contiguous range of elements of one tensor: ``first`` and ``count`` in the stored order."""
 
     submodel: str
     binding: Binding
@@ -85,7 +85,7 @@ class _Piece:
         return self.binding.source.size_bytes // math.prod(self.binding.source.shape)
 
 
-# What a piece becomes: the bytes as stored, the bytes to write, the largest magnitude if it was narrowed.
+# A processed piece: the stored bytes, the bytes to write, and the largest magnitude if it was narrowed.
 _Loaded = tuple[bytearray, memoryview, float]
 
 
@@ -98,22 +98,22 @@ def stream(
 ) -> Streamed:
     """Write the external data of all submodels of a component in one pass over its files.
 
-    Two threads read and cast, two hash what was read and what is written, the calling one writes in order; at
-    most a fixed number of bytes is on its way between them, whatever the model's size.
+    Two threads read and cast, two hash the input and the output, the calling thread writes in order; at
+    most a fixed number of bytes is in flight, whatever the model's size.
 
     Args:
-        bindings: For each submodel what goes where.
+        bindings: Bindings by submodel.
         storage: The checkpoint's files.
-        paths: For each submodel the file to write; what an interrupted stream left there is continued.
-        progress_path: Where an interrupted stream finds how far it came.
-        advance: Called with the number of source bytes that a piece took.
+        paths: File to write, by submodel; a partly written file is resumed.
+        progress_path: Progress file, from which an interrupted stream resumes.
+        advance: Called with the number of source bytes of each piece.
 
     Returns:
-        Hashes, and the tensors that did not fit float16 (they were written with infinities; the caller
-        decides what becomes of the file).
+        Hashes, and the tensors that do not fit float16 (they are written as infinities; the caller
+        decides whether to keep the file).
 
     Raises:
-        ConversionError: A file is cut short, or is not the one that was published.
+        ConversionError: A file is truncated, or its hash differs from the published one.
         OSError: Writing failed.
     """
     pieces = sorted(
@@ -121,37 +121,40 @@ def stream(
             piece
             for submodel, items in bindings.items()
             for binding in items
-            for piece in _cut(submodel, binding)
+            for piece in _split(submodel, binding)
         ),
         key=lambda piece: (piece.binding.source.file, piece.binding.source.offset, piece.first),
     )
     progress = StreamProgress(progress_path, [piece.identity for piece in pieces])
-    begun = progress.begun(paths)
+    saved = progress.load(paths)
     overflows: dict[str, dict[str, float]] = {
-        submodel: dict(begun.overflows[submodel]) if begun else {} for submodel in bindings
+        submodel: dict(saved.overflows[submodel]) if saved else {} for submodel in bindings
     }
-    done = begun.pieces if begun else 0
+    done = saved.pieces if saved else 0
     read_before = {piece.binding.source.file for piece in pieces[:done]}
     advance(sum(piece.source_bytes for piece in pieces[:done]))
     with ExitStack() as stack:
-        readers = _Readers(storage)
-        stack.callback(readers.close)  # after the pool, whose threads give back what they borrowed
+        readers = _ReaderPool(storage)
+        stack.callback(readers.close)  # after the pool, whose threads return their readers
         reading, writing = (
             stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix=name))
             for name in ("read", "written")
         )
         pool = stack.enter_context(ThreadPoolExecutor(_WORKERS, thread_name_prefix="cast"))
-        sinks = {name: stack.enter_context(_Sink(path, begun, name, writing)) for name, path in paths.items()}
-        # A file that an earlier run has read in part cannot be hashed without reading that part again: it
+        sinks = {
+            name: stack.enter_context(_HashedWriter(path, saved, name, writing))
+            for name, path in paths.items()
+        }
+        # A file that an earlier run read in part cannot be hashed without reading that part again: it
         # keeps the hash that it was published under, if there is one.
         sources = {file: storage.known_sha256(file) for file in read_before if storage.known_sha256(file)}
-        origins = {file: _Origin(storage, file, readers, reading) for file in read_before - set(sources)}
+        origins = {file: _SourceHash(storage, file, readers, reading) for file in read_before - set(sources)}
         for piece, (raw, data, largest) in _in_order(pool, pieces[done:], readers):
             binding = piece.binding
             if binding.source.file not in sources:
                 if binding.source.file not in origins:
-                    origins[binding.source.file] = _Origin(storage, binding.source.file, readers, reading)
-                origins[binding.source.file].saw(raw, piece.source_offset)
+                    origins[binding.source.file] = _SourceHash(storage, binding.source.file, readers, reading)
+                origins[binding.source.file].update(raw, piece.source_offset)
             if not largest < _FIRST_INFINITE_FP16 and binding.dtype.name == "FLOAT16":
                 known = overflows[piece.submodel].get(binding.initializer, 0.0)
                 overflows[piece.submodel][binding.initializer] = (
@@ -162,7 +165,7 @@ def stream(
             sinks[piece.submodel].write(data)
             advance(piece.source_bytes)
             done += 1
-            progress.note(
+            progress.save(
                 done,
                 {name: sink.size_bytes for name, sink in sinks.items()},
                 {name: sink.sha256 for name, sink in sinks.items()},
@@ -172,7 +175,7 @@ def stream(
             sources[file] = origin.hexdigest()
             if storage.known_sha256(file) not in ("", sources[file]):
                 progress.clear()
-                raise _altered(storage, file)
+                raise _hash_mismatch(storage, file)
         return Streamed(
             sha256={name: sink.sha256.hexdigest() for name, sink in sinks.items()},
             sources=sources,
@@ -184,7 +187,7 @@ def stream(
         )
 
 
-def _altered(storage: Storage, file: str) -> ConversionError:
+def _hash_mismatch(storage: Storage, file: str) -> ConversionError:
     return ConversionError(
         "checkpoint.corrupt",
         f"{storage.label}/{file} is not the file that was published: its hash differs.",
@@ -192,8 +195,8 @@ def _altered(storage: Storage, file: str) -> ConversionError:
     )
 
 
-def _cut(submodel: str, binding: Binding) -> Iterator[_Piece]:
-    """Cut a tensor into pieces; a transposed one stays whole, since its rows become columns."""
+def _split(submodel: str, binding: Binding) -> Iterator[_Piece]:
+    """Split a tensor into pieces; a transposed one stays whole, since its rows become columns."""
     total = math.prod(binding.source.shape)
     width = max(1, binding.source.size_bytes // max(1, total))
     step = total if binding.transposed else max(1, _PIECE_BYTES // width)
@@ -202,9 +205,9 @@ def _cut(submodel: str, binding: Binding) -> Iterator[_Piece]:
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, pieces: Sequence[_Piece], readers: _Readers
+    pool: ThreadPoolExecutor, pieces: Sequence[_Piece], readers: _ReaderPool
 ) -> Iterator[tuple[_Piece, _Loaded]]:
-    """Load pieces side by side and hand them out in order, keeping within the byte budget."""
+    """Load pieces in parallel and yield them in order, within the byte budget."""
     waiting: deque[tuple[_Piece, Future[_Loaded]]] = deque()
     on_the_way = 0
     for piece in pieces:
@@ -219,7 +222,7 @@ def _in_order(
         yield first, future.result()
 
 
-def _load(piece: _Piece, readers: _Readers) -> _Loaded:
+def _load(piece: _Piece, readers: _ReaderPool) -> _Loaded:
     source = piece.binding.source
     raw = bytearray(piece.source_bytes)
     with readers.borrow(source.file) as reader:
@@ -256,7 +259,7 @@ def _cast(raw: bytearray, dtype: str, binding: Binding) -> tuple[npt.NDArray[np.
 
 _NUMPY = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
 
-# Rows that are copied together while transposing: strips this thin keep reads and writes in the cache.
+# Rows per strip while transposing: thin strips keep reads and writes in the cache.
 # Measured on 1280x1280 float16: 1.6 G elements/s against 0.5 G for one strided copy.
 _STRIP = 64
 
@@ -268,30 +271,30 @@ def _transpose(matrix: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return result
 
 
-class _Readers:
-    """Open files, lent to one thread at a time."""
+class _ReaderPool:
+    """A pool of open readers; each is used by one thread at a time."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._free: deque[tuple[str, Reader]] = deque()
 
-    def borrow(self, file: str) -> _Loan:
+    def borrow(self, file: str) -> _BorrowedReader:
         for _ in range(len(self._free)):
             try:
                 name, reader = self._free.popleft()
             except IndexError:
                 break
             if name == file:
-                return _Loan(self._free, file, reader)
+                return _BorrowedReader(self._free, file, reader)
             self._free.append((name, reader))
-        return _Loan(self._free, file, self._storage.open(file))
+        return _BorrowedReader(self._free, file, self._storage.open(file))
 
     def close(self) -> None:
         while self._free:
             self._free.popleft()[1].close()
 
 
-class _Loan:
+class _BorrowedReader:
     def __init__(self, free: deque[tuple[str, Reader]], file: str, reader: Reader) -> None:
         self._free, self._file, self._reader = free, file, reader
 
@@ -302,15 +305,15 @@ class _Loan:
         self._free.append((self._file, self._reader))
 
 
-class _Origin:
-    """A file of the checkpoint that is hashed while its tensors are read; gaps between them are read too."""
+class _SourceHash:
+    """Hash of a checkpoint file, updated while its tensors are read; gaps between them are read too."""
 
-    def __init__(self, storage: Storage, file: str, readers: _Readers, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, storage: Storage, file: str, readers: _ReaderPool, thread: ThreadPoolExecutor) -> None:
         self._file, self._readers, self._size = file, readers, storage.size_bytes(file)
         self._sha256 = Digest(hashlib.sha256(), thread)
         self._end = 0
 
-    def saw(self, raw: bytearray, offset: int) -> None:
+    def update(self, raw: bytearray, offset: int) -> None:
         self._read_to(offset)
         if offset == self._end:
             self._sha256.update(raw)
@@ -329,15 +332,17 @@ class _Origin:
                 self._end += len(gap)
 
 
-class _Sink:
-    """A file that is written from start to end, or from where an earlier run was, and hashed on the way."""
+class _HashedWriter:
+    """Write a file sequentially, from its start or from where an earlier run stopped, and hash it."""
 
-    def __init__(self, path: Path, begun: Begun | None, submodel: str, thread: ThreadPoolExecutor) -> None:
-        self.sha256 = Digest(begun.hashes[submodel] if begun else hashlib.sha256(), thread)
-        self.size_bytes = begun.sizes[submodel] if begun else 0
+    def __init__(
+        self, path: Path, saved: SavedProgress | None, submodel: str, thread: ThreadPoolExecutor
+    ) -> None:
+        self.sha256 = Digest(saved.hashes[submodel] if saved else hashlib.sha256(), thread)
+        self.size_bytes = saved.sizes[submodel] if saved else 0
         self._path = path
 
-    def __enter__(self) -> _Sink:
+    def __enter__(self) -> _HashedWriter:
         self._file: BinaryIO = self._path.open("ab", buffering=0)
         self._file.truncate(self.size_bytes)
         return self

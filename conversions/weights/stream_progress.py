@@ -1,4 +1,4 @@
-"""How far a stream has come, noted now and then, so that a killed one goes on where it was."""
+"""Save the progress of a stream periodically, so that an interrupted one resumes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any
 from conversions.package.layout import write_json
 from conversions.weights.async_hash import Hash
 
-_NOTED_EVERY_SECONDS = 1.0
+_SAVE_INTERVAL_SECONDS = 1.0
 _HASHED_AT_ONCE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begun:
-    """What an interrupted stream has left.
+class SavedProgress:
+    """State of an interrupted stream.
 
     Attributes:
-        pieces: How many of the pieces are written.
-        sizes: For each submodel how long its file was then, in bytes.
-        hashes: For each submodel the running SHA-256 of that much.
-        overflows: For each submodel the tensors that did not fit so far, with their largest magnitudes.
+        pieces: Number of pieces written.
+        sizes: Length of each submodel's file in bytes.
+        hashes: Running SHA-256 of each submodel's file up to that length.
+        overflows: Tensors that did not fit so far, with their largest magnitudes, by submodel.
     """
 
     pieces: int
@@ -35,50 +35,50 @@ class Begun:
 
 
 class StreamProgress:
-    """A small file beside what the stream writes.
+    """Progress file beside the files that the stream writes.
 
     Args:
         path: The file.
-        work: What the stream does, exactly; notes of other work are ignored.
+        work: Identifies the work exactly; progress of other work is ignored.
     """
 
     def __init__(self, path: Path, work: object) -> None:
         self._path = path
         self._work = hashlib.sha256(repr(work).encode()).hexdigest()
-        self._noted = time.monotonic()
+        self._saved_at = time.monotonic()
 
-    def begun(self, paths: Mapping[str, Path]) -> Begun | None:
-        """Return what an earlier run has left in ``paths``, if it holds the bytes that were noted.
+    def load(self, paths: Mapping[str, Path]) -> SavedProgress | None:
+        """Load the progress of an earlier run, if ``paths`` still hold the bytes it recorded.
 
-        The hashes guard against a machine that lost its power before all noted bytes were on the disk.
+        Hashes are compared, since a power failure may have lost bytes that were recorded as written.
         """
         try:
-            notes: dict[str, Any] = json.loads(self._path.read_text("utf-8"))
-            if notes["work"] != self._work:
+            saved: dict[str, Any] = json.loads(self._path.read_text("utf-8"))
+            if saved["work"] != self._work:
                 return None
             hashes = {}
             for name, path in paths.items():
-                hashes[name] = _hash_start(path, notes["sizes"][name])
-                if hashes[name].hexdigest() != notes["sha256"][name]:
+                hashes[name] = _hash_start(path, saved["sizes"][name])
+                if hashes[name].hexdigest() != saved["sha256"][name]:
                     return None
-            return Begun(
-                pieces=notes["pieces"], sizes=notes["sizes"], hashes=hashes, overflows=notes["overflows"]
+            return SavedProgress(
+                pieces=saved["pieces"], sizes=saved["sizes"], hashes=hashes, overflows=saved["overflows"]
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def note(
+    def save(
         self,
         pieces: int,
         sizes: Mapping[str, int],
         hashes: Mapping[str, Hash],
         overflows: Mapping[str, Mapping[str, float]],
     ) -> None:
-        """Write down where the stream is, unless it was done a moment ago."""
+        """Save the progress, unless it was saved moments ago."""
         now = time.monotonic()
-        if now - self._noted < _NOTED_EVERY_SECONDS:
+        if now - self._saved_at < _SAVE_INTERVAL_SECONDS:
             return
-        self._noted = now
+        self._saved_at = now
         write_json(
             self._path,
             {
@@ -91,7 +91,7 @@ class StreamProgress:
         )
 
     def clear(self) -> None:
-        """Forget what was noted: what was written is not to be built on."""
+        """Delete the saved progress, so that the stream starts anew."""
         self._path.unlink(missing_ok=True)
 
 

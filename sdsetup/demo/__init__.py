@@ -1,4 +1,4 @@
-"""The checkpoint that comes with the program: it draws simple shapes, and its images can be judged."""
+"""The demo checkpoint that ships with sdsetup: it makes images of simple shapes, which can be judged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ORIGIN = "demo"
-"""What a package made from it names as its checkpoint's origin."""
+"""Checkpoint origin in the manifest of a package made from it."""
 
 CAPTIONS: tuple[tuple[str, int], ...] = (
     ("a red circle on a blue background", 1),
@@ -24,10 +24,10 @@ def checkpoint_path() -> Path:
 
 
 def made_of_demo(weights: Mapping[str, str]) -> bool:
-    """Say whether a package was made of these very weights, so that it must draw what its captions say.
+    """Whether a package was made from the demo's weights, so that its images can be judged.
 
     Args:
-        weights: SHA-256 of each weight file that the package was made of, by its name in the checkpoint.
+        weights: SHA-256 of each weight file that the package was made from, by its path in the checkpoint.
     """
     files = {name: checkpoint_path() / name for name in weights}
     return bool(files) and all(

@@ -1,8 +1,8 @@
-"""Which shape a patch has, from its outline alone.
+"""Classify the shape of a component by its outline.
 
-The outline is read as a distance from the centre for each direction. A circle's is constant; a triangle's
-rises three times on the way round, a square's and a cross's four times (a cross's far more), a star's five
-times: the Fourier coefficients of the outline count that, whatever the rotation. A ring is a circle with a
+The outline is the distance from the centre in each direction. A circle's is constant; a triangle's
+peaks three times per turn, a square's and a cross's four times (a cross's far higher), a star's five
+times; its Fourier coefficients count the peaks, whatever the rotation. A ring is a circle with a
 hole.
 """
 
@@ -24,7 +24,7 @@ _DOMINANCE = 0.6
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """A patch's form.
+    """Outline of a component.
 
     Attributes:
         x: Centre, pixels from the left edge.
@@ -46,10 +46,10 @@ class Outline:
 
 
 def outline(coverage: NDArray[np.float64]) -> Outline:
-    """Trace the outline of one patch.
+    """Measure the outline of one component.
 
     Args:
-        coverage: How much of each pixel it covers, 0 to 1, float64 ``[height, width]``.
+        coverage: Share of each pixel that it covers, 0 to 1, float64 ``[height, width]``.
     """
     holes = _holes(coverage > 0.5)
     filled = np.where(holes, 1.0, coverage)
@@ -58,7 +58,7 @@ def outline(coverage: NDArray[np.float64]) -> Outline:
     x, y = float((filled * columns).sum() / area), float((filled * rows).sum() / area)
     angles = np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS)
     reach = np.arange(0.0, np.hypot(*coverage.shape), _RAY_STEP)
-    along = _between_pixels(filled, x + np.outer(np.cos(angles), reach), y + np.outer(np.sin(angles), reach))
+    along = _interpolate(filled, x + np.outer(np.cos(angles), reach), y + np.outer(np.sin(angles), reach))
     return Outline(
         x=x + 0.5,
         y=y + 0.5,
@@ -68,7 +68,7 @@ def outline(coverage: NDArray[np.float64]) -> Outline:
 
 
 def shape_of(form: Outline) -> str:
-    """The shape's name, or "unknown" when the outline is none of the six."""
+    """Return the shape's name, or "unknown" for an outline of none of the six."""
     spectrum = np.abs(np.fft.rfft(form.distances)) / len(form.distances)
     unevenness = form.distances.std() / form.distances.mean()
     if unevenness < _ROUND_UNEVENNESS:
@@ -87,7 +87,7 @@ def shape_of(form: Outline) -> str:
 
 
 def _holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels outside the mask that the image's border can not reach without crossing it."""
+    """Find pixels outside the mask that are not connected to the image's border."""
     open_ground = np.pad(~mask, 1, constant_values=True)
     reached = np.zeros_like(open_ground)
     reached[0, 0] = True
@@ -103,10 +103,10 @@ def _holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         reached = spread
 
 
-def _between_pixels(
+def _interpolate(
     values: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Bilinear reading at fractional places; zero outside."""
+    """Interpolate bilinearly at fractional coordinates; zero outside."""
     padded = np.pad(values, 1)
     height, width = values.shape
     x, y = np.clip(x + 1, 0, width + 0.999), np.clip(y + 1, 0, height + 0.999)

@@ -1,4 +1,4 @@
-"""Does a demo image show what its caption asks for?"""
+"""Judge whether a demo image shows what its caption asks for."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdsetup.demo.sight import PALETTE, Sight, Thing, look
+from sdsetup.demo.scene import PALETTE, Scene, Thing, detect_scene
 from sdsetup.errors import UsageError
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 SIZE_LIMIT = 22.5 / 128
-"""Between small and large: the radius of a thing as a share of the image's width."""
+"""Radius that separates small from large, as a share of the image's width."""
 
 _COUNTS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3}
 _COLOUR = f"(?:{'|'.join(PALETTE)})"
@@ -30,7 +30,7 @@ _CAPTION = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """One thing that a caption asks for; ``size`` is "small", "large" or empty."""
+    """One thing in a caption; ``size`` is "small", "large" or empty."""
 
     colour: str
     shape: str
@@ -42,11 +42,11 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a caption asks for.
+    """Parsed caption.
 
     Attributes:
         things: The things, in the caption's order.
-        side: "left" or "right" of the second thing is where the first belongs; empty without a relation.
+        side: "left" or "right": where the first thing is relative to the second; empty without a relation.
         background: Colour name; empty when the caption leaves it open.
     """
 
@@ -57,24 +57,24 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Whether an image is right, and if not, everything that is wrong in plain words.
+    """Whether an image matches its caption, and if not, why.
 
     Attributes:
         passed: True when nothing is wrong.
-        reasons: What is wrong, empty when nothing is.
-        sight: What was seen.
+        reasons: Descriptions of what is wrong; empty when nothing is.
+        scene: The detected scene.
     """
 
     passed: bool
     reasons: tuple[str, ...]
-    sight: Sight
+    scene: Scene
 
 
 def read(caption: str) -> Request:
-    """Understand a caption of the demo's world.
+    """Parse a caption of the demo.
 
     Raises:
-        UsageError: The caption is not of that world.
+        UsageError: The caption is not in the demo's vocabulary.
     """
     match = _CAPTION.fullmatch(" ".join(caption.lower().split()))
     if match is None:
@@ -94,14 +94,14 @@ def judge(image: NDArray[np.uint8], caption: str) -> Verdict:
 
     Args:
         image: sRGB, uint8 ``[height, width, 3]``.
-        caption: What was asked for, in the demo's words.
+        caption: The caption, in the demo's vocabulary.
 
     Raises:
-        UsageError: The caption is not of the demo's world.
+        UsageError: The caption is not in the demo's vocabulary.
     """
-    request, sight = read(caption), look(image)
-    reasons = [*_wrong_background(request, sight), *_wrong_things(request, sight, image.shape[1])]
-    return Verdict(passed=not reasons, reasons=tuple(reasons), sight=sight)
+    request, scene = read(caption), detect_scene(image)
+    reasons = [*_wrong_background(request, scene), *_wrong_things(request, scene, image.shape[1])]
+    return Verdict(passed=not reasons, reasons=tuple(reasons), scene=scene)
 
 
 def _wanted(match: re.Match[str], number: int) -> Wanted:
@@ -110,20 +110,20 @@ def _wanted(match: re.Match[str], number: int) -> Wanted:
     )
 
 
-def _wrong_background(request: Request, sight: Sight) -> list[str]:
-    if request.background in ("", sight.background):
+def _wrong_background(request: Request, scene: Scene) -> list[str]:
+    if request.background in ("", scene.background):
         return []
-    return [f"the background is {sight.background}, not {request.background}"]
+    return [f"the background is {scene.background}, not {request.background}"]
 
 
-def _wrong_things(request: Request, sight: Sight, width: int) -> list[str]:
-    if len(sight.things) != len(request.things):
-        return [f"{len(sight.things)} things are there, not {len(request.things)}"]
-    # Things are seen from left to right, so the caption's order says which is which.
+def _wrong_things(request: Request, scene: Scene, width: int) -> list[str]:
+    if len(scene.things) != len(request.things):
+        return [f"{len(scene.things)} things were found, not {len(request.things)}"]
+    # Things are sorted from left to right, so the caption's order identifies them.
     wanted = request.things[::-1] if request.side == "right" else request.things
     return [
         fault
-        for thing, asked in zip(sight.things, wanted, strict=True)
+        for thing, asked in zip(scene.things, wanted, strict=True)
         for fault in _faults(thing, asked, SIZE_LIMIT * width)
     ]
 

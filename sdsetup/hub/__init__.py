@@ -1,6 +1,6 @@
-"""The Hugging Face Hub: the only user of its library.
+"""Find and download models on the Hugging Face Hub; the only user of ``huggingface_hub``.
 
-``resolve`` finds a model, ``plan`` its needed files, ``download`` brings them.
+``resolve`` finds a model, ``plan`` selects its files, ``download`` downloads them.
 """
 
 from sdsetup.hub.cache import folder as cache_folder

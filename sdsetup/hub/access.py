@@ -1,4 +1,4 @@
-"""Failures of the Hub, each turned into one message and the exact next step."""
+"""Translate errors of the Hub into messages with the next step."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _PAGE_OF_TOKENS = "https://huggingface.co/settings/tokens"
 
 
 @contextmanager
-def explaining(repo_id: str, revision: str | None = None) -> Iterator[None]:
-    """Turn whatever a request about ``repo_id`` raises into a SetupError.
+def translate_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
+    """Context manager that translates errors of requests about ``repo_id`` into SetupError.
 
     Raises:
         SetupError: ``hub.gated``, ``hub.private``, ``hub.missing``, ``hub.disabled``, ``hub.unauthorised``,
@@ -52,7 +52,7 @@ def explaining(repo_id: str, revision: str | None = None) -> Iterator[None]:
     except DisabledRepoError as error:
         raise SetupError(
             "hub.disabled",
-            f"The Hub has switched off {repo_id}; nobody can download it.",
+            f"The Hub has disabled {repo_id}; nobody can download it.",
             f"See why at {page(repo_id)}, or take another model.",
         ) from error
     except RemoteEntryNotFoundError as error:
@@ -68,23 +68,23 @@ def explaining(repo_id: str, revision: str | None = None) -> Iterator[None]:
     except (OfflineModeIsEnabled, httpx2.RequestError, LocalTokenNotFoundError, UnicodeEncodeError) as error:
         raise _no_connection(error) from error
     except (httpx2.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
-        # The library could not make sense of the answer: a captive portal, a mirror that is none.
+        # The library could not parse the response: a captive portal, or not a mirror of the Hub.
         raise SetupError(
             "hub.strange-answer",
-            f"{endpoint()} answered something that is not the Hub's: {redact(str(error))[:200]}.",
-            "A log-in page of the network may be in between: open a page in a browser, or check HF_ENDPOINT.",
+            f"{endpoint()} sent a response that is not from the Hub: {redact(str(error))[:200]}.",
+            "The network may have a log-in page: open any page in a browser, or check HF_ENDPOINT.",
         ) from error
     except OSError as error:
         raise storage_error(error) from error
 
 
 def storage_error(error: OSError) -> SetupError:
-    """Say what the file system refused."""
+    """Translate an error of the file system."""
     place = f" at {error.filename}" if error.filename else ""
     if error.errno == errno.ENOSPC or getattr(error, "winerror", None) in (39, 112):
         return SetupError(
             "disk.full",
-            f"The disk became full{place}.",
+            f"The disk is full{place}.",
             "Free some space and run the same command: it continues.",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -99,12 +99,12 @@ def storage_error(error: OSError) -> SetupError:
 
 
 def endpoint() -> str:
-    """Address of the Hub, or of the mirror that ``HF_ENDPOINT`` names."""
+    """Return the URL of the Hub, or of the mirror in ``HF_ENDPOINT``."""
     return constants.ENDPOINT
 
 
 def page(repo_id: str) -> str:
-    """Address of a model's page, for a person to open."""
+    """Return the URL of a model's page."""
     return f"{endpoint()}/{repo_id}"
 
 
@@ -145,7 +145,7 @@ def _gated(repo_id: str, error: GatedRepoError) -> SetupError:
 
 def _not_found(repo_id: str, error: HfHubHTTPError) -> SetupError:
     if error.response.status_code == 401 and token_source() is None:
-        # To strangers the Hub does not tell a private repository from one that does not exist.
+        # Without a log-in, the Hub gives the same response for private and missing repositories.
         return SetupError(
             "hub.private",
             f"There is no public model {repo_id}: it is private, or the name is wrong.{_similar(repo_id)}",
@@ -166,12 +166,12 @@ def _not_found(repo_id: str, error: HfHubHTTPError) -> SetupError:
 
 
 def _similar(repo_id: str) -> str:
-    """Name models that the user may have meant; empty when none is known or nobody answers."""
+    """Suggest similar model names; empty when there are none or the Hub does not respond."""
     from difflib import SequenceMatcher
 
     owner, _, word = repo_id.rpartition("/")
     found: dict[str, float] = {}
-    # A search finds no misspelt words: so also what the owner has, and what shares a word of the name.
+    # The Hub's search finds no misspelt words, so search by owner and by words of the name too.
     parts = sorted((part for part in re.split(r"[-_.]", word) if len(part) > 2), key=len, reverse=True)[:2]
     searches = [(word, None), (None, owner or None), *((part, None) for part in parts)]
     try:
@@ -217,7 +217,7 @@ def _status(repo_id: str, error: HfHubHTTPError) -> SetupError:
     if status >= 500:
         return SetupError(
             "hub.server",
-            f"{_host(error)} answers {status} again and again.",
+            f"{_host(error)} keeps responding with status {status}.",
             "See https://status.huggingface.co, and run the same command later: it continues.",
         )
     return SetupError(
@@ -243,16 +243,16 @@ def _no_revision(repo_id: str, revision: str | None) -> SetupError:
 
 def _no_connection(error: Exception) -> SetupError:
     if isinstance(error, (httpx2.LocalProtocolError, UnicodeEncodeError)):
-        # The only part of a request that is not ours is the token.
+        # The token is the only user-supplied part of a request.
         return SetupError(
             "hub.bad-token",
-            f"The token {_where(token_source())} holds characters that no token has.",
+            f"The token {_where(token_source())} contains characters that are not allowed in tokens.",
             f"Copy it again from {_PAGE_OF_TOKENS}",
         )
     if isinstance(error, OfflineModeIsEnabled):
         return SetupError(
             "hub.offline",
-            "HF_HUB_OFFLINE is set, so the Hub may not be asked.",
+            "HF_HUB_OFFLINE is set, so the Hub cannot be queried.",
             "Unset HF_HUB_OFFLINE and run the same command, or name a local folder.",
         )
     if isinstance(error, httpx2.ProxyError):
@@ -270,23 +270,23 @@ def _no_connection(error: Exception) -> SetupError:
     if isinstance(error, httpx2.TooManyRedirects):
         return SetupError(
             "hub.strange-answer",
-            f"{endpoint()} sends every request on to itself.",
-            "Check HF_ENDPOINT; a log-in page of the network may be in between.",
+            f"{endpoint()} redirects every request in a loop.",
+            "Check HF_ENDPOINT; the network may have a log-in page.",
         )
     reason = (
-        f"it said nothing for {session.stall_seconds():.0f} s"
+        f"no response for {session.stall_seconds():.0f} s"
         if isinstance(error, httpx2.TimeoutException)
         else redact(str(error)) or type(error).__name__
     )
     return SetupError(
         "hub.unreachable",
         f"{endpoint()} cannot be reached: {reason}.",
-        f"Check the network{_on_the_way()}, then run the same command: it continues.",
+        f"Check the network{_network_settings()}, then run the same command: it continues.",
     )
 
 
-def _on_the_way() -> str:
-    """Name the settings that stand between here and the Hub."""
+def _network_settings() -> str:
+    """Name the network settings that affect requests to the Hub."""
     kind = urlsplit(endpoint()).scheme
     proxy = urlsplit(getproxies().get(kind, "")).hostname
     settings = [f"the proxy {proxy} ({kind.upper()}_PROXY)"] if proxy else []

@@ -1,4 +1,4 @@
-"""Places in the Hub's cache, shared with every other program that uses it.
+"""Paths in the Hub's cache, which other programs share.
 
 Layout, per repository: ``blobs/<etag>`` holds contents, ``snapshots/<commit>/<name>`` points to them,
 ``refs/<revision>`` holds the commit that a branch or tag meant last.
@@ -21,12 +21,12 @@ from sdsetup.hub.model_ref import HubModel, RemoteFile
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """Where one file of a download goes.
+    """Paths of one file of a download.
 
     Attributes:
         pointer: The path that readers open.
-        blob: Where the content lies; the same as ``pointer`` outside the cache.
-        partial: The content while it is incomplete; survives an interruption, and is continued.
+        blob: Path of the content; the same as ``pointer`` outside the cache.
+        partial: The incomplete content; kept after an interruption and resumed.
         lock: Held while ``partial`` is written.
     """
 
@@ -36,7 +36,7 @@ class Slot:
     lock: Path
 
     def is_filled(self, file: RemoteFile) -> bool:
-        """Whether the whole file is in place."""
+        """Whether the complete file is in place."""
         try:
             size = self.pointer.stat().st_size
         except OSError:
@@ -44,7 +44,7 @@ class Slot:
         return file.size_bytes is None or size == file.size_bytes
 
     def adopt_blob(self, file: RemoteFile) -> bool:
-        """Point to a content that another revision has brought already."""
+        """Link to content that another revision downloaded already."""
         try:
             usable = self.blob != self.pointer and self.blob.stat().st_size == file.size_bytes
         except OSError:
@@ -54,7 +54,7 @@ class Slot:
         return usable
 
     def publish(self) -> None:
-        """Put the finished ``partial`` in place, in one step."""
+        """Move the finished ``partial`` into place atomically."""
         self.blob.parent.mkdir(parents=True, exist_ok=True)
         os.replace(self.partial, self.blob)  # noqa: PTH105 - the same call on every system
         if self.blob != self.pointer:
@@ -71,30 +71,30 @@ class Slot:
                 link.unlink(missing_ok=True)
             else:
                 return
-        # Plain Windows accounts may not make links: the content itself moves, so that it is stored once.
+        # Standard Windows accounts cannot create links: move the content, so that it is stored once.
         self.blob.replace(self.pointer)
 
 
 def folder() -> Path:
-    """The root of the cache; ``HF_HUB_CACHE`` or ``HF_HOME`` set it."""
+    """Return the root of the cache, which ``HF_HUB_CACHE`` or ``HF_HOME`` sets."""
     return Path(constants.HF_HUB_CACHE).expanduser()
 
 
 def storage(repo_id: str) -> Path:
-    """The folder of one repository in the cache."""
+    """Return the folder of one repository in the cache."""
     return folder() / repo_folder_name(repo_id=repo_id, repo_type="model")
 
 
 def snapshot(repo_id: str, commit: str) -> Path:
-    """The folder where the files of one commit appear under their names."""
+    """Return the folder with the files of one commit under their names."""
     return storage(repo_id) / "snapshots" / commit
 
 
 def slot(model: HubModel, file: RemoteFile, local_dir: Path | None = None) -> Slot:
-    """Find where ``file`` goes: into the cache, or under ``local_dir``.
+    """Return the paths for ``file``, in the cache or under ``local_dir``.
 
     Raises:
-        SetupError: ``hub.unsafe-name`` when the repository's name of the file leads elsewhere.
+        SetupError: ``hub.unsafe-name`` when the file's name leads out of the folder.
     """
     root = local_dir if local_dir is not None else snapshot(model.repo_id, model.commit)
     pointer = root.joinpath(*_safe_parts(model, file.name))
@@ -112,7 +112,7 @@ def slot(model: HubModel, file: RemoteFile, local_dir: Path | None = None) -> Sl
 
 
 def read_ref(repo_id: str, revision: str) -> str | None:
-    """Return the commit that ``revision`` meant when it was last downloaded; None when it never was."""
+    """Return the commit of ``revision`` when it was last downloaded; None if it never was."""
     if _is_commit(revision):
         return revision if snapshot(repo_id, revision).is_dir() else None
     path = storage(repo_id).joinpath("refs", *revision.split("/"))
@@ -124,7 +124,7 @@ def read_ref(repo_id: str, revision: str) -> str | None:
 
 
 def write_ref(model: HubModel) -> None:
-    """Remember what the revision means, for the day when there is no network."""
+    """Save the revision's commit, for use without a network."""
     if _is_commit(model.revision) or read_ref(model.repo_id, model.revision) == model.commit:
         return
     path = storage(model.repo_id).joinpath("refs", *model.revision.split("/"))
@@ -135,7 +135,7 @@ def write_ref(model: HubModel) -> None:
 
 
 def list_snapshot(repo_id: str, commit: str) -> tuple[RemoteFile, ...]:
-    """List the files of a commit that the cache holds whole."""
+    """List the files of a commit that are complete in the cache."""
     root = snapshot(repo_id, commit)
     return tuple(
         RemoteFile(name=path.relative_to(root).as_posix(), size_bytes=path.stat().st_size)

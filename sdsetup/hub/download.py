@@ -1,4 +1,4 @@
-"""Files into the Hub's cache or a folder: resumed, verified, and put in place only when whole."""
+"""Download files into the Hub's cache or a folder: resume, verify, then move into place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from conversions.events import Advanced, Finished, Listener, Notice, Started, ig
 from sdsetup import disk_space
 from sdsetup.errors import SetupError
 from sdsetup.hub import cache
-from sdsetup.hub.access import explaining
+from sdsetup.hub.access import translate_errors
 from sdsetup.hub.model_ref import HubModel, RemoteFile
 from sdsetup.hub.session import Retries
 from sdsetup.hub.streams import Source, StartOver
@@ -40,21 +40,21 @@ class _Digest(Protocol):
 
 
 class _Stopped(Exception):  # noqa: N818 - not shown to anyone
-    """Another file has failed, or the user has had enough."""
+    """Another file has failed, or the user has interrupted the download."""
 
 
 def download(plan: DownloadPlan, *, listener: Listener = ignore) -> Path:
-    """Bring the files of a plan onto this machine.
+    """Download the files of a plan.
 
     Args:
         plan: From ``plan.plan``.
-        listener: AdapterReading about bytes over all files.
+        listener: Receives the number of bytes over all files.
 
     Returns:
         The folder that holds the files under their names: the snapshot in the cache, or the chosen folder.
 
     Raises:
-        SetupError: ``disk.full``, ``hub.corrupt``, ``hub.inconsistent``, or one of ``hub.access.explaining``.
+        SetupError: ``disk.full``, ``hub.corrupt``, ``hub.inconsistent``, or see ``hub.access.translate_errors``.
     """
     disk_space.require([(plan.local_dir or cache.folder(), plan.download_bytes)])
     return fetch(plan.model, plan.files, local_dir=plan.local_dir, listener=listener)
@@ -67,13 +67,13 @@ def fetch(
     local_dir: Path | None = None,
     listener: Listener = ignore,
 ) -> Path:
-    """Bring ``files`` onto this machine; those that are here already are not asked for again.
+    """Download ``files``; those that exist already are skipped.
 
     Args:
         model: The repository at its commit.
-        files: What to bring.
-        local_dir: Folder to fill instead of the cache.
-        listener: AdapterReading about bytes over all files.
+        files: Files to download.
+        local_dir: Folder to download to instead of the cache.
+        listener: Receives the number of bytes over all files.
 
     Returns:
         The folder that holds the files under their names.
@@ -82,8 +82,8 @@ def fetch(
         SetupError: As ``download``.
     """
     root = local_dir if local_dir is not None else cache.snapshot(model.repo_id, model.commit)
-    with explaining(model.repo_id, model.revision):
-        missing = [file for file in files if not _is_here(model, file, local_dir)]
+    with translate_errors(model.repo_id, model.revision):
+        missing = [file for file in files if not _is_downloaded(model, file, local_dir)]
         if missing:
             _fetch_all(model, missing, local_dir, listener)
         if local_dir is None and model.online:
@@ -91,16 +91,16 @@ def fetch(
     return root
 
 
-def _is_here(model: HubModel, file: RemoteFile, local_dir: Path | None) -> bool:
+def _is_downloaded(model: HubModel, file: RemoteFile, local_dir: Path | None) -> bool:
     slot = cache.slot(model, file, local_dir)
     if not slot.is_filled(file):
         return False
     if local_dir is None:
         return True
-    # Anyone may have put a file there; in the cache, contents are named by their hash.
+    # A local folder may hold any file; in the cache, contents are named by their hash.
     digest = _new_digest(file)
     with slot.pointer.open("rb") as stream:
-        _absorb(stream, digest)
+        _update_digest(stream, digest)
     return digest.hexdigest() == file.etag
 
 
@@ -155,7 +155,7 @@ def _fetch_one(
         slot.partial.parent.mkdir(parents=True, exist_ok=True)
         if kept is not None and kept.is_filled(file):
             shutil.copyfile(kept.pointer, slot.partial)
-        # Bytes of an earlier run may be bad: then the file is worth one fresh start, and no more.
+        # Bytes of an earlier run may be corrupt: restart the file once from the beginning.
         for _ in range(2):
             if _receive(source, file, slot.partial, ticker, retries, stopped) == file.etag:
                 slot.publish()
@@ -166,8 +166,8 @@ def _fetch_one(
         else:
             raise SetupError(
                 "hub.corrupt",
-                f"{file.name} arrived twice with content that does not match its hash; it was not kept.",
-                "Something on the way alters files: try another network, or without HF_ENDPOINT.",
+                f"{file.name} did not match its hash in two downloads; it was not kept.",
+                "Something in the network alters files: try another network, or unset HF_ENDPOINT.",
             )
     if kept is not None:
         slot.lock.unlink(missing_ok=True)
@@ -181,12 +181,12 @@ def _receive(
     retries: Retries,
     stopped: threading.Event,
 ) -> str:
-    """Complete ``partial`` and return the hash of its content, or "" when there is too much of it."""
+    """Complete ``partial`` and return the hash of its content, or "" when it is too long."""
     size = file.size_bytes or 0
     with partial.open("a+b") as sink:
         sink.seek(0)
         digest = _new_digest(file)
-        have = best = _absorb(sink, digest)
+        have = best = _update_digest(sink, digest)
         ticker.add(have, received=False)
         while have < size:
             try:
@@ -216,14 +216,14 @@ def _receive(
 
 
 def _new_digest(file: RemoteFile) -> _Digest:
-    """Return what computes the name of the content: SHA-256, or git's SHA-1 of a blob."""
+    """Return the hash that names the content: SHA-256, or git's SHA-1 of a blob."""
     if file.sha256 is not None:
         return hashlib.sha256()
     return hashlib.sha1(f"blob {file.size_bytes}\0".encode(), usedforsecurity=False)
 
 
-def _absorb(stream: BinaryIO, digest: _Digest) -> int:
-    """Feed the rest of ``stream`` to ``digest``; returns how many bytes that was."""
+def _update_digest(stream: BinaryIO, digest: _Digest) -> int:
+    """Feed the rest of ``stream`` to ``digest``; return the number of bytes."""
     count = 0
     while data := stream.read(_READ_BYTES):
         digest.update(data)
@@ -233,7 +233,7 @@ def _absorb(stream: BinaryIO, digest: _Digest) -> int:
 
 @contextlib.contextmanager
 def _locked(path: Path, file: RemoteFile, listener: Listener) -> Iterator[None]:
-    """Hold the lock that every program using the cache takes while it writes this content."""
+    """Hold the cache's lock on this content, which all programs using the cache respect."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
@@ -245,7 +245,7 @@ def _locked(path: Path, file: RemoteFile, listener: Listener) -> Iterator[None]:
 
 
 class _Ticker:
-    """Counts bytes over all files and threads, and tells the listener now and then."""
+    """Counts bytes over all files and threads, and reports to the listener periodically."""
 
     _INTERVAL_SECONDS = 0.1
 

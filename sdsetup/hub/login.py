@@ -1,4 +1,4 @@
-"""Logging in and out, and who one is."""
+"""Log in, log out, and identify the account."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from huggingface_hub.utils._oauth_device import poll_device_token, request_devic
 from conversions.events import ignore
 from sdsetup.errors import SetupError
 from sdsetup.hub import session
-from sdsetup.hub.access import endpoint, explaining
+from sdsetup.hub.access import endpoint, translate_errors
 from sdsetup.hub.token import TokenSource, token_source
 from sdsetup.redaction import conceal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Whom the Hub takes the owner of a token for.
+    """The account that a token belongs to.
 
     Attributes:
         name: The account.
-        organisations: Those it belongs to.
-        token_name: What the account's owner called the token; empty for a log-in by browser.
-        role: ``"read"``, ``"write"``, ``"fineGrained"``; empty when the Hub tells none.
-        source: Where the token in use comes from.
+        organisations: Organisations of the account.
+        token_name: Name of the token; empty for a log-in by browser.
+        role: ``"read"``, ``"write"``, ``"fineGrained"``; empty when the Hub reports none.
+        source: Source of the token in use.
     """
 
     name: str
@@ -40,12 +40,12 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class Invitation:
-    """What a person does to log in with a browser.
+    """Instructions for logging in with a browser.
 
     Attributes:
-        page: The address to open; the code is filled in there where the Hub can do it.
+        page: The URL to open; includes the code where the Hub supports that.
         code: The code to compare or to enter.
-        valid_seconds: How long the Hub waits.
+        valid_seconds: How long the code is valid, in seconds.
     """
 
     page: str
@@ -54,16 +54,16 @@ class Invitation:
 
 
 def whoami() -> Identity:
-    """Ask the Hub whose token is in use.
+    """Query the Hub for the account of the token in use.
 
     Raises:
-        SetupError: ``hub.not-logged-in``, or one of ``hub.access.explaining``.
+        SetupError: ``hub.not-logged-in``, or one of ``hub.access.translate_errors``.
     """
     source = token_source()
     if source is None:
         raise SetupError("hub.not-logged-in", "Nobody is logged in here.", "Run: sdsetup login")
-    with explaining("the account"):
-        answer = session.patiently(session.api().whoami, ignore)
+    with translate_errors("the account"):
+        answer = session.with_retries(session.api().whoami, ignore)
         token = (answer.get("auth") or {}).get("accessToken") or {}
         return Identity(
             name=answer["name"],
@@ -75,25 +75,25 @@ def whoami() -> Identity:
 
 
 def login_with_token(token: str) -> None:
-    """Check a token with the Hub, and save it for this and every other program that uses the Hub's library.
+    """Check a token with the Hub and save it for all programs that use ``huggingface_hub``.
 
     Args:
         token: From https://huggingface.co/settings/tokens.
 
     Raises:
-        SetupError: ``hub.bad-token``, or one of ``hub.access.explaining``.
+        SetupError: ``hub.bad-token``, or one of ``hub.access.translate_errors``.
     """
     token = token.strip()
     conceal(token)
     if not token or not token.isascii() or any(letter.isspace() for letter in token):
         raise SetupError(
             "hub.bad-token",
-            "That is no token: it is empty, or has spaces or letters that tokens have not.",
+            "That is not a token: it is empty, or contains characters that are not allowed in tokens.",
             f"Copy it again from {_page_of_tokens()}",
         )
     session.api()
     try:
-        with explaining("the account"):
+        with translate_errors("the account"):
             huggingface_hub.login(token=token)
     except SetupError as error:
         if error.code == "hub.unauthorised":
@@ -106,16 +106,16 @@ def login_with_token(token: str) -> None:
 
 
 def login_by_browser(invite: Callable[[Invitation], None]) -> None:
-    """Let a person confirm a code in a browser, on this machine or any other.
+    """Log in by confirming a code in a browser, on any machine.
 
     Args:
-        invite: Shows the page and the code.
+        invite: Shows the page and the code to the user.
 
     Raises:
-        SetupError: ``hub.login-refused``, ``hub.login-expired``, or one of ``hub.access.explaining``.
+        SetupError: ``hub.login-refused``, ``hub.login-expired``, or one of ``hub.access.translate_errors``.
     """
     session.api()
-    with explaining("the account"):
+    with translate_errors("the account"):
         try:
             device = request_device_code()
             conceal(device["device_code"])
@@ -137,10 +137,10 @@ def login_by_browser(invite: Callable[[Invitation], None]) -> None:
 
 
 def logout() -> TokenSource | None:
-    """Forget every saved token.
+    """Delete every saved token.
 
     Returns:
-        Where a token still comes from; None when there is none any more.
+        Source of a remaining token; None if there is none.
 
     Raises:
         SetupError: ``hub.storage`` when the saved tokens cannot be removed.
@@ -149,7 +149,7 @@ def logout() -> TokenSource | None:
     try:
         huggingface_hub.logout()
     except OSError as error:
-        # It also tidies up after git, which need not exist, and complains about HF_TOKEN, which we report.
+        # The library also cleans up git credentials and warns about HF_TOKEN, which the caller reports.
         left = token_source()
         if left is not None and not left.variable:
             raise SetupError(
@@ -167,7 +167,7 @@ def _refused(error: DeviceCodeError) -> SetupError:
         return SetupError("hub.login-expired", "Nobody confirmed the code in time.", "Run: sdsetup login")
     return SetupError(
         "hub.login-refused",
-        f"{endpoint()} did not let the log-in happen ({error.error_code or 'no reason given'}).",
+        f"{endpoint()} refused the log-in ({error.error_code or 'no reason given'}).",
         f"Make a token at {_page_of_tokens()} and run: sdsetup login --token-stdin",
     )
 

@@ -1,4 +1,4 @@
-"""What a user may name as a model, read without touching the network."""
+"""Parse model references, without network access."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from sdsetup.errors import SetupError, UsageError
 
-# Repositories that moved or vanished, and where the same weights are today.
+# Repositories that were moved or removed, and where the same weights are now.
 _ALIASES = {
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "runwayml/stable-diffusion-inpainting": "stable-diffusion-v1-5/stable-diffusion-inpainting",
@@ -33,7 +33,7 @@ class Licence:
 
     Attributes:
         name: Identifier, for example ``"creativeml-openrail-m"``.
-        page: Where its text can be read.
+        page: URL of its text.
     """
 
     name: str
@@ -46,9 +46,9 @@ class RemoteFile:
 
     Attributes:
         name: Path inside the repository, with ``/``.
-        size_bytes: Length; None when only the cache is known.
+        size_bytes: Size; None when only the cache is known.
         sha256: Hash of the content, for files in large-file storage.
-        git_sha1: Hash of git's blob, for the others.
+        git_sha1: Git's blob hash, for other files.
     """
 
     name: str
@@ -64,37 +64,37 @@ class RemoteFile:
 
 @dataclass(frozen=True, kw_only=True)
 class LocalModel:
-    """A checkpoint that is already on this machine: a folder or a single file."""
+    """A checkpoint on this machine: a folder or a single file."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """What to call the model."""
+        """Display name of the model."""
         return self.path.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoModel:
-    """The small checkpoint that comes with the program."""
+    """The demo checkpoint, which ships with sdsetup."""
 
     @property
     def name(self) -> str:
-        """What to call the model."""
+        """Display name of the model."""
         return "demo"
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubModel:
-    """A model repository at one commit: whatever its branches do later, these are the files.
+    """A model repository at one fixed commit.
 
     Attributes:
-        repo_id: ``owner/name``, as the Hub calls it now.
-        revision: The branch, tag or commit that was asked for.
+        repo_id: ``owner/name``, the current name on the Hub.
+        revision: The requested branch, tag or commit.
         commit: 40 hexadecimal digits.
-        files: All files of that commit; in offline mode, those that the cache holds.
+        files: All files of the commit; offline, those in the cache.
         licence: None when the repository names none.
-        online: Whether the Hub answered; otherwise all this was read from the cache.
+        online: Whether the Hub responded; otherwise the data is from the cache.
     """
 
     repo_id: str
@@ -106,7 +106,7 @@ class HubModel:
 
     @property
     def name(self) -> str:
-        """What to call the model."""
+        """Display name of the model."""
         return self.repo_id
 
     def file(self, name: str) -> RemoteFile | None:
@@ -122,9 +122,9 @@ class RepoName:
     """A repository as the user named it.
 
     Attributes:
-        repo_id: ``owner/name`` after the alias table.
+        repo_id: ``owner/name`` after applying the table of moved repositories.
         revision: Branch, tag or commit; None for the default branch.
-        moved_from: The name that was typed, when the table changed it.
+        moved_from: The name as given, if the table changed it.
     """
 
     repo_id: str
@@ -133,11 +133,11 @@ class RepoName:
 
 
 def parse(model: str, revision: str | None = None) -> LocalModel | DemoModel | RepoName:
-    """Read what the user typed.
+    """Parse a model reference.
 
     Args:
-        model: ``demo``, a path, ``owner/name``, ``owner/name@revision``, or the address of a model's page.
-        revision: Branch, tag or commit given apart.
+        model: ``demo``, a path, ``owner/name``, ``owner/name@revision``, or the URL of a model's page.
+        revision: Branch, tag or commit given separately.
 
     Raises:
         SetupError: ``hub.no-such-path``, ``hub.not-a-model-page``, ``hub.bad-name``, ``hub.bad-revision``.
@@ -204,7 +204,7 @@ def _split_revision(text: str) -> tuple[str, str | None]:
 
 
 def _from_url(text: str) -> tuple[str, str | None]:
-    """Read the address of a page: ``https://huggingface.co/owner/name[/tree/revision[/...]]``."""
+    """Parse the URL of a page: ``https://huggingface.co/owner/name[/tree/revision[/...]]``."""
     if text.startswith("hf://"):
         return _split_revision(text.removeprefix("hf://").removeprefix("models/"))
     parts = urlsplit(text if "://" in text else f"https://{text}")

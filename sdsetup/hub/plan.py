@@ -1,4 +1,4 @@
-"""Which files a conversion needs, known before any of them moves."""
+"""Plan which files of a model to download for a conversion."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _INDEX = "model_index.json"
 # Folders of a diffusers checkpoint that hold no weights.
 _WITHOUT_WEIGHTS = ("scheduler", "tokenizer", "feature_extractor", "image_processor")
 _SETTINGS = (".json", ".txt", ".model")
-# A tokenizer's tables are a few MiB; nothing else that is no weight is larger.
+# Tokenizer tables, a few MiB, are the largest files other than weights.
 _LARGEST_SETTING_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadPlan:
-    """The files of a model that are needed, and no others.
+    """The files of a model that a conversion needs.
 
     Attributes:
         model: The repository at its commit.
-        files: What is needed, in the order of the components.
-        cached: Names of those that are in place already.
+        files: Needed files, in the order of the components.
+        cached: Names of files that are downloaded already.
         weights: The chosen weights of each component.
         local_dir: Folder to download to; None downloads into the cache.
     """
@@ -50,12 +50,12 @@ class DownloadPlan:
 
     @property
     def download_bytes(self) -> int:
-        """Size of those that have yet to come."""
+        """Size of the files yet to be downloaded."""
         return sum(file.size_bytes or 0 for file in self.files if file.name not in self.cached)
 
     @property
     def pickles(self) -> tuple[str, ...]:
-        """Weight files that are programs in disguise, to be loaded only by a careful reader."""
+        """Weight files in pickle format, which can run code when loaded naively."""
         return tuple(
             name for chosen in self.weights.values() if chosen.format == "pickle" for name in chosen.files
         )
@@ -70,9 +70,9 @@ def plan(
     local_dir: Path | None = None,
     listener: Listener = ignore,
 ) -> DownloadPlan:
-    """Choose the files of ``model`` that a conversion reads.
+    """Select the files of ``model`` that a conversion needs.
 
-    Only ``model_index.json`` is fetched for this, a few hundred bytes, unless the cache has it.
+    Only ``model_index.json`` is downloaded for this, a few hundred bytes, unless it is cached.
 
     Args:
         model: From ``resolve``.
@@ -80,11 +80,11 @@ def plan(
         without: Components to leave out, for example ``{"safety_checker"}``.
         allow_pickle: Accept components whose weights are only pickles.
         local_dir: Folder to download to; None downloads into the cache.
-        listener: AdapterReading about progress.
+        listener: Receives progress events.
 
     Raises:
         SetupError: ``hub.not-diffusers``, ``hub.no-weights``, ``hub.pickle-only``, ``hub.not-in-cache``, or
-            one of ``hub.access.explaining``.
+            one of ``hub.access.translate_errors``.
     """
     components = [name for name in _components(model, listener) if name not in without]
     names = [file.name for file in model.files]
@@ -170,6 +170,6 @@ def _weights(
 def _not_in_cache(model: HubModel, what: str) -> SetupError:
     return SetupError(
         "hub.not-in-cache",
-        f"The Hub cannot be asked now, and the cache lacks {what} of {model.repo_id} at {model.commit[:8]}.",
+        f"The Hub cannot be reached, and the cache lacks {what} of {model.repo_id} at {model.commit[:8]}.",
         f"When there is a network: sdsetup download {model.repo_id}",
     )

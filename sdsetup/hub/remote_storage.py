@@ -1,4 +1,4 @@
-"""A checkpoint that stays on the Hub: its tensors are read by HTTP ranges and never stored here."""
+"""Read a checkpoint's tensors from the Hub by HTTP range requests, without storing it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from conversions.checkpoint.storage import Reader
 from conversions.events import Listener, ignore
 from sdsetup.errors import SetupError
 from sdsetup.hub import cache
-from sdsetup.hub.access import explaining
+from sdsetup.hub.access import translate_errors
 from sdsetup.hub.model_ref import HubModel, RemoteFile
 from sdsetup.hub.session import Retries
 from sdsetup.hub.snapshot import Snapshot
 from sdsetup.hub.streams import Source, StartOver
 
-# A request costs a round trip, so it should bring much; a conversion reads a file from start to end, so what
-# follows is fetched ahead. Kept at most: 16 x 8 MiB. A plan reads no more than the tables at files' heads.
+# A request costs a round trip, so it fetches much; a conversion reads a file from start to end, so what
+# follows is fetched ahead. Kept at most: 16 x 8 MiB. Planning reads only the tables at the start of files.
 _HEAD_BYTES = 2**20
 _BLOCK_BYTES = 8 * 2**20
 _FETCHED_AHEAD = 6
@@ -31,12 +31,12 @@ _AT_ONCE = 4
 
 
 class HubStorage:
-    """The files of a model on the Hub, read where they are.
+    """The files of a model on the Hub, read remotely.
 
     Args:
         model: The repository at its commit.
-        files: Those that count; others are as if they were not there.
-        listener: AdapterReading about waits and retries.
+        files: Files to expose; others are hidden.
+        listener: Receives notices of waits and retries.
     """
 
     def __init__(self, model: HubModel, files: Iterable[RemoteFile], listener: Listener = ignore) -> None:
@@ -47,7 +47,7 @@ class HubStorage:
 
     @property
     def label(self) -> str:
-        """The repository's name."""
+        """Name of the repository."""
         return self._model.repo_id
 
     def names(self) -> Sequence[str]:
@@ -63,14 +63,14 @@ class HubStorage:
         return self._files[name].etag
 
     def known_sha256(self, name: str) -> str:
-        """Return the hash that the Hub names for the file, or an empty string."""
+        """Return the file's hash from the Hub, or an empty string."""
         return self._files[name].sha256 or ""
 
     def read(self, name: str) -> bytes:
-        """Return a small file whole.
+        """Return the content of a small file.
 
         Raises:
-            SetupError: ``hub.corrupt``, or one of ``hub.access.explaining``.
+            SetupError: ``hub.corrupt``, or one of ``hub.access.translate_errors``.
         """
         if name not in self._small:
             file = self._files[name]
@@ -87,7 +87,7 @@ class HubStorage:
         return self._small[name]
 
     def open(self, name: str) -> Reader:
-        """Open a large file for reading by position; from the cache, if it is whole there."""
+        """Open a large file for random access; from the cache, if it is complete there."""
         file = self._files[name]
         if cache.slot(self._model, file).is_filled(file):
             return Snapshot(self._model).open(name)
@@ -97,12 +97,12 @@ class HubStorage:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop what is still being fetched."""
+        """Cancel pending requests."""
         self._blocks.close()
 
 
 class _Reader:
-    """One file by position; what readers of a file fetch, they share."""
+    """Random access to one file; readers of a file share fetched blocks."""
 
     def __init__(self, file: RemoteFile, blocks: _Blocks) -> None:
         self._file = file
@@ -112,16 +112,16 @@ class _Reader:
         """Fill ``buffer`` with the bytes that start at ``offset``.
 
         Raises:
-            SetupError: One of the codes of ``hub.access.explaining``.
+            SetupError: One of the codes of ``hub.access.translate_errors``.
         """
         self._blocks.read_into(self._file, buffer, offset)
 
     def close(self) -> None:
-        """Nothing is held by one reader alone."""
+        """Do nothing: readers share all resources."""
 
 
 class _Blocks:
-    """Blocks of files, fetched ahead, shared by threads, the least recently used thrown away."""
+    """Thread-safe LRU cache of file blocks, with read-ahead."""
 
     def __init__(self, model: HubModel, listener: Listener) -> None:
         self._model = model
@@ -137,7 +137,7 @@ class _Blocks:
         while done < len(buffer):
             index = _block_at(offset + done)
             inside = offset + done - _block_start(index)
-            with explaining(self._model.repo_id, self._model.revision):
+            with translate_errors(self._model.repo_id, self._model.revision):
                 block = self._block(file, index)
             part = block[inside : inside + len(buffer) - done]
             if not part:
@@ -178,13 +178,13 @@ class _Blocks:
                         content += piece
                         retries.progressed()
                         if position + len(content) >= end:
-                            break  # a server that knows no ranges would go on to the end of the file
+                            break  # a server without range support would send the rest of the file
                 if position + len(content) < end:
                     raise httpx2.RemoteProtocolError("the range ended early")
             except StartOver as error:
                 raise SetupError(
                     "hub.no-ranges",
-                    f"The server sends {file.name} only as a whole, so it cannot be read in parts.",
+                    f"The server does not support range requests for {file.name}.",
                     "Run the same command without --no-cache.",
                 ) from error
             except Exception as error:  # noqa: BLE001 - wait_after raises what is not to be retried
@@ -193,7 +193,7 @@ class _Blocks:
 
 
 def _block_at(position: int) -> int:
-    """Return which block holds a byte: block 0 is the head, the others follow it."""
+    """Return the block that contains a byte; block 0 is the head of the file."""
     return 0 if position < _HEAD_BYTES else 1 + (position - _HEAD_BYTES) // _BLOCK_BYTES
 
 
@@ -204,6 +204,6 @@ def _block_start(index: int) -> int:
 def _corrupt(name: str) -> SetupError:
     return SetupError(
         "hub.corrupt",
-        f"{name} arrived with content that does not match its hash.",
-        "Something on the way alters files: try another network, or without HF_ENDPOINT.",
+        f"{name} has content that does not match its hash.",
+        "Something in the network alters files: try another network, or unset HF_ENDPOINT.",
     )

@@ -1,4 +1,4 @@
-"""From what the user typed to one model at one commit."""
+"""Resolve a model reference to one model at one commit."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from huggingface_hub.hf_api import ModelInfo, RepoSibling
 from conversions.events import Listener, Notice, ignore
 from sdsetup.errors import SetupError
 from sdsetup.hub import cache, model_ref, session
-from sdsetup.hub.access import explaining, page
+from sdsetup.hub.access import page, translate_errors
 from sdsetup.hub.model_ref import HubModel, Licence, ModelRef, RemoteFile, RepoName
 
 
 def resolve(model: str, revision: str | None = None, *, listener: Listener = ignore) -> ModelRef:
-    """Find the model that ``model`` names.
+    """Resolve a model reference.
 
     Args:
-        model: ``demo``, a path, ``owner/name``, ``owner/name@revision``, or the address of a model's page.
-        revision: Branch, tag or commit; None takes the default branch.
-        listener: AdapterReading when the model is found under another name than the one typed.
+        model: ``demo``, a path, ``owner/name``, ``owner/name@revision``, or the URL of a model's page.
+        revision: Branch, tag or commit; None uses the default branch.
+        listener: Receives a notice when the model has another name than the one given.
 
     Returns:
         A local model, the demo, or a repository pinned to one commit. Its terms have been accepted and this
         account may read it, as far as the Hub tells before a download.
 
     Raises:
-        SetupError: One of the codes of ``hub.access.explaining``, or of ``hub.model_ref.parse``.
+        SetupError: One of the codes of ``hub.access.translate_errors``, or of ``hub.model_ref.parse``.
     """
     name = model_ref.parse(model, revision)
     if not isinstance(name, RepoName):
@@ -37,12 +37,12 @@ def resolve(model: str, revision: str | None = None, *, listener: Listener = ign
         listener(Notice(text=f"{name.moved_from} is gone from the Hub; using its copy {name.repo_id}."))
     wanted = name.revision or constants.DEFAULT_REVISION
     try:
-        with explaining(name.repo_id, wanted):
+        with translate_errors(name.repo_id, wanted):
             return _ask(name.repo_id, name.revision, listener)
     except SetupError as error:
-        kept = _from_cache(name.repo_id, wanted) if _is_out_of_reach(error) else None
+        kept = _from_cache(name.repo_id, wanted) if _is_network_error(error) else None
         if kept is not None:
-            listener(Notice(text=f"{error.message} Using what the cache holds, commit {kept.commit[:8]}."))
+            listener(Notice(text=f"{error.message} Using the cached commit {kept.commit[:8]}."))
             return kept
         if error.code == "hub.offline":
             raise SetupError(
@@ -55,16 +55,16 @@ def resolve(model: str, revision: str | None = None, *, listener: Listener = ign
 
 def _ask(repo_id: str, revision: str | None, listener: Listener) -> HubModel:
     api = session.api()
-    info = session.patiently(
+    info = session.with_retries(
         lambda: api.model_info(repo_id, revision=revision, files_metadata=True), listener
     )
     if info.gated:
-        # The description of a gated model is open to all; its files are not.
-        session.patiently(lambda: api.auth_check(info.id), listener)
+        # The metadata of a gated model is public; its files are not.
+        session.with_retries(lambda: api.auth_check(info.id), listener)
     if info.disabled:
         raise SetupError(
             "hub.disabled",
-            f"The Hub has switched off {repo_id}; nobody can download it.",
+            f"The Hub has disabled {repo_id}; nobody can download it.",
             f"See why at {page(repo_id)}, or take another model.",
         )
     if info.id != repo_id:
@@ -107,7 +107,7 @@ def _licence(info: ModelInfo) -> Licence | None:
     return Licence(name=name, page=link if "://" in link else f"{page(info.id)}/blob/main/{link}")
 
 
-def _is_out_of_reach(error: SetupError) -> bool:
+def _is_network_error(error: SetupError) -> bool:
     return error.code in ("hub.offline", "hub.unreachable", "hub.server", "hub.proxy", "hub.certificate")
 
 

@@ -1,4 +1,4 @@
-"""How this program speaks to the Hub: one client that never waits for ever, one policy of trying again."""
+"""The Hub client: one client with time limits, and one retry policy."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
-# A transfer under way has been worth the wait so far; a first question has the cache to fall back on.
+# A running transfer is worth a longer wait; a first request can fall back on the cache.
 _TRIES_OF_TRANSFER = 6
 _TRIES_OF_QUESTION = 4
 _FIRST_WAIT_SECONDS = 0.25
 _LONGEST_BACKOFF_SECONDS = 8.0
-# A server that asks for more patience than this is reported instead of obeyed in silence.
+# A longer Retry-After is reported to the user instead of waited for.
 _LONGEST_ASKED_WAIT_SECONDS = 120.0
 
 
 def stall_seconds() -> float:
-    """How long a connection may stay silent before it is given up; ``HF_HUB_DOWNLOAD_TIMEOUT`` sets it."""
+    """Return the read timeout of a connection in seconds; ``HF_HUB_DOWNLOAD_TIMEOUT`` sets it."""
     return float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
 
 
 @cache
 def api() -> HfApi:
-    """Return the Hub's client, set up once for this process."""
+    """Return the Hub client of this process."""
     set_client_factory(_client)
     if not _log.isEnabledFor(logging.DEBUG):
-        # Its warnings repeat, as log lines, what this program says in its own words.
+        # The library's warnings duplicate this program's own messages.
         hub_logging.set_verbosity_error()
     conceal(get_token())
     return HfApi(library_name="sdsetup", library_version=__version__)
@@ -60,7 +60,7 @@ def _client() -> httpx2.Client:
 
 
 def _limit_waiting(request: httpx2.Request) -> None:
-    """Give a time limit to the library's calls that have none."""
+    """Set a timeout on the library's calls that have none."""
     limits = request.extensions.get("timeout") or {}
     seconds = stall_seconds()
     request.extensions["timeout"] = {
@@ -69,12 +69,12 @@ def _limit_waiting(request: httpx2.Request) -> None:
 
 
 class Retries:
-    """Waits between attempts at one thing, and knows when to stop trying.
+    """Retry policy: waits between attempts, and when to give up.
 
     Args:
-        listener: AdapterReading about waits that a person would notice.
-        stopped: When set, no more attempts are made: another part of the same job has failed.
-        tries: How many failures in a row are too many.
+        listener: Receives notices of noticeable waits.
+        stopped: When set, no more attempts are made, because another file of the download has failed.
+        tries: Number of consecutive failures after which to give up.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ class Retries:
         self._failures = 0
 
     def progressed(self) -> None:
-        """Forget earlier failures: something was gained since."""
+        """Reset the failure count after progress."""
         self._failures = 0
 
     def wait_after(self, error: Exception) -> None:
         """Wait before the next attempt.
 
         Raises:
-            Exception: ``error`` itself, when it is of a lasting kind or there were too many in a row.
+            Exception: ``error`` itself, when it is not transient or there were too many in a row.
         """
         self._failures += 1
         asked = _asked_wait(error)
@@ -104,15 +104,15 @@ class Retries:
         if not is_transient(error) or self._failures >= self._tries or too_long or self._stopped.is_set():
             raise error
         backoff = min(_FIRST_WAIT_SECONDS * 2.0 ** (self._failures - 1), _LONGEST_BACKOFF_SECONDS)
-        # Several files fail together when a server fails: do not return to it in step.
+        # Files fail together when a server fails: add jitter, so that they do not retry together.
         wait = asked if asked is not None else backoff * random.uniform(0.75, 1.25)  # noqa: S311
         if wait >= 2:
             self._listener(Notice(text=f"{describe(error)}; trying again in {wait:.0f} s."))
         self._stopped.wait(wait)
 
 
-def patiently(attempt: Callable[[], _Result], listener: Listener) -> _Result:
-    """Call ``attempt`` until it succeeds, as long as its failures are of a passing kind."""
+def with_retries(attempt: Callable[[], _Result], listener: Listener) -> _Result:
+    """Call ``attempt`` until it succeeds, as long as its errors are transient."""
     retries = Retries(listener, tries=_TRIES_OF_QUESTION)
     while True:
         try:
@@ -122,7 +122,7 @@ def patiently(attempt: Callable[[], _Result], listener: Listener) -> _Result:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same request may well succeed in a moment."""
+    """Whether an error is transient, so that the same request may succeed soon."""
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in _TRANSIENT_STATUS
     if isinstance(error, httpx2.ConnectError) and "CERTIFICATE" in str(error).upper():
@@ -131,7 +131,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def describe(error: Exception) -> str:
-    """Say in a few words what went wrong with a request."""
+    """Describe an error of a request in a few words."""
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         return "the server asks for fewer requests (429)" if status == 429 else f"the server answers {status}"

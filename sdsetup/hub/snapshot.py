@@ -1,4 +1,4 @@
-"""A checkpoint in the Hub's cache, whose files are told apart by their hashes."""
+"""A checkpoint in the Hub's cache, whose files are identified by their hashes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sdsetup.hub.model_ref import HubModel
 class Snapshot(Folder):
     """The files of one commit in the cache.
 
-    Times of files mean nothing there: a conversion that was interrupted goes on although its checkpoint has
-    been downloaded anew, since the hashes are the same.
+    File times are ignored: an interrupted conversion resumes even if its checkpoint has been downloaded
+    again, since the hashes are the same.
 
     Args:
         model: The repository at its commit.
@@ -22,7 +22,7 @@ class Snapshot(Folder):
         self._hashes = {file.name: file.etag for file in model.files}
 
     def known_sha256(self, name: str) -> str:
-        """Return the hash that the Hub names for the file, or an empty string."""
+        """Return the file's hash from the Hub, or an empty string."""
         known = self.version(name)
         return known if len(known) == 64 else ""
 

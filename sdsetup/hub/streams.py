@@ -1,4 +1,4 @@
-"""The bytes of a file of the Hub from any position on: over xet where it works, else over plain HTTP."""
+"""Stream a file of the Hub from any position: over xet where it works, else over plain HTTP."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _PIECE_BYTES = 2**20
 
 
 class StartOver(Exception):  # noqa: N818 - an instruction, not an error
-    """The server sends the file from its beginning, whatever was asked for."""
+    """The server ignored the range and sends the file from its beginning."""
 
 
 class AddressExpired(httpx2.RemoteProtocolError):
-    """The signed address of a content is not accepted any more; asking the Hub again gives a fresh one."""
+    """The signed URL of a file has expired; the Hub issues a new one."""
 
 
 class Source:
-    """Opens files of one model; may be shared by threads.
+    """Opens files of one model; thread-safe.
 
-    xet is given up for all files once it has failed: a network that blocks or breaks it does so for all.
+    After xet has failed once, plain HTTP is used for all files.
 
     Args:
-        model: Where the files are.
-        listener: AdapterReading when xet is given up.
-        allow_xet: Whether xet may be used at all.
+        model: The repository at its commit.
+        listener: Receives a notice when xet is abandoned.
+        allow_xet: Whether to use xet.
     """
 
     def __init__(self, model: HubModel, listener: Listener, *, allow_xet: bool = True) -> None:
@@ -49,19 +49,19 @@ class Source:
 
     @contextmanager
     def open(self, file: RemoteFile, start: int = 0, end: int | None = None) -> Iterator[Iterator[bytes]]:
-        """Open ``file`` between two positions.
+        """Stream ``file`` between two positions.
 
         Args:
-            file: What to read.
+            file: The file to read.
             start: First byte.
             end: One past the last byte; None reads to the end.
 
         Yields:
-            Pieces in order. They may end early: the caller counts.
+            Chunks in order. The stream may end early; the caller counts bytes.
 
         Raises:
             StartOver: The server ignores ``start``.
-            Exception: What the request met; ``session.is_transient`` judges it.
+            Exception: An error of the request; see ``session.is_transient``.
         """
         headers = build_hf_headers(library_name="sdsetup", library_version=__version__)
         where = self._known.get(file.name)
@@ -74,18 +74,18 @@ class Source:
                 with _over_http(where.location, headers, start, end) as pieces:
                     yield pieces
         except BaseException:
-            # Addresses expire and access is withdrawn: whatever went wrong, ask the Hub again.
+            # URLs expire, access can be revoked: after any error, request a new URL.
             self._known.pop(file.name, None)
             raise
 
     def give_up_xet(self, reason: str) -> None:
-        """Use plain HTTP for everything that is opened from now on."""
+        """Use plain HTTP for all files opened from now on."""
         if self._xet_usable:
             self._xet_usable = False
-            self._listener(Notice(text=f"{reason}; going on over plain HTTP."))
+            self._listener(Notice(text=f"{reason}; continuing over plain HTTP."))
 
     def _locate(self, file: RemoteFile, headers: dict[str, str]) -> HfFileMetadata:
-        """Ask the Hub where the content lies now; large contents have signed addresses that expire."""
+        """Ask the Hub for the URL of the content; URLs of large files are signed and expire."""
         url = hf_hub_url(self._model.repo_id, file.name, revision=self._model.commit)
         found = get_hf_file_metadata(url, timeout=session.stall_seconds(), headers=headers)
         if found.commit_hash is None or found.etag is None:
@@ -93,7 +93,7 @@ class Source:
         if (found.size is not None and found.size != file.size_bytes) or found.etag != file.etag:
             raise SetupError(
                 "hub.inconsistent",
-                f"{file.name} of {self._model.repo_id} is listed with other content than the server offers.",
+                f"{file.name} of {self._model.repo_id} differs between the Hub's list and its server.",
                 "Run the same command in a few minutes; if HF_ENDPOINT names a mirror, try without it.",
             )
         return found
@@ -133,7 +133,7 @@ def _over_http(
 
 
 def _is_hub(address: str) -> bool:
-    """Whether the token may be sent there: to the Hub, or to the mirror that the user has set."""
+    """Whether the token may be sent to a URL: only to the Hub or the user's mirror."""
     parts = urlsplit(address)
     chosen = urlsplit(constants.ENDPOINT)
     if (parts.scheme, parts.netloc) == (chosen.scheme, chosen.netloc):

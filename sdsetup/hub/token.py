@@ -1,4 +1,4 @@
-"""Which access token is in use, and where it comes from."""
+"""Find the access token in use and its source."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSource:
-    """The origin of the token in use.
+    """Source of the token in use.
 
     Attributes:
-        where: For sentences such as "the token <where>".
-        variable: The environment variable it stands in; empty for a saved token.
-        hides_saved: Whether a saved token exists that this one hides.
+        where: Completes "the token <where>" in messages.
+        variable: Environment variable that holds it; empty for a saved token.
+        hides_saved: Whether it overrides a saved token.
     """
 
     where: str
@@ -30,7 +30,7 @@ class TokenSource:
 
 
 def token_source() -> TokenSource | None:
-    """Find the token that requests carry; None when nobody is logged in."""
+    """Return the source of the token in use; None when not logged in."""
     saved = _saved_token_exists()
     for variable in _VARIABLES:
         if os.environ.get(variable, "").strip():

@@ -1,4 +1,4 @@
-"""Bytes from xet, the Hub's storage of deduplicated chunks, in order and from any position on."""
+"""Stream files from xet, the Hub's chunk storage, from any position."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from huggingface_hub.utils._xet import (
 
 from sdsetup.hub import session
 
-# xet hands out a piece when a whole run of chunks has come, so silence is normal for longer than with HTTP.
+# xet yields data only after a whole run of chunks, so its pauses are longer than with HTTP.
 _PATIENCE_FACTOR = 6
 _QUEUED_PIECES = 16
 _LOOK_UP_SECONDS = 0.2
 
 
 class XetFailed(httpx2.ReadError):
-    """xet broke or stalled; the same bytes can be had over plain HTTP."""
+    """xet failed or stalled; plain HTTP serves the same bytes."""
 
 
 def is_installed() -> bool:
-    """Whether xet can be used at all; ``HF_HUB_DISABLE_XET`` switches it off."""
+    """Whether xet is available; ``HF_HUB_DISABLE_XET`` disables it."""
     return bool(is_xet_available())
 
 
@@ -38,17 +38,17 @@ def pieces(
 ) -> Iterator[bytes]:
     """Yield the bytes of a file between ``start`` and ``end``.
 
-    xet itself waits without limit; so it works in a thread of its own, and this one counts the seconds.
+    xet itself has no timeout, so it runs in another thread and this one enforces the limit.
 
     Args:
-        data: The file's address in xet, from the Hub's answer.
-        headers: Of a request to the Hub; the token among them stays with the Hub.
-        size_bytes: Length of the file.
+        data: The file's location in xet, from the Hub's response.
+        headers: Headers for requests to the Hub, including the token, which is sent only there.
+        size_bytes: Size of the file.
         start: First byte.
         end: One past the last byte; None reads to the end.
 
     Raises:
-        XetFailed: On any failure and any silence that is too long.
+        XetFailed: On any failure, and on timeout.
     """
     fifo: queue.Queue[bytes | Exception | None] = queue.Queue(_QUEUED_PIECES)
     given_up = threading.Event()

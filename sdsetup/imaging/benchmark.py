@@ -1,4 +1,4 @@
-"""How fast a package makes images on this machine, in numbers that can be compared and posted."""
+"""Measure how fast a package generates images on this machine."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class SubmodelTimes:
     """One submodel's times.
 
     Attributes:
-        load_seconds: Opening it.
-        first_seconds: Its first run, in which kernels are still being made.
-        run_seconds: Median of its other runs; of its first where there was no other.
-        runs: How many runs there were.
+        load_seconds: Load time.
+        first_seconds: First run, which includes compiling kernels.
+        run_seconds: Median of the other runs; the first run if there was no other.
+        runs: Number of runs.
         nodes: Nodes by provider.
-        time_share: Share of the time on the wanted provider; None when unknown.
+        time_share: Share of the time on the requested provider; None when unknown.
     """
 
     load_seconds: float
@@ -53,18 +53,18 @@ class SubmodelTimes:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """What was measured.
+    """Result of a benchmark.
 
     Attributes:
-        request: What each image was.
-        runs: Batches that were timed, after one that was not.
+        request: The image request.
+        runs: Number of timed batches, after one for warm-up.
         seconds_per_image: Median over the timed batches, divided by the batch's size.
         seconds_per_step: Median denoiser run of the timed batches, for the whole batch.
         first_image_seconds: The batch that was not timed: with all loading.
         submodels: By name.
-        peak_ram_bytes: Of the process that ran the submodels.
-        peak_vram_bytes: None where this system does not tell.
-        machine: What it ran on.
+        peak_ram_bytes: Peak memory of the process that ran the submodels.
+        peak_vram_bytes: Peak graphics memory; None where this system does not report it.
+        machine: Facts about the machine.
     """
 
     request: Request
@@ -85,7 +85,7 @@ class Benchmark:
 def benchmark(
     package: Package, runner: Runner, request: Request, *, runs: int, listener: Listener = ignore
 ) -> Benchmark:
-    """Make one batch to warm up and ``runs`` more that are timed.
+    """Generate one batch to warm up, then time ``runs`` more.
 
     Raises:
         UsageError: A value of the request is out of range.
@@ -93,7 +93,7 @@ def benchmark(
     """
     request = complete(request, package)
     quiet = Pipeline(package=package, runner=runner)
-    with watched(runner.device, lambda: _process_of(runner)) as peak:
+    with measure_memory_peak(runner.device, lambda: _process_of(runner)) as peak:
         first = Pipeline(package=package, runner=runner, listener=listener).generate(request)
         warm = {name: len(used.run_seconds) for name, used in runner.usage().items()}
         listener(Started(task="timed", label="timing images", total=runs, unit="images"))
@@ -118,7 +118,7 @@ def benchmark(
 
 
 def machine(package: Package, runner: Runner) -> dict[str, Any]:
-    """Return the facts that make numbers comparable; nothing that tells whose machine it is."""
+    """Return facts that make results comparable, without anything that identifies the machine."""
     return {
         "device": runner.device.name,
         "device_memory_bytes": runner.device.memory_bytes,

@@ -1,18 +1,18 @@
-"""Does an image show anything at all, whatever it was to show?"""
+"""Detect blank images: black, or of one colour."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-# An 8-bit image whose values deviate less than this from their mean shows nothing.
+# An 8-bit image with a lower standard deviation is of one colour.
 FLAT_BELOW = 2.0
-# An image that is darker than this on average is black to the eye.
+# An image with a lower mean looks black.
 BLACK_BELOW = 4.0
 
 
 def find_blank(pixels: NDArray[np.uint8]) -> tuple[str, ...]:
-    """Say why an image shows nothing; nothing where it shows something.
+    """Return why an image is blank; empty if it is not.
 
     Args:
         pixels: uint8 ``[height, width, 3]``.

@@ -1,4 +1,4 @@
-"""Images as the safety checker's vision tower takes them, with Pillow and numpy alone."""
+"""Preprocess images for the safety checker's CLIP vision model, with Pillow and numpy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIDE = 224
 
 
 def _side(value: Any, *names: str) -> int:
-    """Read a size that is written as a number or as an object, as old and new configurations do."""
+    """Read a size given as a number (old configurations) or an object (new ones)."""
     if isinstance(value, Mapping):
         return int(next((value[name] for name in names if value.get(name)), _SIDE))
     return int(value or _SIDE)
@@ -43,7 +43,7 @@ def extract(images: NDArray[np.uint8], config: Mapping[str, Any]) -> Floats:
     rows = []
     for pixels in images:
         image = Image.fromarray(pixels)
-        # The shorter side becomes ``side``; the longer one is cut short, not rounded.
+        # The shorter side becomes ``side``; the longer one is truncated, not rounded.
         # Source: transformers 5, ``get_resize_output_image_size``.
         short = min(image.size)
         width, height = (int(side * edge / short) for edge in image.size)

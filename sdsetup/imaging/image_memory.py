@@ -1,4 +1,4 @@
-"""What an image needs of memory, and the largest that fits the card of this machine."""
+"""Forecast an image's memory, and the largest image that fits this machine's GPU."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sdsetup.machine import adapters
 
 @dataclass(frozen=True, kw_only=True)
 class ImageMemory:
-    """A forecast, and what it means for this machine's card.
+    """A memory forecast, and the largest image that fits this machine's GPU.
 
     Attributes:
-        forecast: What the image asked about needs.
-        card: The adapter that images are made on; empty when there is none that tells its memory.
-        largest_side: Of the largest square image that fits it, in pixels, 0 when none does; None without
-            a card.
+        forecast: Forecast for the requested image.
+        card: Name of the GPU; empty when there is none with known memory.
+        largest_side: Side of the largest square image that fits, in pixels; 0 when none does; None without
+            a GPU.
     """
 
     forecast: Forecast
@@ -27,7 +27,7 @@ class ImageMemory:
     largest_side: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain values for JSON."""
+        """Return plain values for JSON."""
         return {**self.forecast.as_dict(), "card": self.card, "largest_side": self.largest_side}
 
 
@@ -44,7 +44,7 @@ def image_memory(graphs: PipelineGraphs, size: ImageSize) -> ImageMemory:
     needed = forecast(graphs, size)
     try:
         chosen = adapters.choose(adapters.read())
-    except OSError:  # the doctor tells of it
+    except OSError:  # the doctor reports it
         chosen = None
     if chosen is None or (usable := chosen[0].usable_bytes) is None:
         return ImageMemory(forecast=needed)

@@ -1,4 +1,4 @@
-"""Noise from the host's own generator, so that a seed means the same image on every device."""
+"""Latent noise generated on the host, so that a seed gives the same noise on every device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sdsetup.imaging.schedulers import Floats
 
 @dataclass(frozen=True, kw_only=True)
 class LatentNoise:
-    """Unit normal noise for a batch, a stream for each image.
+    """Standard normal noise for a batch, with one random stream per image.
 
     Image ``i`` of a batch with seed ``s`` draws from numpy's PCG64 seeded with ``s + i``, in float32, its
     starting latents first and the noise of single steps after them. So it is the image that seed
@@ -25,9 +25,9 @@ class LatentNoise:
 
     @classmethod
     def of(cls, seed: int, images: int) -> LatentNoise:
-        """Start the streams of a batch."""
+        """Create the random streams of a batch."""
         return cls(streams=tuple(np.random.Generator(np.random.PCG64(seed + i)) for i in range(images)))
 
     def draw(self, shape: tuple[int, ...]) -> Floats:
-        """Return fresh noise, float32 ``[images, *shape]``."""
+        """Return new noise, float32 ``[images, *shape]``."""
         return np.stack([stream.standard_normal(shape, dtype=np.float32) for stream in self.streams])

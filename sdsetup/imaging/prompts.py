@@ -1,6 +1,6 @@
-"""Prompts of any length with weighted words, as token numbers and back as one text embedding.
+"""Encode prompts of any length with weighted words, and combine the chunks' embeddings.
 
-``(word)`` pays 1.1 times the attention, ``[word]`` 1.1 times less, ``(word:1.3)`` 1.3 times; brackets
+``(word)`` has 1.1 times the attention, ``[word]`` 1.1 times less, ``(word:1.3)`` 1.3 times; brackets
 nest, and a backslash makes one literal. A bracket without a partner is literal too.
 Source: the notation and its 1.1 are those of the AUTOMATIC1111 web interface.
 """
@@ -20,13 +20,13 @@ from sdsetup.imaging.tokenizer import ClipTokenizer
 _BRACKET_WEIGHT = 1.1
 _PIECES = re.compile(r"\\[()\[\]\\]|[()\[\]]|[^\\()\[\]]+|\\")
 _NUMBER = re.compile(r":\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*$")
-# Means further apart than this say more about a mean close to zero than about the weights.
+# A larger correction comes from a mean near zero, not from the weights.
 _MOST_CORRECTION = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A piece of a prompt, and how much attention it gets; 1 is neutral."""
+    """A part of a prompt and its attention weight; 1 is neutral."""
 
     text: str
     weight: float
@@ -34,7 +34,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """A prompt as the text encoder takes it.
+    """Input of the text encoder for one prompt.
 
     Attributes:
         tokens: int32 ``[chunks, length]``, each chunk with its own start and end.
@@ -46,7 +46,7 @@ class Encoded:
 
 
 def parse(prompt: str) -> tuple[Span, ...]:
-    """Split a prompt at its weights.
+    """Parse a prompt into spans of equal weight.
 
     Neighbours of equal weight are joined, so a prompt without weights is one span.
     """
@@ -81,8 +81,8 @@ def encode(prompt: str, tokenizer: ClipTokenizer, *, at_least: int = 1) -> Encod
 
     Args:
         prompt: Any text, of any length, the empty one included.
-        tokenizer: Knows the tokens and how many fit into a chunk.
-        at_least: Chunks wanted; missing ones hold no word.
+        tokenizer: The tokenizer, which also knows the chunk length.
+        at_least: Minimum number of chunks; missing ones are empty.
     """
     spans = parse(prompt)
     pieces = [(tokenizer.encode(span.text), span.weight) for span in spans]
@@ -101,9 +101,9 @@ def encode(prompt: str, tokenizer: ClipTokenizer, *, at_least: int = 1) -> Encod
 
 
 def embed(hidden: Floats, weights: Floats) -> Floats:
-    """Weigh the text encoder's output and join its chunks.
+    """Apply weights to the text encoder's output and concatenate its chunks.
 
-    The whole is scaled back to the mean it had, so that emphasis on a word does not change the
+    The result is rescaled to the original mean, so that emphasis on a word does not change the
     strength of the prompt.
 
     Args:

@@ -1,4 +1,4 @@
-"""The smoke test: does a package make an image, and where that can be judged, the one it was asked for?"""
+"""Smoke test: generate an image and check that it is valid; judge its content where possible."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from sdsetup.runtime import start
 from sdsetup.runtime.runner import Runner
 
 Judge = Callable[[NDArray[np.uint8], str], tuple[str, ...]]
-"""Says everything that is wrong with an image, uint8 ``[height, width, 3]``, of a caption."""
+"""Returns everything that is wrong with an image, uint8 ``[height, width, 3]``, for a caption."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """An image to ask for.
+    """An image to generate.
 
     Attributes:
-        prompt: What to show.
-        seed: Where its noise starts.
-        judge: Knows what the image must show; None where nobody can tell.
+        prompt: The prompt.
+        seed: The seed.
+        judge: Checks the image's content; None where that is not possible.
     """
 
     prompt: str
@@ -45,15 +45,15 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a trial gave.
+    """Result of a trial.
 
     Attributes:
-        request: What was made.
+        request: The image request.
         pixels: uint8 ``[height, width, 3]``.
-        mean: Of all values, 0 to 255.
-        deviation: Of all values from that mean.
-        faults: Everything that is wrong, in plain words.
-        seconds: How long it took, opening submodels included.
+        mean: Mean of all values, 0 to 255.
+        deviation: Standard deviation of all values.
+        faults: Descriptions of everything that is wrong.
+        seconds: Time taken, loading submodels included.
     """
 
     request: Request
@@ -68,23 +68,23 @@ _ANY_PACKAGE = (Trial(prompt="a photograph of an astronaut riding a horse", seed
 
 
 def trials_for(manifest: Mapping[str, Any]) -> tuple[Trial, ...]:
-    """Return the images to ask a package for, by its manifest; the demo's can be told right from wrong."""
+    """Return the trials for a package, by its manifest; only the demo's images can be judged."""
     if not demo.made_of_demo(manifest["checkpoint"].get("sha256", {})):
         return _ANY_PACKAGE
-    return tuple(Trial(prompt=caption, seed=seed, judge=_wrong) for caption, seed in demo.CAPTIONS)
+    return tuple(Trial(prompt=caption, seed=seed, judge=_demo_faults) for caption, seed in demo.CAPTIONS)
 
 
-def _wrong(pixels: NDArray[np.uint8], caption: str) -> tuple[str, ...]:
+def _demo_faults(pixels: NDArray[np.uint8], caption: str) -> tuple[str, ...]:
     return judge(pixels, caption).reasons
 
 
 def smoke_test(pipeline: Pipeline, trials: tuple[Trial, ...], *, steps: int) -> tuple[Outcome, ...]:
-    """Make each trial's image and look at it.
+    """Generate each trial's image and check it.
 
-    The safety checker runs on the first, but what it objects to is looked at all the same.
+    The safety checker runs on the first image, but flagged images are checked all the same.
 
     Raises:
-        SetupError: A submodel failed or gave numbers that are not finite.
+        SetupError: A submodel failed or its outputs are not finite.
     """
     with TemporaryDirectory() as folder:
         inputs = _inputs_for(pipeline.package, Path(folder))
@@ -142,19 +142,19 @@ def _try_each(
 def try_out(
     package: Package, device_request: start.DeviceRequest, *, steps: int, listener: Listener
 ) -> tuple[tuple[Outcome, ...], Runner]:
-    """Open a package, make all the images that are asked of it, and close it.
+    """Start a runner, run the smoke test on a package, and close the runner.
 
     Args:
-        package: What to draw with.
-        device_request: Where to run.
+        package: The package.
+        device_request: The device to run on.
         steps: Scheduler steps of each image.
         listener: Told of the progress.
 
     Returns:
-        The images, and the closed runner, which knows where the submodels ran.
+        The outcomes, and the closed runner with its statistics.
 
     Raises:
-        SetupError: The requested device is not here, a submodel failed or gave numbers that are not finite.
+        SetupError: The device is not available, a submodel failed or its outputs are not finite.
     """
     runner = start.start(package, device_request, listener)
     try:
@@ -165,12 +165,12 @@ def try_out(
 
 
 def keep(outcome: Outcome, package: Package, runner: Runner, destination: Path) -> Path:
-    """Write a trial's image with its metadata, and return where it is.
+    """Write a trial's image with its metadata and return its path.
 
     Args:
         outcome: The image.
-        package: What drew it.
-        runner: What ran the package.
+        package: The package that made it.
+        runner: The runner of the package.
         destination: A .png file, or a folder.
 
     Raises:
@@ -183,10 +183,10 @@ def keep(outcome: Outcome, package: Package, runner: Runner, destination: Path) 
 
 
 def raise_for(outcomes: tuple[Outcome, ...]) -> None:
-    """Fail if any image is wrong.
+    """Raise if any image is wrong.
 
     Raises:
-        SetupError: With what is wrong with each of them.
+        SetupError: Names everything that is wrong with each image.
     """
     wrong = [
         f'"{outcome.request.prompt}" (seed {outcome.request.seed}): {"; ".join(outcome.faults)}'

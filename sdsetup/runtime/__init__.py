@@ -1,1 +1,1 @@
-"""Running a package's submodels on ONNX Runtime: devices, sessions, and a worker process for fragile ones."""
+"""Run a package's submodels on ONNX Runtime: devices, sessions, runners, worker process."""

@@ -1,4 +1,4 @@
-"""Which device runs the submodels: chosen once, by name or number, and never swapped silently."""
+"""Choose the device that runs the submodels, by provider, number or name."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def choose_device(
     number: int | None = None,
     name: str | None = None,
 ) -> Device:
-    """Pick the device to run on.
+    """Choose the device to run on.
 
     Without a request: the first adapter by ``conversions.providers.adapter_ranking`` of the first provider in
-    the table that has one. A software adapter is taken only by its number or name.
+    the table that has one. A software adapter is used only when its number or name is given.
 
     Args:
-        devices: What there is, from ``list_devices``.
+        devices: Available devices, from ``list_devices``.
         target: Only this provider: a target's name or ONNX Runtime's.
         number: Only this number within the provider.
-        name: Only a device whose name holds all of these words, in whatever case.
+        name: Only devices whose name contains all of these words, in any case.
 
     Raises:
         UsageError: Nothing fits the request, or several devices do.
-        SetupError: The wanted provider is not installed here, or has software adapters only.
+        SetupError: The provider is not installed, or has software adapters only.
     """
     fitting = list(devices)
     if target is not None:

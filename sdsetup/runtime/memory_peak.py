@@ -1,4 +1,4 @@
-"""How much memory a piece of work took at its peak, watched from a thread."""
+"""Measure the peak memory of a block of code by sampling it from a thread."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import psutil
 from sdsetup.runtime.devices import Device
 
 _EVERY_SECONDS = 0.05
-# Asking nvidia-smi starts a program.
+# Each sample starts the program nvidia-smi.
 _EVERY_SECONDS_NVIDIA = 0.5
 _MEBIBYTE = 2**20
 
 
 @dataclass(kw_only=True)
 class MemoryPeak:
-    """What was seen so far.
+    """Peak memory so far.
 
     Attributes:
-        ram_bytes: Most resident memory of the watched process.
-        vram_bytes: Most graphics memory in use on the device beyond what was in use at the start; None where
-            this system does not tell.
+        ram_bytes: Peak resident memory of the process.
+        vram_bytes: Peak graphics memory of the device above its use at the start; None where
+            this system does not report it.
     """
 
     ram_bytes: int = 0
@@ -35,19 +35,19 @@ class MemoryPeak:
 
 
 @contextmanager
-def watched(device: Device, process_id: Callable[[], int]) -> Iterator[MemoryPeak]:
-    """Watch memory while the block runs.
+def measure_memory_peak(device: Device, process_id: Callable[[], int]) -> Iterator[MemoryPeak]:
+    """Measure peak memory while the ``with`` block runs.
 
     Args:
         device: Where the work runs.
-        process_id: Says which process does the work; asked again and again, since it may be replaced.
+        process_id: Returns the id of the process to measure; called for each sample, as it may change.
     """
     peak = MemoryPeak()
     vram = _vram_reader(device)
     before = vram() if vram else None
     pause = _EVERY_SECONDS_NVIDIA if vram is _nvidia else _EVERY_SECONDS
 
-    def look() -> None:
+    def sample() -> None:
         try:
             peak.ram_bytes = max(peak.ram_bytes, psutil.Process(process_id()).memory_info().rss)
         except psutil.Error:
@@ -56,22 +56,22 @@ def watched(device: Device, process_id: Callable[[], int]) -> Iterator[MemoryPea
         if now is not None and before is not None:
             peak.vram_bytes = max(peak.vram_bytes or 0, now - before)
 
-    def keep_looking() -> None:
+    def keep_sampling() -> None:
         while not peak._stop.wait(pause):
-            look()
+            sample()
 
-    thread = threading.Thread(target=keep_looking, daemon=True)
+    thread = threading.Thread(target=keep_sampling, daemon=True)
     thread.start()
     try:
         yield peak
-        look()
+        sample()
     finally:
         peak._stop.set()
         thread.join()
 
 
 def _vram_reader(device: Device) -> Callable[[], int | None] | None:
-    """Return a function that reads the graphics memory in use, where there is a way to."""
+    """Return a function that reads the graphics memory in use, or None where that is not possible."""
     if device.provider.target == "cuda" and _nvidia() is not None:
         return _nvidia
     if device.provider.target == "migraphx" and _amdgpu() is not None:
@@ -80,7 +80,7 @@ def _vram_reader(device: Device) -> Callable[[], int | None] | None:
 
 
 def _nvidia() -> int | None:
-    """Ask NVIDIA's own tool about the first card."""
+    """Read the memory use of the first GPU from nvidia-smi."""
     command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
@@ -90,7 +90,7 @@ def _nvidia() -> int | None:
 
 
 def _amdgpu() -> int | None:
-    """Read what Linux's amdgpu driver says of all its cards.
+    """Read the memory use of all GPUs from Linux's amdgpu driver.
 
     Source: Linux, Documentation/gpu/amdgpu/driver-misc.rst, mem_info_vram_used.
     """

@@ -1,4 +1,4 @@
-"""Running submodels one after the other, with as many in memory as there is room for."""
+"""Run submodels one after the other, keeping as many loaded as fit into memory."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from sdsetup.runtime import sessions
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.sessions import Array, Arrays, Loaded, OutOfMemoryError
 
-# Below this a full-size package's submodels do not fit beside each other and the desktop.
+# Below this, a full-size package's submodels and the desktop do not fit together.
 LOW_MEMORY_BYTES = 8 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What one submodel did so far.
+    """Statistics of one submodel.
 
     Attributes:
         placement: Where its nodes ran.
-        load_seconds: How long opening it took, each time.
-        run_seconds: How long its runs took, in order.
+        load_seconds: Time of each load.
+        run_seconds: Time of each run, in order.
         upcast: Whether it runs in float32 although it was converted to float16.
     """
 
@@ -38,7 +38,7 @@ class Usage:
 
 
 class Runner(Protocol):
-    """Whatever can run a package's submodels."""
+    """Interface for running a package's submodels."""
 
     @property
     def device(self) -> Device:
@@ -58,20 +58,20 @@ class Runner(Protocol):
         ...
 
     def done_with(self, submodel: str) -> None:
-        """Say that a submodel is not needed for a while."""
+        """Mark a submodel as not needed for now."""
         ...
 
     def usage(self) -> Mapping[str, Usage]:
-        """Return what each submodel did so far."""
+        """Return the statistics of each submodel."""
         ...
 
     def close(self) -> None:
-        """Give back all memory."""
+        """Release all memory."""
         ...
 
 
 def wants_low_memory(device: Device) -> bool:
-    """Say whether a device is too small to keep all submodels loaded."""
+    """Whether a device has too little memory to keep all submodels loaded."""
     return device.memory_bytes is not None and device.memory_bytes < LOW_MEMORY_BYTES
 
 
@@ -80,7 +80,7 @@ class LocalRunner:
     """Runs submodels in this process.
 
     Attributes:
-        package: Whose submodels.
+        package: The package.
         device: Where they run.
         low_memory: Close each submodel as soon as the next stage begins.
         listener: Hears of submodels being opened.
@@ -100,7 +100,7 @@ class LocalRunner:
     def run(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
         """Run a submodel once, opening it first where needed.
 
-        When memory runs out, the submodels that are not in use are closed and it is tried once more.
+        If memory runs out, unused submodels are closed and the run is retried once.
         """
         try:
             return self._run(submodel, inputs)
@@ -128,7 +128,7 @@ class LocalRunner:
             self._open.pop(submodel, None)
 
     def usage(self) -> Mapping[str, Usage]:
-        """Return what each submodel did so far."""
+        """Return the statistics of each submodel."""
         return dict(self._usage)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One submodel in ONNX Runtime, on one device."""
+"""Load and run one submodel in ONNX Runtime on one device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conversions.providers import onnx_session
 from conversions.providers.devices import Device
 from conversions.providers.session_graph import Edit
 from conversions.providers.table import FIXED_SIZES
-from conversions.verification.ep_assignment import Placement, recorded, timed
+from conversions.verification.ep_assignment import Placement, add_profile, read_placement
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
 
@@ -32,16 +32,16 @@ _NUMPY_TYPES: dict[str, Any] = {
 
 
 class DeviceLostError(Exception):
-    """The graphics driver has reset or lost the device: nothing more can be run in this process."""
+    """The graphics driver has reset or lost the device; this process cannot use it any more."""
 
 
 class OutOfMemoryError(SetupError):
-    """The device has no room for a session or a run."""
+    """The device has too little memory for a session or a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """An open session and what is known of it.
+    """An open session and its properties.
 
     Attributes:
         session: The ``onnxruntime.InferenceSession``.
@@ -59,7 +59,7 @@ class Loaded:
 
 
 def sizes_of(graph: Path, inputs: Arrays) -> dict[str, int]:
-    """Read which named dimension has which size in ``inputs``, from the graph alone."""
+    """Map the graph's named dimensions to their sizes in ``inputs``."""
     import onnx
 
     sizes: dict[str, int] = {}
@@ -79,13 +79,13 @@ def load(
 
     Args:
         graph: The ONNX file.
-        device: Where to run; ONNX Runtime may put single nodes elsewhere, which the placement tells.
-        inputs: The first run's inputs: their sizes are fixed on providers that want it.
+        device: Where to run; ONNX Runtime may put single nodes elsewhere; see the placement.
+        inputs: The first run's inputs: their sizes are fixed on providers that need it.
         upcast: Compute in float32 although the graph is float16, on the same stored weights.
         edits: Further changes of the graph for this session.
 
     Raises:
-        SetupError: The graph cannot be loaded, or the provider did not take the session at all.
+        SetupError: The graph cannot be loaded, or not on this provider.
         DeviceLostError: The device is gone.
     """
     sizes = sizes_of(graph, inputs) if device.provider.sizes == FIXED_SIZES else {}
@@ -99,7 +99,7 @@ def load(
     return Loaded(
         session=session,
         sizes=sizes,
-        placement=recorded(session, device.provider.name),
+        placement=read_placement(session, device.provider.name),
         load_seconds=perf_counter() - started,
         profiling=onnx_session.is_profiled(device.provider),
     )
@@ -117,7 +117,7 @@ def run(loaded: Loaded, inputs: Arrays, what: str) -> tuple[dict[str, Array], Lo
         The outputs by name, floats as float32; and the session, with its times once they are measured.
     """
     wanted = {entry.name: _NUMPY_TYPES[entry.type] for entry in loaded.session.get_inputs()}
-    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and shows in the outputs
+    with np.errstate(over="ignore"):  # beyond float16's range: infinite, seen in the outputs
         feeds = {name: np.ascontiguousarray(inputs[name], dtype=dtype) for name, dtype in wanted.items()}
     names = [entry.name for entry in loaded.session.get_outputs()]
     try:
@@ -125,14 +125,14 @@ def run(loaded: Loaded, inputs: Arrays, what: str) -> tuple[dict[str, Array], Lo
     except Exception as error:
         raise explained(error, what) from error
     if loaded.profiling:
-        placement = timed(loaded.placement, loaded.session)
+        placement = add_profile(loaded.placement, loaded.session)
         loaded = replace(loaded, profiling=False, placement=placement)
     upcast = [result.astype(np.float32) if result.dtype == np.float16 else result for result in results]
     return dict(zip(names, upcast, strict=True)), loaded
 
 
 def explained(error: Exception, doing: str) -> Exception:
-    """Turn an exception of ONNX Runtime into one that says what to do.
+    """Translate an exception of ONNX Runtime into one with the next step.
 
     Source: the codes are DXGI's and Windows': DEVICE_REMOVED, DEVICE_HUNG, DEVICE_RESET,
     DRIVER_INTERNAL_ERROR; E_OUTOFMEMORY.

@@ -1,4 +1,4 @@
-"""From a person's device_request to a runner on a device."""
+"""Choose the requested device and start a runner on it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sdsetup.runtime.worker import make_runner
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceRequest:
-    """What a person may say about where to run.
+    """The device that a user asks for.
 
     Attributes:
-        provider: A target's name or ONNX Runtime's name of a provider; None takes the best there is.
-        device_id: The provider's number of a device.
-        adapter: Words of a device's name.
-        low_vram: Close each submodel after its stage; None decides by the device's memory.
+        provider: A target's name or ONNX Runtime's name of a provider; None chooses the best one available.
+        device_id: The provider's index of the device.
+        adapter: Words of the device's name.
+        low_vram: Whether to close each submodel after its stage; None decides by the device's memory.
     """
 
     provider: str | None = None
@@ -32,10 +32,10 @@ class DeviceRequest:
 
 
 def start(package: Package, device_request: DeviceRequest, listener: Listener = ignore) -> Runner:
-    """Choose the device, say which it is, and return what runs the package on it.
+    """Choose the device, announce it, and return a runner of the package on it.
 
     Raises:
-        SetupError: The device_request cannot be met.
+        SetupError: The requested device is not available.
     """
     device = choose_device(
         list_devices(),
@@ -45,31 +45,32 @@ def start(package: Package, device_request: DeviceRequest, listener: Listener = 
     )
     low_memory = wants_low_memory(device) if device_request.low_vram is None else device_request.low_vram
     listener(Notice(text=f"running on {device}{', one submodel at a time' if low_memory else ''}."))
-    unwished = (
+    nothing_requested = (
         device_request.provider is None
         and device_request.device_id is None
         and device_request.adapter is None
     )
-    if unwished and device.provider.target == "cpu" and package.target != "cpu":
+    if nothing_requested and device.provider.target == "cpu" and package.target != "cpu":
         listener(Notice(text="no GPU that ONNX Runtime can use was found; sdsetup doctor says why."))
     return make_runner(package, device, low_memory=low_memory, listener=listener)
 
 
 def summary(runner: Runner) -> str:
-    """Say which device ran, what share of the nodes and of the time, and what had to run in float32."""
+    """Name the device, its share of the nodes and of the time, and submodels that ran in float32."""
     usage = runner.usage()
-    text = f"{runner.device} ran {in_words([used.placement for used in usage.values()], time_share(usage))}"
+    shares = describe_shares([used.placement for used in usage.values()], time_share(usage))
+    text = f"{runner.device} ran {shares}"
     upcast = [name for name, used in usage.items() if used.upcast]
     return f"{text}, {' and '.join(upcast)} in float32 after float16 failed" if upcast else text
 
 
 def time_share(usage: Mapping[str, Usage]) -> float | None:
-    """Return the share of all run time that the wanted provider took; None when it is not known."""
+    """Return the requested provider's share of the run time; None when unknown."""
     return share_of_time((used.placement, sum(used.run_seconds)) for used in usage.values())
 
 
 def as_document(runner: Runner) -> dict[str, Any]:
-    """Return where the submodels ran as plain values for JSON."""
+    """Return devices, placement and times of the submodels as plain values for JSON."""
     device = runner.device
     return {
         "provider": device.provider.name,

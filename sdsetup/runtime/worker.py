@@ -1,7 +1,7 @@
-"""Submodels in a process of their own, which can be lost without losing the image.
+"""Run submodels in a worker process that is restarted when the device is lost.
 
-A graphics driver that resets takes every session of its process with it, and DirectML gives memory back
-only when the process ends. Each run depends on its inputs alone, so a lost one is simply made again.
+A driver reset invalidates every session of a process, and DirectML releases memory only when the process
+ends. A run depends on its inputs alone, so a lost run is repeated in a new process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sdsetup.runtime.devices import Device
 from sdsetup.runtime.runner import LocalRunner, Usage
 from sdsetup.runtime.sessions import Array, Arrays, DeviceLostError
 
-# A device that is lost this often at the same run will be lost again.
+# After this many failures of the same run, give up.
 _ATTEMPTS = 3
 _GOODBYE_SECONDS = 10.0
 
@@ -39,7 +39,7 @@ class _Result:
 
 @dataclass(frozen=True, kw_only=True)
 class _Failure:
-    """An exception in parts: with its own constructor it would not survive the way."""
+    """Fields of an exception, since exceptions with their own constructor cannot be pickled."""
 
     lost: bool
     code: str
@@ -66,8 +66,8 @@ def _serve(
     upcast: frozenset[str],
     skipped: Mapping[str, int],
 ) -> None:
-    """Answer runs until the other end is closed: the body of the worker process."""
-    # Ctrl-C reaches every process of a console; the parent is the one that reacts.
+    """Serve requests until the connection is closed; the main function of the worker process."""
+    # Ctrl-C reaches every process of a console; only the parent reacts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     runner = LocalRunner(
         package=package,
@@ -94,13 +94,13 @@ def _serve(
 
 @dataclass(kw_only=True)
 class WorkerRunner:
-    """Runs submodels in a worker process, and starts another one when that is lost.
+    """Runs submodels in a worker process, and restarts it when the device is lost.
 
     Attributes:
-        package: Whose submodels.
+        package: The package.
         device: Where they run.
         low_memory: Close each submodel as soon as the next stage begins.
-        listener: Hears of submodels being opened and of lost workers.
+        listener: Receives events when submodels are loaded and when a worker is lost.
         upcast: Float16 submodels that run in float32, in each worker that is started.
         skipped: Layers to leave out at a submodel's end, by name, in each worker that is started.
     """
@@ -121,10 +121,10 @@ class WorkerRunner:
         return self._process.pid if self._process is not None else None
 
     def run(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
-        """Run a submodel once, again in a new worker if the device or the worker is lost.
+        """Run a submodel once; retry in a new worker if the device or the worker is lost.
 
         Raises:
-            SetupError: The device was lost several times in a row.
+            SetupError: The device was lost several times in succession.
         """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -164,11 +164,11 @@ class WorkerRunner:
             self._ask("done_with", submodel)
 
     def usage(self) -> Mapping[str, Usage]:
-        """Return what each submodel did so far."""
+        """Return the statistics of each submodel."""
         return dict(self._usage)
 
     def close(self) -> None:
-        """End the worker, which gives back all memory."""
+        """End the worker, which releases all memory."""
         self._end()
 
     def _ask(self, verb: str, *arguments: Any) -> Any:
@@ -186,7 +186,7 @@ class WorkerRunner:
 
     def _connected(self) -> Connection:
         if self._connection is None:
-            # "spawn" is the one way that all systems have, and a forked ONNX Runtime would hang.
+            # "spawn" exists on all systems, and a forked ONNX Runtime would hang.
             context = multiprocessing.get_context("spawn")
             self._connection, theirs = context.Pipe()
             self._process = context.Process(
@@ -212,6 +212,6 @@ class WorkerRunner:
 def make_runner(
     package: Package, device: Device, *, low_memory: bool, listener: Listener = ignore
 ) -> LocalRunner | WorkerRunner:
-    """Return the runner that a device's provider calls for."""
+    """Return a runner suited to the device's provider."""
     kind = WorkerRunner if device.provider.own_process else LocalRunner
     return kind(package=package, device=device, low_memory=low_memory, listener=listener)

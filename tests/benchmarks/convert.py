@@ -69,8 +69,8 @@ from pathlib import Path
 from conversions import family
 from tests.benchmarks.full_size import SDXL_UNET_ONLY
 family.all_families = lambda: (SDXL_UNET_ONLY,)
-from conversions.checkpoint import open_folder
-from conversions.convert import convert
+from conversions.checkpoint.folder import open_folder
+from conversions.conversion import convert
 from conversions.events import ignore
 from conversions.options import Options
 from conversions.plan import make_plan

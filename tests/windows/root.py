@@ -67,7 +67,7 @@ def set_up(say: Callable[[str], None]) -> tuple[Path, Path, Path]:
     """Build the layers that are missing.
 
     Args:
-        say: AdapterReading what happens, a line at a time.
+        say: Receives log lines.
 
     Returns:
         The layers, the topmost first.

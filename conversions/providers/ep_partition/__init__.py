@@ -1,4 +1,4 @@
-"""Where a target would run every node of a graph, told without the target at hand."""
+"""Predict where an execution provider would run every node of a graph, without the provider installed."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ __all__ = [
 def check_placement(
     model: ir.Model, target: str, sizes: Mapping[str, int], *, submodel: str = ""
 ) -> PlacementReport:
-    """Say for every node of a graph where a target runs it, and why not on the device.
+    """Predict for every node of a graph whether a target runs it on the device, and if not, why.
 
     Args:
         model: The graph; its weights may have no data.
-        target: A target whose kernels are on record, for example ``"directml"``.
+        target: A target with a kernel table, for example ``"directml"``.
         sizes: Size of every free dimension of the inputs.
         submodel: Name for the report.
 
     Returns:
-        The report, over the nodes that are left when the sizes are fixed and constants are folded.
+        A report on the nodes that remain after fixing sizes and folding constants.
 
     Raises:
-        ConversionError: No kernels are on record for the target, or a size is missing or impossible.
+        ConversionError: The target has no kernel table, or a size is missing or invalid.
     """
     provider = provider_for(target)
     if not provider.kernel_table:
@@ -90,10 +90,10 @@ def check_graphs(graphs: PipelineGraphs, target: str, size: ImageSize) -> dict[s
 
 
 def demand_kernels(report: PlacementReport) -> None:
-    """Stop when a compute node does not run on the device.
+    """Raise when a compute node does not run on the device.
 
     Raises:
-        ConversionError: With up to five of the nodes and the reason of each.
+        ConversionError: Names up to five of the nodes, each with its reason.
     """
     if not report.unfit:
         return

@@ -1,4 +1,4 @@
-"""Which kernel of a provider answers to a node, if any."""
+"""Find the kernel of a provider that matches a node."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def schema_of(node: ir.Node, opsets: dict[str, int]) -> onnx.defs.OpSchema | Non
 
 
 def find_kernel(node: ir.Node, opsets: dict[str, int], table: KernelTable) -> tuple[Kernel | None, int, str]:
-    """Look a node up in a kernel table.
+    """Find a node's kernel in a kernel table.
 
     Returns:
         The kernel or None, the since-version of the node's operator, and why there is no kernel.

@@ -1,6 +1,6 @@
-"""How DirectML's provider divides a graph: which nodes go to it, and which of those it fuses into one graph.
+"""Partition a graph as DirectML's provider does: nodes it takes, and nodes it fuses into one graph.
 
-Source: GetCapability, GetCpuPreferredNodes and BuildPartitions of ONNX Runtime 1.24.0, retold.
+Source: GetCapability, GetCpuPreferredNodes and BuildPartitions of ONNX Runtime 1.24.0, reimplemented.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from conversions.providers.kernels import Kernel, KernelTable
 from conversions.shape_inference import static_shape
 
 SMALL_INITIALIZER = 100
-"""Elements up to which an initializer counts as being on the CPU.
+"""Largest number of elements of an initializer that counts as being on the CPU.
 
 Source: kSmallInitializerThreshold of core/framework/fallback_cpu_capability.cc.
 """
 
 Found = dict[ir.Node, tuple[Kernel | None, int, str]]
-"""What :func:`find_kernel` says of every node."""
+"""Results of :func:`find_kernel` by node."""
 
 _ON_HOST = frozenset({"Shape", "Size"})
-"""Operators whose result is left on the CPU by the device's own kernel."""
+"""Operators whose DirectML kernel leaves its result on the CPU."""
 
 
 def place_nodes(model: ir.Model, table: KernelTable) -> tuple[NodePlacement, ...]:
-    """Say for every node of a graph with fixed shapes where it runs."""
+    """Return where each node of a graph with fixed shapes runs."""
     opsets = dict(model.opset_imports)
     nodes = _visiting_order(list(model.graph))
     kernels = {node: find_kernel(node, opsets, table) for node in nodes}
@@ -46,7 +46,9 @@ def place_nodes(model: ir.Model, table: KernelTable) -> tuple[NodePlacement, ...
             rule = SHAPE_RULES.get(operator_of(node))
             refusal = rule(node) if rule else ""
             reason = refusal or ("" if fusing else "the graph has control flow, which switches fusing off")
-            reason = reason or _why_alone(node, kernel.fusible, kernel.host_inputs, kernel.fused_inputs)
+            reason = reason or _reason_not_fused(
+                node, kernel.fusible, kernel.host_inputs, kernel.fused_inputs
+            )
             place = "refused" if refusal else "alone" if reason else "fused"
         if place == "fused":
             number = partitions.add_fused(node)
@@ -68,10 +70,10 @@ def place_nodes(model: ir.Model, table: KernelTable) -> tuple[NodePlacement, ...
 
 
 def _visiting_order(nodes: list[ir.Node]) -> list[ir.Node]:
-    """Order nodes as ONNX Runtime visits them: backwards from the ends, the later input's branch first.
+    """Order nodes as ONNX Runtime visits them: depth first from the outputs, later inputs first.
 
-    The order decides which graphs are still open when a node comes.
-    Source: GraphViewer's default order and Graph::ReverseDFSFrom of ONNX Runtime, retold.
+    The order determines which partitions are still open at a node.
+    Source: GraphViewer's default order and Graph::ReverseDFSFrom of ONNX Runtime, reimplemented.
     """
     place = {node: number for number, node in enumerate(nodes)}
     stack = [(node, False) for node in nodes if not any(output.uses() for output in node.outputs)]
@@ -90,7 +92,9 @@ def _visiting_order(nodes: list[ir.Node]) -> list[ir.Node]:
     return order
 
 
-def _why_alone(node: ir.Node, fusible: bool, host_inputs: frozenset[int], fused_inputs: int | None) -> str:
+def _reason_not_fused(
+    node: ir.Node, fusible: bool, host_inputs: frozenset[int], fused_inputs: int | None
+) -> str:
     if not fusible:
         return "its kernel cannot be part of a fused graph"
     for index in sorted(host_inputs):
@@ -111,7 +115,7 @@ def _why_alone(node: ir.Node, fusible: bool, host_inputs: frozenset[int], fused_
 
 
 def _cpu_preferred(nodes: list[ir.Node], kernels: Found) -> set[ir.Node]:
-    """Find nodes that have a kernel but only work on what is on the CPU: shape arithmetic, mostly."""
+    """Find nodes with a kernel that only compute on CPU data, mostly shape arithmetic."""
     on_cpu: set[ir.Value] = set()
     reached: set[ir.Node] = set()
     preferred: set[ir.Node] = set()
@@ -154,7 +158,7 @@ def _is_small_initializer(value: ir.Value) -> bool:
 
 
 def _shape_only(nodes: list[ir.Node]) -> set[ir.Node]:
-    """Find nodes that only work on shapes: integers that come from Shape or Size, small ones."""
+    """Find nodes that only compute on shapes: small integers from Shape or Size."""
     found: set[ir.Node] = set()
     for node in nodes:
         if node.op_type in _ON_HOST:
@@ -171,9 +175,9 @@ def _shape_only(nodes: list[ir.Node]) -> set[ir.Node]:
 
 
 class _Partitions:
-    """Fused graphs as they grow along the nodes' order.
+    """Partitions (fused graphs), built up in node order.
 
-    A node joins the open graphs that its inputs come from, and joins them to each other. A node outside
+    A node joins the open partitions of its inputs and merges them. A node outside a partition that
     reads from a graph that is then closed, so that no cycle between steps can come about.
     """
 

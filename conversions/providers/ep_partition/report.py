@@ -1,4 +1,4 @@
-"""What a placement check found, node by node."""
+"""Report of a placement check, node by node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ session with it."""
 
 @dataclass(frozen=True, kw_only=True)
 class NodePlacement:
-    """Where one node runs.
+    """Placement of one node.
 
     Attributes:
         node: Name of the node, or of its first output when it has none.
@@ -38,15 +38,15 @@ class NodePlacement:
 
 @dataclass(frozen=True, kw_only=True)
 class PlacementReport:
-    """Where every node of one graph runs at given sizes.
+    """Placement of every node of one graph at given sizes.
 
     Attributes:
-        submodel: Name of the graph, may be empty.
-        target: The target asked about, for example ``"directml"``.
+        submodel: Name of the graph; may be empty.
+        target: The target that was checked, for example ``"directml"``.
         sizes: Size of every free dimension.
-        nodes: One entry a node that is left after shapes are fixed and constants folded.
-        shape_nodes: How many Shape and Size nodes are left.
-        computed_shapes: How many shape inputs (of Reshape, Slice, Resize ...) are not constant.
+        nodes: One entry per node that remains after fixing shapes and folding constants.
+        shape_nodes: Number of remaining Shape and Size nodes.
+        computed_shapes: Number of shape inputs (of Reshape, Slice, Resize ...) that are not constant.
     """
 
     submodel: str
@@ -58,7 +58,7 @@ class PlacementReport:
 
     @property
     def partitions(self) -> int:
-        """Number of fused graphs; 1 is what a fast submodel has."""
+        """Number of fused graphs; 1 is best."""
         return len({node.partition for node in self.nodes if node.partition is not None})
 
     @property
@@ -70,12 +70,12 @@ class PlacementReport:
 
     @property
     def outside(self) -> tuple[NodePlacement, ...]:
-        """All nodes that are not fused, for a person to read."""
+        """Descriptions of all nodes that are not fused."""
         return tuple(node for node in self.nodes if node.place != "fused")
 
     @property
     def whole(self) -> bool:
-        """Whether the target runs the graph as one piece, without help from the CPU."""
+        """Whether the target runs the graph as one fused graph, with nothing on the CPU."""
         return self.partitions == 1 and not self.outside
 
     @property
@@ -85,7 +85,7 @@ class PlacementReport:
         return 1.0 if not compute else 1.0 - len(self.unfit) / len(compute)
 
     def summary(self) -> str:
-        """One line: how many nodes, where they run."""
+        """Summarise in one line how many nodes run where."""
         places = Counter(node.place for node in self.nodes)
         counted = ", ".join(
             f"{places[place]} {place}" for place in ("fused", "alone", "cpu", "refused") if places[place]
@@ -94,7 +94,7 @@ class PlacementReport:
         return f"{len(self.nodes)} nodes: {counted or 'none'}; {graphs}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; nodes that are fused are only counted."""
+        """Return plain data for JSON; fused nodes are only counted."""
         return {
             "submodel": self.submodel,
             "target": self.target,

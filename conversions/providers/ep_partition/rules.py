@@ -1,8 +1,8 @@
-"""Attribute and shape rules of DirectML's kernels: what they turn away, and what they take and then fail on.
+"""Attribute and shape rules of DirectML's kernels: nodes they reject, and nodes they accept and fail on.
 
 Source: the support queries and kernel constructors of ONNX Runtime 1.24.0,
-core/providers/dml/DmlExecutionProvider/ src/Operators, retold; the shape limits were met in issues and in
-sessions over onnxruntime-directml 1.24.4.
+core/providers/dml/DmlExecutionProvider/ src/Operators, reimplemented; the shape limits come from issues and
+from sessions over onnxruntime-directml 1.24.4.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import onnx_ir as ir
 
 Rule = Callable[[ir.Node], str]
-"""Gives the reason why a node does not fit, or an empty string."""
+"""Returns why a node does not fit, or an empty string."""
 
 
 def _has(values: Sequence[ir.Value | None], index: int) -> bool:
@@ -108,7 +108,7 @@ ATTRIBUTE_RULES: dict[str, Rule] = {
     "constant_scale": _constant_scale,
     "known_equation": _known_equation,
 }
-"""Rules named in the kernel table: a node that breaks one goes to the CPU."""
+"""Rules named in the kernel table: a node that violates one runs on the CPU."""
 
 
 def _rank(value: ir.Value | None) -> int | None:
@@ -140,4 +140,4 @@ SHAPE_RULES: dict[str, Rule] = {
     "com.microsoft.GroupNorm": _group_norm_form,
     "com.microsoft.MultiHeadAttention": _attention_form,
 }
-"""Limits that no support query names: a node that breaks one is taken, then its session cannot be made."""
+"""Limits that the support queries miss: DirectML accepts such a node, then opening a session fails."""

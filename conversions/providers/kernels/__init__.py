@@ -1,7 +1,7 @@
-"""What execution providers have kernels for, as tables: one ``.tsv`` file a provider, written in one form.
+"""Kernel tables of execution providers: one ``.tsv`` file per provider.
 
-Only DirectML has a file: the machines that convert or test mostly have no DirectML to ask. The other
-providers can be asked where they are installed, with :func:`live_kernels`.
+Only DirectML has one, since most machines that convert or test have no DirectML. The other
+providers are queried where they are installed, with :func:`live_kernels`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 
 NOT_A_TENSOR = "sequence"
-"""Stands for a type parameter whose values are no plain tensors."""
+"""Stands for a type parameter whose values are not plain tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +21,12 @@ class Kernel:
 
     Attributes:
         operator: ``domain.Name``; no domain for ``ai.onnx``.
-        since: Version of the operator's schema that this kernel answers to, and no other.
-        types: For every type parameter of the schema, the element types it takes (``"f16"``).
-        host_inputs: Inputs that are read on the CPU, so a fused graph wants them to be initializers.
-        fusible: Whether a node of it may be part of a fused graph.
-        fused_inputs: How many inputs a fused node must have; None when that does not matter.
-        rule: Name of the attribute rule, empty when every attribute is taken.
+        since: The one version of the operator's schema that this kernel implements.
+        types: For each type parameter of the schema, the supported element types (``"f16"``).
+        host_inputs: Inputs that are read on the CPU; in a fused graph they must be initializers.
+        fusible: Whether its nodes can be part of a fused graph.
+        fused_inputs: Number of inputs that a fused node must have; None for any.
+        rule: Name of the attribute rule; empty when all attributes are supported.
     """
 
     operator: str
@@ -88,7 +88,7 @@ def versions(table: KernelTable, operator: str) -> list[int]:
 
 
 def live_kernels(provider: str) -> dict[tuple[str, int], dict[str, frozenset[str]]]:
-    """Ask the installed ONNX Runtime which kernels a provider has.
+    """List the kernels of a provider in the installed ONNX Runtime.
 
     Args:
         provider: ONNX Runtime's name, for example ``"DmlExecutionProvider"``.
@@ -112,7 +112,7 @@ def live_kernels(provider: str) -> dict[tuple[str, int], dict[str, frozenset[str
 
 
 def _short(name: str) -> str:
-    """``tensor(float16)`` -> ``f16``; what is no plain tensor becomes ``sequence``."""
+    """``tensor(float16)`` -> ``f16``; anything but a plain tensor becomes ``sequence``."""
     element = name.removeprefix("tensor(").removesuffix(")")
     if "(" in element or name == element:
         return NOT_A_TENSOR

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sdsetup.demo.judge import judge, read
-from sdsetup.demo.sight import PALETTE, look
+from sdsetup.demo.scene import PALETTE, detect_scene
 from sdsetup.errors import UsageError
 
 
@@ -34,12 +34,12 @@ def test_drawn_images_are_judged_right_and_other_captions_wrong():
 
 def test_a_image_is_described_from_left_to_right():
     image = with_disc(with_disc(canvas("blue"), "yellow", 90, 40, 20), "red", 30, 70, 14)
-    sight = look(image)
-    assert sight.background == "blue"
-    assert [thing.colour for thing in sight.things] == ["red", "yellow"]
-    assert [thing.shape for thing in sight.things] == ["circle", "circle"]
-    assert sight.things[0].x == pytest.approx(30.5, abs=0.5)
-    assert sight.things[0].radius == pytest.approx(14.5, abs=0.7)
+    scene = detect_scene(image)
+    assert scene.background == "blue"
+    assert [thing.colour for thing in scene.things] == ["red", "yellow"]
+    assert [thing.shape for thing in scene.things] == ["circle", "circle"]
+    assert scene.things[0].x == pytest.approx(30.5, abs=0.5)
+    assert scene.things[0].radius == pytest.approx(14.5, abs=0.7)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_image_is_described_from_left_to_right():
         ("a green circle on a white background", "a red circle is where a green circle belongs"),
         ("a red square on white", "a red circle is where a red square belongs"),
         ("a red circle on a black background", "the background is white, not black"),
-        ("two red circles on white", "1 things are there, not 2"),
+        ("two red circles on white", "1 things were found, not 2"),
         ("a small red circle", "the red circle is not small"),
     ],
 )

@@ -51,7 +51,7 @@ def models(hub: HubServer) -> Iterator[None]:
         ("acme/private", None, "it is private, or the name is wrong", "sdsetup login"),
         ("acme/private", BOB, "knows no model acme/private", "private model of another account"),
         ("acme/nothing-like-it", BOB, "knows no model", "/models?search=nothing-like-it"),
-        ("acme/disabled", ANN, "has switched off acme/disabled", "/acme/disabled"),
+        ("acme/disabled", ANN, "has disabled acme/disabled", "/acme/disabled"),
         ("acme/open-diffusion", "hf_revokedToken", "does not accept the token in HF_TOKEN", "unset HF_TOKEN"),
         ("acme/open-diffusion@v9", ANN, "has no revision 'v9'", "It has: main"),
     ],

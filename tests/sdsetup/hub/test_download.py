@@ -259,7 +259,7 @@ def test_without_a_network_the_cache_is_used_and_said_so(user: Machine) -> None:
         assert done.code == 0
         assert done.stdout == folder
         assert "cannot be reached" in done.stderr
-        assert "Using what the cache holds" in done.stderr
+        assert "Using the cached commit" in done.stderr
         other = cut_off.run("download", "acme/other")
         assert other.code == 1
         assert "check the network" in other.stderr.lower()

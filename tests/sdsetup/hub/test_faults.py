@@ -138,7 +138,7 @@ CASES = {
     "stall in the middle of a body": fault(CDN, faults.stall(600_000, 30)),
     "silence instead of an answer about the model": fault(INFO, faults.silence(30)),
     "silence instead of an answer about a file": fault(HEAD, faults.silence(30)),
-    "silence for ever": failing("said nothing for 1 s", INFO, faults.silence(30)),
+    "silence for ever": failing("no response for 1 s", INFO, faults.silence(30)),
     "slow but steady": fault(CDN, faults.drip(8_000, 0.15, 100_000), times=2),
     "one wrong byte once": fault(CDN, faults.flip(123_456)),
     "one wrong byte in every transfer": failing("does not match its hash", CDN, faults.flip(123_456)),
@@ -151,16 +151,18 @@ CASES = {
     "503 burst about the model": fault(INFO, faults.status(503), times=3),
     "503 burst in the storage": fault(CDN, faults.status(503), times=3),
     "502 with a page": fault(HEAD, faults.status(502, {"Content-Type": "text/html"}, PORTAL), times=2),
-    "503 for ever": failing("answers 503 again and again", CDN, faults.status(503)),
+    "503 for ever": failing("keeps responding with status 503", CDN, faults.status(503)),
     "408 once": fault(CDN, faults.status(408)),
-    "redirect loop at a file": failing("sends every request on to itself", HEAD, faults.redirect_to_itself()),
+    "redirect loop at a file": failing(
+        "redirects every request in a loop", HEAD, faults.redirect_to_itself()
+    ),
     "redirect loop in the storage": failing(
-        "sends every request on to itself", CDN, faults.redirect_to_itself()
+        "redirects every request in a loop", CDN, faults.redirect_to_itself()
     ),
     "revision moves during the download": midway(commit_something_else),
     "token revoked during the download": midway(revoke, "does not accept the token in HF_TOKEN"),
     "access withdrawn during the download": midway(withdraw, "only after accepting its terms"),
-    "repository switched off during the download": midway(switch_off, "has switched off"),
+    "repository switched off during the download": midway(switch_off, "has disabled"),
     "repository deleted during the download": midway(delete_repo, "knows no model acme/"),
     "file deleted during the download": midway(delete_file, "is not there: unet/diffusion_pytorch_model"),
     "signed address expires": fault(CDN, faults.status(403, {}, b"Request has expired")),
@@ -169,16 +171,18 @@ CASES = {
     ),
     "range refused on resume": several(fault(CDN, faults.reset(700_000)), fault(CDN, faults.refuse_range())),
     "log-in page instead of the description": failing(
-        "not the Hub's", INFO, faults.status(200, {"Content-Type": "text/html"}, PORTAL)
+        "not from the Hub", INFO, faults.status(200, {"Content-Type": "text/html"}, PORTAL)
     ),
     "log-in page instead of a file": failing(
-        "not the Hub's", HEAD, faults.status(200, {"Content-Type": "text/html"}, PORTAL)
+        "not from the Hub", HEAD, faults.status(200, {"Content-Type": "text/html"}, PORTAL)
     ),
-    "description with half of its JSON": failing("not the Hub's", INFO, faults.status(200, {}, b'{"id": "')),
+    "description with half of its JSON": failing(
+        "not from the Hub", INFO, faults.status(200, {}, b'{"id": "')
+    ),
     "other size than listed": failing(
-        "listed with other content", HEAD, faults.alter_headers({"X-Linked-Size": "17"})
+        "differs between the Hub's list and its server", HEAD, faults.alter_headers({"X-Linked-Size": "17"})
     ),
-    "no commit in the answer": failing("not the Hub's", HEAD, faults.without_headers("X-Repo-Commit")),
+    "no commit in the answer": failing("not from the Hub", HEAD, faults.without_headers("X-Repo-Commit")),
     "bad bytes left by an earlier run": earlier(lambda content: bytes(len(content) // 3)),
     "too many bytes left by an earlier run": earlier(lambda content: content + b"more"),
     "all bytes left by an earlier run": earlier(lambda content: content),

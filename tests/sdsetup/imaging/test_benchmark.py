@@ -49,7 +49,7 @@ def test_the_worker_s_memory_is_what_is_watched(tmp_path):
 
 
 def test_a_peak_is_seen_though_it_is_over_before_the_end():
-    with watched(cpu(), os.getpid) as peak:
+    with measure_memory_peak(cpu(), os.getpid) as peak:
         before = peak.ram_bytes
         for _ in range(20):
             np.ones(200 * 2**20, np.uint8).sum()

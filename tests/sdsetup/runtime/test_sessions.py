@@ -6,7 +6,7 @@ import pytest
 from onnx import parser
 
 from conversions.providers.table import provider_for
-from conversions.verification.ep_assignment import Placement, in_words, share_of_time
+from conversions.verification.ep_assignment import Placement, describe_shares, share_of_time
 from sdsetup.errors import SetupError
 from sdsetup.runtime import sessions
 from sdsetup.runtime.devices import Device
@@ -83,8 +83,8 @@ def test_shares_are_of_nodes_and_of_time():
     assert share_of_time([(mixed, 1.0), (unmeasured, 1.0)]) is None
     whole = Placement(provider="Dml", nodes={"Dml": 960})
     assert share_of_time([(mixed, 1.0), (whole, 3.0)]) == pytest.approx(0.975)
-    assert in_words([mixed, whole], 0.975) == "99.0% of 1,000 nodes, 97.5% of the time"
-    assert in_words([mixed], None) == "75.0% of 40 nodes"
+    assert describe_shares([mixed, whole], 0.975) == "99.0% of 1,000 nodes, 97.5% of the time"
+    assert describe_shares([mixed], None) == "75.0% of 40 nodes"
 
 
 def test_a_profile_shows_nodes_that_fell_to_the_cpu_unrecorded(unet, tmp_path):

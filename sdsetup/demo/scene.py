@@ -1,9 +1,7 @@
-"""What is in a demo image, found by looking at its pixels: the background and the things on it.
+"""Detect the background and the shapes of a demo image from its pixels.
 
-Numpy only, and no drawing: an image is read the way a person with a ruler would. The background is the
-colour that most pixels have. A thing is a connected patch that differs from it, and the share of a pixel
-that a thing covers follows from how far the pixel lies on the way from the background's colour to the
-thing's.
+The background is the most frequent colour. A thing is a connected component of pixels that differ from it.
+How much of a pixel a thing covers is interpolated between the background's colour and the thing's.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ PALETTE: dict[str, tuple[int, int, int]] = {
     "gray": (128, 128, 128),
     "black": (15, 15, 15),
 }
-"""The colours that the demo's captions may name, as sRGB bytes."""
+"""Colours that captions can name, as sRGB bytes."""
 
 UNKNOWN = "unknown"
 _COLOUR_TOLERANCE = 55.0
@@ -37,7 +35,7 @@ _LEAST_AREA = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """One thing seen.
+    """One detected shape.
 
     Attributes:
         colour: A name of ``PALETTE``, or "unknown".
@@ -58,36 +56,36 @@ class Thing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
-    """Everything seen in an image: the background's colour name and the things, from left to right."""
+class Scene:
+    """Result of the detection: the background's colour name and the things, from left to right."""
 
     background: str
     things: tuple[Thing, ...]
 
 
-def look(image: NDArray[np.uint8]) -> Sight:
-    """Find the background and the things of an image.
+def detect_scene(image: NDArray[np.uint8]) -> Scene:
+    """Detect the background and the things of an image.
 
     Args:
         image: sRGB, uint8 ``[height, width, 3]``.
     """
     pixels = image.astype(np.float64)
     ground = _dominant_colour(pixels)
-    patches = _patches(np.linalg.norm(pixels - ground, axis=-1) > _PATCH_CONTRAST)
+    patches = _connected_components(np.linalg.norm(pixels - ground, axis=-1) > _PATCH_CONTRAST)
     seen = [_thing(pixels, ground, patch) for patch in patches]
     things = sorted((thing for thing in seen if thing is not None), key=lambda thing: thing.x)
-    return Sight(background=colour_name(ground), things=tuple(things))
+    return Scene(background=colour_name(ground), things=tuple(things))
 
 
 def colour_name(colour: NDArray[np.float64]) -> str:
-    """The nearest colour's name, or "unknown" when none is near."""
+    """Return the nearest colour's name, or "unknown" when none is near."""
     distances = {name: float(np.linalg.norm(colour - np.array(rgb))) for name, rgb in PALETTE.items()}
     nearest = min(distances, key=distances.__getitem__)
     return nearest if distances[nearest] <= _COLOUR_TOLERANCE else UNKNOWN
 
 
 def _dominant_colour(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The fullest cell of a coarse colour cube says where to look, the median around it says what."""
+    """Find the most frequent cell of a coarse colour histogram, then take the median near it."""
     cells = (pixels // 32).astype(np.int64)
     keys = (cells[..., 0] * 8 + cells[..., 1]) * 8 + cells[..., 2]
     fullest = np.bincount(keys.ravel()).argmax()
@@ -99,28 +97,28 @@ def _dominant_colour(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
 def _thing(
     pixels: NDArray[np.float64], ground: NDArray[np.float64], patch: NDArray[np.bool_]
 ) -> Thing | None:
-    """Measure one patch; None when it is too small to be meant."""
+    """Measure one component; None when it is too small."""
     contrast = np.linalg.norm(pixels - ground, axis=-1)
     strongest = contrast >= 0.8 * np.quantile(contrast[patch], 0.75)
     colour = np.median(pixels[patch & strongest], axis=0)
     direction = (colour - ground) / np.sum((colour - ground) ** 2)
-    coverage = np.where(_grown(patch), np.clip((pixels - ground) @ direction, 0.0, 1.0), 0.0)
+    coverage = np.where(_dilate(patch), np.clip((pixels - ground) @ direction, 0.0, 1.0), 0.0)
     if coverage.sum() < _LEAST_AREA:
         return None
     form: Outline = outline(coverage)
     return Thing(colour=colour_name(colour), shape=shape_of(form), x=form.x, y=form.y, radius=form.radius)
 
 
-def _grown(patch: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The patch and the pixels that touch it."""
+def _dilate(patch: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Dilate a mask by one pixel."""
     padded = np.pad(patch, 1)
     height, width = patch.shape
     shifts = [padded[dy : dy + height, dx : dx + width] for dy in range(3) for dx in range(3)]
     return np.asarray(np.logical_or.reduce(shifts))
 
 
-def _patches(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-    """Patches connected by sides of pixels: the runs of each row, joined to those above."""
+def _connected_components(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """Find 4-connected components by joining the runs of each row to those above."""
     parents: list[int] = []
 
     def root(run: int) -> int:
