@@ -280,7 +280,7 @@ def verify_package(
     from sdsetup.runtime.devices import choose_device, list_devices
 
     package = open_package(folder)
-    demand_onnxruntime()
+    require_onnxruntime()
     device = choose_device(list_devices(), target=provider, number=device_id, name=adapter)
     return verify(
         package,

@@ -95,7 +95,7 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = log_severity
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    skipped = _for_one_run(options, provider) if frugal else []
+    skipped = _save_memory(options, provider) if frugal else []
     form = session_graph(graph, provider, (*edits, upcast_to_fp32) if upcast else edits)
     for key, value in {**provider.session_config, **form.config}.items():
         options.add_session_config_entry(key, value)

@@ -54,7 +54,8 @@ def download(plan: DownloadPlan, *, listener: Listener = ignore) -> Path:
         The folder that holds the files under their names: the snapshot in the cache, or the chosen folder.
 
     Raises:
-        SetupError: ``disk.full``, ``hub.corrupt``, ``hub.inconsistent``, or see ``hub.access.translate_errors``.
+        SetupError: ``disk.full``, ``hub.corrupt``, ``hub.inconsistent``, or as in
+            ``hub.access.translate_errors``.
     """
     disk_space.require([(plan.local_dir or cache.folder(), plan.download_bytes)])
     return fetch(plan.model, plan.files, local_dir=plan.local_dir, listener=listener)

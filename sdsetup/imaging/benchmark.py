@@ -17,7 +17,7 @@ from conversions.package.layout import Package
 from sdsetup import __version__
 from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request, complete
-from sdsetup.runtime.memory_peak import watched
+from sdsetup.runtime.memory_peak import measure_memory_peak
 from sdsetup.runtime.runner import Runner, Usage
 from sdsetup.runtime.worker import WorkerRunner
 

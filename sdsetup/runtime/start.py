@@ -8,7 +8,7 @@ from typing import Any
 
 from conversions.events import Listener, Notice, ignore
 from conversions.package.layout import Package
-from conversions.verification.ep_assignment import in_words, share_of_time
+from conversions.verification.ep_assignment import describe_shares, share_of_time
 from sdsetup.runtime.devices import choose_device, list_devices
 from sdsetup.runtime.runner import Runner, Usage, wants_low_memory
 from sdsetup.runtime.worker import make_runner

@@ -8,7 +8,7 @@ import pytest
 from sdsetup.cli.app import main
 from sdsetup.imaging.benchmark import benchmark
 from sdsetup.imaging.request import Request
-from sdsetup.runtime.memory_peak import watched
+from sdsetup.runtime.memory_peak import measure_memory_peak
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
 from sdsetup.runtime.worker import WorkerRunner
