@@ -38,6 +38,9 @@ from conversions.providers.ep_partition import check_placement, demand_kernels, 
 from conversions.providers.table import provider_for
 from conversions.verification.fp16_overflow import (
     OverflowingNode,
+    any_overflow,
+    deviates_too_far,
+    find_norms,
     find_overflowing,
     leaves_range,
     measure_ranges,
@@ -50,7 +53,7 @@ from conversions.weights.stream import Overflow, stream
 # Side of the image at whose sizes a target's kernels are looked up; the kernels are the same at all sizes.
 _CHECKED_PIXELS = 512
 
-_UNMEASURED: Mapping[str, float] = MappingProxyType({})
+_IN_RANGE: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +111,10 @@ def convert(
     """
     with reserved(output, overwrite=overwrite):
         free = shutil.disk_usage(output.parent).free
-        staging = Staging(output, plan.fingerprint)
+        measured = checks is not None and _comparable(checkpoint, listener)
+        # Where nothing is measured, other nodes stay in float32 (see ``adapt``): that is another package.
+        safe = not measured and provider_for(plan.options.target).fp16_variance
+        staging = Staging(output, f"{plan.fingerprint} unmeasured" if safe else plan.fingerprint)
         staging.begin()
         missing = sum(part.package_bytes for part in plan.components if staging.finished(part.name) is None)
         if missing > free:
@@ -126,11 +132,11 @@ def convert(
         models = obtain(waiting, checkpoint, graph_cache, retrace, listener)
         for part in todo:
             mine = [submodel for submodel in submodels if submodel.component == part.name]
-            _make_component(plan, part, mine, checkpoint, models, staging, {}, listener)
+            _make_component(plan, part, mine, checkpoint, models, staging, {} if measured else None, listener)
         copy_pipeline_files(checkpoint, staging)
         by_name = {submodel.name: submodel for submodel in submodels}
         references: Mapping[str, Reference] = {}
-        if checks is not None and _comparable(checkpoint, listener):
+        if measured:
             inputs = {
                 name: make_inputs(each, checkpoint.components[each.component].config, each.sizes)
                 for name, each in by_name.items()
@@ -187,10 +193,15 @@ def _ranges_left(
     Returns:
         Largest magnitudes by submodel and value; nothing of a submodel that stays in range, as most do.
     """
+    fp16_variance = provider_for(options.target).fp16_variance
     suspects = [
         name
         for name, reference in references.items()
-        if options.precision_of(name) == "fp16" and leaves_range(reference.largest)
+        if options.precision_of(name) == "fp16"
+        and (
+            leaves_range(reference.largest)
+            or (fp16_variance and deviates_too_far(reference.largest_deviation))
+        )
     ]
     ranges: dict[str, Mapping[str, float]] = {}
     with isolated_process(
@@ -200,7 +211,7 @@ def _ranges_left(
             listener(Started(task=f"range {name}", label=f"{name}: looking for layers that overflow float16"))
             measured = process.call(measure_ranges, folder / name / GRAPH_FILE, inputs[name])
             listener(Finished(task=f"range {name}"))
-            if any(leaves_range(largest) for largest in measured.values()):
+            if any_overflow(measured, fp16_variance=fp16_variance):
                 ranges[name] = measured
     return ranges
 
@@ -233,18 +244,20 @@ def _make_component(
     checkpoint: Checkpoint,
     models: Mapping[str, ir.Model],
     staging: Staging,
-    ranges: Mapping[str, Mapping[str, float]],
+    ranges: Mapping[str, Mapping[str, float]] | None,
     listener: Listener,
 ) -> None:
     """Make the submodels of one component in one pass over its weights.
 
-    ``ranges`` holds the largest magnitudes of those submodels that were found to leave float16's range.
+    ``ranges`` holds the largest magnitudes of those submodels that were found to leave float16's range; None
+    where none will be measured.
     """
     component = checkpoint.components[part.name]
     kept = {}
     for submodel in submodels:
         name = submodel.name
-        kept[name] = adapt(models[name], submodel, component.config, plan.options, ranges.get(name, {}))
+        measured = None if ranges is None else ranges.get(name, _IN_RANGE)
+        kept[name] = adapt(models[name], submodel, component.config, plan.options, measured)
         if kept[name]:
             listener(Notice(text=_said(name, kept[name], len(models[name].graph))))
     tensors = stored_tensors(checkpoint.storage, component.weights)
@@ -287,7 +300,7 @@ def adapt(
     submodel: GraphKind,
     config: Config,
     options: Options,
-    ranges: Mapping[str, float] = _UNMEASURED,
+    ranges: Mapping[str, float] | None = _IN_RANGE,
 ) -> tuple[OverflowingNode, ...]:
     """Give a graph the form that the target and the precision want, and check that the target can run it.
 
@@ -296,7 +309,9 @@ def adapt(
         submodel: What it is a graph of.
         config: The component's configuration.
         options: Name the target and the precision.
-        ranges: Largest magnitudes that were measured, by value; empty where nothing was measured.
+        ranges: Largest magnitudes that were measured, by value; empty where all stay in range. None where
+            nothing is measured: on a target that keeps the variance of a norm in float16, norms then stay in
+            float32 to be safe.
 
     Returns:
         The nodes that stay in float32, since they leave float16's range.
@@ -304,13 +319,18 @@ def adapt(
     Raises:
         ConversionError: ``placement.no_kernel``; the target has no kernel for a node.
     """
-    for name in provider_for(options.target).passes:
+    provider = provider_for(options.target)
+    for name in provider.passes:
         getattr(importlib.import_module(f"conversions.passes.{name}"), name)(model)
-    kept = find_overflowing(model, ranges)
+    kept: tuple[OverflowingNode, ...] = ()
     if options.precision_of(submodel.name) == "fp16":
+        if ranges is not None:
+            kept = find_overflowing(model, ranges, fp16_variance=provider.fp16_variance)
+        elif provider.fp16_variance:
+            kept = find_norms(model)
         fixed = {spec.name for spec in submodel.inputs(config) if spec.dtype == "float32"}
         to_fp16(model, keep={each.node for each in kept}, fixed=fixed)
-    if provider_for(options.target).kernel_table:
+    if provider.kernel_table:
         demand_kernels(
             check_placement(
                 model,
