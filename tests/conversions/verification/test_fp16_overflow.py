@@ -140,7 +140,7 @@ def test_an_attention_is_chosen_for_its_scores_alone(tmp_path: Path) -> None:
 NORMS = """
 <ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
 g (float[n, 6, 5, 7] x) => (float[n, 6, 5, 7] y, float[n, 6, 5, 7] c)
-<float[7] "block.norm.weight" = {1, 1, 1, 1, 1, 1, 1}, float[1] plane = {1}, 
+<float[7] "block.norm.weight" = {1, 1, 1, 1, 1, 1, 1}, float[1] plane = {1},
  float[6] "block.group.weight" = {1, 1, 1, 1, 1, 1},
  float[6] zeros = {0, 0, 0, 0, 0, 0}, int64[4] back = {0, 6, 5, 7}, int64[3] grouped = {0, 3, -1},
  float[3] ones = {1, 1, 1}, float[3] none = {0, 0, 0}>
