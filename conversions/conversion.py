@@ -45,6 +45,7 @@ from conversions.verification.fp16_overflow import (
     leaves_range,
     measure_ranges,
 )
+from conversions.verification.linear_attention import find_linear_attention
 from conversions.verification.parity import ParityReport, run_references, verify
 from conversions.verification.reference import Reference, Tensors, make_inputs
 from conversions.weights.binding import Binding, bind
@@ -314,7 +315,7 @@ def adapt(
             float32 to be safe.
 
     Returns:
-        The nodes that stay in float32, since they leave float16's range.
+        The nodes that stay in float32, since they leave float16's range or may.
 
     Raises:
         ConversionError: ``placement.no_kernel``; the target has no kernel for a node.
@@ -328,6 +329,8 @@ def adapt(
             kept = find_overflowing(model, ranges, fp16_variance=provider.fp16_variance)
         elif provider.fp16_variance:
             kept = find_norms(model)
+        named = {each.node for each in kept}
+        kept += tuple(each for each in find_linear_attention(model) if each.node not in named)
         fixed = {spec.name for spec in submodel.inputs(config) if spec.dtype == "float32"}
         to_fp16(model, keep={each.node for each in kept}, fixed=fixed)
     if provider.kernel_table:
