@@ -29,11 +29,14 @@ from conversions.package.layout import (
 )
 from conversions.package.manifest import KEPT, describe_submodel, make_manifest, parity_entry
 from conversions.package.package_metadata import copy_pipeline_files
-from conversions.passes.adapt import adapt
+from conversions.passes.adapt import IN_RANGE, adapt
 from conversions.plan import ConversionPlan, PlannedComponent, wanted_submodels
 from conversions.providers.devices import Device
+from conversions.providers.table import provider_for
 from conversions.verification.fp16_overflow import (
     OverflowingNode,
+    any_overflow,
+    deviates_too_far,
     leaves_range,
     measure_ranges,
 )
@@ -98,7 +101,10 @@ def convert(
     """
     with reserved(output, overwrite=overwrite):
         free = shutil.disk_usage(output.parent).free
-        staging = Staging(output, plan.fingerprint)
+        measured = checks is not None and _comparable(checkpoint, listener)
+        # Where nothing is measured, other nodes stay in float32 (see ``adapt``): that is another package.
+        safe = not measured and provider_for(plan.options.target).fp16_variance
+        staging = Staging(output, f"{plan.fingerprint} unmeasured" if safe else plan.fingerprint)
         staging.begin()
         missing = sum(part.package_bytes for part in plan.components if staging.finished(part.name) is None)
         if missing > free:
@@ -115,11 +121,11 @@ def convert(
         models = obtain(waiting, checkpoint, graph_cache, retrace, listener)
         for part in todo:
             mine = [submodel for submodel in submodels if submodel.component == part.name]
-            _make_component(plan, part, mine, checkpoint, models, staging, {}, listener)
+            _make_component(plan, part, mine, checkpoint, models, staging, {} if measured else None, listener)
         copy_pipeline_files(checkpoint, staging)
         by_name = {submodel.name: submodel for submodel in submodels}
         references: Mapping[str, Reference] = {}
-        if checks is not None and _comparable(checkpoint, listener):
+        if measured:
             inputs = {
                 name: make_inputs(each.kind, checkpoint.config_of(each), each.kind.sizes)
                 for name, each in by_name.items()
@@ -174,10 +180,15 @@ def _ranges_left(
     Returns:
         Largest magnitudes by submodel and value; nothing of a submodel that stays in range, as most do.
     """
+    fp16_variance = provider_for(options.target).fp16_variance
     suspects = [
         name
         for name, reference in references.items()
-        if options.precision_of(name) == "fp16" and leaves_range(reference.largest)
+        if options.precision_of(name) == "fp16"
+        and (
+            leaves_range(reference.largest)
+            or (fp16_variance and deviates_too_far(reference.largest_deviation))
+        )
     ]
     ranges: dict[str, Mapping[str, float]] = {}
     with isolated_process(
@@ -187,7 +198,7 @@ def _ranges_left(
             listener(Started(task=f"range {name}", label=f"{name}: looking for layers that overflow float16"))
             measured = process.call(measure_ranges, folder / name / GRAPH_FILE, inputs[name])
             listener(Finished(task=f"range {name}"))
-            if any(leaves_range(largest) for largest in measured.values()):
+            if any_overflow(measured, fp16_variance=fp16_variance):
                 ranges[name] = measured
     return ranges
 
@@ -220,24 +231,26 @@ def _make_component(
     checkpoint: Checkpoint,
     models: Mapping[str, ir.Model],
     staging: Staging,
-    ranges: Mapping[str, Mapping[str, float]],
+    ranges: Mapping[str, Mapping[str, float]] | None,
     listener: Listener,
 ) -> None:
     """Make the submodels of one component in one pass over its weights.
 
-    ``ranges`` holds the largest magnitudes of those submodels that were found to leave float16's range.
+    ``ranges`` holds the largest magnitudes of those submodels that were found to leave float16's range; None
+    where none will be measured.
     """
     component = checkpoint.components[part.name]
     kept = {}
     for submodel in submodels:
         name = submodel.name
+        measured = None if ranges is None else ranges.get(name, IN_RANGE)
         kept[name] = adapt(
             models[name],
             submodel,
             component.config,
             plan.options,
             checkpoint.recipe.sizes(submodel.role, checkpoint.recipe.native),
-            ranges.get(name, {}),
+            measured,
         )
         if kept[name]:
             listener(Notice(text=_said(name, kept[name], len(models[name].graph))))

@@ -14,9 +14,11 @@ from conversions.options import Options
 from conversions.passes.to_fp16 import to_fp16
 from conversions.providers.ep_partition import check_placement, demand_kernels
 from conversions.providers.table import provider_for
-from conversions.verification.fp16_overflow import OverflowingNode, find_overflowing
+from conversions.verification.fp16_overflow import OverflowingNode, find_norms, find_overflowing
+from conversions.verification.linear_attention import find_linear_attention
 
-UNMEASURED: Mapping[str, float] = MappingProxyType({})
+IN_RANGE: Mapping[str, float] = MappingProxyType({})
+"""Measured activations that all stay in float16's range."""
 
 
 def adapt(
@@ -25,7 +27,7 @@ def adapt(
     config: Config,
     options: Options,
     sizes: Mapping[str, int],
-    ranges: Mapping[str, float] = UNMEASURED,
+    ranges: Mapping[str, float] | None = IN_RANGE,
 ) -> tuple[OverflowingNode, ...]:
     """Give a graph the form that the target and the precision want, and check that the target can run it.
 
@@ -35,21 +37,30 @@ def adapt(
         config: The component's configuration.
         options: Name the target and the precision.
         sizes: Of the free dimensions, to look the target's kernels up at; they are the same at all sizes.
-        ranges: Largest magnitudes that were measured, by value; empty where nothing was measured.
+        ranges: Largest magnitudes that were measured, by value; empty where all stay in range. None where
+            nothing is measured: on a target that keeps the variance of a norm in float16, norms then stay in
+            float32 to be safe.
 
     Returns:
-        The nodes that stay in float32, since they leave float16's range.
+        The nodes that stay in float32, since they leave float16's range or may.
 
     Raises:
         ConversionError: ``placement.no_kernel``; the target has no kernel for a node.
     """
     model.graph.name = submodel.name
-    for name in provider_for(options.target).passes:
+    provider = provider_for(options.target)
+    for name in provider.passes:
         getattr(importlib.import_module(f"conversions.passes.{name}"), name)(model)
-    kept = find_overflowing(model, ranges)
+    kept: tuple[OverflowingNode, ...] = ()
     if options.precision_of(submodel.name) == "fp16":
+        if ranges is not None:
+            kept = find_overflowing(model, ranges, fp16_variance=provider.fp16_variance)
+        elif provider.fp16_variance:
+            kept = find_norms(model)
+        named = {each.node for each in kept}
+        kept += tuple(each for each in find_linear_attention(model) if each.node not in named)
         fixed = {spec.name for spec in submodel.kind.inputs(config) if spec.dtype == "float32"}
         to_fp16(model, keep={each.node for each in kept}, fixed=fixed)
-    if provider_for(options.target).kernel_table:
+    if provider.kernel_table:
         demand_kernels(check_placement(model, options.target, sizes, submodel=submodel.name))
     return kept

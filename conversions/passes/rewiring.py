@@ -28,11 +28,18 @@ class NodeWriter:
         self._prefix = prefix
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
         self._before: ir.Node | None = None
+        self._name = ""
         self._count = 0
 
-    def start(self, before: ir.Node) -> None:
-        """Write before this node from now on."""
+    def start(self, before: ir.Node, name: str = "") -> None:
+        """Write before this node from now on.
+
+        Args:
+            before: The node.
+            name: Begins the names of what is written; the node's own name unless given.
+        """
         self._before, self._count = before, 0
+        self._name = name or str(before.name or before.outputs[0].name)
 
     def constant(self, numbers: Any, dtype: Any = np.int64) -> ir.Value:
         """Return an initializer of these numbers."""
@@ -53,7 +60,7 @@ class NodeWriter:
         if before is None:
             raise RuntimeError("start() was not called")
         self._count += 1
-        name = f"{before.name or before.outputs[0].name}/{self._count}"
+        name = f"{self._name}/{self._count}"
         node = ir.node(operator, inputs, attributes=attributes, name=name)
         node.outputs[0].name = name
         self._graph.insert_before(before, node)

@@ -37,6 +37,8 @@ class Provider:
             ``conversions/passes``.
         at_load: Graph passes that every graph gets when a session is opened, against operators that this
             provider has no kernel for; see ``conversions.providers.session_graph``.
+        fp16_variance: Whether a norm of float16 values keeps their variance in float16, so that it is wrong
+            where the variance passes 65,504; see ``conversions.verification.fp16_overflow``.
         sizes: ``FIXED_SIZES`` or ``FREE_SIZES``.
         one_session_at_a_time: Whether runs in one process must not overlap.
         preload: Whether to load the vendor's libraries installed by pip.
@@ -62,6 +64,7 @@ class Provider:
     kernel_table: str = ""
     passes: tuple[str, ...] = ()
     at_load: tuple[str, ...] = ()
+    fp16_variance: bool = False
     sizes: str = FREE_SIZES
     one_session_at_a_time: bool = False
     preload: bool = False
@@ -84,7 +87,8 @@ PROVIDERS: tuple[Provider, ...] = (
         systems=("win32",),
         opset_limit=22,
         kernel_table="directml",
-        passes=("fuse_group_norm", "fuse_bias_gelu"),
+        passes=("drop_allowzero", "fuse_group_norm", "fuse_bias_gelu"),
+        fp16_variance=True,
         sizes=FIXED_SIZES,
         one_session_at_a_time=True,
         own_process=True,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from conversions.checkpoint.weight_files import WeightFiles
 from conversions.graph_kind import Config, GraphKind
+from conversions.verification.fp16_overflow import ActivationRange
 
 Tensors = dict[str, npt.NDArray[np.generic]]
 
@@ -27,10 +28,12 @@ class Reference:
     Attributes:
         outputs: By name, float32 or bool.
         largest: Largest magnitude of any activation, attention scores included.
+        largest_deviation: Largest standard deviation of what a norm normalised together.
     """
 
     outputs: Tensors
     largest: float
+    largest_deviation: float
 
 
 def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed: int = 0) -> Tensors:
@@ -69,8 +72,6 @@ def run_reference(
     """
     import torch
 
-    from conversions.verification.activation_range import ActivationRange
-
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         model = kind.component_class().from_pretrained(
@@ -88,4 +89,5 @@ def run_reference(
     return Reference(
         outputs={spec.name: value.numpy() for spec, value in zip(specs, values, strict=True)},
         largest=activations.largest,
+        largest_deviation=activations.largest_deviation,
     )

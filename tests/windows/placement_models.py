@@ -178,6 +178,9 @@ def _moving() -> Iterator[Case]:
         yield _case(
             f"Reshape {dtype}", f"{dtype}{BLOCK} x", dtype, "int64[2] s = {3, -1} | y = Reshape(x, s)"
         )
+        for shape in ("3, -1", "5, 21"):
+            body = f"int64[2] s = {{{shape}}} | y = Reshape <allowzero = 1> (x, s)"
+            yield _case(f"Reshape {dtype} allowzero to {shape}", f"{dtype}{BLOCK} x", dtype, body)
         yield _case(f"Concat {dtype}", f"{dtype}{BLOCK} x", dtype, "y = Concat <axis = 1> (x, x)")
         body = "int64[1] f = {1}, int64[1] t = {3}, int64[1] a = {3} | y = Slice(x, f, t, a)"
         yield _case(f"Slice {dtype}", f"{dtype}{BLOCK} x", dtype, body)

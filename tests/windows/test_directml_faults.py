@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from conversions.passes.drop_allowzero import drop_allowzero
 from tests.windows import on_directml
 from tests.windows.on_directml import DIRECTML, NotOnDirectMLError
 
@@ -73,6 +76,32 @@ def test_onnxruntimes_own_record_of_assignments_hides_that_convolution():
         for node in group.get_nodes()
     ]
     assert listed == [(DIRECTML, "Sigmoid")]
+
+
+def _flattening() -> bytes:
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["sample", "shape"], ["out_sample"], name="flatten", allowzero=1)],
+        "flattening",
+        [helper.make_tensor_value_info("sample", TensorProto.FLOAT16, SHAPE)],
+        [helper.make_tensor_value_info("out_sample", TensorProto.FLOAT16, (4, 64))],
+        [numpy_helper.from_array(np.array([4, -1]), "shape")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return model.SerializeToString()
+
+
+def test_a_reshape_with_allowzero_and_a_minus_one_has_no_session(tmp_path):
+    """Should a later DirectML.dll take it, this test says so."""
+    with pytest.raises(Exception, match="80070057"):
+        on_directml.open_session(_flattening(), tmp_path)
+
+
+def test_without_its_needless_allowzero_that_reshape_is_right(tmp_path, sample):
+    model = ir.from_proto(onnx.load_from_string(_flattening()))
+    assert drop_allowzero(model) == 1
+    session = on_directml.open_session(ir.to_proto(model).SerializeToString(), tmp_path)
+    (got,) = on_directml.run(session, {"sample": sample}).values()
+    np.testing.assert_array_equal(got, sample.reshape(4, 64))
 
 
 def test_an_adapter_that_does_not_exist_is_replaced_by_the_cpu_silently_and_that_is_caught():

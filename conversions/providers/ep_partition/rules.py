@@ -2,7 +2,7 @@
 
 Source: the support queries and kernel constructors of ONNX Runtime 1.24.0,
 core/providers/dml/DmlExecutionProvider/ src/Operators, reimplemented; the shape limits come from issues and
-from sessions over onnxruntime-directml 1.24.4.
+from sessions over onnxruntime-directml 1.24.4, where ``tests/windows`` asks again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
+
+from conversions.shape_inference import known_value
 
 Rule = Callable[[ir.Node], str]
 """Returns why a node does not fit, or an empty string."""
@@ -135,7 +137,15 @@ def _attention_form(node: ir.Node) -> str:
     return "" if tuple(bias.shape)[:2] == whole else "an attention bias that would have to be broadcast"
 
 
+def _no_allowzero(node: ir.Node) -> str:
+    shape = known_value(node.inputs[1])
+    if shape is None or not _int(node, "allowzero") or -1 not in shape:
+        return ""
+    return "Reshape with allowzero and a -1 in its shape"
+
+
 SHAPE_RULES: dict[str, Rule] = {
+    "Reshape": _no_allowzero,
     "MatMul": _matmul_rank,
     "com.microsoft.GroupNorm": _group_norm_form,
     "com.microsoft.MultiHeadAttention": _attention_form,

@@ -92,6 +92,19 @@ FAULTS = {
         "refused",
         "MatMul of 5 dimensions; 4 is the most",
     ),
+    "a reshape with allowzero and a -1": (
+        parsed("<int64[2] s = {2, -1}> { y = Reshape <allowzero = 1> (x, s) }"),
+        "refused",
+        "Reshape with allowzero and a -1 in its shape",
+    ),
+    "one that shows when the sizes are fixed": (
+        parsed(
+            "<int64[1] m = {-1}>"
+            " { b = Shape <end = 1> (x) s = Concat <axis = 0> (b, m) y = Reshape <allowzero = 1> (x, s) }"
+        ),
+        "refused",
+        "Reshape with allowzero and a -1 in its shape",
+    ),
     "a cubic resize": (
         parsed('<float[4] s = {1, 1, 2, 2}> { y = Resize <mode = "cubic"> (x, , s) }'),
         "cpu",
@@ -120,6 +133,10 @@ def test_a_planted_fault_is_found(fault: str) -> None:
     assert not report.whole
     with pytest.raises(ConversionError, match="directml cannot run"):
         demand_kernels(report)
+
+
+def test_a_reshape_with_allowzero_and_all_its_sizes_is_right() -> None:
+    assert check(parsed("<int64[2] s = {8, 128}> { y = Reshape <allowzero = 1> (x, s) }")).whole
 
 
 def test_control_flow_switches_fusing_off_for_the_whole_graph() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +11,14 @@ import pytest
 from conversions.passes.fuse_group_norm import fuse_group_norm
 from conversions.passes.to_fp16 import to_fp16
 from conversions.shape_inference import infer_shapes
-from conversions.verification.fp16_overflow import find_overflowing, measure_ranges
+from conversions.verification.fp16_overflow import (
+    LARGEST_DEVIATION,
+    any_overflow,
+    deviates_too_far,
+    find_norms,
+    find_overflowing,
+    measure_ranges,
+)
 from tests.conversions.graphs_for_tests import group_norm_graph, image, psnr, run_by_definition, run_on_cpu
 
 TEXT = """
@@ -127,3 +135,127 @@ def test_an_attention_is_chosen_for_its_scores_alone(tmp_path: Path) -> None:
     assert ranges["scores of n1_MultiHeadAttention"] == pytest.approx(scores)
     assert [entry.node for entry in chosen] == ["n1_MultiHeadAttention"]
     assert chosen[0].reason == f"has scores up to {scores:.3g}; float16 ends at 65504"
+
+
+NORMS = """
+<ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
+g (float[n, 6, 5, 7] x) => (float[n, 6, 5, 7] y, float[n, 6, 5, 7] c)
+<float[7] "block.norm.weight" = {1, 1, 1, 1, 1, 1, 1}, float[1] plane = {1},
+ float[6] "block.group.weight" = {1, 1, 1, 1, 1, 1},
+ float[6] zeros = {0, 0, 0, 0, 0, 0}, int64[4] back = {0, 6, 5, 7}, int64[3] grouped = {0, 3, -1},
+ float[3] ones = {1, 1, 1}, float[3] none = {0, 0, 0}>
+{
+    a = LayerNormalization(x, "block.norm.weight")
+    b = LayerNormalization <axis = 2> (x, plane)
+    c = SimplifiedLayerNormalization(x, "block.norm.weight")
+    d = com.microsoft.GroupNorm <groups = 3, channels_last = 0> (x, "block.group.weight", zeros)
+    r = Reshape(x, grouped)
+    i = InstanceNormalization(r, ones, none)
+    e = Reshape(i, back)
+    y = Sum(x, a, b, d, e)
+}
+"""
+NORM_NODES = [
+    "n0_LayerNormalization",
+    "n1_LayerNormalization",
+    "n2_SimplifiedLayerNormalization",
+    "n3_GroupNorm",
+    "n5_InstanceNormalization",
+]
+
+
+def norms() -> ir.Model:
+    model = ir.from_proto(onnx.parser.parse_model(NORMS))
+    for number, node in enumerate(model.graph):
+        node.name = f"n{number}_{node.op_type}"
+    infer_shapes(model)
+    return model
+
+
+def values(scale: float, middle: float = 0.0) -> np.ndarray[Any, Any]:
+    x = np.random.default_rng(4).standard_normal((2, 6, 5, 7)) * scale + middle
+    return x.astype(np.float32)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_deviation_of_what_each_norm_normalises_is_measured(half: bool, tmp_path: Path) -> None:
+    model = norms()
+    if half:
+        to_fp16(model)
+    x = values(30, 500)
+
+    ranges = measure_ranges(saved(model, tmp_path), {"x": x})
+
+    def largest(rows: np.ndarray[Any, Any]) -> Any:
+        return pytest.approx(float(rows.std(-1).max()), rel=1e-3)
+
+    measured = [ranges[f"deviation of {name}"] for name in NORM_NODES]
+    groups = largest(x.reshape(2, 3, -1))
+    squares = pytest.approx(float(np.sqrt((x * x).mean(-1)).max()), rel=1e-3)
+    assert measured == [largest(x), largest(x.reshape(2, 6, -1)), squares, groups, groups]
+
+
+def test_a_norm_is_chosen_where_the_variance_of_its_input_would_leave_float16(tmp_path: Path) -> None:
+    quiet = measure_ranges(saved(norms(), tmp_path), {"x": values(30, 1000)})
+    loud = measure_ranges(saved(norms(), tmp_path), {"x": values(200)})
+
+    # Only the norm of squares minds the mean.
+    chosen = find_overflowing(norms(), quiet, fp16_variance=True)
+    assert [entry.node for entry in chosen] == ["n2_SimplifiedLayerNormalization"]
+    chosen = find_overflowing(norms(), loud, fp16_variance=True)
+    assert [entry.node for entry in chosen] == NORM_NODES
+    assert [entry.layer for entry in chosen[:4]] == [
+        "block.norm",
+        "n1_LayerNormalization",
+        "block.norm",
+        "block.group",
+    ]
+    deviation = loud["deviation of n3_GroupNorm"]
+    assert chosen[3].largest == deviation
+    assert chosen[3].reason == (
+        f"normalises values of a standard deviation up to {deviation:.3g}; "
+        "the square of that would be a float16, which ends at 65504"
+    )
+    assert any_overflow(loud, fp16_variance=True)
+
+
+def test_no_norm_is_chosen_for_a_target_that_squares_in_float32(tmp_path: Path) -> None:
+    loud = measure_ranges(saved(norms(), tmp_path), {"x": values(2000)})
+
+    assert find_overflowing(norms(), loud) == ()
+    assert not any_overflow(loud, fp16_variance=False)
+
+
+def test_the_limit_leaves_headroom() -> None:
+    assert pytest.approx(256, abs=0.1) == LARGEST_DEVIATION
+    assert deviates_too_far(129)
+    assert deviates_too_far(float("nan"))
+    assert not deviates_too_far(127)
+
+
+def test_every_norm_is_chosen_where_nothing_was_measured() -> None:
+    chosen = find_norms(norms())
+
+    assert [entry.node for entry in chosen] == NORM_NODES
+    assert {entry.largest for entry in chosen} == {float("inf")}
+    assert chosen[0].reason.startswith("normalises values whose standard deviation was not measured; ")
+
+
+def test_a_chosen_norm_computes_in_float32_between_two_casts_and_nothing_else_does() -> None:
+    model = norms()
+    keep = {entry.node for entry in find_norms(model)}
+
+    to_fp16(model, keep=keep)
+
+    casts = [node for node in model.graph if node.op_type == "Cast"]
+    # One cast of x for all four that read it, one of the groups, one behind each norm.
+    assert len(casts) == 2 + len(NORM_NODES)
+    for node in model.graph:
+        kinds = {
+            model.graph.initializers[str(value.name)].dtype
+            if value.is_initializer()
+            else ir.DataType(value.producer().attributes["to"].as_int())
+            for value in node.inputs
+            if value is not None and node.name in keep
+        }
+        assert kinds == ({ir.DataType.FLOAT} if node.name in keep else set())
