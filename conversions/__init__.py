@@ -13,10 +13,15 @@ Everything else may change.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from conversions.api import convert, inspect, open_checkpoint, verify
+
+# ONNX Runtime reads this when it is imported, and else makes a database in the user's cache and looks its
+# server up. Whoever sets it to anything else decides for themselves.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["convert", "inspect", "open_checkpoint", "verify"]
 

@@ -1,3 +1,9 @@
 """From nothing to Stable Diffusion images on a GPU that is not NVIDIA's."""
 
+import os
+
 __version__ = "0.1.0"
+
+# ONNX Runtime reads this when it is imported, and else makes a database in the user's cache and looks its
+# server up. Whoever sets it to anything else decides for themselves.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sdsetup.doctor.checks import checks
 from sdsetup.doctor.finding import Finding, Fix, Verdict, failure, skipped
 from sdsetup.doctor.purpose import Purpose
-from sdsetup.doctor.registry import Check, CheckContext, NotReadError, checks
+from sdsetup.doctor.registry import Check, CheckContext, NotReadError
 from sdsetup.errors import UsageError
 from sdsetup.machine.facts import Environment
 

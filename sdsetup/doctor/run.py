@@ -15,7 +15,8 @@ from sdsetup.doctor.purpose import Kind, Purpose
 from sdsetup.doctor.registry import Check
 from sdsetup.doctor.repair import Prompter, repair
 from sdsetup.errors import UsageError
-from sdsetup.machine.facts import Environment, Questions, probe
+from sdsetup.machine.facts import Environment, Questions
+from sdsetup.machine.probe import probe
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 

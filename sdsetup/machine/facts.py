@@ -1,19 +1,15 @@
-"""What this machine is: frozen facts, read side by side, each reader within its own time.
+"""What this machine is: frozen facts. ``machine.probe`` reads them, the doctor judges them.
 
-Standard library only. Facts are read here and judged elsewhere; a reader that fails or takes too long
-leaves None and its reason in ``Environment.unknown``, never an exception.
+Standard library only.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from sdsetup.machine.adapters import Adapter
+from sdsetup.machine.adapters.adapter import Adapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,54 +214,3 @@ class Questions:
     offline: bool = False
     converting: str = ""
     drawing: str = ""
-
-
-Reader = Callable[[Questions], Any]
-
-
-def probe(questions: Questions, only: frozenset[str] | None = None) -> Environment:
-    """Read this machine.
-
-    Args:
-        questions: What the reading depends on.
-        only: Fields of Environment to read; None reads all.
-    """
-    from sdsetup.machine.readers import LIMITS_SECONDS, identity, readers
-
-    chosen = {name: reader for name, reader in readers().items() if only is None or name in only}
-    values, unknown, seconds = _side_by_side(chosen, questions, LIMITS_SECONDS)
-    return Environment(**values, **identity(), unknown=unknown, seconds=seconds)
-
-
-def _side_by_side(
-    readers: Mapping[str, Reader], questions: Questions, limits: Mapping[str, float]
-) -> tuple[dict[str, Any], dict[str, str], dict[str, float]]:
-    values: dict[str, Any] = {}
-    unknown: dict[str, str] = {}
-    seconds: dict[str, float] = {}
-    began = time.monotonic()
-
-    def read(name: str, reader: Reader) -> None:
-        try:
-            value = reader(questions)
-        except Exception as error:  # noqa: BLE001 - a reader must never end the doctor
-            unknown[name] = f"reading it failed: {type(error).__name__}: {error}"
-        else:
-            values[name] = value
-        seconds[name] = time.monotonic() - began
-
-    threads = {
-        # Daemons: a reader that hangs in the system is left behind, and does not keep the program alive.
-        name: threading.Thread(target=read, args=(name, reader), daemon=True)
-        for name, reader in readers.items()
-    }
-    for thread in threads.values():
-        thread.start()
-    for name, thread in threads.items():
-        thread.join(max(0.0, began + limits[name] - time.monotonic()))
-    late = {
-        name: f"no answer within {limits[name]:g} s" for name, thread in threads.items() if thread.is_alive()
-    }
-    # Copies: a late thread may still write.
-    done = {name: value for name, value in list(values.items()) if name not in late}
-    return done, {**dict(unknown), **late}, dict(seconds)

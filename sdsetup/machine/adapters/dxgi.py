@@ -15,7 +15,7 @@ from ctypes import POINTER, byref, c_int64, c_long, c_size_t, c_uint, c_ulong, c
 from typing import Any
 
 from conversions.providers.adapter_ranking import is_software
-from sdsetup.machine.adapters import Adapter
+from sdsetup.machine.adapters.adapter import Adapter
 
 if sys.platform != "win32":
     raise ImportError("DXGI is part of Windows", name=__name__)

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sdsetup.machine.adapters import AMD, NVIDIA, Adapter, nvidia_smi, rocm, vulkan
+from sdsetup.machine.adapters import nvidia_smi, rocm, vulkan
+from sdsetup.machine.adapters.adapter import AMD, NVIDIA, Adapter
 from sdsetup.machine.adapters.external_tools import AdapterReading
 
 _DISPLAY_CLASS = 0x03

@@ -7,7 +7,7 @@ import re
 import subprocess
 from typing import Any
 
-from sdsetup.machine.adapters import Adapter
+from sdsetup.machine.adapters.adapter import Adapter
 
 _UNITS = {"MB": 1024**2, "GB": 1024**3}
 

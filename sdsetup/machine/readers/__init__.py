@@ -6,11 +6,13 @@ import getpass
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sdsetup.machine.facts import Questions, Reader
+from sdsetup.machine.facts import Questions
+
+Reader = Callable[[Questions], Any]
 
 # How long each reader may take. A first DirectML session on a cold driver takes seconds.
 LIMITS_SECONDS: Mapping[str, float] = {

@@ -21,6 +21,7 @@ _TOLERANCE = 0.02
 def main(arguments: list[str]) -> int:
     """Print one JSON document about this installation or one provider of it."""
     document: dict[str, Any] = {}
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as the package does, which this does not import
     try:
         import onnxruntime
     except Exception as error:  # noqa: BLE001 - whatever stops the import is what is asked for

@@ -124,8 +124,8 @@ def test_a_torn_stamp_counts_as_none(tmp_path: Path, project: Path) -> None:
 _PREPARE = """
 import sys
 from pathlib import Path
-from sdsetup import bootstrap, installer
-from sdsetup.installer import InstallAction, Wanted
+from sdsetup.bootstrap import environment_maker, installer
+from sdsetup.bootstrap.installer import InstallAction, Wanted
 
 work = Path(sys.argv[1])
 install = '''

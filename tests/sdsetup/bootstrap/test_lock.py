@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 _HOLD = """
 import sys
 from pathlib import Path
-from sdsetup.install_lock import alone
+from sdsetup.bootstrap.lock import alone
 
 def say(text):
     print(text, flush=True)

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from sdsetup.bootstrap import known_good
+from sdsetup.doctor.checks import checks
 from sdsetup.doctor.judge import judge
 from sdsetup.doctor.purpose import purpose
-from sdsetup.doctor.registry import CheckContext, checks
+from sdsetup.doctor.registry import CheckContext
 from sdsetup.machine.adapters import Adapter
 from sdsetup.machine.facts import (
     Environment,

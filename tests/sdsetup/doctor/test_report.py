@@ -8,9 +8,11 @@ import jsonschema
 import pytest
 
 from sdsetup.doctor import report
+from sdsetup.doctor import shell as shells
+from sdsetup.doctor.checks import checks
 from sdsetup.doctor.finding import Finding, Fix, failure, ok, warning
 from sdsetup.doctor.purpose import purpose
-from sdsetup.doctor.registry import CheckContext, checks
+from sdsetup.doctor.registry import CheckContext
 from sdsetup.machine.facts import Environment, Python
 
 ROOT = Path(__file__).parents[3]
@@ -109,6 +111,6 @@ def test_commands_are_written_for_the_shell_of_the_person(
 ) -> None:
     python = Python(version=(3, 12, 0), executable="/a b/python")
     context = CheckContext(environment=Environment(shell=shell, python=python), purpose=purpose())
-    assert shell.python(context, "-m", "pip") == call
-    assert shell.set_variable(context, "X", "1 2") == set_to
-    assert shell.unset_variable(context, "X") == unset
+    assert shells.python(context, "-m", "pip") == call
+    assert shells.set_variable(context, "X", "1 2") == set_to
+    assert shells.unset_variable(context, "X") == unset

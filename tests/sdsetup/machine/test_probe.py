@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sdsetup.machine import facts, readers
+from sdsetup.machine import probe, readers
 from sdsetup.machine.facts import Questions
 
 ROOT = Path(__file__).parents[3]
@@ -18,7 +18,7 @@ def questions(tmp_path: Path) -> Questions:
 
 
 def test_every_part_of_this_machine_is_read(questions: Questions) -> None:
-    seen = facts.probe(questions)
+    seen = probe.probe(questions)
     assert not seen.unknown
     for field in readers.readers():
         assert getattr(seen, field) is not None, field
@@ -26,7 +26,7 @@ def test_every_part_of_this_machine_is_read(questions: Questions) -> None:
 
 
 def test_only_the_wanted_parts_are_read(questions: Questions) -> None:
-    seen = facts.probe(questions, only=frozenset({"machine"}))
+    seen = probe.probe(questions, only=frozenset({"machine"}))
     assert seen.machine is not None
     assert seen.runtime is None
 
@@ -40,7 +40,7 @@ def test_a_reader_that_hangs_or_fails_leaves_its_reason_and_stops_nobody(questio
 
     readers = {"hang": hang, "fail": fail, "work": lambda _questions: 42}
     limits = {"hang": 0.3, "fail": 5.0, "work": 5.0}
-    values, unknown, _ = facts._side_by_side(readers, questions, limits)
+    values, unknown, _ = probe._side_by_side(readers, questions, limits)
     assert values == {"work": 42}
     assert "0.3 s" in unknown["hang"]
     assert "no such luck" in unknown["fail"]
