@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conversions.checkpoint.json_file import read_object
+from conversions.checkpoint.lfs_pointer import is_pointer_file, pointer_error
 from conversions.checkpoint.safetensors_header import StoredTensor, read_header
 from conversions.checkpoint.storage import Folder, Storage
 from conversions.checkpoint.weight_files import WeightFiles, choose
@@ -51,7 +52,14 @@ class Checkpoint:
     commit: str = ""
 
 
-def open_folder(path: Path, *, origin: str = "", commit: str = "", variant: str = "") -> Checkpoint:
+def open_folder(
+    path: Path,
+    *,
+    origin: str = "",
+    commit: str = "",
+    variant: str = "",
+    without: Collection[str] = (),
+) -> Checkpoint:
     """Open a checkpoint in a folder.
 
     Args:
@@ -59,6 +67,7 @@ def open_folder(path: Path, *, origin: str = "", commit: str = "", variant: str 
         origin: The repository it came from; the folder's name when empty.
         commit: The repository's commit.
         variant: The weight precision to prefer where the checkpoint has several.
+        without: Optional components to leave out, whether they are there or not.
 
     Raises:
         ConversionError: The folder is missing, or is no checkpoint that can be converted.
@@ -75,11 +84,20 @@ def open_folder(path: Path, *, origin: str = "", commit: str = "", variant: str 
             f"{path} is a file; single-file checkpoints cannot be converted yet.",
             "Give a folder in the diffusers layout, with a file model_index.json in it.",
         )
-    return open_checkpoint(Folder(path), origin=origin or path.name, commit=commit, variant=variant)
+    return open_checkpoint(
+        Folder(path), origin=origin or path.name, commit=commit, variant=variant, without=without
+    )
 
 
-def open_checkpoint(storage: Storage, *, origin: str, commit: str = "", variant: str = "") -> Checkpoint:
-    """Open a checkpoint wherever its bytes are; reads small files only.
+def open_checkpoint(
+    storage: Storage,
+    *,
+    origin: str,
+    commit: str = "",
+    variant: str = "",
+    without: Collection[str] = (),
+) -> Checkpoint:
+    """Open a checkpoint wherever its bytes are; reads small files only. See ``open_folder``.
 
     Raises:
         ConversionError: It is no diffusers pipeline, of an unsupported kind, or lacks parts.
@@ -91,23 +109,24 @@ def open_checkpoint(storage: Storage, *, origin: str, commit: str = "", variant:
             f"{storage.label} is no diffusers pipeline: it has no model_index.json.",
             _where_instead(names),
         )
-    index = _read_json(storage, "model_index.json")
+    index = read_object(storage, "model_index.json")
     family = find_family(str(index.get("_class_name", "pipeline without a name")))
     components = {}
     for name in dict.fromkeys(submodel.component for submodel in family.submodels):
-        if name in family.optional and _is_null(index.get(name)):
+        optional = name in family.optional
+        if optional and (name in without or _is_null(index.get(name))):
             continue
-        config = f"{name}/config.json"
-        if config not in names:
+        if f"{name}/config.json" not in names:
             raise ConversionError(
                 "checkpoint.component_missing",
-                f"{storage.label} has no {config}, although its pipeline needs the component {name!r}.",
-                "Download the checkpoint again; parts of it are missing.",
+                f"{storage.label} has no {name}/config.json, although its model_index.json "
+                f"names the component {name!r}.",
+                _instead_of(name, optional),
             )
         components[name] = Component(
             name=name,
-            config=_read_json(storage, config),
-            weights=choose(names, name, variant=variant),
+            config=read_object(storage, f"{name}/config.json"),
+            weights=_choose(storage, names, name, variant, optional),
         )
     return Checkpoint(
         storage=storage, family=family, index=index, components=components, origin=origin, commit=commit
@@ -139,27 +158,48 @@ def stored_tensors(storage: Storage, weights: WeightFiles) -> dict[str, StoredTe
     return found
 
 
+def _choose(
+    storage: Storage, names: Sequence[str], component: str, variant: str, optional: bool
+) -> WeightFiles:
+    """Choose the weights of a component; git-lfs pointers count only when there is nothing else."""
+    pointers = {
+        name
+        for name in names
+        if name.startswith(f"{component}/") and _is_weights(name) and is_pointer_file(storage, name)
+    }
+    try:
+        chosen = choose([name for name in names if name not in pointers], component, variant=variant)
+    except ConversionError as error:
+        if pointers:
+            raise _pointer(storage, pointers) from error
+        if optional:
+            raise ConversionError(error.code, error.message, _instead_of(component, optional)) from error
+        raise
+    # A pickle is worse than the safetensors that git-lfs would bring.
+    if chosen.format == "pickle" and any(name.endswith(".safetensors") for name in pointers):
+        raise _pointer(storage, pointers)
+    return chosen
+
+
+def _is_weights(name: str) -> bool:
+    return name.endswith((".safetensors", ".bin"))
+
+
+def _pointer(storage: Storage, pointers: Collection[str]) -> ConversionError:
+    name = min(pointers, key=lambda each: (not each.endswith(".safetensors"), each))
+    return pointer_error(f"{storage.label}/{name}", storage.read(name))
+
+
+def _instead_of(component: str, optional: bool) -> str:
+    again = "download the checkpoint again; parts of it are missing"
+    if optional:
+        return f"Convert without it: --drop-{component.replace('_', '-')}. Or {again}."
+    return f"{again[0].upper()}{again[1:]}."
+
+
 def _is_null(entry: object) -> bool:
     """Say whether ``model_index.json`` declares a component absent, as ``[null, null]`` or not at all."""
     return not entry or (isinstance(entry, list) and not any(entry))
-
-
-def _read_json(storage: Storage, name: str) -> dict[str, Any]:
-    try:
-        content = json.loads(storage.read(name))
-    except ValueError as error:
-        raise ConversionError(
-            "checkpoint.corrupt",
-            f"{storage.label}/{name} is not valid JSON ({error}).",
-            "Download or copy this file again.",
-        ) from error
-    if not isinstance(content, dict):
-        raise ConversionError(
-            "checkpoint.corrupt",
-            f"{storage.label}/{name} does not hold a JSON object.",
-            "Download or copy this file again.",
-        )
-    return content
 
 
 def _where_instead(names: Any) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conversions.checkpoint.json_file import read_object_file
+from conversions.errors import ConversionError
 from conversions.package import layout as packages
 from conversions.package.layout import DATA_FILE, GRAPH_FILE, MANIFEST, FileRecord
 from sdsetup.errors import SetupError
@@ -164,9 +165,6 @@ def _version(text: Any) -> tuple[int, ...]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise _torn(path.parent, f"{path.name} cannot be read ({error})") from error
-    if not isinstance(document, dict):
-        raise _torn(path.parent, f"{path.name} holds no JSON object")
-    return document
+        return read_object_file(path)
+    except ConversionError as error:
+        raise _torn(path.parent, error.message.rstrip(".")) from error
