@@ -38,6 +38,11 @@ class CheckpointRequest:
     allow_pickle: bool = False
     keep: bool = True
 
+    @property
+    def without(self) -> tuple[str, ...]:
+        """The components that are not wanted."""
+        return () if self.safety_checker else ("safety_checker",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -94,17 +99,22 @@ def find(checkpoint_request: CheckpointRequest, listener: Listener) -> Source:
     ref = hub.resolve(checkpoint_request.model, checkpoint_request.revision, listener=listener)
     if isinstance(ref, hub.LocalModel):
         return _readable(
-            open_folder(ref.path, variant=checkpoint_request.variant), checkpoint_request, listener
+            open_folder(ref.path, variant=checkpoint_request.variant, without=checkpoint_request.without),
+            checkpoint_request,
+            listener,
         )
     if isinstance(ref, hub.DemoModel):
         checkpoint = open_folder(
-            demo.checkpoint_path(), origin=demo.ORIGIN, variant=checkpoint_request.variant
+            demo.checkpoint_path(),
+            origin=demo.ORIGIN,
+            variant=checkpoint_request.variant,
+            without=checkpoint_request.without,
         )
         return Source(checkpoint=checkpoint, checkpoint_request=checkpoint_request)
     plan = hub.plan(
         ref,
         variant=checkpoint_request.variant,
-        without=() if checkpoint_request.safety_checker else ("safety_checker",),
+        without=checkpoint_request.without,
         allow_pickle=checkpoint_request.allow_pickle,
         listener=listener,
     )
@@ -126,6 +136,7 @@ def find(checkpoint_request: CheckpointRequest, listener: Listener) -> Source:
         origin=ref.repo_id,
         commit=ref.commit,
         variant=checkpoint_request.variant,
+        without=checkpoint_request.without,
     )
     return Source(checkpoint=checkpoint, checkpoint_request=checkpoint_request, download=plan)
 
@@ -134,7 +145,11 @@ def _open_snapshot(model: hub.HubModel, checkpoint_request: CheckpointRequest) -
     from conversions.checkpoint.folder import open_checkpoint
 
     return open_checkpoint(
-        hub.Snapshot(model), origin=model.repo_id, commit=model.commit, variant=checkpoint_request.variant
+        hub.Snapshot(model),
+        origin=model.repo_id,
+        commit=model.commit,
+        variant=checkpoint_request.variant,
+        without=checkpoint_request.without,
     )
 
 

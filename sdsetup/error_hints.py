@@ -13,6 +13,7 @@ from conversions.errors import ConversionError
 HINTS: Mapping[str, str] = MappingProxyType(
     {
         "checkpoint.corrupt": "Then run the same command again.",
+        "checkpoint.optional_missing": "Without it: add --drop-{component}.",
         "graph.attention": "Convert the checkpoint again: sdsetup convert MODEL --output FOLDER --overwrite",
         "graph.group_norm": "Convert the checkpoint again: sdsetup convert MODEL --output FOLDER --overwrite",
         "package.busy": "Wait until it has finished.",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conversions.checkpoint.json_file import read_object
+from conversions.checkpoint.lfs_pointer import is_pointer_file, pointer_error
 from conversions.checkpoint.safetensors_header import StoredTensor, read_header
 from conversions.checkpoint.storage import Folder, Storage
 from conversions.checkpoint.weight_files import WeightFiles, choose
@@ -76,7 +77,14 @@ class Checkpoint:
         return self.components[submodel.component].config
 
 
-def open_folder(path: Path, *, origin: str = "", commit: str = "", variant: str = "") -> Checkpoint:
+def open_folder(
+    path: Path,
+    *,
+    origin: str = "",
+    commit: str = "",
+    variant: str = "",
+    without: Collection[str] = (),
+) -> Checkpoint:
     """Open a checkpoint in a folder.
 
     Args:
@@ -84,6 +92,7 @@ def open_folder(path: Path, *, origin: str = "", commit: str = "", variant: str 
         origin: The repository it came from; the folder's name when empty.
         commit: The repository's commit.
         variant: The weight precision to prefer where the checkpoint has several.
+        without: Optional components to leave out, whether they are there or not.
 
     Raises:
         ConversionError: The folder is missing, or is no checkpoint that can be converted.
@@ -100,11 +109,20 @@ def open_folder(path: Path, *, origin: str = "", commit: str = "", variant: str 
             f"{path} is a file; single-file checkpoints cannot be converted yet.",
             "Give a folder in the diffusers layout, with a file model_index.json in it.",
         )
-    return open_checkpoint(Folder(path), origin=origin or path.name, commit=commit, variant=variant)
+    return open_checkpoint(
+        Folder(path), origin=origin or path.name, commit=commit, variant=variant, without=without
+    )
 
 
-def open_checkpoint(storage: Storage, *, origin: str, commit: str = "", variant: str = "") -> Checkpoint:
-    """Open a checkpoint wherever its bytes are; reads small files only.
+def open_checkpoint(
+    storage: Storage,
+    *,
+    origin: str,
+    commit: str = "",
+    variant: str = "",
+    without: Collection[str] = (),
+) -> Checkpoint:
+    """Open a checkpoint wherever its bytes are; reads small files only. See ``open_folder``.
 
     Raises:
         ConversionError: It is no diffusers pipeline, of an unsupported kind, or lacks parts.
@@ -116,23 +134,24 @@ def open_checkpoint(storage: Storage, *, origin: str, commit: str = "", variant:
             f"{storage.label} is no diffusers pipeline: it has no model_index.json.",
             _where_instead(names),
         )
-    index = _read_json(storage, "model_index.json")
+    index = read_object(storage, "model_index.json")
     candidates = families_of(str(index.get("_class_name", "pipeline without a name")))
     scheduler_file = "scheduler/scheduler_config.json"
+    absent = {name for name, entry in index.items() if name in without or _is_null(entry)}
     configs = PipelineConfigs(
         index=index,
         components={
-            name: _read_json(storage, f"{name}/config.json")
+            name: read_object(storage, f"{name}/config.json")
             for name in dict.fromkeys(name for family in candidates for name in family.components)
-            if not _is_null(index.get(name)) and f"{name}/config.json" in names
+            if name in index and name not in absent and f"{name}/config.json" in names
         },
-        scheduler=_read_json(storage, scheduler_file) if scheduler_file in names else {},
+        scheduler=read_object(storage, scheduler_file) if scheduler_file in names else {},
     )
     family = find_family(configs)
     components = {
-        name: _component(storage, names, name, variant)
+        name: _component(storage, names, name, variant, optional=family.optional(name))
         for name in family.components
-        if not (family.optional(name) and _is_null(index.get(name)))
+        if not (family.optional(name) and (name in absent or name not in index))
     }
     configs = replace(configs, components={name: each.config for name, each in components.items()})
     return Checkpoint(
@@ -147,16 +166,23 @@ def open_checkpoint(storage: Storage, *, origin: str, commit: str = "", variant:
     )
 
 
-def _component(storage: Storage, names: Sequence[str], name: str, variant: str) -> Component:
-    config = f"{name}/config.json"
-    if config not in names:
+def _component(
+    storage: Storage, names: Sequence[str], name: str, variant: str, *, optional: bool
+) -> Component:
+    if optional and f"{name}/config.json" not in names:
+        message = f"{storage.label} has no {name}/config.json, although its model_index.json names it."
+        raise _optional_missing(name, message)
+    if f"{name}/config.json" not in names:
         raise ConversionError(
             "checkpoint.component_missing",
-            f"{storage.label} has no {config}, although its pipeline needs the component {name!r}.",
+            f"{storage.label} has no {name}/config.json, although its model_index.json "
+            f"names the component {name!r}.",
             "Download the checkpoint again; parts of it are missing.",
         )
     return Component(
-        name=name, config=_read_json(storage, config), weights=choose(names, name, variant=variant)
+        name=name,
+        config=read_object(storage, f"{name}/config.json"),
+        weights=_choose(storage, names, name, variant, optional),
     )
 
 
@@ -184,27 +210,50 @@ def stored_tensors(storage: Storage, weights: WeightFiles) -> dict[str, StoredTe
     return found
 
 
+def _optional_missing(component: str, message: str) -> ConversionError:
+    return ConversionError(
+        "checkpoint.optional_missing",
+        message,
+        "Download the checkpoint again, or convert without this part.",
+        {"component": component.replace("_", "-")},
+    )
+
+
+def _choose(
+    storage: Storage, names: Sequence[str], component: str, variant: str, optional: bool
+) -> WeightFiles:
+    """Choose the weights of a component; git-lfs pointers count only when there is nothing else."""
+    pointers = {
+        name
+        for name in names
+        if name.startswith(f"{component}/") and _is_weights(name) and is_pointer_file(storage, name)
+    }
+    try:
+        chosen = choose([name for name in names if name not in pointers], component, variant=variant)
+    except ConversionError as error:
+        if pointers:
+            raise _pointer(storage, pointers) from error
+        if optional:
+            raise _optional_missing(component, error.message) from error
+        raise
+    # A pickle is worse than the safetensors that git-lfs would bring.
+    if chosen.format == "pickle" and any(name.endswith(".safetensors") for name in pointers):
+        raise _pointer(storage, pointers)
+    return chosen
+
+
+def _is_weights(name: str) -> bool:
+    return name.endswith((".safetensors", ".bin"))
+
+
+def _pointer(storage: Storage, pointers: Collection[str]) -> ConversionError:
+    name = min(pointers, key=lambda each: (not each.endswith(".safetensors"), each))
+    return pointer_error(f"{storage.label}/{name}", storage.read(name))
+
+
 def _is_null(entry: object) -> bool:
     """Say whether ``model_index.json`` declares a component absent, as ``[null, null]`` or not at all."""
     return not entry or (isinstance(entry, list) and not any(entry))
-
-
-def _read_json(storage: Storage, name: str) -> dict[str, Any]:
-    try:
-        content = json.loads(storage.read(name))
-    except ValueError as error:
-        raise ConversionError(
-            "checkpoint.corrupt",
-            f"{storage.label}/{name} is not valid JSON ({error}).",
-            "Download or copy this file again.",
-        ) from error
-    if not isinstance(content, dict):
-        raise ConversionError(
-            "checkpoint.corrupt",
-            f"{storage.label}/{name} does not hold a JSON object.",
-            "Download or copy this file again.",
-        )
-    return content
 
 
 def _where_instead(names: Any) -> str:

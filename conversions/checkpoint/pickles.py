@@ -7,9 +7,9 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from conversions.checkpoint.folder import Checkpoint, open_folder
+from conversions.checkpoint.json_file import read_object_file
 from conversions.checkpoint.storage import Folder
 from conversions.errors import ConversionError
 from conversions.events import Finished, Listener, Started
@@ -61,7 +61,13 @@ def without_pickles(checkpoint: Checkpoint, target: Path, *, variant: str, liste
                 process.call(write, source / name, partial / _renamed(name))
                 listener(Finished(task=name))
         partial.rename(target)
-    return open_folder(target, origin=checkpoint.origin, commit=checkpoint.commit, variant=variant)
+    return open_folder(
+        target,
+        origin=checkpoint.origin,
+        commit=checkpoint.commit,
+        variant=variant,
+        without=set(checkpoint.family.components) - set(checkpoint.components),
+    )
 
 
 def _write_tensors(source: Path, target: Path) -> None:
@@ -102,8 +108,15 @@ def _write_tensors(source: Path, target: Path) -> None:
 
 
 def _write_index(source: Path, target: Path) -> None:
-    index: dict[str, Any] = json.loads(source.read_text("utf-8"))
-    index["weight_map"] = {name: _renamed(file) for name, file in index["weight_map"].items()}
+    index = read_object_file(source)
+    places = index.get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+        raise ConversionError(
+            "checkpoint.corrupt",
+            f"{source} does not say in which file each tensor is.",
+            "Download or copy this file again.",
+        )
+    index["weight_map"] = {name: _renamed(file) for name, file in places.items()}
     target.write_text(json.dumps(index), "utf-8")
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from conversions.checkpoint.json_file import read_object_file
 from conversions.errors import ConversionError
 from conversions.family import (
     Family,
@@ -160,12 +161,9 @@ class Package:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise torn(path.parent, f"{path.name} cannot be read ({error})") from error
-    if not isinstance(document, dict):
-        raise torn(path.parent, f"{path.name} holds no JSON object")
-    return document
+        return read_object_file(path)
+    except ConversionError as error:
+        raise torn(path.parent, error.message.rstrip(".")) from error
 
 
 def torn(folder: Path, what: str) -> ConversionError:

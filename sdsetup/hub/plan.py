@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from conversions.checkpoint import weight_files
+from conversions.checkpoint.json_file import read_object_file
 from conversions.errors import ConversionError
 from conversions.events import Event, Listener, Notice, ignore
 from sdsetup.error_hints import hint_for
@@ -130,20 +130,19 @@ def _components(model: HubModel, listener: Listener) -> list[str]:
             listener(event)
 
     fetch(model, (index,), listener=notices_only)
-    text = cache.slot(model, index).pointer.read_text(encoding="utf-8")
     try:
-        document = json.loads(text)
-        return [
-            name
-            for name, value in document.items()
-            if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
-        ]
-    except (ValueError, AttributeError) as error:
+        document = read_object_file(cache.slot(model, index).pointer)
+    except ConversionError as error:
         raise SetupError(
             "hub.not-diffusers",
-            f"The {_INDEX} of {model.repo_id} cannot be read: {error}.",
+            f"The {_INDEX} of {model.repo_id} cannot be read: {error.message}",
             page(model.repo_id),
         ) from error
+    return [
+        name
+        for name, value in document.items()
+        if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
+    ]
 
 
 def _is_setting(file: RemoteFile, component: str) -> bool:

@@ -85,7 +85,7 @@ def encode(prompt: str, tokenizer: ClipTokenizer, *, at_least: int = 1) -> Encod
         at_least: Minimum number of chunks; missing ones are empty.
     """
     spans = parse(prompt)
-    pieces = [(tokenizer.encode(span.text), span.weight) for span in spans]
+    pieces = [(tokenizer.encode(tokenizer.expand(span.text)), span.weight) for span in spans]
     tokens = list(chain.from_iterable(numbers for numbers, _ in pieces))
     weights = list(chain.from_iterable([weight] * len(numbers) for numbers, weight in pieces))
     room = tokenizer.length - 2

@@ -1,0 +1,113 @@
+"""The files of a tokenizer's folder, from a checkpoint or a package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from conversions.checkpoint.json_file import parse_object, read_bytes
+from conversions.checkpoint.lfs_pointer import is_pointer, pointer_error
+from conversions.checkpoint.storage import Storage
+from conversions.errors import ConversionError
+
+CONFIG = "tokenizer_config.json"
+SPECIAL_TOKENS = "special_tokens_map.json"
+ADDED_TOKENS = "added_tokens.json"
+WHOLE = "tokenizer.json"
+VOCABULARY = "vocab.json"
+MERGES = "merges.txt"
+_READ = (CONFIG, SPECIAL_TOKENS, ADDED_TOKENS, WHOLE, VOCABULARY, MERGES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerFiles:
+    """A tokenizer's folder.
+
+    Attributes:
+        label: What to call the folder in messages.
+        names: The names of all its files, those that are not read included.
+        content: What the files that describe the tokenizer hold, by name.
+    """
+
+    label: str
+    names: frozenset[str]
+    content: Mapping[str, bytes]
+
+    def json(self, name: str) -> dict[str, Any]:
+        """Return a file's JSON object; an empty one when there is no such file.
+
+        Raises:
+            ConversionError: It cannot be read.
+        """
+        if name not in self.content:
+            return {}
+        return parse_object(self.content[name], f"{self.label}/{name}")
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """``tokenizer_config.json``."""
+        return self.json(CONFIG)
+
+    def lines(self, name: str) -> list[str]:
+        """Return the lines of a text file.
+
+        Raises:
+            ConversionError: It is missing or is no UTF-8 text.
+        """
+        label = f"{self.label}/{name}"
+        if name not in self.content:
+            raise self.broken(f"{label} is missing")
+        if is_pointer(self.content[name]):
+            raise pointer_error(label, self.content[name])
+        try:
+            return self.content[name].decode("utf-8-sig").split("\n")
+        except UnicodeDecodeError as error:
+            raise self.broken(f"{label} is not UTF-8 text") from error
+
+    def broken(self, reason: str) -> ConversionError:
+        """Return the error for a tokenizer that cannot be used."""
+        return ConversionError(
+            "tokenizer.broken",
+            f"The tokenizer in {self.label} cannot be used: {reason}.",
+            "Download or copy the tokenizer's files again.",
+        )
+
+
+def read_files(folder: Path) -> TokenizerFiles:
+    """Read a tokenizer's files from a folder.
+
+    Raises:
+        ConversionError: ``tokenizer.missing``, or a file cannot be read.
+    """
+    names = frozenset(path.name for path in folder.iterdir()) if folder.is_dir() else frozenset()
+    content = {name: read_bytes(folder / name) for name in _READ if name in names}
+    return _checked(TokenizerFiles(label=str(folder), names=names, content=content))
+
+
+def read_files_of(storage: Storage, component: str) -> TokenizerFiles:
+    """Read a tokenizer's files from a checkpoint, wherever it is.
+
+    Args:
+        storage: The checkpoint's files.
+        component: The tokenizer's folder in it, for example ``"tokenizer_2"``.
+
+    Raises:
+        ConversionError: ``tokenizer.missing``, or a file cannot be read.
+    """
+    prefix = f"{component}/"
+    names = frozenset(name.removeprefix(prefix) for name in storage.names() if name.startswith(prefix))
+    content = {name: storage.read(prefix + name) for name in _READ if name in names}
+    return _checked(TokenizerFiles(label=f"{storage.label}/{component}", names=names, content=content))
+
+
+def _checked(files: TokenizerFiles) -> TokenizerFiles:
+    if not files.names:
+        raise ConversionError(
+            "tokenizer.missing",
+            f"There is no tokenizer in {files.label}: without it no prompt can be read.",
+            "Download or copy the checkpoint again; this folder is part of it.",
+        )
+    return files

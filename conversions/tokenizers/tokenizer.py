@@ -1,0 +1,52 @@
+"""What every tokenizer does, whatever its class."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Tokenizer(Protocol):
+    """Text to token ids."""
+
+    @property
+    def class_name(self) -> str:
+        """The class of transformers that gives the same ids."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Tokens that a text may have, start and end included; ``model_max_length`` of the configuration."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """One more than the highest id: rows that the text encoder's embedding table needs."""
+        ...
+
+    @property
+    def start(self) -> int:
+        """Id of the token that begins every text."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """Id of the token that ends every text."""
+        ...
+
+    @property
+    def padding(self) -> int:
+        """Id of the token that fills up a short text."""
+        ...
+
+    @property
+    def added_tokens(self) -> tuple[str, ...]:
+        """Tokens that were added to the vocabulary, such as those of textual inversion."""
+        ...
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a text without start, end and padding."""
+        ...
+
+    def expand(self, text: str) -> str:
+        """Write out the added tokens of a text that stand for several vectors."""
+        ...
