@@ -22,8 +22,9 @@ REQUEST = Request(
     height=72,
     images=2,
 )
-# All but the one that draws noise on the way, whose steps are compared on their own.
-DETERMINISTIC = [name for name in NAMES if name != "euler_ancestral"]
+# All but those that draw noise on the way, whose steps are compared on their own.
+STOCHASTIC = ("euler_ancestral", "kdpm2_ancestral", "dpmpp_2m_sde", "dpmpp_sde", "ddpm", "lcm")
+DETERMINISTIC = [name for name in NAMES if name not in STOCHASTIC]
 
 
 @pytest.fixture(scope="module")
