@@ -9,7 +9,7 @@ import pytest
 from sdsetup.imaging.latent_noise import LatentNoise
 from sdsetup.imaging.pipeline import Request
 from sdsetup.imaging.schedulers import NAMES
-from tests.sdsetup.imaging.schedulers.test_against_diffusers import CLASSES
+from tests.sdsetup.imaging.schedulers.trajectories import CLASSES
 from tests.sdsetup.imaging.test_pipeline import pipeline_of, psnr
 
 pytestmark = pytest.mark.torch

@@ -1,188 +1,16 @@
-"""Whole trajectories against diffusers' own classes, driven by the same made-up model."""
+"""Whole trajectories of diffusion against diffusers' own classes, driven by the same made-up model."""
 
-import importlib
-import math
-import sys
-import types
-import warnings
-
-import numpy as np
 import pytest
 
-from sdsetup.imaging.schedulers import FLOW_NAMES, NAMES, make_scheduler
-from sdsetup.imaging.schedulers.registry import ENTRIES
+from sdsetup.imaging.schedulers import NAMES
+from tests.sdsetup.imaging.schedulers.trajectories import SD14, compare
 
 pytestmark = pytest.mark.torch
 
-SD14 = {
-    "_class_name": "PNDMScheduler",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-    "set_alpha_to_one": False,
-    "skip_prk_steps": True,
-    "steps_offset": 1,
-    "trained_betas": None,
-    "clip_sample": False,
-}
-CLASSES = {entry.name: entry.class_name for entry in ENTRIES}
 BY_SIGMA = ["euler", "lms", "heun", "kdpm2", "kdpm2_ancestral", "dpmpp_sde"]
 BY_UNIT_VARIANCE = ["dpmpp_2m", "dpmpp_2m_sde", "dpmpp_singlestep", "deis", "unipc"]
 BY_TABLE = ["ddim", "pndm", "ddpm", "lcm", "tcd"]
-SHAPE = (2, 4, 6, 5)
-
-
-def field(sample, timestep, weights):
-    """Be a smooth stand-in for a model, tame enough that a rounding error does not grow by itself."""
-    turned = np.einsum("oc,bchw->bohw", weights, sample)
-    return np.tanh(turned + np.float32(timestep) / np.float32(500) - 1).astype(np.float32)
-
-
-class BrownianPath:
-    """Noise for diffusers' DPMSolverSDEScheduler: one falling walk over sigma, drawn as asked for."""
-
-    def __init__(self, draws):
-        self.draws, self.begin, self.values = draws, None, {}
-
-    def __call__(self, sigma, following):
-        import torch
-
-        sigma, following = float(sigma), float(following)
-        if sigma != self.begin:
-            self.begin, self.values = sigma, {sigma: np.zeros(SHAPE, np.float64)}
-        reached = min(self.values)
-        fresh = math.sqrt(reached - following) * next(self.draws).astype(np.float64)
-        self.values[following] = self.values[reached] + fresh
-        return torch.from_numpy((self.values[following] / math.sqrt(sigma - following)).astype(np.float32))
-
-
-def theirs_made(name, config):
-    """Make diffusers' scheduler; its Brownian noise alone needs torchsde, which is not installed."""
-    import diffusers.schedulers
-
-    if name == "dpmpp_2m_sde":
-        config = config | {"algorithm_type": "sde-dpmsolver++"}
-    if name == "dpmpp_sde":
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(sys.modules, "torchsde", types.ModuleType("torchsde"))
-            module = importlib.import_module("diffusers.schedulers.scheduling_dpmsolver_sde")
-        return module.DPMSolverSDEScheduler.from_config(config)
-    return getattr(diffusers.schedulers, CLASSES[name]).from_config(config)
-
-
-def theirs(name, config, steps, noise, weights, draws, *, strength, eta, mu, sigmas, origin):
-    import torch
-
-    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
-        warnings.simplefilter("ignore")
-        scheduler = theirs_made(name, config)
-        module = sys.modules[type(scheduler).__module__]
-        if sigmas is not None:
-            scheduler.set_timesteps(sigmas=sigmas, mu=mu)
-        elif mu is not None:
-            scheduler.set_timesteps(steps, mu=mu)
-        elif origin is not None:
-            scheduler.set_timesteps(steps, original_inference_steps=origin)
-        else:
-            scheduler.set_timesteps(steps)
-        begin = 0
-        if strength is not None:
-            # get_timesteps of StableDiffusionImg2ImgPipeline and of FluxImg2ImgPipeline
-            if name in FLOW_NAMES:
-                begin = int(max(steps - min(steps * strength, steps), 0)) * scheduler.order
-            else:
-                begin = max(steps - min(int(steps * strength), steps), 0) * scheduler.order
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(begin)
-        if name == "deis":
-            # Its factors are differences of near numbers: float32 is off by up to 5e-5 there, ours by 5e-6.
-            scheduler.sigmas = scheduler.sigmas.double()
-        if hasattr(module, "randn_tensor"):
-            patch.setattr(module, "randn_tensor", lambda *_, **__: torch.from_numpy(next(draws)))
-        if name == "dpmpp_sde":
-            patch.setattr(module, "BrownianTreeNoiseSampler", lambda *_, **__: BrownianPath(draws))
-        extra = {"eta": eta} if name in ("ddim", "tcd") else {}
-        timesteps = scheduler.timesteps[begin:]
-        if strength is None:
-            sample = torch.from_numpy(noise) * getattr(scheduler, "init_noise_sigma", 1.0)
-        else:
-            clean = torch.from_numpy(np.roll(noise, 1, axis=2))
-            sample = blended(scheduler, clean, torch.from_numpy(noise), timesteps)
-        points = [sample.numpy()]
-        for timestep in timesteps:
-            seen = sample
-            if hasattr(scheduler, "scale_model_input"):
-                seen = scheduler.scale_model_input(sample, timestep)
-            output = torch.from_numpy(field(seen.numpy(), float(timestep), weights))
-            sample = scheduler.step(output, timestep, sample, **extra).prev_sample
-            points.append(sample.numpy())
-        return [float(timestep) for timestep in scheduler.timesteps], points
-
-
-def blended(scheduler, clean, noise, timesteps):
-    if hasattr(scheduler, "add_noise"):
-        return scheduler.add_noise(clean, noise, timesteps[:1])
-    return scheduler.scale_noise(clean, timesteps[:1], noise)
-
-
-def ours(name, config, steps, noise, weights, draws, *, strength=None, **options):
-    scheduler = make_scheduler(name, config, steps, **options)
-    if strength is None:
-        state = scheduler.start(noise)
-    else:
-        begin = scheduler.first_index(strength)
-        state = scheduler.resume(scheduler.noised(np.roll(noise, 1, axis=2), noise, begin), begin)
-    points = [state.sample]
-    for timestep in scheduler.timesteps[state.index :]:
-        output = field(scheduler.model_input(state), timestep, weights)
-        fresh = next(draws) if scheduler.wants_noise(state) else None
-        state = scheduler.advance(state, output, fresh)
-        assert state.sample.dtype == np.float32
-        points.append(state.sample)
-    assert state.index == len(scheduler.timesteps)
-    return list(scheduler.timesteps), points
-
-
-def compare(name, config, steps, *, strength=None, eta=0.0, mu=None, sigmas=None, origin=None):
-    generator = np.random.default_rng(7)
-    noise = generator.standard_normal(SHAPE, dtype=np.float32)
-    weights = 0.4 * generator.standard_normal((4, 4)).astype(np.float32)
-    draws = [generator.standard_normal(SHAPE, dtype=np.float32) for _ in range(2 * steps + 20)]
-    expected_times, expected = theirs(
-        name,
-        config,
-        steps,
-        noise,
-        weights,
-        iter(draws),
-        strength=strength,
-        eta=eta,
-        mu=mu,
-        sigmas=sigmas,
-        origin=origin,
-    )
-    times, points = ours(
-        name,
-        config,
-        steps,
-        noise,
-        weights,
-        iter(draws),
-        strength=strength,
-        eta=eta,
-        mu=mu,
-        sigmas=sigmas,
-        original_inference_steps=origin,
-    )
-    np.testing.assert_allclose(times, expected_times, rtol=1e-6, atol=1e-4)
-    assert len(points) == len(expected)
-    assert np.all(np.isfinite(points[-1]))
-    # float32 rounds relative to the largest numbers that a trajectory has gone through.
-    scale = 0.0
-    for place, (point, reference) in enumerate(zip(points, expected, strict=True)):
-        scale = max(scale, float(np.abs(reference).max()))
-        assert float(np.abs(point - reference).max()) <= 1e-5 * scale, f"at evaluation {place}"
+NO_SAMPLE = ("pndm", "euler_ancestral", "kdpm2", "kdpm2_ancestral", "dpmpp_sde")
 
 
 @pytest.mark.parametrize("steps", [1, 4, 10, 20, 50])
@@ -198,9 +26,6 @@ def test_every_spacing_and_prediction_is_that_of_diffusers(name, prediction, spa
     if prediction == "sample" and name in NO_SAMPLE:
         pytest.skip("refused, see test_registry")
     compare(name, SD14 | {"timestep_spacing": spacing, "prediction_type": prediction}, 12)
-
-
-NO_SAMPLE = ("pndm", "euler_ancestral", "kdpm2", "kdpm2_ancestral", "dpmpp_sde")
 
 
 @pytest.mark.parametrize(
@@ -386,48 +211,6 @@ def test_pndm_with_runge_kutta_steps_is_that_of_diffusers():
         compare("pndm", SD14 | {"skip_prk_steps": False}, steps)
 
 
-FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
-
-
-@pytest.mark.parametrize("strength", [None, 0.6])
-@pytest.mark.parametrize("steps", [1, 4, 28])
-@pytest.mark.parametrize(
-    "change",
-    [
-        {},
-        {"shift": 3.0},
-        {"shift": 6.0, "num_train_timesteps": 600},
-        {"use_karras_sigmas": True},
-        {"use_exponential_sigmas": True, "shift": 3.0},
-        {"use_beta_sigmas": True, "shift": 3.0},
-        {"invert_sigmas": True},
-        {"stochastic_sampling": True, "shift": 3.0},
-    ],
-    ids=lambda change: "-".join(change) or "plain",
-)
-def test_flow_matching_is_that_of_diffusers(change, steps, strength):
-    if change.get("invert_sigmas") and steps == 1:
-        pytest.skip("a schedule of no noise")
-    compare("flow_match_euler", FLOW | change, steps, strength=strength)
-
-
-@pytest.mark.parametrize("strength", [None, 0.6])
-@pytest.mark.parametrize("steps", [1, 4, 25])
-@pytest.mark.parametrize("shift", [1.0, 3.0])
-def test_flow_matching_with_heun_is_that_of_diffusers(shift, steps, strength):
-    compare("flow_match_heun", FLOW | {"shift": shift}, steps, strength=strength)
-
-
-@pytest.mark.parametrize("kind", ["exponential", "linear"])
-@pytest.mark.parametrize("terminal", [None, 0.02])
-@pytest.mark.parametrize("mu", [0.5, 1.15])
-def test_dynamic_shift_is_that_of_diffusers(mu, terminal, kind):
-    steps = 20
-    change = {"use_dynamic_shifting": True, "shift_terminal": terminal, "time_shift_type": kind, "shift": 3.0}
-    compare("flow_match_euler", FLOW | change, steps, mu=mu)
-    compare("flow_match_euler", FLOW | change, steps, mu=mu, sigmas=np.linspace(1, 1 / steps, steps).tolist())
-
-
 @pytest.mark.parametrize("strength", [0.6, 0.35, 1.0])
 @pytest.mark.parametrize("name", NAMES)
 def test_image_to_image_is_that_of_diffusers(name, strength):
@@ -439,67 +222,3 @@ def test_image_to_image_is_that_of_diffusers(name, strength):
 @pytest.mark.parametrize("name", BY_UNIT_VARIANCE)
 def test_image_to_image_of_third_order_is_that_of_diffusers(name, strength):
     compare(name, SD14 | {"solver_order": 3}, 20, strength=strength)
-
-
-SDXL = SD14 | {
-    "_class_name": "EulerDiscreteScheduler",
-    "sample_max_value": 1.0,
-    "interpolation_type": "linear",
-}
-PUBLISHED = {
-    "sdxl-base": ("euler", SDXL | {"timestep_spacing": "leading", "use_karras_sigmas": False}, 30, {}),
-    "sdxl-turbo": ("euler_ancestral", SDXL | {"timestep_spacing": "trailing"}, 1, {}),
-    "sdxl-turbo-4": ("euler_ancestral", SDXL | {"timestep_spacing": "trailing"}, 4, {}),
-    "sdxl-lightning": ("euler", SDXL | {"timestep_spacing": "trailing"}, 4, {}),
-    "sdxl-lightning-sgm-uniform": ("euler", SDXL | {"timestep_spacing": "trailing"}, 8, {}),
-    "hyper-sd-tcd": ("tcd", SDXL, 8, {"eta": 1.0}),
-    "hyper-sd-ddim": ("ddim", SDXL | {"timestep_spacing": "trailing"}, 4, {}),
-    "dmd2": ("lcm", SDXL, 4, {}),
-    "lcm-dreamshaper": (
-        "lcm",
-        SD14 | {"_class_name": "LCMScheduler", "set_alpha_to_one": True, "original_inference_steps": 50},
-        8,
-        {},
-    ),
-    "sd-2-1": ("ddim", SD14 | {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}, 25, {}),
-    "playground-2": ("euler", SDXL | {"use_karras_sigmas": True, "timestep_spacing": "leading"}, 25, {}),
-    "dreamshaper-deis": (
-        "deis",
-        SD14 | {"algorithm_type": "deis", "solver_type": "logrho", "solver_order": 2},
-        25,
-        {},
-    ),
-    "sd-3": ("flow_match_euler", {"_class_name": CLASSES["flow_match_euler"], "shift": 3.0}, 28, {}),
-    "flux-schnell": (
-        "flow_match_euler",
-        {"base_shift": 0.5, "max_shift": 1.15, "shift": 1.0, "use_dynamic_shifting": False},
-        4,
-        {"sigmas": [1.0, 0.75, 0.5, 0.25]},
-    ),
-    "flux-dev": (
-        "flow_match_euler",
-        {"base_shift": 0.5, "max_shift": 1.15, "shift": 3.0, "use_dynamic_shifting": True},
-        28,
-        {"mu": 1.15, "sigmas": np.linspace(1, 1 / 28, 28).tolist()},
-    ),
-    "sana": (
-        "dpmpp_2m",
-        {"use_flow_sigmas": True, "flow_shift": 3.0, "prediction_type": "flow_prediction"},
-        20,
-        {},
-    ),
-    "wan": (
-        "unipc",
-        {"use_flow_sigmas": True, "flow_shift": 3.0, "prediction_type": "flow_prediction"},
-        20,
-        {},
-    ),
-}
-
-
-@pytest.mark.parametrize("published", PUBLISHED)
-def test_published_configurations_are_those_of_diffusers(published):
-    name, config, steps, options = PUBLISHED[published]
-    compare(name, config, steps, **options)
-    if steps > 1 and published not in ("sana", "wan"):
-        compare(name, config, steps, strength=0.6, **options)

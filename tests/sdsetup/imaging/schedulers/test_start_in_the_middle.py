@@ -8,7 +8,7 @@ import pytest
 
 from sdsetup.errors import UsageError
 from sdsetup.imaging.schedulers import FLOW_NAMES, NAMES, make_scheduler
-from tests.sdsetup.imaging.schedulers.test_against_diffusers import (
+from tests.sdsetup.imaging.schedulers.trajectories import (
     FLOW,
     SD14,
     SHAPE,
