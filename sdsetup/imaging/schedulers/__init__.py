@@ -2,83 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdsetup.errors import UsageError
-from sdsetup.imaging.schedulers import ddim, dpmpp_2m, euler, euler_ancestral, lms, pndm
-from sdsetup.imaging.schedulers.config import SchedulerConfig
+from sdsetup.imaging.schedulers import flow_match
+from sdsetup.imaging.schedulers.entry import Options
 from sdsetup.imaging.schedulers.protocol import Floats, Scheduler, State
+from sdsetup.imaging.schedulers.registry import ENTRIES, name_of, read
 
-__all__ = ["NAMES", "Floats", "Scheduler", "State", "make_scheduler", "name_of"]
+__all__ = [
+    "FLOW_NAMES",
+    "NAMES",
+    "Floats",
+    "Scheduler",
+    "State",
+    "check",
+    "make_scheduler",
+    "name_of",
+    "resolution_mu",
+]
 
-NAMES = ("ddim", "pndm", "euler", "euler_ancestral", "dpmpp_2m", "lms")
-
-_CLASSES = {
-    "DDIMScheduler": "ddim",
-    "PNDMScheduler": "pndm",
-    "EulerDiscreteScheduler": "euler",
-    "EulerAncestralDiscreteScheduler": "euler_ancestral",
-    "DPMSolverMultistepScheduler": "dpmpp_2m",
-    "LMSDiscreteScheduler": "lms",
-}
-
-# Where a class of diffusers fills an absent field differently from the others.
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "ddim": {"timestep_spacing": "leading"},
-    "pndm": {"timestep_spacing": "leading", "set_alpha_to_one": False},
-}
-
-
-def name_of(config: Mapping[str, Any]) -> str:
-    """Return the scheduler that a ``scheduler_config.json`` was written for; PNDM where it is another."""
-    return _CLASSES.get(str(config.get("_class_name", "")), "pndm")
+# Schedulers of models that learned to take noise out, as Stable Diffusion 1, 2 and XL did.
+NAMES = tuple(entry.name for entry in ENTRIES if not entry.flow)
+# Schedulers of models that learned flow matching, as Stable Diffusion 3 and Flux did.
+FLOW_NAMES = tuple(entry.name for entry in ENTRIES if entry.flow)
+# Steps in everybody's range, to lay out noise levels when planning.
+_FEW = 4
 
 
-def make_scheduler(name: str, config: Mapping[str, Any], steps: int, *, eta: float = 0.0) -> Scheduler:
+def check(config: Mapping[str, Any], name: str | None = None) -> str:
+    """Refuse, before any image is made, a configuration that cannot be used.
+
+    Args:
+        config: A diffusers ``scheduler_config.json``, of whichever class.
+        name: The scheduler that is asked for; None takes the configuration's own.
+
+    Returns:
+        The scheduler's name.
+
+    Raises:
+        UsageError: There is no scheduler of that name.
+        SetupError: The class is not supported, or a field that the scheduler reads is junk or not supported.
+    """
+    entry, settings = read(name_of(config) if name is None else name, config)
+    try:
+        entry.make(settings, Options(steps=_FEW, mu=0.0))
+    except UsageError:
+        # How many steps there can be is for make_scheduler to say.
+        return entry.name
+    return entry.name
+
+
+def make_scheduler(
+    name: str,
+    config: Mapping[str, Any],
+    steps: int,
+    *,
+    eta: float = 0.0,
+    mu: float | None = None,
+    sigmas: Sequence[float] | None = None,
+    original_inference_steps: int | None = None,
+    strength: float = 1.0,
+) -> Scheduler:
     """Plan a trajectory.
 
     Args:
-        name: One of ``NAMES``.
-        config: A diffusers ``scheduler_config.json``, of whichever class.
+        name: One of ``NAMES`` or ``FLOW_NAMES``.
+        config: A diffusers ``scheduler_config.json``, of whichever class; only the fields that the
+            scheduler reads are looked at, and absent ones take the defaults of its own class.
         steps: How many steps a person asks for, 1 to the number of training timesteps.
-        eta: Share of the training noise that DDIM adds back, 0 to 1.
+        eta: Share of the training noise that DDIM and TCD add back, 0 to 1.
+        mu: Log of the shift where the configuration has ``use_dynamic_shifting`` (see ``resolution_mu``);
+            without meaning elsewhere.
+        sigmas: Unshifted falling noise levels for ``flow_match_euler``, one a step; pipelines of the Flux
+            family visit ``linspace(1, 1 / steps, steps)``. None lets the scheduler choose, as those of
+            Stable Diffusion 3 do.
+        original_inference_steps: Steps of the distillation, where LCM or TCD is to use another number than
+            the configuration's.
+        strength: For LCM and TCD, share of the distillation's steps to choose from. Image to image with an
+            LCM model lays out its steps so and begins with the first of them; all others use
+            ``Scheduler.first_index``.
 
     Raises:
-        UsageError: An unknown name, or steps or eta out of range.
+        UsageError: An unknown name, or an argument out of range.
         SetupError: The configuration holds something that is not supported.
     """
-    if name not in NAMES:
-        raise UsageError(
-            "scheduler.unknown", f"there is no scheduler {name!r}.", f"choose one of: {', '.join(NAMES)}."
-        )
-    settings = SchedulerConfig.read(config, **_DEFAULTS.get(name, {}))
+    entry, settings = read(name, config)
     # "leading" shifts every timestep by the offset, and the last training timestep is the end of the table.
     shift = settings.steps_offset if settings.timestep_spacing == "leading" else 0
-    if not 1 <= steps <= settings.num_train_timesteps - shift:
+    most = max(settings.num_train_timesteps - shift, 1)
+    if not 1 <= steps <= most:
         raise UsageError(
-            "scheduler.steps",
-            f"--steps {steps} is out of range: 1 to {settings.num_train_timesteps - shift}.",
-            "20 to 50 is usual.",
+            "scheduler.steps", f"--steps {steps} is out of range: 1 to {most}.", "20 to 50 is usual."
         )
-    if not 0 <= eta <= 1 or (eta > 0 and name != "ddim"):
+    if not 0 <= eta <= 1 or (eta > 0 and "eta" not in entry.options):
         raise UsageError(
             "scheduler.eta",
-            f"--eta {eta:g} makes no sense with {name}: it is a number from 0 to 1, for ddim alone.",
+            f"--eta {eta:g} makes no sense with {name}: it is a number from 0 to 1, for ddim and tcd alone.",
             "leave --eta out, or add --scheduler ddim.",
         )
-    match name:
-        case "ddim":
-            return ddim.make(settings, steps, eta)
-        case "pndm":
-            # Zero terminal signal would divide by zero here, and diffusers' class does not know the field.
-            return pndm.make(replace(settings, rescale_betas_zero_snr=False), steps)
-        case "euler":
-            return euler.make(settings, steps)
-        case "euler_ancestral":
-            return euler_ancestral.make(settings, steps)
-        case "lms":
-            return lms.make(settings, steps)
-        case _:
-            return dpmpp_2m.make(settings, steps)
+    options = Options(
+        steps=steps,
+        eta=eta,
+        mu=mu,
+        sigmas=None if sigmas is None else tuple(sigmas),
+        original_inference_steps=original_inference_steps,
+        strength=strength,
+    )
+    for option in ("sigmas", "original_inference_steps", "strength"):
+        if option not in entry.options and getattr(options, option) != getattr(Options(steps=1), option):
+            raise UsageError("scheduler.option", f"the {name} scheduler has no {option}.")
+    return entry.make(settings, options)
+
+
+def resolution_mu(config: Mapping[str, Any], image_tokens: int) -> float | None:
+    """Return ``mu`` for an image's size; None where the configuration's shift is the same for all sizes.
+
+    Args:
+        config: A diffusers ``scheduler_config.json`` of flow matching.
+        image_tokens: Tokens that the model makes of the latents: height times width over its patch size.
+
+    Raises:
+        SetupError: A field is junk.
+    """
+    _, settings = read("flow_match_euler", config)
+    return flow_match.resolution_mu(settings, image_tokens) if settings.use_dynamic_shifting else None

@@ -11,28 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sdsetup.imaging.schedulers import noise
+from sdsetup.imaging.schedulers import config
 from sdsetup.imaging.schedulers.config import SchedulerConfig
+from sdsetup.imaging.schedulers.entry import Entry, Options
 from sdsetup.imaging.schedulers.protocol import Floats, State
+from sdsetup.imaging.schedulers.signal_table import TablePlan, check_terminal, signal_table
 from sdsetup.imaging.schedulers.spacing import whole_timesteps
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ddim:
+class Ddim(TablePlan):
     """One evaluation a step; ``eta`` 0 is deterministic, 1 adds the noise of the training process back."""
 
-    settings: SchedulerConfig
-    timesteps: tuple[float, ...]
-    signal: tuple[tuple[float, float], ...]
     eta: float
-
-    def start(self, noise: Floats) -> State:
-        """Begin with unit normal noise."""
-        return State(index=0, sample=noise)
-
-    def model_input(self, state: State) -> Floats:
-        """Return the sample as it is."""
-        return state.sample
 
     def wants_noise(self, state: State) -> bool:  # noqa: ARG002 - the protocol's signature
         """Noise is added back only where eta asks for it."""
@@ -40,36 +31,44 @@ class Ddim:
 
     def advance(self, state: State, output: Floats, noise: Floats | None) -> State:
         """Go from timestep t to the one before it."""
-        here, there = self.signal[state.index]
-        root_signal, root_noise = np.float32(math.sqrt(here)), np.float32(math.sqrt(1 - here))
-        if self.settings.prediction_type == "epsilon":
-            epsilon = output
-            clean = (state.sample - root_noise * output) * np.float32(1 / math.sqrt(here))
-        elif self.settings.prediction_type == "sample":
-            clean = output
-            epsilon = (state.sample - root_signal * output) * np.float32(1 / math.sqrt(1 - here))
-        else:
-            clean = root_signal * state.sample - root_noise * output
-            epsilon = root_signal * output + root_noise * state.sample
-        if self.settings.clip_sample:
-            limit = np.float32(self.settings.clip_sample_range)
-            clean = np.clip(clean, -limit, limit)
+        here = self.share(state.index)
+        target = int(self.timesteps[state.index]) - self.settings.num_train_timesteps // self.steps
+        there = self.table[target] if target >= 0 else self.final
+        clean = self.clean(state.sample, output, here)
+        epsilon = self.epsilon(state.sample, output, here)
         variance = (1 - there) / (1 - here) * (1 - here / there)
-        spread = self.eta * math.sqrt(variance)
+        spread = self.eta * math.sqrt(max(variance, 0.0))
         direction = math.sqrt(max(1 - there - spread**2, 0.0))
         sample = np.float32(math.sqrt(there)) * clean + np.float32(direction) * epsilon
         if noise is not None:
             sample = sample + np.float32(spread) * noise
-        return State(index=state.index + 1, sample=sample)
+        return State(index=state.index + 1, sample=sample, begin=state.begin)
 
 
-def make(settings: SchedulerConfig, steps: int, eta: float) -> Ddim:
+def make(settings: SchedulerConfig, options: Options) -> Ddim:
     """Plan ``steps`` evaluations."""
-    timesteps = whole_timesteps(settings, steps)
-    table = noise.alphas_cumprod(settings)
-    final = 1.0 if settings.set_alpha_to_one else float(table[0])
-    stride = settings.num_train_timesteps // steps
-    signal = tuple(
-        (float(table[t]), float(table[t - stride]) if t >= stride else final) for t in timesteps.tolist()
+    return Ddim(
+        settings=settings,
+        timesteps=tuple(map(float, whole_timesteps(settings, options.steps))),
+        steps=options.steps,
+        table=signal_table(settings),
+        eta=options.eta,
     )
-    return Ddim(settings=settings, timesteps=tuple(map(float, timesteps)), signal=signal, eta=eta)
+
+
+ENTRY = Entry(
+    name="ddim",
+    class_name="DDIMScheduler",
+    fields=(
+        *config.betas(0.0001, 0.02),
+        config.predictions("v_prediction", "sample"),
+        *config.spacing("leading"),
+        *config.clipping(default=True),
+        config.flag("set_alpha_to_one", default=True),
+        config.ZERO_SNR,
+        config.NO_THRESHOLDING,
+    ),
+    make=make,
+    check=check_terminal,
+    options=("eta",),
+)

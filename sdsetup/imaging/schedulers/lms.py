@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.polynomial import Polynomial
 
+from sdsetup.imaging.schedulers import config
 from sdsetup.imaging.schedulers.config import SchedulerConfig
+from sdsetup.imaging.schedulers.entry import Entry, Options
 from sdsetup.imaging.schedulers.protocol import Floats, State
-from sdsetup.imaging.schedulers.sigma_path import SigmaPath, derivative, sigma_path
+from sdsetup.imaging.schedulers.variance_exploding import SigmaPlan, as_floats, sigma_levels
 
 # Source: k-diffusion and diffusers use four slopes.
 _ORDER = 4
@@ -34,44 +36,45 @@ def _weights(sigmas: tuple[float, ...], index: int) -> list[float]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lms:
+class Lms(SigmaPlan):
     """One evaluation a step, and up to four remembered slopes."""
 
-    settings: SchedulerConfig
-    path: SigmaPath
-
-    @property
-    def timesteps(self) -> tuple[float, ...]:
-        """What the UNet is told at each evaluation."""
-        return self.path.timesteps
-
-    def start(self, noise: Floats) -> State:
-        """Begin at the path's first noise level."""
-        return State(index=0, sample=noise * np.float32(self.path.initial_scale))
-
-    def model_input(self, state: State) -> Floats:
-        """Return the sample at unit variance."""
-        return self.path.scaled(state.sample, state.index)
-
-    def wants_noise(self, state: State) -> bool:  # noqa: ARG002 - the protocol's signature
-        """Never: the path is deterministic."""
-        return False
-
     def advance(self, state: State, output: Floats, noise: Floats | None) -> State:  # noqa: ARG002
-        """Integrate the polynomial through the last slopes to the next noise level."""
-        slope = derivative(self.settings, state.sample, output, self.path.sigmas[state.index])
+        """Integrate the polynomial through the last slopes to the next noise level.
+
+        After ``resume`` fewer slopes than weights are there: the missing ones count as zero, as in diffusers.
+        """
+        slope = self.derivative(state.sample, output, self.sigmas[state.index])
         history = (*state.history, slope)[-_ORDER:]
         sample = state.sample
-        weights = _weights(self.path.sigmas, state.index)
-        for weight, remembered in zip(weights, reversed(history), strict=True):
+        weights = _weights(self.sigmas, state.index)
+        for weight, remembered in zip(weights, reversed(history), strict=False):
             sample = sample + np.float32(weight) * remembered
-        return State(index=state.index + 1, sample=sample, history=history)
+        return State(index=state.index + 1, sample=sample, begin=state.begin, history=history)
 
 
-def make(settings: SchedulerConfig, steps: int) -> Lms:
+def make(settings: SchedulerConfig, options: Options) -> Lms:
     """Plan ``steps`` evaluations."""
-    # Fields of other schedulers, which this one's reference passes over.
-    plain = replace(
-        settings, final_sigmas_type="zero", rescale_betas_zero_snr=False, sigma_min=None, sigma_max=None
+    if settings.use_karras_sigmas:
+        # This class's Karras sigmas take no ends from the configuration.
+        settings = replace(settings, sigma_min=None, sigma_max=None)
+    timesteps, levels = sigma_levels(settings, options.steps)
+    return Lms(
+        settings=settings,
+        timesteps=as_floats(timesteps),
+        steps=options.steps,
+        sigmas=as_floats(np.append(levels, 0)),
     )
-    return Lms(settings=plain, path=sigma_path(plain, steps))
+
+
+ENTRY = Entry(
+    name="lms",
+    class_name="LMSDiscreteScheduler",
+    fields=(
+        *config.betas(0.0001, 0.02),
+        config.predictions("v_prediction", "sample"),
+        *config.spacing("linspace"),
+        *config.SIGMA_SPACINGS,
+    ),
+    make=make,
+)

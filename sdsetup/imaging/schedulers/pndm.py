@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sdsetup.errors import UsageError
-from sdsetup.imaging.schedulers import noise
+from sdsetup.imaging.schedulers import config
 from sdsetup.imaging.schedulers.config import SchedulerConfig
+from sdsetup.imaging.schedulers.entry import Entry, Options
 from sdsetup.imaging.schedulers.protocol import Floats, State
+from sdsetup.imaging.schedulers.signal_table import TablePlan, signal_table
 from sdsetup.imaging.schedulers.spacing import whole_timesteps
 
 # Remembered outputs, and evaluations in a Runge-Kutta step.
@@ -31,27 +33,34 @@ _RUNGE_KUTTA = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pndm:
-    """Four remembered outputs; the first steps use repeated evaluations in their place."""
+class Pndm(TablePlan):
+    """Four remembered outputs; the first steps use repeated evaluations in their place.
 
-    settings: SchedulerConfig
-    timesteps: tuple[float, ...]
+    Attributes:
+        runge_kutta: Evaluations that belong to Runge-Kutta steps, at the beginning.
+    """
+
     runge_kutta: int
-    stride: int
-    table: tuple[float, ...]
-    final: float
 
-    def start(self, noise: Floats) -> State:
-        """Begin with unit normal noise."""
-        return State(index=0, sample=noise)
+    @property
+    def stride(self) -> int:
+        """Timesteps in a step."""
+        return self.settings.num_train_timesteps // self.steps
 
-    def model_input(self, state: State) -> Floats:
-        """Return the sample as it is."""
-        return state.sample
+    def first_index(self, strength: float) -> int:
+        """Return where image to image begins.
 
-    def wants_noise(self, state: State) -> bool:  # noqa: ARG002 - the protocol's signature
-        """Never: the path is deterministic."""
-        return False
+        Raises:
+            UsageError: Strength is out of range, or it would begin among the Runge-Kutta steps.
+        """
+        index = super().first_index(strength)
+        if index > 0 and self.runge_kutta > 0:
+            raise UsageError(
+                "scheduler.unsupported",
+                "this model's pndm scheduler begins with Runge-Kutta steps and cannot begin in the middle.",
+                "choose another one, for example --scheduler ddim.",
+            )
+        return index
 
     def advance(self, state: State, output: Floats, noise: Floats | None) -> State:  # noqa: ARG002
         """Go one evaluation further."""
@@ -77,22 +86,27 @@ class Pndm:
             history, blend = state.history[:-1], state.history[-1] + weighted
         if part == _ORDER - 1:
             sample = self._transfer(anchor, start, target, blend)
-            return State(index=state.index + 1, sample=sample, history=history)
+            return State(index=state.index + 1, sample=sample, begin=state.begin, history=history)
         return State(
             index=state.index + 1,
+            begin=state.begin,
             sample=self._transfer(anchor, start, target, output),
             history=(*history, blend),
             anchor=anchor,
         )
 
     def _multistep(self, state: State, output: Floats) -> State:
-        """Make a step with the weighted mean of the last outputs."""
+        """Make a step with the weighted mean of the last outputs.
+
+        The second evaluation repeats the first step from wherever the trajectory began; after ``resume`` the
+        timesteps then run one step ahead of the sample, as in diffusers.
+        """
         here = int(self.timesteps[state.index])
         if state.anchor is not None:
             # The first step again, now with the mean of the outputs at both of its ends.
             mean = (output + state.history[-1]) * np.float32(0.5)
             sample = self._transfer(state.anchor, here + self.stride, here, mean)
-            return State(index=2, sample=sample, history=state.history)
+            return State(index=state.index + 1, sample=sample, begin=state.begin, history=state.history)
         history = (*state.history[-(_ORDER - 1) :], output)
         weights = _MULTISTEP[len(history) - 1]
         used = sum(
@@ -101,17 +115,17 @@ class Pndm:
         )
         return State(
             index=state.index + 1,
+            begin=state.begin,
             sample=self._transfer(state.sample, here, here - self.stride, used),
             history=history,
-            anchor=state.sample if state.index == 0 and len(self.timesteps) > 1 else None,
+            anchor=state.sample if state.index == state.begin else None,
         )
 
     def _transfer(self, sample: Floats, start: int, target: int, output: Floats) -> Floats:
         """Bring a sample from one timestep to another (equation 9)."""
         here = self.table[start]
         there = self.table[target] if target >= 0 else self.final
-        if self.settings.prediction_type == "v_prediction":
-            output = np.float32(math.sqrt(here)) * output + np.float32(math.sqrt(1 - here)) * sample
+        output = self.epsilon(sample, output, here)
         scale = here * math.sqrt(1 - there) + math.sqrt(here * (1 - here) * there)
         moved: Floats = (
             np.float32(math.sqrt(there / here)) * sample - np.float32((there - here) / scale) * output
@@ -119,20 +133,14 @@ class Pndm:
         return moved
 
 
-def make(settings: SchedulerConfig, steps: int) -> Pndm:
+def make(settings: SchedulerConfig, options: Options) -> Pndm:
     """Plan ``steps`` steps: one evaluation more without Runge-Kutta steps, nine more with them.
 
     Raises:
-        UsageError: Too few steps to begin with Runge-Kutta, or a model that predicts samples.
+        UsageError: Too few steps to begin with Runge-Kutta.
     """
-    if settings.prediction_type == "sample":
-        raise UsageError(
-            "scheduler.unsupported",
-            "the pndm scheduler does not work with a model that predicts samples.",
-            "choose another one, for example --scheduler ddim.",
-        )
+    steps = options.steps
     rising = whole_timesteps(settings, steps)[::-1]
-    stride = settings.num_train_timesteps // steps
     if settings.skip_prk_steps:
         first: list[int] = []
         rest = [*rising[:-1], *rising[-2:-1], *rising[-1:]][::-1]
@@ -143,15 +151,28 @@ def make(settings: SchedulerConfig, steps: int) -> Pndm:
                 f"--steps {steps} is too few for this model's pndm scheduler, which begins with Runge-Kutta.",
                 f"use --steps {_ORDER} or more, or another --scheduler.",
             )
-        ends = rising[-_ORDER:].repeat(2) + np.tile(np.array([0, stride // 2]), _ORDER)
+        half = settings.num_train_timesteps // steps // 2
+        ends = rising[-_ORDER:].repeat(2) + np.tile(np.array([0, half]), _ORDER)
         first = list(ends[:-1].repeat(2)[1:-1][::-1])
         rest = list(rising[: 1 - _ORDER][::-1])
-    table = noise.alphas_cumprod(settings)
     return Pndm(
         settings=settings,
         timesteps=tuple(float(t) for t in [*first, *rest]),
+        steps=steps,
         runge_kutta=len(first),
-        stride=stride,
-        table=tuple(float(value) for value in table),
-        final=1.0 if settings.set_alpha_to_one else float(table[0]),
+        table=signal_table(settings),
     )
+
+
+ENTRY = Entry(
+    name="pndm",
+    class_name="PNDMScheduler",
+    fields=(
+        *config.betas(0.0001, 0.02),
+        config.predictions("v_prediction"),
+        *config.spacing("leading"),
+        config.flag("skip_prk_steps", default=False),
+        config.flag("set_alpha_to_one", default=False),
+    ),
+    make=make,
+)

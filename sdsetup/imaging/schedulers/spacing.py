@@ -1,7 +1,8 @@
 """Which of the training timesteps a short trajectory visits.
 
 Source: Lin et al. 2023, arXiv:2305.08891, table 2, names the three spacings; the rounding is that of
-diffusers 0.42, ``set_timesteps`` in ``schedulers/scheduling_*.py``.
+diffusers 0.42, ``set_timesteps`` in ``schedulers/scheduling_*.py``. Where "trailing" with some numbers of
+steps gains a timestep -1 by a float64's last bit there, it does not here.
 """
 
 from __future__ import annotations
@@ -27,3 +28,20 @@ def real_timesteps(settings: SchedulerConfig, steps: int) -> NDArray[np.float32]
     if settings.timestep_spacing == "linspace":
         return np.linspace(0, settings.num_train_timesteps - 1, steps, dtype=np.float32)[::-1]
     return whole_timesteps(settings, steps).astype(np.float32)
+
+
+def inner_timesteps(settings: SchedulerConfig, steps: int, end: int) -> NDArray[np.int64]:
+    """Return falling timesteps, int64, of one more point than visited: the last is where the path ends.
+
+    Args:
+        settings: Says which spacing.
+        steps: How many to return; fewer come where ``end`` cuts "trailing" short.
+        end: How many of the training timesteps may be visited.
+    """
+    if settings.timestep_spacing == "linspace":
+        return np.linspace(0, end - 1, steps + 1).round()[:0:-1].astype(np.int64)
+    if settings.timestep_spacing == "leading":
+        spaced = (np.arange(steps + 1) * (end // (steps + 1)))[:0:-1]
+        return spaced.astype(np.int64) + settings.steps_offset
+    falling = np.arange(end, 0, -settings.num_train_timesteps / steps).round()
+    return falling.astype(np.int64)[:steps] - 1

@@ -9,7 +9,7 @@ import pytest
 from sdsetup.imaging.latent_noise import LatentNoise
 from sdsetup.imaging.request import Request
 from sdsetup.imaging.schedulers import NAMES
-from tests.sdsetup.imaging.schedulers.test_against_diffusers import CLASSES
+from tests.sdsetup.imaging.schedulers.trajectories import CLASSES
 from tests.sdsetup.imaging.test_pipeline import pipeline_of, psnr
 
 pytestmark = pytest.mark.torch
@@ -23,8 +23,9 @@ REQUEST = Request(
     height=72,
     images=2,
 )
-# All but the one that draws noise on the way, whose steps are compared on their own.
-DETERMINISTIC = [name for name in NAMES if name != "euler_ancestral"]
+# All but those that draw noise on the way, whose steps are compared on their own.
+STOCHASTIC = ("euler_ancestral", "kdpm2_ancestral", "dpmpp_2m_sde", "dpmpp_sde", "ddpm", "lcm")
+DETERMINISTIC = [name for name in NAMES if name not in STOCHASTIC]
 
 
 @pytest.fixture(scope="module")

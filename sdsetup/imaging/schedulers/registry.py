@@ -1,0 +1,191 @@
+"""All schedulers, by name and by diffusers' class; and what is refused, by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from sdsetup.errors import SetupError, UsageError
+from sdsetup.imaging.schedulers import (
+    ddim,
+    ddpm,
+    deis,
+    dpm_multistep,
+    dpm_singlestep,
+    dpmpp_sde,
+    euler,
+    euler_ancestral,
+    flow_match,
+    heun,
+    kdpm2,
+    lcm,
+    lms,
+    pndm,
+    tcd,
+    unipc,
+)
+from sdsetup.imaging.schedulers.config import CORRECT_IT, SchedulerConfig
+from sdsetup.imaging.schedulers.entry import Entry
+
+ENTRIES: tuple[Entry, ...] = (
+    ddim.ENTRY,
+    pndm.ENTRY,
+    euler.ENTRY,
+    euler_ancestral.ENTRY,
+    dpm_multistep.ENTRY,
+    lms.ENTRY,
+    dpm_multistep.SDE_ENTRY,
+    dpm_singlestep.ENTRY,
+    dpmpp_sde.ENTRY,
+    heun.ENTRY,
+    kdpm2.ENTRY,
+    kdpm2.ANCESTRAL_ENTRY,
+    deis.ENTRY,
+    unipc.ENTRY,
+    ddpm.ENTRY,
+    lcm.ENTRY,
+    tcd.ENTRY,
+    flow_match.ENTRY,
+    flow_match.HEUN_ENTRY,
+)
+_BY_NAME = {entry.name: entry for entry in ENTRIES}
+
+# Classes of diffusers that are not here, and which of ours comes nearest; None where a model made for the
+# class cannot be stepped by any of them.
+_NEAREST: dict[str, str | None] = {
+    "SASolverScheduler": "dpmpp_2m_sde",
+    "DDIMParallelScheduler": "ddim",
+    "DDIMInverseScheduler": "ddim",
+    "CogVideoXDDIMScheduler": "ddim",
+    "DDPMParallelScheduler": "ddpm",
+    "RePaintScheduler": "ddpm",
+    "UnCLIPScheduler": "ddpm",
+    "CogVideoXDPMScheduler": "dpmpp_2m",
+    "DPMSolverMultistepInverseScheduler": "dpmpp_2m",
+    "IPNDMScheduler": None,
+    "EDMEulerScheduler": None,
+    "EDMDPMSolverMultistepScheduler": None,
+    "CosineDPMSolverMultistepScheduler": None,
+    "CMStochasticIterativeScheduler": None,
+    "ConsistencyDecoderScheduler": None,
+    "DDPMWuerstchenScheduler": None,
+    "KarrasVeScheduler": None,
+    "ScoreSdeVeScheduler": None,
+    "ScoreSdeVpScheduler": None,
+    "SCMScheduler": None,
+    "VQDiffusionScheduler": None,
+    "AmusedScheduler": None,
+}
+
+
+def name_of(config: Mapping[str, Any]) -> str:
+    """Return the scheduler that a ``scheduler_config.json`` was written for.
+
+    Raises:
+        SetupError: The class is missing (``scheduler.config``), or none of ours (``scheduler.unsupported``).
+    """
+    class_name = _class_of(config)
+    if class_name is None:
+        likely = "flow_match_euler" if "shift" in config else "ddim"
+        raise SetupError(
+            "scheduler.config",
+            "scheduler_config.json does not say which scheduler it is for: _class_name is missing.",
+            f"add --scheduler NAME, for example --scheduler {likely}.",
+        )
+    for entry in ENTRIES:
+        fixed = (entry.fixed or {}).items()
+        if entry.class_name == class_name and entry.fixed and all(config.get(k) == v for k, v in fixed):
+            return entry.name
+    for entry in ENTRIES:
+        if entry.class_name == class_name and not entry.fixed:
+            return entry.name
+    nearest = _nearest(class_name)
+    hint = f"add --scheduler {nearest}, the nearest to it." if nearest else ""
+    raise SetupError(
+        "scheduler.unsupported",
+        f"the checkpoint's scheduler is a {class_name}, which is not supported.",
+        hint or "there is no scheduler here for such a model.",
+    )
+
+
+def read(name: str, config: Mapping[str, Any]) -> tuple[Entry, SchedulerConfig]:
+    """Find a scheduler and read its fields of a configuration.
+
+    Raises:
+        UsageError: There is no scheduler of that name.
+        SetupError: A field that it reads is junk or not supported, or it cannot step such a model at all.
+    """
+    entry = _BY_NAME.get(name)
+    if entry is None:
+        raise UsageError(
+            "scheduler.unknown",
+            f"there is no scheduler {name!r}.",
+            f"choose one of: {', '.join(_BY_NAME)}.",
+        )
+    _check_kind(entry, config)
+    try:
+        return entry, entry.read(config)
+    except SetupError as refused:
+        if refused.hint:
+            raise
+        raise type(refused)(refused.code, refused.message, _alternative(config)) from None
+
+
+def _check_kind(entry: Entry, config: Mapping[str, Any]) -> None:
+    """Refuse to step a model that was trained in another way."""
+    class_name = _class_of(config)
+    if class_name is None:
+        return
+    known = next((other for other in ENTRIES if other.class_name == class_name), None)
+    if known is None and class_name in _NEAREST and _NEAREST[class_name] is None:
+        raise SetupError(
+            "scheduler.unsupported",
+            f"the checkpoint's scheduler is a {class_name}: no scheduler here can step such a model.",
+        )
+    if known is not None and known.flow != entry.flow:
+        kinds = {True: "flow matching", False: "diffusion"}
+        raise SetupError(
+            "scheduler.unsupported",
+            f"the checkpoint's scheduler is a {class_name}, for a model of {kinds[known.flow]}; "
+            f"{entry.name} steps models of {kinds[entry.flow]}.",
+            f"leave --scheduler out, or use --scheduler {known.name}.",
+        )
+
+
+def _class_of(config: object) -> str | None:
+    if not isinstance(config, Mapping):
+        raise SetupError("scheduler.config", "scheduler_config.json does not hold a JSON object.", CORRECT_IT)
+    value = config.get("_class_name")
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise SetupError(
+            "scheduler.config",
+            f"scheduler_config.json says _class_name = {repr(value)[:60]}; it has to be a name.",
+            CORRECT_IT,
+        )
+    # Checkpoints made with JAX name the same scheduler with a prefix.
+    return value.removeprefix("Flax")
+
+
+def _nearest(class_name: str) -> str | None:
+    if class_name in _NEAREST:
+        return _NEAREST[class_name]
+    if "flow" in class_name.lower():
+        return "flow_match_euler"
+    ours = {entry.class_name: entry.name for entry in reversed(ENTRIES) if not entry.flow}
+    close = difflib.get_close_matches(class_name, ours, n=1)
+    return ours[close[0]] if close else "ddim"
+
+
+def _alternative(config: Mapping[str, Any]) -> str:
+    """Return a hint that names a scheduler which takes the configuration as it is, where there is one."""
+    for entry in ENTRIES:
+        try:
+            _check_kind(entry, config)
+            entry.read(config)
+        except SetupError:
+            continue
+        return f"choose another one, for example --scheduler {entry.name}."
+    return CORRECT_IT
