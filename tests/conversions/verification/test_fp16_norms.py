@@ -12,12 +12,14 @@ import onnx_ir as ir
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from conversions import graphs
 from conversions.checkpoint.folder import open_folder
-from conversions.conversion import Checks, Converted, convert
+from conversions.conversion import Checks, Converted, adapt, convert
 from conversions.events import Event, Notice, Started, ignore
 from conversions.options import Options
 from conversions.plan import make_plan
 from conversions.providers.devices import CPU
+from conversions.shape_inference import infer_shapes
 
 pytestmark = pytest.mark.torch
 
@@ -62,17 +64,12 @@ def kept(converted: Converted) -> dict[str, Any]:
     return {name: entry["kept_fp32"]["nodes"] for name, entry in submodels.items() if "kept_fp32" in entry}
 
 
-def types_of(graph: Path, operators: set[str]) -> dict[str, ir.DataType | None]:
-    """The type that each of these nodes computes in: that of the Cast before it, or float16."""
-    types = {}
-    for node in ir.load(graph).graph:
-        if node.op_type in operators and node.inputs[0] is not None:
-            source = node.inputs[0].producer()
-            cast = source is not None and source.op_type == "Cast"
-            types[str(node.name)] = (
-                ir.DataType(source.attributes["to"].as_int()) if source and cast else ir.DataType.FLOAT16
-            )
-    return types
+def norm_types(graph: Path) -> dict[str, ir.DataType | None]:
+    """The type that each norm of a package computes in."""
+    model = ir.load(graph)
+    infer_shapes(model)
+    norms = [node for node in model.graph if node.op_type in ("GroupNorm", "LayerNormalization")]
+    return {str(node.name): node.inputs[0].dtype for node in norms if node.inputs[0] is not None}
 
 
 def test_for_directml_just_the_norms_that_deviate_are_kept(
@@ -92,7 +89,7 @@ def test_for_directml_just_the_norms_that_deviate_are_kept(
     assert all(128 < entry["largest"] < 5000 for entry in nodes)
     assert nodes[0]["layer"] == "down_blocks.0.resnets.0.norm1"
     assert nodes[0]["reason"].startswith("normalises values of a standard deviation up to ")
-    types = types_of(converted.package.graph("unet"), {"GroupNorm", "LayerNormalization"})
+    types = norm_types(converted.package.graph("unet"))
     wide = {name for name, dtype in types.items() if dtype is ir.DataType.FLOAT}
     assert wide == {entry["node"] for entry in nodes}
     assert 0 < len(wide) < len(types)
@@ -117,21 +114,30 @@ def test_for_a_provider_that_squares_in_float32_no_norm_is_kept(
     assert not [task for task in tasks if task.startswith("range")]
 
 
-def test_where_nothing_is_measured_every_norm_is_kept_for_directml_alone(
+def test_where_nothing_is_measured_every_norm_is_kept(
     tiny_checkpoint: Path, make: Make, tmp_path: Path
 ) -> None:
-    directml = make(tiny_checkpoint, tmp_path / "directml", checks=None)
-    cuda = make(tiny_checkpoint, tmp_path / "cuda", checks=None, target="cuda")
-    float32 = make(tiny_checkpoint, tmp_path / "float32", checks=None, precision="fp32")
+    converted = make(tiny_checkpoint, tmp_path / "package", checks=None)
 
-    assert kept(cuda) == kept(float32) == {}
-    for name, nodes in kept(directml).items():
-        types = types_of(directml.package.graph(name), {"GroupNorm", "LayerNormalization"})
+    assert set(kept(converted)) == set(converted.package.manifest["submodels"])
+    for name, nodes in kept(converted).items():
+        types = norm_types(converted.package.graph(name))
         assert set(types.values()) == {ir.DataType.FLOAT}
         assert {entry["node"] for entry in nodes} == set(types)
         assert {entry["largest"] for entry in nodes} == {None}
         assert "was not measured" in nodes[0]["reason"]
-    assert set(kept(directml)) == set(directml.package.manifest["submodels"])
+
+
+@pytest.mark.parametrize("options", [Options(target="cuda"), Options(precision="fp32")], ids=str)
+def test_but_not_for_another_provider_and_not_where_all_is_float32(
+    options: Options, tiny_checkpoint: Path, graph_cache: Path
+) -> None:
+    opened = open_folder(tiny_checkpoint)
+    for submodel in opened.family.submodels:
+        config = opened.components[submodel.component].config
+        model = graphs.find(submodel, config, graph_cache)
+        assert model is not None
+        assert adapt(model, submodel, config, options, None) == ()
 
 
 def test_a_run_that_measured_nothing_leaves_nothing_for_one_that_measures(
