@@ -14,6 +14,9 @@ def main() -> int:
         return _wrong_python()
     if sys.version_info[:2] > _NEWEST and sys.argv[1:2] != ["doctor"]:  # the doctor can tell more
         return _wrong_python()
+    from sdsetup.bootstrap import foreign_paths
+
+    foreign_paths.leave_out()
     from sdsetup.bootstrap import cli
 
     return cli.main(sys.argv[1:])

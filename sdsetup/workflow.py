@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +151,14 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     source, plan = plan_conversion(request, listener)
     output = request.output or package_folder(request.checkpoint_request.model, request.options)
     checks = None
-    if request.verify:
+    if request.verify and find_spec("torch") is None:
+        listener(
+            Notice(
+                text="The package is not compared with PyTorch, which is not installed here."
+                " `python -m sdsetup install` says why and what to do."
+            )
+        )
+    elif request.verify:
         device = _device_for(request.options.target)
         checks = Checks(device=device)
         listener(Notice(text=f"The package will be verified on {device}."))

@@ -14,6 +14,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("windows") or item.get_closest_marker("directml"):
                 item.add_marker(elsewhere)
+    if "robustness" not in config.getoption("-m"):
+        long = [item for item in items if item.get_closest_marker("robustness") is not None]
+        if long:
+            config.hook.pytest_deselected(items=long)
+            items[:] = [item for item in items if item not in long]
     if importlib.util.find_spec("torch") is None:
         without_torch = [item for item in items if item.get_closest_marker("torch") is None]
         if len(without_torch) < len(items):

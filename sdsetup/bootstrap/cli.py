@@ -35,6 +35,11 @@ def main(arguments: Sequence[str]) -> int:
                 return environment_maker.go_on(
                     environment_maker.python_of(environment), ["-m", "sdsetup", *arguments]
                 )
+        elif sys.prefix == sys.base_prefix:
+            # Packages that this Python has of its own are for other programs.
+            status = _in_environment(arguments, verb)
+            if status is not None:
+                return status
         return _with_packages(arguments, verb)
     except SetupError as error:
         console.complain(error)
@@ -54,19 +59,32 @@ def _with_packages(arguments: Sequence[str], verb: str) -> int:
     return run(list(arguments))
 
 
-def _without_packages(arguments: Sequence[str], verb: str, missing: str) -> int:
+def _in_environment(arguments: Sequence[str], verb: str) -> int | None:
+    """Go on in sdsetup's own environment; None where there is none that could be used."""
     from sdsetup.bootstrap import environment_maker
 
     environment = environment_maker.environment_folder()
-    python = environment_maker.python_of(environment)
+    if environment_maker.inside(environment) or not environment.exists():
+        return None
+    wrong = environment_maker.fault(environment)
+    if wrong is not None and verb not in {"doctor", ""}:
+        raise wrong
+    if wrong is None and environment_maker.state(environment) in {"ready", "unfinished"}:
+        return environment_maker.go_on(
+            environment_maker.python_of(environment), ["-m", "sdsetup", *arguments]
+        )
+    return None
+
+
+def _without_packages(arguments: Sequence[str], verb: str, missing: str) -> int:
     # Whoever starts the doctor in a virtual environment of their own wants that one looked at.
-    stays = verb == "doctor" and sys.prefix != sys.base_prefix
-    if python.exists() and not environment_maker.inside(environment) and not stays:
-        return environment_maker.go_on(python, ["-m", "sdsetup", *arguments])
     if verb == "doctor":
         from sdsetup.bootstrap import doctor
 
         return doctor.main([argument for argument in arguments if argument != "doctor"])
+    status = _in_environment(arguments, verb)
+    if status is not None:
+        return status
     console.say(f"error: `{verb or 'sdsetup'}` needs the Python package {missing}, which is not installed.")
     console.say(f"next: {Path(sys.executable).name} -m sdsetup install")
     return 1

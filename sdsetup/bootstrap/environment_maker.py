@@ -14,15 +14,19 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from sdsetup import __version__
-from sdsetup.bootstrap import installer, known_good, lock
+from sdsetup.bootstrap import child_environment, installer, integrity, known_good, lock, torch_source
+from sdsetup.bootstrap.action import InstallAction, run
+from sdsetup.bootstrap.child_environment import PipSettings
 from sdsetup.bootstrap.console import Steps, say
-from sdsetup.bootstrap.installer import Flavour, InstallAction, Wanted
+from sdsetup.bootstrap.installer import Flavour, Wanted
+from sdsetup.bootstrap.interpreter import look_at
+from sdsetup.bootstrap.torch_source import TorchSource
 from sdsetup.errors import SetupError
 
 _HERE = Path(__file__).resolve().parents[2]
@@ -92,26 +96,67 @@ def wanted_here(
     )
 
 
-def is_ready(environment: Path, wanted: Wanted) -> bool:
-    """Tell in milliseconds whether the environment still holds what is wanted."""
-    stamp = _read_stamp(environment)
-    return (
-        stamp.get("fingerprint") == _fingerprint(wanted)
-        and set(wanted.extras) <= set(stamp.get("extras", ()))
-        and set(wanted.groups) <= set(stamp.get("groups", ()))
-        and set(stamp.get("distributions", ("?",))) <= _distributions(environment)
-        and python_of(environment).exists()
+def fault(environment: Path) -> SetupError | None:
+    """Say why an environment's folder can be neither used nor made anew; None when it can.
+
+    What sdsetup made itself, it makes anew; what somebody else made is left alone.
+    """
+    if not os.path.lexists(environment):
+        return None
+    if not environment.is_dir():
+        reason = "and is no folder"
+    elif _read_stamp(environment) or not any(environment.iterdir()):
+        return None
+    else:
+        found = look_at(python_of(environment))
+        if found.fits:
+            return None
+        reason = f"and {found.fault}"
+    return SetupError(
+        "install.environment",
+        f"{environment} is there, was not made by sdsetup, {reason}.",
+        f"move it away or delete it, then run `python -m sdsetup install`: {environment}",
     )
 
 
-def state(environment: Path) -> Literal["absent", "broken", "unfinished", "ready"]:
-    """Tell how the environment looks without starting anything in it."""
-    if not environment.exists():
+def is_ready(environment: Path, wanted: Wanted) -> bool:
+    """Tell in a second whether the environment still holds what is wanted, whole."""
+    stamp = _read_stamp(environment)
+    if (
+        stamp.get("fingerprint") != _fingerprint(wanted)
+        or not set(wanted.extras) <= set(stamp.get("extras", ()))
+        or not set(wanted.groups) <= set(stamp.get("groups", ()))
+    ):
+        return False
+    found = look_at(python_of(environment))
+    if not found.fits or found.site is None:
+        return False
+    return set(stamp.get("distributions", ("?",))) <= _distributions(found.site) and not _torn(
+        found.site, stamp
+    )
+
+
+def _torn(site: Path, stamp: Mapping[str, Any]) -> dict[str, str]:
+    """Find what is not whole among what sdsetup installs; other packages in there are their owner's."""
+    ours = {known_good.normalized(name.partition("-")[0]) for name in stamp.get("distributions", ())}
+    ours |= known_good.versions().keys() | set(installer.FLAVOUR_DISTRIBUTIONS.values()) | {"sdsetup"}
+    return {name: what for name, what in integrity.torn(site).items() if name in ours}
+
+
+State = Literal["absent", "broken", "unusable", "unfinished", "ready"]
+
+
+def state(environment: Path) -> State:
+    """Tell how the environment looks: its Python is asked, files are listed."""
+    if not os.path.lexists(environment):
         return "absent"
     if not python_of(environment).exists():  # also when its base Python is gone: the link leads nowhere
         return "broken"
+    found = look_at(python_of(environment))
+    if not found.fits or found.site is None:
+        return "unusable"
     stamp = _read_stamp(environment)
-    if set(stamp.get("distributions", ("?",))) <= _distributions(environment):
+    if set(stamp.get("distributions", ("?",))) <= _distributions(found.site):
         return "ready"
     return "unfinished"
 
@@ -146,38 +191,84 @@ def _prepare_alone(environment: Path, wanted: Wanted) -> None:
     )
     steps = Steps(f"Setting up {environment}")
     _require_space(environment)
-    making = _environment_actions(environment, ours=bool(stamp))
-    for action in making:
+    for action in _environment_actions(environment, ours=bool(stamp)):
         _run(steps, action, None)
     log = environment / _LOG
     log.unlink(missing_ok=True)
-    (environment / _STAMP).unlink(missing_ok=True)
-    for action in installer.install_actions(python_of(environment), wanted, _names(environment)):
+    unfinished = {"unfinished": True, "extras": wanted.extras, "groups": wanted.groups}
+    (environment / _STAMP).write_text(json.dumps(unfinished), encoding="utf-8")
+    python, found = python_of(environment), look_at(python_of(environment))
+    if found.site is None:
+        raise SetupError("install.environment", f"The Python of {environment} does not start.", _ANEW)
+    torn = _torn(found.site, stamp)
+    for name, what in torn.items():
+        say(f"  {name} is not whole: {what}")
+    if not child_environment.pip_works(str(python)) or "pip" in torn:
+        for action in installer.restore_pip(python):
+            _run(steps, action, log)
+    pips = [folder.name for folder in integrity.installed(found.site).get("pip", [])]
+    if pips != [f"pip-{known_good.versions()['pip']}.dist-info"]:
+        _run(steps, installer.upgrade_pip(python), log)
+    settings = child_environment.pip_settings(str(python))
+    if settings.left_out:
+        say(f"  pip's settings {', '.join(sorted(settings.left_out))} are left aside for this environment")
+    infos = integrity.installed(found.site)
+    torch = _torch(python, wanted, infos, settings)
+    damaged = {name: integrity.version(infos[name][0]) for name in torn if name != "pip"}
+    unreadable = [
+        folder
+        for folder in integrity.unreadable(found.site)
+        if known_good.normalized(folder.name.partition("-")[0]) in damaged
+    ]
+    for action in installer.forget(str(python), damaged, unreadable, torch) if unreadable else ():
         _run(steps, action, log)
-    _write_stamp(environment, wanted)
+    left = integrity.installed(found.site)
+    damaged = {name: version for name, version in damaged.items() if name in left}
+    for action in installer.install_actions(python, wanted, tuple(left), damaged, torch):
+        _run(steps, action, log)
+    if torch.left_out:
+        wanted = replace(wanted, extras=tuple(extra for extra in wanted.extras if extra != "convert"))
+    _write_stamp(environment, wanted, found.site)
     steps.end("ready")
+
+
+_ANEW = "delete that folder, then run the same command again."
+
+
+def _torch(
+    python: Path, wanted: Wanted, infos: Mapping[str, Sequence[Path]], settings: PipSettings
+) -> TorchSource:
+    if "convert" not in wanted.extras:
+        return torch_source.ANY
+    there = integrity.version(infos["torch"][0]) if "torch" in infos else ""
+    torch = torch_source.find(python, wanted.flavour, there, settings)
+    if torch.left_out:
+        say(
+            "  torch is left out: PyPI's is CUDA's, gigabytes for a machine without an NVIDIA card, and"
+            f" {torch_source.CPU_INDEX} has none here or is not reached.\n"
+            "    Without it sdsetup converts known architectures and makes images; comparing with PyTorch and"
+            " tracing new architectures need it.\n"
+            f"    For a mirror of that index set {torch_source.INDEX_VARIABLE}; then, or once it is reached,"
+            " type: python -m sdsetup install"
+        )
+    return torch
 
 
 def _run(steps: Steps, action: InstallAction, log: Path | None) -> None:
     with steps.step(action.label) as on_line:
-        installer.run(action, on_line, log)
+        run(action, on_line, log)
 
 
 def _environment_actions(environment: Path, *, ours: bool) -> list[InstallAction]:
     """List what makes the environment; empty when a usable one is there."""
-    python = python_of(environment)
     clear: tuple[str, ...] = ()
-    if environment.exists():
-        version = _version_of(python)
-        if version is not None and (3, 11) <= version < (3, 14):
+    if os.path.lexists(environment):
+        wrong = fault(environment)
+        if wrong is not None:
+            raise wrong
+        if look_at(python_of(environment)).fits:
             return []
-        if not ours and any(environment.iterdir()):
-            raise SetupError(
-                "install.environment",
-                f"{environment} is there, was not made by sdsetup, and has no working Python 3.11 to 3.13.",
-                f"move it away or delete it, then run the same command again: {environment}",
-            )
-        clear = ("--clear",)
+        clear = ("--clear",) if ours or not any(environment.iterdir()) else ()
     return [
         InstallAction(
             label=f"making an environment with Python {sys.version_info.major}.{sys.version_info.minor}",
@@ -191,25 +282,8 @@ def _base_python() -> str:
     return getattr(sys, "_base_executable", None) or sys.executable
 
 
-def _version_of(python: Path) -> tuple[int, int] | None:
-    ask = "import sys; print(*sys.version_info[:2])"
-    try:
-        answer = subprocess.run(
-            [str(python), "-c", ask],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
-        major, minor = answer.stdout.split()
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
-    return int(major), int(minor)
-
-
 def _require_space(environment: Path) -> None:
-    if _distributions(environment):
+    if _names(environment):
         return
     folder = next(parent for parent in environment.resolve().parents if parent.exists())
     free = shutil.disk_usage(folder).free
@@ -224,7 +298,7 @@ def _require_space(environment: Path) -> None:
 def _fingerprint(wanted: Wanted) -> str:
     """Digest everything that decides what pip would install."""
     digest = hashlib.sha256(known_good.CONSTRAINTS.read_bytes())
-    digest.update(f"{wanted.requirement}\n{wanted.flavour}\n{sys.version_info[:2]}\n".encode())
+    digest.update(f"{wanted.requirement}\n{wanted.flavour}\n".encode())
     if wanted.editable:
         project = tomllib.loads((Path(wanted.requirement) / "pyproject.toml").read_text(encoding="utf-8"))
         deciding = {name: project.get(name) for name in ("build-system", "project", "dependency-groups")}
@@ -240,25 +314,25 @@ def _read_stamp(environment: Path) -> dict[str, Any]:
     return stamp if isinstance(stamp, dict) else {}
 
 
-def _write_stamp(environment: Path, wanted: Wanted) -> None:
+def _write_stamp(environment: Path, wanted: Wanted, site: Path) -> None:
     stamp = {
         "fingerprint": _fingerprint(wanted),
         "extras": wanted.extras,
         "groups": wanted.groups,
-        "distributions": sorted(_distributions(environment)),
+        "distributions": sorted(_distributions(site)),
     }
     (environment / _STAMP).write_text(json.dumps(stamp, indent=1), encoding="utf-8")
 
 
-def _distributions(environment: Path) -> set[str]:
-    """List the names of the environment's ``*.dist-info`` folders."""
+def _distributions(site: Path) -> set[str]:
+    """List the names of the ``*.dist-info`` folders of a folder of packages."""
+    return {folder.name for folders in integrity.installed(site).values() for folder in folders}
+
+
+def _names(environment: Path) -> set[str]:
+    """List the normalized names of the distributions that an environment holds, without starting it."""
     pattern = "Lib/site-packages" if sys.platform == "win32" else "lib/python3.*/site-packages"
-    return {folder.name for site in environment.glob(pattern) for folder in site.glob("*.dist-info")}
-
-
-def _names(environment: Path) -> list[str]:
-    """List the normalized names of the distributions that the environment holds."""
-    return [known_good.normalized(name.partition("-")[0]) for name in _distributions(environment)]
+    return {name for site in environment.glob(pattern) for name in integrity.installed(site)}
 
 
 def go_on(python: Path, arguments: Sequence[str]) -> int:
@@ -268,12 +342,14 @@ def go_on(python: Path, arguments: Sequence[str]) -> int:
         The exit status.
     """
     argv = [str(python), *arguments]
+    source = checkout()
+    variables = child_environment.for_python(str(source) if source is not None else "")
     if sys.platform != "win32":
         sys.stderr.flush()
-        os.execv(argv[0], argv)  # noqa: S606 - no shell is the point
+        os.execve(argv[0], argv, variables)  # noqa: S606 - no shell is the point
     # Windows has no exec. Ctrl-C reaches both processes; the child decides what it means.
     before: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return subprocess.run(argv, check=False).returncode
+        return subprocess.run(argv, env=variables, check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)

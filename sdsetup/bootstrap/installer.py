@@ -1,20 +1,18 @@
-"""What to install where: facts in, a list of actions out; and the running of one action.
+"""What to install where: facts in, a list of actions out.
 
-Standard library only: the bootstrap uses it before anything is installed. Every action is an argument
-list that is started directly; no shell ever sees it.
+Standard library only: the bootstrap uses it before anything is installed.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from sdsetup.bootstrap import known_good
+from sdsetup.bootstrap import foreign_paths, known_good, torch_source
+from sdsetup.bootstrap.action import InstallAction
+from sdsetup.bootstrap.torch_source import TorchSource
 from sdsetup.errors import SetupError
 
 Flavour = Literal["directml", "cpu", "cuda", "migraphx", "openvino"]
@@ -28,21 +26,6 @@ FLAVOUR_DISTRIBUTIONS: dict[Flavour, str] = {
     "migraphx": "onnxruntime-migraphx",
     "openvino": "onnxruntime-openvino",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstallAction:
-    """One program to start.
-
-    Attributes:
-        label: What it does, as a person reads it: ``"upgrading pip"``.
-        argv: The program and its arguments.
-        variables: Environment variables it gets on top of the present ones.
-    """
-
-    label: str
-    argv: tuple[str, ...]
-    variables: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,57 +92,108 @@ def exists_for(platform: str, flavour: Flavour) -> bool:
     return platform in where.get(flavour, (platform,))
 
 
-def install_actions(python: Path, wanted: Wanted, installed: Sequence[str] = ()) -> list[InstallAction]:
-    """List what brings an environment to the wanted state, in order.
+def restore_pip(python: Path | str) -> list[InstallAction]:
+    """List what brings pip back from the copy that Python carries."""
+    return [
+        # A torn pip still looks installed, and ensurepip then leaves it alone: it goes first.
+        InstallAction(label="removing what is left of pip", argv=(str(python), "-c", _REMOVE_PIP)),
+        InstallAction(
+            label="adding pip", argv=(str(python), "-m", "ensurepip", "--upgrade", "--default-pip")
+        ),
+    ]
+
+
+def upgrade_pip(python: Path | str) -> InstallAction:
+    """Bring the tested pip: older ones know no dependency groups."""
+    return InstallAction(
+        label="upgrading pip",
+        argv=(*_pip(python), "install", "--upgrade", f"pip=={known_good.versions()['pip']}"),
+    )
+
+
+def mend(python: str, distributions: Sequence[str]) -> InstallAction:
+    """Bring distributions of a Python to their known-good version, whole, with all that they need."""
+    return InstallAction(
+        label=f"mending {', '.join(distributions)}",
+        argv=(python, "-P", "-m", "sdsetup.bootstrap.mend", *distributions),
+        variables={"PYTHONPATH": foreign_paths.ROOT},
+    )
+
+
+_REMOVE_PIP = (
+    "import glob, os, shutil, sysconfig\n"
+    "place = sysconfig.get_path('purelib')\n"
+    "for left in ('pip', 'pip-*.dist-info'):\n"
+    "    for folder in glob.glob(os.path.join(glob.escape(place), left)):\n"
+    "        shutil.rmtree(folder, ignore_errors=True)\n"
+)
+
+
+def _pip(python: Path | str) -> tuple[str, ...]:
+    return (str(python), "-m", "pip", "--disable-pip-version-check", "--no-input")
+
+
+def install_actions(
+    python: Path,
+    wanted: Wanted,
+    installed: Sequence[str] = (),
+    torn: Mapping[str, str] | None = None,
+    torch: TorchSource = torch_source.ANY,
+) -> list[InstallAction]:
+    """List what brings an environment with the tested pip to the wanted state, in order.
 
     Args:
         python: The environment's Python.
         wanted: What the environment is to hold.
         installed: Normalized names of the distributions that it holds now.
+        torn: Versions of those among them that are not whole, by name.
+        torch: Where torch comes from.
     """
-    pip = (str(python), "-m", "pip", "--disable-pip-version-check", "--no-input")
     actions: list[InstallAction] = []
-    if "pip" not in installed:
-        actions.append(
-            InstallAction(label="adding pip", argv=(str(python), "-m", "ensurepip", "--default-pip"))
-        )
-    actions.append(
-        InstallAction(
-            # pip < 25.1 knows no dependency groups.
-            label="upgrading pip",
-            argv=(*pip, "install", "--upgrade", f"pip=={known_good.versions()['pip']}"),
-        )
-    )
     keep = FLAVOUR_DISTRIBUTIONS[wanted.flavour]
     present = [name for name in FLAVOUR_DISTRIBUTIONS.values() if name in installed]
-    if present and present != [keep]:
+    # The project itself is installed in any case.
+    damaged = {name: version for name, version in (torn or {}).items() if name not in {*present, "sdsetup"}}
+    if present and (present != [keep] or (torn and keep in torn)):
         # Removing one of two also removes files of the other: all go, one comes back.
+        actions.append(_fetch(str(python), [keep]))
         actions.append(
             InstallAction(
-                label=f"removing {' and '.join(present)}, which would hide {keep}",
-                argv=(*pip, "uninstall", "--yes", *present),
+                label=f"removing {' and '.join(present)}, to install {keep} whole",
+                argv=(*_pip(python), "uninstall", "--yes", *present),
             )
         )
-    extras = ",".join((*wanted.extras, wanted.flavour))
+    if damaged:
+        actions.append(reinstall(str(python), damaged, torch))
+    extras = ",".join(
+        (*(extra for extra in wanted.extras if extra != "convert" or not torch.left_out), wanted.flavour)
+    )
     folder_or_name, pinned, version = wanted.requirement.partition("==")
     requirement = f"{folder_or_name}[{extras}]{pinned}{version}"
     groups = (argument for group in wanted.groups for argument in ("--group", _group(wanted, group)))
+    size = "150 MB" if torch.left_out else "500 MB"
     actions.append(
         InstallAction(
-            label="installing sdsetup and what it needs (the long step: about 1 GB the first time)",
+            label=f"installing sdsetup and what it needs (the long step: about {size} the first time)",
             argv=(
-                *pip,
+                *_pip(python),
                 "install",
                 "--progress-bar=off",
                 "--constraint",
                 str(known_good.CONSTRAINTS),
+                *_from(torch),
                 *(("--editable",) if wanted.editable else ()),
                 requirement,
+                *((torch.requirement,) if torch.requirement else ()),
                 *groups,
             ),
         )
     )
     return actions
+
+
+def _from(torch: TorchSource) -> tuple[str, ...]:
+    return ("--extra-index-url", torch.index) if torch.index else ()
 
 
 def _group(wanted: Wanted, group: str) -> str:
@@ -168,139 +202,93 @@ def _group(wanted: Wanted, group: str) -> str:
 
 def reinstall_flavour(python: str, flavour: Flavour) -> list[InstallAction]:
     """List what leaves exactly one ONNX Runtime, whole, in an environment."""
-    pip = (python, "-m", "pip", "--disable-pip-version-check", "--no-input")
     distribution = FLAVOUR_DISTRIBUTIONS[flavour]
-    pins = known_good.versions()
-    pinned = f"{distribution}=={pins[distribution]}" if distribution in pins else distribution
     return [
+        _fetch(python, [distribution]),
         InstallAction(
             label="removing every ONNX Runtime",
-            argv=(*pip, "uninstall", "--yes", *FLAVOUR_DISTRIBUTIONS.values()),
+            argv=(*_pip(python), "uninstall", "--yes", *FLAVOUR_DISTRIBUTIONS.values()),
         ),
-        InstallAction(
-            label=f"installing {pinned}",
-            argv=(*pip, "install", "--progress-bar=off", "--constraint", str(known_good.CONSTRAINTS), pinned),
-        ),
-    ]
+        add(python, [distribution]),
+    ]  # fmt: skip
 
 
-def reinstall(python: str, distributions: Sequence[str]) -> InstallAction:
-    """Bring distributions to their known-good version, whole, whatever is there now."""
-    pins = known_good.versions()
-    pinned = [f"{name}=={pins[name]}" if name in pins else name for name in distributions]
+def _fetch(
+    python: str,
+    distributions: Sequence[str],
+    torch: TorchSource = torch_source.ANY,
+    installed: Mapping[str, str] | None = None,
+) -> InstallAction:
+    """Fetch distributions before others are removed: what cannot be had must not cost what is there."""
+    named = _pinned(distributions, torch, installed)
     return InstallAction(
-        label=f"installing {', '.join(pinned)}",
+        label=f"fetching {', '.join(named)}",
         argv=(
-            *(python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install"),
-            *("--progress-bar=off", "--force-reinstall", "--no-deps"),
-            *("--constraint", str(known_good.CONSTRAINTS), *pinned),
+            *(*_pip(python), "install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet"),
+            *(*_from(torch), "--constraint", str(known_good.CONSTRAINTS), *named),
         ),
     )
 
 
-def run(action: InstallAction, on_line: Callable[[str], None], log: Path | None = None) -> None:
-    """Start an action and wait for it.
+def add(python: str, distributions: Sequence[str], torch: TorchSource = torch_source.ANY) -> InstallAction:
+    """Install distributions that are missing, at their known-good version, with all that they need."""
+    named = _pinned(distributions, torch)
+    return InstallAction(
+        label=f"installing {', '.join(named)}",
+        argv=(
+            *(*_pip(python), "install", "--progress-bar=off", *_from(torch)),
+            *("--constraint", str(known_good.CONSTRAINTS), *named),
+        ),
+    )
+
+
+def reinstall(
+    python: str, distributions: Mapping[str, str], torch: TorchSource = torch_source.ANY
+) -> InstallAction:
+    """Install distributions that are there again, whole, at their known-good version or else the present one.
 
     Args:
-        action: What to start.
-        on_line: Is handed each line the program prints, without its end.
-        log: A file to which the lines are appended.
-
-    Raises:
-        SetupError: The program is missing or failed; the message says why, as far as it can be told.
+        python: The environment's Python.
+        distributions: Their present versions by name.
+        torch: Where torch comes from.
     """
-    lines: list[str] = []
-    try:
-        process = subprocess.Popen(
-            action.argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            env={**os.environ, "PYTHONIOENCODING": "utf-8", **action.variables},
-        )
-    except OSError as error:
-        raise SetupError(
-            "install.program",
-            f"{action.argv[0]} could not be started: {error.strerror or error}.",
-            "run `python -m sdsetup doctor` to see what is missing.",
-        ) from error
-    with process:
-        try:
-            for line in process.stdout or ():
-                lines.append(line.rstrip())
-                on_line(lines[-1])
-        except BaseException:
-            process.kill()
-            raise
-    if log is not None:
-        record = (f"$ {' '.join(action.argv)}", *lines, f"exit status {process.returncode}", "")
-        with log.open("a", encoding="utf-8") as file:
-            file.write("\n".join(record))
-    if process.returncode != 0:
-        raise _failure(action, lines, log)
-
-
-# What pip and venv say, and what it means to the person. First match wins.
-_CAUSES: tuple[tuple[str, str, str, str], ...] = (
-    (
-        r"No space left on device|Errno 28|WinError 112",
-        "install.disk",
-        "the disk is full",
-        "free about 3 GB, then run the same command again; what is already there is kept.",
-    ),
-    (
-        r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError|SSLError",
-        "install.tls",
-        "the package index's certificate is not trusted here, as behind a proxy that opens TLS",
-        "give pip your organisation's certificate: set PIP_CERT to its file, then run it again.",
-    ),
-    (
-        r"ProxyError|Cannot connect to proxy|Tunnel connection failed",
-        "install.proxy",
-        "the proxy that is set (HTTPS_PROXY or pip's own setting) does not answer",
-        "correct or unset HTTPS_PROXY, then run the same command again.",
-    ),
-    (
-        r"NewConnectionError|NameResolution|failure in name|getaddrinfo failed|TimeoutError|unreachable",
-        "install.network",
-        "the package index cannot be reached",
-        "check the network connection, then run the same command again; finished downloads are kept.",
-    ),
-    (
-        r"ensurepip is not available|No module named ensurepip|No module named 'ensurepip'",
-        "install.ensurepip",
-        "this Python came without ensurepip, so it cannot make environments",
-        "on Debian and Ubuntu: sudo apt install python3-venv. Then run the same command again.",
-    ),
-    (
-        r"No matching distribution found for (?P<what>\S+)",
-        "install.no-wheel",
-        "the package index has no {what} for this Python and machine",
-        "use a 64-bit CPython 3.11, 3.12 or 3.13; `python -m sdsetup doctor` shows what this one is.",
-    ),
-    (
-        r"Permission denied|Errno 13|WinError 5\b",
-        "install.permission",
-        "a file or folder may not be written",
-        "close programs that use the environment, check who owns its folder, then run it again.",
-    ),
-)
-
-
-def _failure(action: InstallAction, lines: Sequence[str], log: Path | None) -> SetupError:
-    text = "\n".join(lines)
-    where = f" Everything that was printed is in {log}." if log is not None else ""
-    for pattern, code, cause, hint in _CAUSES:
-        match = re.search(pattern, text)
-        if match:
-            return SetupError(code, f"{action.label}: {cause.format(**match.groupdict())}.{where}", hint)
-    errors = [line for line in lines if line.lower().startswith("error")] or lines[-1:]
-    said = " ".join(errors)[:500] or "it said nothing"
-    return SetupError(
-        "install.failed",
-        f"{action.label} failed: {said}.{where}",
-        "run `python -m sdsetup doctor`; if it finds nothing, report this with the log.",
+    named = _pinned(list(distributions), torch, distributions)
+    return InstallAction(
+        label=f"installing {', '.join(named)} again",
+        argv=(
+            *(*_pip(python), "install", "--progress-bar=off", "--force-reinstall", "--no-deps"),
+            *(*_from(torch), "--constraint", str(known_good.CONSTRAINTS), *named),
+        ),
     )
+
+
+def _pinned(
+    distributions: Sequence[str],
+    torch: TorchSource = torch_source.ANY,
+    installed: Mapping[str, str] | None = None,
+) -> list[str]:
+    pins = {**(installed or {}), **known_good.versions()}
+    named = {name: f"{name}=={pins[name]}" if pins.get(name) else name for name in distributions}
+    if torch.requirement and "torch" in named:
+        named["torch"] = torch.requirement
+    return list(named.values())
+
+
+def forget(
+    python: str, damaged: Mapping[str, str], folders: Sequence[Path], torch: TorchSource
+) -> list[InstallAction]:
+    """Remove distributions' descriptions that pip cannot read, so that it installs those anew.
+
+    Args:
+        python: The environment's Python.
+        damaged: Versions by name of the distributions that are not whole.
+        folders: The descriptions.
+        torch: Where torch comes from.
+    """
+    code = "import shutil, sys\nfor folder in sys.argv[1:]: shutil.rmtree(folder)\n"
+    named = {known_good.normalized(folder.name.partition("-")[0]) for folder in folders} - {"sdsetup"}
+    removal = InstallAction(
+        label=f"removing {', '.join(folder.name for folder in folders)}, which pip cannot read",
+        argv=(python, "-c", code, *map(str, folders)),
+    )
+    return [*([_fetch(python, sorted(named), torch, damaged)] if named else []), removal]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sdsetup.bootstrap.installer import InstallAction
+from sdsetup.bootstrap.action import InstallAction
 
 Status = Literal["ok", "warning", "failure", "skipped"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdsetup.bootstrap.installer import InstallAction
+from sdsetup.bootstrap import installer
 from sdsetup.doctor import shell
 from sdsetup.doctor.finding import Fix, Verdict, failure, ok, skipped, warning
 from sdsetup.doctor.registry import CheckContext, check
@@ -84,6 +84,13 @@ def store(context: CheckContext) -> Verdict:
 def environment(context: CheckContext) -> Verdict:
     """CheckContext at the running environment and at the one that sdsetup keeps."""
     python = context.python
+    if python.environment_fault and not python.in_environment:
+        return failure(python.environment_fault, Fix(says=_sentence(python.environment_advice)))
+    if python.environment_state == "unusable" and not python.in_environment:
+        return failure(
+            f"{python.environment} was made by sdsetup, but its Python does not fit any more",
+            Fix(says="Make it anew", commands=(shell.sdsetup(context, "install"),)),
+        )
     if python.environment_state == "broken":
         return failure(
             f"{python.environment} is there, but its Python is gone; the Python it was made from was removed",
@@ -101,6 +108,31 @@ def environment(context: CheckContext) -> Verdict:
     return warning(
         "this Python is in none, and sdsetup's own is not made yet",
         Fix(says="Let sdsetup make it", commands=(shell.sdsetup(context, "install"),)),
+    )
+
+
+def _sentence(advice: str) -> str:
+    return advice[:1].upper() + advice[1:].rstrip(".")
+
+
+@check(
+    "python.search-path",
+    "Other programs' packages",
+    why="PYTHONPATH comes before an environment's own packages and hides those of the same name.",
+    reads="python",
+)
+def search_path(context: CheckContext) -> Verdict:
+    """Name the folders of PYTHONPATH that were left out."""
+    found = context.python.left_out_paths
+    if not found:
+        return ok("PYTHONPATH hides none of sdsetup's")
+    seen = "; ".join(f"{folder} holds {', '.join(list(names)[:5])}" for folder, names in found.items())
+    return warning(
+        f"PYTHONPATH: {seen}; sdsetup leaves it out, your own scripts would import that",
+        Fix(
+            says="Unset it for programs that it is not meant for",
+            commands=(shell.unset_variable(context, "PYTHONPATH"),),
+        ),
     )
 
 
@@ -130,21 +162,29 @@ def pip(context: CheckContext) -> Verdict:
             says="Bring pip back from the copy that Python carries",
             commands=(shell.call(context, argv),),
             # A torn pip still looks installed, and ensurepip then leaves it alone: it goes first.
-            actions=(
-                InstallAction(
-                    label="removing what is left of pip",
-                    argv=(python.executable, "-c", _REMOVE_PIP),
-                ),
-                InstallAction(label="adding pip", argv=argv),
-            ),
+            actions=tuple(installer.restore_pip(python.executable)),
         ),
     )
 
 
-_REMOVE_PIP = (
-    "import glob, os, shutil, sysconfig\n"
-    "place = sysconfig.get_path('purelib')\n"
-    "for left in ('pip', 'pip-*.dist-info'):\n"
-    "    for folder in glob.glob(os.path.join(glob.escape(place), left)):\n"
-    "        shutil.rmtree(folder, ignore_errors=True)\n"
+@check(
+    "python.pip-settings",
+    "pip's settings",
+    why="A setting that sends packages elsewhere would leave the environment empty.",
+    reads="python",
 )
+def pip_settings(context: CheckContext) -> Verdict:
+    """Name the settings that sdsetup leaves out when it starts pip, and those that it keeps."""
+    python = context.python
+    if python.pip_settings_error:
+        return failure(python.pip_settings_error, Fix(says="Correct or remove that file"))
+    kept = ", ".join(sorted(set(python.pip_kept) & _WHENCE)) or "none about where packages come from"
+    if python.pip_left_out:
+        return ok(f"left out by sdsetup: {', '.join(sorted(python.pip_left_out))}; kept: {kept}")
+    return ok(f"kept: {kept}")
+
+
+_WHENCE = {
+    *("index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "proxy", "cert"),
+    *("client-cert", "constraint", "only-binary"),
+}

@@ -9,7 +9,18 @@ from typing import TypeVar
 from sdsetup.doctor.finding import Verdict
 from sdsetup.doctor.purpose import Kind, Purpose
 from sdsetup.machine.adapters.adapter import Adapter
-from sdsetup.machine.facts import Environment, Folder, Hub, Machine, Packages, Plan, Python, Runtime, Tools
+from sdsetup.machine.facts import (
+    Environment,
+    Folder,
+    Hub,
+    Imports,
+    Machine,
+    Packages,
+    Plan,
+    Python,
+    Runtime,
+    Tools,
+)
 
 _T = TypeVar("_T")
 
@@ -44,6 +55,11 @@ class CheckContext:
     def packages(self) -> Packages:
         """The installed distributions."""
         return _read(self.environment.packages, "packages")
+
+    @property
+    def imports(self) -> Imports:
+        """What could not be imported."""
+        return _read(self.environment.imports, "imports")
 
     @property
     def runtime(self) -> Runtime:

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from sdsetup.bootstrap import installer
+from sdsetup.bootstrap import action as actions
 from sdsetup.doctor.finding import Finding, Fix
 from sdsetup.errors import SetupError
 
@@ -80,7 +80,7 @@ def _start(fix: Fix, prompter: Prompter) -> None:
     for action in fix.actions:
         prompter.tell(f"  {action.label} ...")
         try:
-            installer.run(action, prompter.progress)
+            actions.run(action, prompter.progress)
         except SetupError as error:
             prompter.tell(f"  {error.message}")
             if error.hint:

@@ -126,4 +126,5 @@ def _questions(options: Options, wanted: Purpose) -> Questions:
         offline=options.offline,
         converting=planned if wanted.kind == "convert" else "",
         drawing=planned if wanted.kind == "generate" else "",
+        importing={"anything": "torch", "convert": "classes"}.get(wanted.kind, ""),
     )

@@ -28,9 +28,8 @@ def _reinstall(context: CheckContext, says: str, flavour: Flavour | None = None)
     if context.machine.platform == "win32" and "directml" in _installed(context):
         wanted = "directml"
     actions = tuple(installer.reinstall_flavour(context.python.executable, wanted))
-    return Fix(
-        says=says, commands=tuple(shell.call(context, action.argv) for action in actions), actions=actions
-    )
+    command = shell.python(context, "-m", "sdsetup", "doctor", "--fix", "--yes", "--only", "runtime")
+    return Fix(says=says, commands=(command,), actions=actions)
 
 
 @check(

@@ -16,13 +16,14 @@ _CACHE_PATH_LENGTH = 150
 
 
 def _elsewhere(context: CheckContext, folder: Folder) -> Fix:
-    variable = {"cache": "HF_HOME", "temp": "TEMP" if context.machine.platform == "win32" else "TMPDIR"}
     example = "D:\\sdsetup" if context.machine.platform == "win32" else "/path/with/space"
-    if folder.role in variable:
-        command = shell.set_variable(context, variable[folder.role], example)
+    if folder.variable:
+        command = shell.set_variable(context, folder.variable, example)
     else:
         command = shell.sdsetup(context, "convert", context.purpose.model or "MODEL", "--output", example)
-    return Fix(says=f"Free some space, or put the {_NAMES[folder.role]} elsewhere", commands=(command,))
+    decides = f", which {folder.set_by} decides" if folder.set_by else ""
+    says = f"Free some space, or put the {_NAMES[folder.role]} elsewhere{decides}"
+    return Fix(says=says, commands=(command,))
 
 
 _NAMES = {"cache": "downloads", "output": "results", "temp": "temporary files"}
@@ -87,7 +88,11 @@ def writable(context: CheckContext) -> Verdict:
     """See whether a file could really be written to each place."""
     refused = [folder for folder in context.folders if folder.writable is False]
     if refused:
-        seen = "; ".join(f"{_NAMES[folder.role]}: {folder.path}: {folder.error}" for folder in refused)
+        seen = "; ".join(
+            f"{_NAMES[folder.role]}: {folder.path}{f' (by {folder.set_by})' if folder.set_by else ''}:"
+            f" {folder.error}"
+            for folder in refused
+        )
         return failure(f"cannot write {seen}", _elsewhere(context, refused[0]))
     return ok(f"a file was written in each of {', '.join(folder.probed for folder in context.folders)}")
 
@@ -187,5 +192,5 @@ def path_length(context: CheckContext) -> Verdict:
     )
     if longest <= _LONGEST_PATH:
         return ok(seen)
-    command = shell.set_variable(context, "HF_HOME", "C:\\hf")
+    command = shell.set_variable(context, folder.variable or "HF_HOME", "C:\\hf")
     return failure(seen, Fix(says="Put downloads under a short path", commands=(command,)))

@@ -26,6 +26,7 @@ from huggingface_hub.errors import (
 from sdsetup.errors import SetupError
 from sdsetup.hub import session
 from sdsetup.hub.token import TokenSource, token_source
+from sdsetup.machine.readers import folders
 from sdsetup.redaction import redact
 
 _PAGE_OF_TOKENS = "https://huggingface.co/settings/tokens"
@@ -91,10 +92,13 @@ def storage_error(error: OSError) -> SetupError:
         return SetupError(
             "hub.cache-not-writable",
             f"The folder for downloads cannot be written{place}.",
-            "Set HF_HOME to a folder of yours, or use --local-dir.",
+            f"Set {folders.cache_variable()} to a folder of yours, or use --local-dir.",
         )
     return SetupError(
-        "hub.storage", f"Files could not be stored{place}: {error.strerror or redact(str(error))}.", ""
+        "hub.storage",
+        f"Files could not be stored{place}: {error.strerror or redact(str(error))}.",
+        f"Set {folders.cache_variable()}, which decides where downloads go, to a folder that can be written;"
+        " then run the same command: it continues.",
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
+from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +19,8 @@ from huggingface_hub.utils._http import default_client_factory, parse_ratelimit_
 
 from conversions.events import Listener, Notice
 from sdsetup import __version__
+from sdsetup.bootstrap import socks_relay
+from sdsetup.errors import SetupError
 from sdsetup.redaction import conceal
 
 if TYPE_CHECKING:
@@ -42,13 +46,49 @@ def stall_seconds() -> float:
 
 @cache
 def api() -> HfApi:
-    """Return the Hub client of this process."""
+    """Return the Hub client of this process.
+
+    Raises:
+        SetupError: ``hub.proxy``: the proxy that is set cannot be used.
+    """
+    _make_proxies_usable()
     set_client_factory(_client)
     if not _log.isEnabledFor(logging.DEBUG):
         # The library's warnings duplicate this program's own messages.
         hub_logging.set_verbosity_error()
     conceal(get_token())
     return HfApi(library_name="sdsetup", library_version=__version__)
+
+
+# A relay for a SOCKS 4 proxy, which httpx2 does not speak, lives as long as this process.
+_relays = ExitStack()
+
+
+def _make_proxies_usable() -> None:
+    """Write proxies' addresses in a form that httpx2 and xet know, and see that a client can be made."""
+    for name, address in list(os.environ.items()):
+        if not name.lower().endswith("_proxy") or name.lower() == "no_proxy" or "://" not in address:
+            continue
+        address = socks_relay.canonical(address)
+        if address.startswith("socks4"):
+            address = _relays.enter_context(socks_relay.relay(address))
+        os.environ[name] = address
+    try:
+        default_client_factory().close()
+    except ImportError as error:
+        raise SetupError(
+            "hub.proxy",
+            f"A SOCKS proxy is set, and a package for it is missing: {error}",
+            "python -m sdsetup install",
+        ) from error
+    except ValueError as error:
+        # The address itself may hold a password.
+        named = sorted(name for name in os.environ if name.lower().endswith("_proxy"))
+        raise SetupError(
+            "hub.proxy",
+            f"The address of a proxy is not understood; these are set: {', '.join(named)}.",
+            "Write it as http://HOST:PORT or socks5h://HOST:PORT, then run the same command.",
+        ) from error
 
 
 def _client() -> httpx2.Client:

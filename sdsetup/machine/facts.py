@@ -5,7 +5,7 @@ Standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +38,12 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Python:
-    """The running interpreter, and the environment that sdsetup keeps."""
+    """The running interpreter, and the environment that sdsetup keeps.
+
+    ``environment_fault`` and ``environment_advice`` are what ``sdsetup install`` says of an environment that
+    it can neither use nor make anew. ``pip_left_out`` are pip's settings that would redirect an installation,
+    ``pip_kept`` those that are handed on. ``left_out_paths`` are folders of PYTHONPATH, with what they hide.
+    """
 
     version: tuple[int, int, int]
     bits: int = 64
@@ -49,9 +54,15 @@ class Python:
     in_environment: bool = False
     environment: str = ""
     environment_state: str = "absent"
+    environment_fault: str = ""
+    environment_advice: str = ""
     pip: str = ""
     pip_error: str = ""
     has_ensurepip: bool = True
+    pip_left_out: Mapping[str, str] = field(default_factory=dict)
+    pip_kept: Mapping[str, str] = field(default_factory=dict)
+    pip_settings_error: str = ""
+    left_out_paths: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +70,14 @@ class Folder:
     """A place that is or will be written to; ``probed`` is the nearest folder that exists.
 
     ``writable``, ``symlinks``, ``hard_links`` and ``case_sensitive`` were tried there, not looked up.
-    ``error`` is what the system said when writing failed.
+    ``error`` is what the system said when writing failed. ``variable`` is the environment variable that
+    decides where the place is, ``set_by`` the same when it is set.
     """
 
     role: str
     path: str
+    variable: str = ""
+    set_by: str = ""
     probed: str = ""
     free_bytes: int | None = None
     total_bytes: int | None = None
@@ -77,10 +91,29 @@ class Folder:
 
 @dataclass(frozen=True, kw_only=True)
 class Packages:
-    """What is installed for this Python: versions by normalized name, and what is torn."""
+    """What is installed for this Python, all by normalized name.
+
+    Attributes:
+        versions: Of everything that is installed.
+        torn: What is wrong with the files of what sdsetup needs.
+        missing: What is needed and not installed, and who needs it.
+        unfit: What is installed in a version that one which needs it does not allow.
+        core: What is needed without converting; the rest is for tracing and comparing with PyTorch.
+    """
 
     versions: Mapping[str, str] = field(default_factory=dict)
     torn: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    core: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imports:
+    """What could not be imported, with the error; ``tried`` is how many modules were."""
+
+    tried: int = 0
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +218,7 @@ class Environment:
     adapters: tuple[Adapter, ...] | None = None
     folders: tuple[Folder, ...] | None = None
     packages: Packages | None = None
+    imports: Imports | None = None
     runtime: Runtime | None = None
     tools: Tools | None = None
     hub: Hub | None = None
@@ -207,6 +241,7 @@ class Questions:
         offline: Leave the network alone.
         converting: The model whose conversion is to be planned: a folder, a repository, ``demo``, or empty.
         drawing: The package whose images are to be forecast: a folder, or empty.
+        importing: ``"torch"`` to import that too, ``"classes"`` those of diffusers and transformers besides.
     """
 
     output: Path
@@ -214,3 +249,4 @@ class Questions:
     offline: bool = False
     converting: str = ""
     drawing: str = ""
+    importing: str = ""

@@ -21,6 +21,7 @@ LIMITS_SECONDS: Mapping[str, float] = {
     "adapters": 10,
     "folders": 10,
     "packages": 30,
+    "imports": 95,
     "runtime": 65,
     "tools": 5,
     "hub": 12,
@@ -31,7 +32,17 @@ LIMITS_SECONDS: Mapping[str, float] = {
 def readers() -> dict[str, Reader]:
     """List the readers by the field of Environment that each fills."""
     from sdsetup.machine import adapters
-    from sdsetup.machine.readers import folders, hub, machine, model_needs, packages, python, runtime, tools
+    from sdsetup.machine.readers import (
+        folders,
+        hub,
+        imports,
+        machine,
+        model_needs,
+        packages,
+        python,
+        runtime,
+        tools,
+    )
 
     def read_adapters(_questions: Questions) -> Any:
         return adapters.read()
@@ -44,6 +55,7 @@ def readers() -> dict[str, Reader]:
         "adapters": read_adapters,
         "folders": folders.read,
         "packages": packages.read,
+        "imports": imports.read,
         "tools": tools.read,
         "machine": machine.read,
     }

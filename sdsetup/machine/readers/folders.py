@@ -18,10 +18,26 @@ def cache_folder() -> Path:
 
     Source: huggingface_hub's documentation of its environment variables.
     """
-    variables = os.environ
-    if variables.get("HF_HUB_CACHE"):
-        return Path(variables["HF_HUB_CACHE"]).expanduser()
+    for name in _OF_CACHE:
+        if os.environ.get(name):
+            return Path(os.path.expandvars(os.environ[name])).expanduser()
     return hub_home() / "hub"
+
+
+# The first that is set decides; the others then mean nothing for the cache.
+_OF_CACHE = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
+_OF_HOME = ("HF_HOME", "XDG_CACHE_HOME")
+
+
+def cache_variable() -> str:
+    """Name the variable that decides where the Hub's cache is; ``HF_HOME`` when none is set."""
+    return next((name for name in (*_OF_CACHE, *_OF_HOME) if os.environ.get(name)), "HF_HOME")
+
+
+def _temporary_variable() -> str:
+    """Name the variable that decides where temporary files go, by ``tempfile``'s own order."""
+    usual = "TEMP" if sys.platform == "win32" else "TMPDIR"
+    return next((name for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)), usual)
 
 
 def hub_home() -> Path:
@@ -39,13 +55,18 @@ def read(questions: Questions) -> tuple[Folder, ...]:
         temporary = tempfile.gettempdir()
     except OSError:  # nowhere to write at all
         temporary = os.environ.get("TMPDIR", "/tmp" if os.name == "posix" else ".")  # noqa: S108 - not written
-    places = (("cache", cache_folder()), ("output", questions.output), ("temp", Path(temporary)))
-    return tuple(_try(role, path) for role, path in places)
+    places = (
+        ("cache", cache_folder(), cache_variable()),
+        ("output", questions.output, ""),
+        ("temp", Path(temporary), _temporary_variable()),
+    )
+    return tuple(_try(role, path, variable) for role, path, variable in places)
 
 
-def _try(role: str, path: Path) -> Folder:
+def _try(role: str, path: Path, variable: str) -> Folder:
     path = path.absolute()
-    folder = Folder(role=role, path=str(path))
+    is_set = variable if os.environ.get(variable) else ""
+    folder = Folder(role=role, path=str(path), variable=variable, set_by=is_set)
     probed = next((parent for parent in (path, *path.parents) if parent.exists()), None)
     if probed is None:
         return replace(folder, writable=False, error="no folder above it exists")

@@ -11,6 +11,8 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
@@ -18,6 +20,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from sdsetup.bootstrap import socks_relay
 from sdsetup.machine.facts import Hub, Questions
 from sdsetup.machine.readers.folders import hub_home
 from sdsetup.machine.readers.http import Answer, request, without_secrets
@@ -48,10 +51,11 @@ def read(questions: Questions) -> Hub:
     try:
         _resolve(proxy or endpoint)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        who = request("GET", f"{endpoint}/api/whoami-v2", headers, proxy)
-        hub = _with_identity(hub, who, time.monotonic() - began, has_token=bool(token))
-        if questions.model:
-            hub = _with_access(hub, request("HEAD", _file(endpoint, questions.model), headers, proxy))
+        with _hop(proxy) as hop:
+            who = request("GET", f"{endpoint}/api/whoami-v2", headers, hop)
+            hub = _with_identity(hub, who, time.monotonic() - began, has_token=bool(token))
+            if questions.model:
+                hub = _with_access(hub, request("HEAD", _file(endpoint, questions.model), headers, hop))
     except (OSError, HTTPException, ValueError) as error:
         return replace(hub, reach=_reach(hub, error), detail=_said(error), seconds=time.monotonic() - began)
     return hub
@@ -82,13 +86,21 @@ def _proxy(endpoint: str) -> tuple[str, str]:
         return "", ""
     proxies = getproxies()
     scheme = parts.scheme if parts.scheme in proxies else "all"
-    proxy = proxies.get(scheme, "")
-    if proxy and "://" not in proxy:
-        proxy = f"http://{proxy}"
+    proxy = socks_relay.canonical(proxies.get(scheme, ""))
     names = (f"{scheme.upper()}_PROXY", f"{scheme}_proxy")
     return proxy, next(
         (name for name in names if os.environ.get(name)), "the system's settings" if proxy else ""
     )
+
+
+@contextmanager
+def _hop(proxy: str) -> Iterator[str]:
+    """Yield the HTTP proxy to go through; a SOCKS proxy is behind a relay."""
+    if not socks_relay.is_socks(proxy):
+        yield proxy
+        return
+    with socks_relay.relay(proxy) as relayed:
+        yield relayed
 
 
 def _resolve(address: str) -> None:
@@ -114,6 +126,8 @@ def _resolve(address: str) -> None:
 def _with_identity(hub: Hub, answer: Answer, seconds: float, *, has_token: bool) -> Hub:
     if answer.status == 407:
         return replace(hub, reach="proxy", detail="the proxy wants a user name and password", seconds=seconds)
+    if answer.status == 502 and socks_relay.is_socks(hub.proxy):
+        return replace(hub, reach="proxy", detail="the SOCKS proxy does not get there", seconds=seconds)
     hub = replace(hub, reach="online", seconds=seconds, issuer=answer.issuer)
     if answer.headers.get("date"):
         try:

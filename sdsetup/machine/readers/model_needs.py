@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sdsetup.bootstrap import child_environment
 from sdsetup.machine.facts import Plan, Questions
 
 _LIMIT_SECONDS = 20.0
@@ -21,12 +21,10 @@ def read(questions: Questions) -> Plan:
     asked = Plan(model=questions.converting or questions.drawing, converting=bool(questions.converting))
     if not asked.model:
         return Plan()
-    variables = dict(os.environ)
+    # This copy of the project, wherever the other process would find one.
+    variables = child_environment.for_python(str(_ROOT))
     if questions.offline:
         variables["HF_HUB_OFFLINE"] = "1"
-    # This copy of the project, wherever the other process would find one.
-    variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), variables.get("PYTHONPATH", ""))))
-    variables["PYTHONIOENCODING"] = "utf-8"
     use = "convert" if asked.converting else "generate"
     try:
         answer = subprocess.run(

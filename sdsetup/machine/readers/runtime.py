@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from sdsetup.bootstrap import child_environment
 from sdsetup.machine import adapters
 from sdsetup.machine.facts import ProviderTrial, Questions, Runtime
 
@@ -71,7 +72,7 @@ def _start(*arguments: str) -> dict[str, Any]:
         answer = subprocess.run(
             [sys.executable, "-P", str(_TRIAL), *arguments],
             capture_output=True, text=True, errors="replace", timeout=_LIMIT_SECONDS, check=False,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL, env=child_environment.for_python(),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return {

@@ -24,8 +24,17 @@ def _environment(folder: Path, *distributions: str) -> Path:
     venv.create(folder, with_pip=False, symlinks=True)
     (site,) = (folder / "lib").glob("python3.*/site-packages")
     for distribution in distributions:
-        (site / f"{distribution}.dist-info").mkdir()
+        _distribution(site, distribution)
     return folder
+
+
+def _distribution(site: Path, named: str) -> None:
+    name, version = named.split("-")
+    info = site / f"{named}.dist-info"
+    info.mkdir()
+    (site / f"{name}.py").write_text("whole = True\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "RECORD").write_text(f"{name}.py,,13\n{info.name}/METADATA,,\n{info.name}/RECORD,,\n")
 
 
 def _wanted(project: Path, **changes: object) -> Wanted:
@@ -42,7 +51,8 @@ def project(tmp_path: Path) -> Path:
 
 
 def _finish(environment: Path, wanted: Wanted) -> None:
-    environment_maker._write_stamp(environment, wanted)
+    (site,) = (environment / "lib").glob("python3.*/site-packages")
+    environment_maker._write_stamp(environment, wanted, site)
 
 
 def test_a_checkout_keeps_its_environment_beside_pyproject() -> None:
@@ -136,17 +146,22 @@ with (work / "log").open("a") as log:
     log.write("begin ")
 while not (work / "go").exists():
     time.sleep(0.02)
-(site / "typer-1.0.dist-info").mkdir()
+info = site / "typer-1.0.dist-info"
+info.mkdir()
+(info / "METADATA").write_text("Metadata-Version: 2.1")
+(info / "RECORD").write_text("typer-1.0.dist-info/METADATA,,")
 with (work / "log").open("a") as log:
     log.write("end ")
 '''
 
-def actions(python, wanted, names):
+def actions(python, wanted, *found):
     (site,) = (work / "environment/lib").glob("python3.*/site-packages")
     return [InstallAction(label="installing", argv=(sys.executable, "-c", install, str(work), str(site)))]
 
 installer.install_actions = actions
-wanted = Wanted(requirement=str(work / "project"), editable=True, flavour="cpu")
+installer.restore_pip = lambda python: []
+installer.upgrade_pip = lambda python: InstallAction(label="no pip", argv=(sys.executable, "-c", ""))
+wanted = Wanted(requirement=str(work / "project"), editable=True, flavour="cpu", extras=())
 environment_maker.prepare(work / "environment", wanted)
 assert environment_maker.is_ready(work / "environment", wanted)
 """

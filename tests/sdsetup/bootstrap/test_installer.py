@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from sdsetup.bootstrap import installer
-from sdsetup.bootstrap.installer import InstallAction, Wanted
+from sdsetup.bootstrap import action, installer
+from sdsetup.bootstrap.action import InstallAction
+from sdsetup.bootstrap.installer import Wanted
 from sdsetup.errors import SetupError
 
 PYTHON = Path("venv") / "bin" / "python"
@@ -12,7 +13,7 @@ PYTHON = Path("venv") / "bin" / "python"
 
 def _run(code: str, log: Path | None = None) -> list[str]:
     lines: list[str] = []
-    installer.run(InstallAction(label="trying", argv=(sys.executable, "-c", code)), lines.append, log)
+    action.run(InstallAction(label="trying", argv=(sys.executable, "-c", code)), lines.append, log)
     return lines
 
 
@@ -56,12 +57,6 @@ def test_another_flavour_is_removed_before_the_wanted_one_is_installed() -> None
     assert not any("uninstall" in action.argv for action in alone)
 
 
-def test_an_environment_without_pip_gets_pip_first() -> None:
-    wanted = Wanted(requirement="sdsetup==1", editable=False, flavour="cpu")
-    assert "ensurepip" in installer.install_actions(PYTHON, wanted, installed=[])[0].argv
-    assert "ensurepip" not in installer.install_actions(PYTHON, wanted, installed=["pip"])[0].argv
-
-
 def test_lines_reach_the_listener_and_the_log(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     assert _run("print('one'); print('zwei \\u2713')", log) == ["one", "zwei \u2713"]
@@ -93,4 +88,4 @@ def test_a_failed_program_is_explained_by_what_it_said(said: str, code: str) -> 
 
 def test_a_missing_program_is_named() -> None:
     with pytest.raises(SetupError, match="no-such-program"):
-        installer.run(InstallAction(label="trying", argv=("no-such-program",)), print)
+        action.run(InstallAction(label="trying", argv=("no-such-program",)), print)

@@ -15,6 +15,7 @@ from sdsetup.machine.facts import (
     Environment,
     Folder,
     Hub,
+    Imports,
     Machine,
     Packages,
     Plan,
@@ -25,6 +26,7 @@ from sdsetup.machine.facts import (
 )
 
 GIB = 1024**3
+CONVERTING = {"torch", "diffusers", "transformers", "onnxscript"}
 RX6800 = Adapter(
     index=0,
     name="AMD Radeon RX 6800 XT",
@@ -94,7 +96,11 @@ def _healthy(platform: str) -> Environment:
         ),
         adapters=(RX6800, WARP),
         folders=tuple(_folder(role) for role in ("cache", "output", "temp")),
-        packages=Packages(versions={name: version for name, version in pins.items() if name not in others}),
+        packages=Packages(
+            versions={name: version for name, version in pins.items() if name not in others},
+            core=frozenset(pins) - others - CONVERTING,
+        ),
+        imports=Imports(tried=20),
         runtime=Runtime(
             version="1.24.4",
             providers=("DmlExecutionProvider", "CPUExecutionProvider")
@@ -220,7 +226,45 @@ BROKEN: list[tuple[str, dict[str, dict[str, Any]], str, str, str]] = [
     ("memory.commit", {"machine": {"commit_used_bytes": 39 * GIB}}, "linux", "warning", "promised"),
     ("packages.known-good", {"packages": {"onnx": "1.10.0"}}, "linux", "warning", "onnx 1.10.0 (tested"),
     ("packages.core", {"packages": {"typer": None}}, "linux", "failure", "typer"),
-    ("packages.convert", {"packages": {"torch": None}}, "linux", "warning", "torch"),
+    ("packages.core", {"packages": {"socksio": None}}, "win32", "failure", "socksio"),
+    ("packages.convert", {"packages": {"torch": None}}, "linux", "failure", "torch"),
+    ("packages.convert", {"packages": dict.fromkeys(CONVERTING)}, "linux", "warning", "torch"),
+    ("packages.known-good", {"packages": {"onnx": "1"}}, "linux", "failure", "onnx is 1, and x wants >2"),
+    ("packages.imports", {"imports": {"failed": {"numpy": "ImportError: libm"}}}, "linux", "failure", "libm"),
+    (
+        "packages.imports",
+        {"imports": {"failed": {"sdsetup.cli.app": "SyntaxError"}}},
+        "linux",
+        "failure",
+        "Syntax",
+    ),
+    (
+        "python.search-path",
+        {"python": {"left_out_paths": {"/opt/other": ["numpy", "typer"]}}},
+        "linux",
+        "warning",
+        "/opt/other holds numpy, typer",
+    ),
+    (
+        "python.pip-settings",
+        {"python": {"pip_settings_error": "pip cannot read its own settings"}},
+        "linux",
+        "failure",
+        "cannot read",
+    ),
+    (
+        "python.environment",
+        {
+            "python": {
+                "in_environment": False,
+                "environment_fault": "/x is there",
+                "environment_advice": "move it",
+            }
+        },
+        "linux",
+        "failure",
+        "/x is there",
+    ),
     ("runtime.flavours", {"packages": {"onnxruntime": "1.32.0"}}, "win32", "failure", "at once"),
     ("runtime.flavours", {"packages": {"onnxruntime": None}}, "linux", "failure", "none"),
     (
@@ -337,8 +381,16 @@ BROKEN_ADAPTERS: list[tuple[str, tuple[Adapter, ...], str, str, str]] = [
 def _changed(environment: Environment, changes: dict[str, dict[str, Any]]) -> Environment:
     for field, values in changes.items():
         if field == "packages":
+            assert environment.packages is not None
             have = {**environment.packages.versions, **values}
-            new: Any = Packages(versions={name: version for name, version in have.items() if version})
+            new: Any = replace(
+                environment.packages,
+                versions={name: version for name, version in have.items() if version},
+                missing={name: "sdsetup" for name, version in have.items() if not version},
+                unfit={
+                    name: f"{version}, and x wants >2" for name, version in values.items() if version == "1"
+                },
+            )
         else:
             new = replace(getattr(environment, field), **values)
         environment = replace(environment, **{field: new})
@@ -395,6 +447,21 @@ def test_every_check_is_shown_complaining() -> None:
     shown = {row[0] for row in (*BROKEN, *BROKEN_FOLDERS, *BROKEN_ADAPTERS)}
     shown |= {"packages.whole", "storage.path-length"}
     assert shown | never == {check.id for check in checks()}
+
+
+def test_settings_of_pip_that_are_left_out_are_named() -> None:
+    told = _changed(
+        _healthy("linux"), {"python": {"pip_left_out": {"user": "1"}, "pip_kept": {"index-url": "x"}}}
+    )
+    assert _verdict(told, "python.pip-settings").evidence == "left out by sdsetup: user; kept: index-url"
+
+
+def test_a_torn_torch_stands_in_the_way_of_converting_and_not_of_images() -> None:
+    healthy = _healthy("linux")
+    assert healthy.packages is not None
+    torn = replace(healthy, packages=replace(healthy.packages, torn={"torch": "of 9000 files 1 is missing"}))
+    assert _verdict(torn, "packages.whole", "convert").status == "failure"
+    assert _verdict(torn, "packages.whole", "generate").status == "ok"
 
 
 def test_offline_is_skipped_and_never_a_failure() -> None:

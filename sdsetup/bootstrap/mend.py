@@ -1,0 +1,76 @@
+"""Mend distributions of the running Python: ``python -m sdsetup.bootstrap.mend NAME ...``.
+
+What is there and torn is installed again, what is missing is installed with all that it needs, both at the
+known-good version. Started by the doctor's ``--fix``. Standard library only.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdsetup.bootstrap import child_environment, installer, integrity, known_good, torch_source
+from sdsetup.bootstrap.action import InstallAction, run
+from sdsetup.bootstrap.console import complain, say
+from sdsetup.errors import SetupError
+
+
+def mend(names: Sequence[str]) -> None:
+    """Bring distributions to the known-good version, whole.
+
+    Raises:
+        SetupError: A step failed, and why; or a torch for this machine cannot be had.
+    """
+    python, site = sys.executable, Path(sysconfig.get_path("purelib"))
+    torn = integrity.torn(site)
+    if not child_environment.pip_works(python) or "pip" in torn:
+        _run(*installer.restore_pip(python))
+    infos = integrity.installed(site)
+    if "pip" in infos and integrity.version(infos["pip"][0]) != known_good.versions()["pip"]:
+        _run(installer.upgrade_pip(python))
+    wanted = [known_good.normalized(name) for name in names if known_good.normalized(name) != "pip"]
+    if not wanted:
+        return
+    torch = torch_source.ANY
+    if "torch" in wanted:
+        # Torn: the same version is wanted again, from where a build for this machine is.
+        torch = torch_source.find(Path(python), _flavour(infos), "", child_environment.pip_settings(python))
+        if torch.left_out:
+            raise SetupError(
+                "install.no-torch",
+                "PyPI's torch is CUDA's, gigabytes for a machine without an NVIDIA card, and"
+                f" {torch_source.CPU_INDEX} has none here or is not reached.",
+                f"set {torch_source.INDEX_VARIABLE} to a mirror of it, or repeat this once it is reached.",
+            )
+    present = {name: integrity.version(infos[name][0]) for name in wanted if name in infos}
+    unreadable = [
+        folder for name in present for folder in infos[name] if folder in integrity.unreadable(site)
+    ]
+    if unreadable:
+        _run(*installer.forget(python, present, unreadable, torch))
+        left = integrity.installed(site)
+        present = {name: version for name, version in present.items() if name in left}
+    if present:
+        _run(installer.reinstall(python, present, torch))
+    _run(installer.add(python, wanted, torch))
+
+
+def _run(*actions: InstallAction) -> None:
+    for action in actions:
+        say(f"{action.label} ...")
+        run(action, say)
+
+
+def _flavour(infos: dict[str, list[Path]]) -> installer.Flavour:
+    there = [flavour for flavour, name in installer.FLAVOUR_DISTRIBUTIONS.items() if name in infos]
+    return there[0] if there else installer.flavour_for(sys.platform)
+
+
+if __name__ == "__main__":
+    try:
+        mend(sys.argv[1:])
+    except SetupError as problem:
+        complain(problem)
+        sys.exit(1)
