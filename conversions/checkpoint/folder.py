@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ from conversions.checkpoint.lfs_pointer import is_pointer_file, pointer_error
 from conversions.checkpoint.safetensors_header import StoredTensor, read_header
 from conversions.checkpoint.storage import Folder, Storage
 from conversions.checkpoint.weight_files import WeightFiles, choose
+from conversions.component_fields import FIELDS
 from conversions.errors import ConversionError
 from conversions.family import Family, find_family
+from conversions.typed_config import read_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +112,10 @@ def open_checkpoint(
             f"{storage.label} is no diffusers pipeline: it has no model_index.json.",
             _where_instead(names),
         )
-    index = read_object(storage, "model_index.json")
-    family = find_family(str(index.get("_class_name", "pipeline without a name")))
+    index = _checked_index(
+        read_object(storage, "model_index.json"), names, f"{storage.label}/model_index.json"
+    )
+    family = find_family(index.get("_class_name", "pipeline without a name"))
     components = {}
     for name in dict.fromkeys(submodel.component for submodel in family.submodels):
         optional = name in family.optional
@@ -125,7 +130,11 @@ def open_checkpoint(
             )
         components[name] = Component(
             name=name,
-            config=read_object(storage, f"{name}/config.json"),
+            config=read_config(
+                FIELDS.get(name, ()),
+                read_object(storage, f"{name}/config.json"),
+                f"{storage.label}/{name}/config.json",
+            ),
             weights=_choose(storage, names, name, variant, optional),
         )
     return Checkpoint(
@@ -156,6 +165,32 @@ def stored_tensors(storage: Storage, weights: WeightFiles) -> dict[str, StoredTe
                 )
             found[name] = tensor
     return found
+
+
+def _checked_index(index: dict[str, Any], names: Sequence[str], label: str) -> dict[str, Any]:
+    """See that a model_index.json says of each component which class of which library it is.
+
+    Raises:
+        ConversionError: ``config.invalid``.
+    """
+    folders = {name.partition("/")[0] for name in names if "/" in name}
+    for name, entry in index.items():
+        if name == "_class_name":
+            fits, expected = isinstance(entry, str), "a class"
+        elif isinstance(entry, list):
+            fits, expected = (
+                all(isinstance(part, str | None) for part in entry),
+                "texts or nulls",
+            )
+        else:
+            fits, expected = entry is None or name not in folders, "a list of library and class"
+        if not fits:
+            raise ConversionError(
+                "config.invalid",
+                f"{label} says {name} = {json.dumps(entry)[:60]}; it must be {expected}.",
+                "Correct this field, or download the file again.",
+            )
+    return index
 
 
 def _choose(

@@ -80,10 +80,16 @@ def keep(packed: bytes, submodel: GraphKind, config: Config, cache: Path) -> Pat
 
 
 def trace_and_pack(submodel: GraphKind, config: Config) -> bytes:
-    """Trace a graph and pack it; meant for a process of its own, since it loads torch."""
-    from conversions.graphs.trace import trace
+    """Trace a graph and pack it; meant for a process of its own, since it loads torch.
 
-    return pack(trace(submodel, config))
+    Raises:
+        ConversionError: ``config.untraceable``; the configuration cannot be built.
+    """
+    from conversions.graphs.trace import trace
+    from conversions.graphs.untraceable import naming_component
+
+    with naming_component(submodel.component):
+        return pack(trace(submodel, config))
 
 
 def pack(model: ir.Model) -> bytes:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from conversions.checkpoint.weight_files import WeightFiles
 from conversions.graph_kind import Config, GraphKind
+from conversions.graphs.untraceable import naming_component
 
 Tensors = dict[str, npt.NDArray[np.generic]]
 
@@ -73,13 +74,14 @@ def run_reference(
 
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
-        component = submodel.component_class().from_pretrained(
-            checkpoint / submodel.component,
-            torch_dtype=torch.float32,
-            use_safetensors=weights.format == "safetensors",
-            variant=weights.variant or None,
-            local_files_only=True,
-        )
+        with naming_component(submodel.component):
+            component = submodel.component_class().from_pretrained(
+                checkpoint / submodel.component,
+                torch_dtype=torch.float32,
+                use_safetensors=weights.format == "safetensors",
+                variant=weights.variant or None,
+                local_files_only=True,
+            )
         module = submodel.wrap(component).eval()
         with ActivationRange() as activations:
             results = module(*(torch.from_numpy(inputs[spec.name]) for spec in submodel.inputs(config)))
