@@ -43,6 +43,7 @@ from conversions.verification.fp16_overflow import (
 from conversions.verification.parity import ParityReport, run_references, verify
 from conversions.verification.reference import Reference, Tensors, make_inputs
 from conversions.weights.binding import Binding, bind
+from conversions.weights.not_finite import demand_finite, not_finite
 from conversions.weights.stream import Overflow, stream
 
 
@@ -146,6 +147,8 @@ def convert(
             )
             if not report.passed:
                 staging.discard()
+                if not all(each.finite for each in report.submodels):
+                    demand_finite(checkpoint)
                 raise ConversionError(
                     "verify.failed",
                     f"The package is not the same model: {'; '.join(report.all_problems)}. "
@@ -256,7 +259,10 @@ def _make_component(
             listener(Notice(text=_said(name, kept[name], len(models[name].graph))))
     tensors = stored_tensors(checkpoint.storage, component.weights)
     pairs = [(submodel, models[submodel.name]) for submodel in submodels]
-    bindings = bind(part.name, pairs, tensors)
+    bound = bind(part.name, pairs, tensors)
+    bindings = bound.bindings
+    if bound.ignored:
+        listener(Notice(text=bound.notice(part.name)))
     folders = {name: staging.folder / name for name in bindings}
     for folder in folders.values():
         folder.mkdir(exist_ok=True)
@@ -273,7 +279,7 @@ def _make_component(
     streamed = stream(bindings, checkpoint.storage, paths, staging.stream_path(part.name), advance)
     listener(Finished(task=part.name))
     if streamed.overflows:
-        raise _overflow(streamed.overflows)
+        raise not_finite(part.name, checkpoint.storage, tensors) or _overflow(streamed.overflows)
     files, notes = {}, {}
     for submodel in submodels:
         name = submodel.name

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from conversions.typed_config import Field
+
 Config = Mapping[str, Any]
 
 # "float" is the package's precision; the others are what they say whatever the precision.
@@ -48,6 +50,7 @@ class GraphKind:
         version: Raise it when a change of this file makes stored graphs out of date.
         variant: Tells kinds of one id apart that differ in inputs or outputs; empty for the usual one.
         class_name: The component's class, as ``model_index.json`` and ``config.json`` name it.
+        fields: Types, defaults and bounds of the configuration's fields.
         defaults: Configuration fields with the value that a config lacking them means.
         relevant: Picks what shapes the graph out of a configuration; for those with nested or dead parts.
         irrelevant: Configuration fields that do not change the graph.
@@ -77,6 +80,7 @@ class GraphKind:
     component_class: Callable[[], Any]
     create: Callable[[Config], Any]
     wrap: Callable[[Any], Any]
+    fields: tuple[Field, ...] = ()
     version: int = 1
     variant: str = ""
     renames: tuple[Rename, ...] = ()

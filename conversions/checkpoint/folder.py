@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from conversions.checkpoint.storage import Folder, Storage
 from conversions.checkpoint.weight_files import WeightFiles, choose
 from conversions.errors import ConversionError
 from conversions.family import Family, PipelineConfigs, Submodel, families_of, find_family
+from conversions.typed_config import read_config
 
 if TYPE_CHECKING:
     from conversions.recipe import Recipe
@@ -134,7 +136,9 @@ def open_checkpoint(
             f"{storage.label} is no diffusers pipeline: it has no model_index.json.",
             _where_instead(names),
         )
-    index = read_object(storage, "model_index.json")
+    index = _checked_index(
+        read_object(storage, "model_index.json"), names, f"{storage.label}/model_index.json"
+    )
     candidates = families_of(str(index.get("_class_name", "pipeline without a name")))
     scheduler_file = "scheduler/scheduler_config.json"
     absent = {name for name, entry in index.items() if name in without or _is_null(entry)}
@@ -154,12 +158,18 @@ def open_checkpoint(
         if not (family.optional(name) and (name in absent or name not in index))
     }
     configs = replace(configs, components={name: each.config for name, each in components.items()})
+    submodels = family.submodels(configs)
+    for submodel in submodels:
+        component = components[submodel.component]
+        file = f"{storage.label}/{submodel.component}/config.json"
+        config = read_config(submodel.kind.fields, component.config, file)
+        components[submodel.component] = replace(component, config=config)
     return Checkpoint(
         storage=storage,
         family=family,
         index=index,
         components=components,
-        submodels=family.submodels(configs),
+        submodels=submodels,
         scheduler=configs.scheduler,
         origin=origin,
         commit=commit,
@@ -217,6 +227,32 @@ def _optional_missing(component: str, message: str) -> ConversionError:
         "Download the checkpoint again, or convert without this part.",
         {"component": component.replace("_", "-")},
     )
+
+
+def _checked_index(index: dict[str, Any], names: Sequence[str], label: str) -> dict[str, Any]:
+    """See that a model_index.json says of each component which class of which library it is.
+
+    Raises:
+        ConversionError: ``config.invalid``.
+    """
+    folders = {name.partition("/")[0] for name in names if "/" in name}
+    for name, entry in index.items():
+        if name == "_class_name":
+            fits, expected = isinstance(entry, str), "a class"
+        elif isinstance(entry, list):
+            fits, expected = (
+                all(isinstance(part, str | None) for part in entry),
+                "texts or nulls",
+            )
+        else:
+            fits, expected = entry is None or name not in folders, "a list of library and class"
+        if not fits:
+            raise ConversionError(
+                "config.invalid",
+                f"{label} says {name} = {json.dumps(entry)[:60]}; it must be {expected}.",
+                "Correct this field, or download the file again.",
+            )
+    return index
 
 
 def _choose(

@@ -86,10 +86,16 @@ def keep(packed: bytes, kind: GraphKind, config: Config, cache: Path) -> Path:
 
 
 def trace_and_pack(kind: GraphKind, config: Config) -> bytes:
-    """Trace a graph and pack it; meant for a process of its own, since it loads torch."""
-    from conversions.graphs.trace import trace
+    """Trace a graph and pack it; meant for a process of its own, since it loads torch.
 
-    return pack(trace(kind, config))
+    Raises:
+        ConversionError: ``config.untraceable``; the configuration cannot be built.
+    """
+    from conversions.graphs.trace import trace
+    from conversions.graphs.untraceable import naming_class
+
+    with naming_class(kind.class_name):
+        return pack(trace(kind, config))
 
 
 def pack(model: ir.Model) -> bytes:

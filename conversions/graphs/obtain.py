@@ -17,6 +17,8 @@ from conversions.isolated_process import isolated_process
 
 # Peak memory of a process that traces, measured on SDXL's U-Net.
 _TRACER_BYTES = 2 << 30
+# Far more than the largest published model takes on a slow machine: what is not done then never will be.
+_TRACE_SECONDS = 1800.0
 
 
 def obtain(
@@ -49,7 +51,10 @@ def obtain(
             found[submodel.name] = model
     if not missing:
         return found
-    with isolated_process("tracing", workers=_tracers(len(missing))) as processes:
+    tracers = _tracers(len(missing))
+    with isolated_process(
+        "tracing", workers=tracers, seconds=_TRACE_SECONDS, memory_bytes=_memory_of_each(tracers)
+    ) as processes:
         for submodel, _ in missing:
             listener(Started(task=f"trace {submodel.name}", label=f"{submodel.name}: tracing its graph"))
         traces = [
@@ -68,3 +73,8 @@ def _tracers(wanted: int) -> int:
     """Say how many submodels are traced at once: as many as processors and free memory allow."""
     by_memory = int(psutil.virtual_memory().available // _TRACER_BYTES)
     return max(1, min(wanted, os.cpu_count() or 1, by_memory))
+
+
+def _memory_of_each(tracers: int) -> int:
+    """Say how much memory one tracer may take: its part of what is free, and never less than a large one."""
+    return max(2 * _TRACER_BYTES, int(psutil.virtual_memory().available * 0.9) // tracers)

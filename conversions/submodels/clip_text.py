@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec
+from conversions.submodels import config_fields
 
 # Source: transformers 5.23's CLIPTextConfig; a test compares.
 DEFAULTS: Config = {
@@ -200,6 +201,7 @@ def skip_layers(model: ir.Model, *, count: int) -> None:
 
 
 CLIP_TEXT = GraphKind(
+    fields=config_fields.CLIP_TEXT,
     id="clip_text",
     class_name="CLIPTextModel",
     defaults=DEFAULTS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec
+from conversions.submodels import config_fields
 
 # Source: transformers 5.23's CLIPVisionConfig (and CLIPConfig's projection_dim); a test compares.
 VISION_DEFAULTS: Config = {
@@ -122,6 +123,7 @@ def _images(config: Config, shape: tuple[int, ...], random: Any) -> Any:
 
 
 SAFETY_CHECKER = GraphKind(
+    fields=config_fields.SAFETY_CHECKER,
     id="safety_checker",
     class_name="StableDiffusionSafetyChecker",
     defaults={"projection_dim": 512, **VISION_DEFAULTS},

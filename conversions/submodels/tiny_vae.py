@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from conversions.graph_kind import Config, GraphKind, TensorSpec
+from conversions.submodels import config_fields
 
 # Source: the signature of diffusers 0.42's AutoencoderTiny; a test compares.
 DEFAULTS: Config = {
@@ -104,6 +105,7 @@ def _wrap_decoder(component: Any) -> Any:
 
 
 TINY_ENCODER = GraphKind(
+    fields=config_fields.TINY_VAE,
     id="tiny_vae_encoder",
     class_name="AutoencoderTiny",
     defaults=DEFAULTS,
@@ -117,6 +119,7 @@ TINY_ENCODER = GraphKind(
     traced_sizes={"batch": 2, "height": 64, "width": 72},
 )
 TINY_DECODER = GraphKind(
+    fields=config_fields.TINY_VAE,
     id="tiny_vae_decoder",
     class_name="AutoencoderTiny",
     defaults=DEFAULTS,

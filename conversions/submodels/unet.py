@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from conversions.graph_kind import Config, GraphKind, TensorSpec
+from conversions.submodels import config_fields
 
 # Source: the signature of diffusers 0.42's UNet2DConditionModel; a test compares.
 DEFAULTS: Config = {
@@ -167,6 +168,7 @@ def _time_ids(config: Config, shape: tuple[int, ...], random: Any) -> Any:
 
 
 UNET = GraphKind(
+    fields=config_fields.UNET,
     id="unet",
     class_name="UNet2DConditionModel",
     defaults=DEFAULTS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec
+from conversions.submodels import config_fields
 
 # Source: the signature of diffusers 0.42's AutoencoderKL; a test compares.
 DEFAULTS: Config = {
@@ -113,6 +114,7 @@ def _wrap_decoder(component: Any) -> Any:
 _TRACED_SIZES = {"batch": 2, "height": 67, "width": 75}
 
 ENCODER = GraphKind(
+    fields=config_fields.VAE,
     id="vae_encoder",
     class_name="AutoencoderKL",
     defaults=DEFAULTS,
@@ -127,6 +129,7 @@ ENCODER = GraphKind(
     traced_sizes=_TRACED_SIZES,
 )
 DECODER = GraphKind(
+    fields=config_fields.VAE,
     id="vae_decoder",
     class_name="AutoencoderKL",
     defaults=DEFAULTS,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from conversions.checkpoint.weight_files import WeightFiles
 from conversions.graph_kind import Config, GraphKind
+from conversions.graphs.untraceable import naming_class
 from conversions.verification.fp16_overflow import ActivationRange
 
 Tensors = dict[str, npt.NDArray[np.generic]]
@@ -74,13 +75,14 @@ def run_reference(
 
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
-        model = kind.component_class().from_pretrained(
-            component,
-            torch_dtype=torch.float32,
-            use_safetensors=weights.format == "safetensors",
-            variant=weights.variant or None,
-            local_files_only=True,
-        )
+        with naming_class(kind.class_name):
+            model = kind.component_class().from_pretrained(
+                component,
+                torch_dtype=torch.float32,
+                use_safetensors=weights.format == "safetensors",
+                variant=weights.variant or None,
+                local_files_only=True,
+            )
         module = kind.wrap(model).eval()
         with ActivationRange() as activations:
             results = module(*(torch.from_numpy(inputs[spec.name]) for spec in kind.inputs(config)))

@@ -1,4 +1,4 @@
-"""Match checkpoint tensors to initializers; unmatched ones are errors."""
+"""Match checkpoint tensors to initializers; missing and misshapen ones are errors, others are reported."""
 
 from __future__ import annotations
 
@@ -48,12 +48,36 @@ class Binding:
         return _size_bytes(self.shape, self.dtype)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """The weights of all graphs made from one component.
+
+    Attributes:
+        bindings: For each submodel its bindings, in the order in which their bytes lie in the checkpoint.
+        ignored: Names of stored tensors that nothing uses, sorted: diffusers and transformers warn of such
+            tensors and load the rest. Buffers once stored (``position_ids``) are not named, as there.
+    """
+
+    bindings: Mapping[str, list[Binding]]
+    ignored: tuple[str, ...]
+
+    def notice(self, component: str) -> str:
+        """Return one sentence that names the ignored tensors; empty when there are none."""
+        if not self.ignored:
+            return ""
+        return (
+            f"{component}: {_list(self.ignored)} in the checkpoint "
+            f"{'has' if len(self.ignored) == 1 else 'have'} no place in the model that its config.json "
+            "describes and will not be used, as diffusers does."
+        )
+
+
 def bind(
     component: str,
     graphs: Sequence[tuple[Submodel, ir.Model]],
     tensors: Mapping[str, StoredTensor],
-) -> dict[str, list[Binding]]:
-    """Match a component's tensors to the initializers of all graphs made from it.
+) -> Bound:
+    """Match the weights of all graphs made from one component with the component's tensors.
 
     Args:
         component: The component's name, for messages.
@@ -61,16 +85,16 @@ def bind(
         tensors: The stored tensors by name.
 
     Returns:
-        Bindings by submodel, in the order of the tensors in the checkpoint's files.
+        The bindings, and the tensors that the reference loader would ignore.
 
     Raises:
-        ConversionError: ``weights.missing``, ``weights.surplus`` or ``weights.shape``, with names.
+        ConversionError: ``weights.missing``, ``weights.shape`` or ``weights.ambiguous``, with names.
     """
     wanted = {name for _, model in graphs for name in _weights(model)}
     submodel = graphs[0][0]
-    by_name = _rename(tensors, wanted, submodel.kind.renames)
+    by_name = _rename(component, tensors, wanted, submodel.kind.renames)
     missing = sorted(wanted - set(by_name))
-    used = {by_name[name].name for name in wanted & set(by_name)}
+    used = {tensor.name for tensor in by_name.values()}
     surplus = sorted(
         name
         for name in set(tensors) - used
@@ -83,13 +107,8 @@ def bind(
             + (f", and holds {_list(surplus)} that it does not." if surplus else "."),
             f"The weights and {component}/config.json do not belong together; download the checkpoint again.",
         )
-    if surplus:
-        raise ConversionError(
-            "weights.surplus",
-            f"The component {component!r} holds {_list(surplus)} that its configuration has no place for.",
-            f"The weights and {component}/config.json do not belong together; download the checkpoint again.",
-        )
-    return {each.name: _lay_out(component, model, by_name) for each, model in graphs}
+    bindings = {each.name: _lay_out(component, model, by_name) for each, model in graphs}
+    return Bound(bindings=bindings, ignored=tuple(surplus))
 
 
 def _weights(model: ir.Model) -> dict[str, ir.Value]:
@@ -97,15 +116,21 @@ def _weights(model: ir.Model) -> dict[str, ir.Value]:
 
 
 def _rename(
-    tensors: Mapping[str, StoredTensor], wanted: set[str], renames: Sequence[Rename]
+    component: str, tensors: Mapping[str, StoredTensor], wanted: set[str], renames: Sequence[Rename]
 ) -> dict[str, StoredTensor]:
     """Map each stored tensor to its name in the graph: its own, or the first matching rename."""
     found: dict[str, StoredTensor] = {}
     for name, tensor in tensors.items():
-        for candidate in _candidates(name, renames):
-            if candidate in wanted:
-                found.setdefault(candidate, tensor)
-                break
+        known = next((each for each in _candidates(name, renames) if each in wanted), None)
+        if known is None:
+            continue
+        if known in found:
+            raise ConversionError(
+                "weights.ambiguous",
+                f"The component {component!r} holds {found[known].name} and {name}, two names of one weight.",
+                "Remove the one that does not belong to the checkpoint, or download it again.",
+            )
+        found[known] = tensor
     return found
 
 

@@ -266,12 +266,6 @@ def drop_tensor(checkpoint: Path) -> None:
     )
 
 
-def add_tensor(checkpoint: Path) -> None:
-    edit_weights(
-        checkpoint / UNET_FILE, lambda tensors: {**tensors, "conv_extra.weight": np.ones(3, np.float32)}
-    )
-
-
 def cut_short(checkpoint: Path) -> None:
     path = checkpoint / UNET_FILE
     os.truncate(path, path.stat().st_size - 1000)
@@ -302,10 +296,10 @@ SPOILED = {
     "not safetensors": (no_safetensors, "checkpoint.corrupt"),
     "only pickles": (only_pickles, "weights.pickle"),
     "missing tensor": (drop_tensor, "weights.missing"),
-    "surplus tensor": (add_tensor, "weights.surplus"),
     "wrong shape": (change_tensor("conv_in.weight", lambda old: old[:, :3].copy()), "weights.shape"),
     "too large for fp16": (change_tensor("conv_out.bias", lambda old: old + 70000), "weights.overflow"),
-    "NaN": (change_tensor("conv_out.bias", lambda old: old * np.float32("nan")), "weights.overflow"),
+    "NaN": (change_tensor("conv_out.bias", lambda old: old * np.float32("nan")), "weights.not_finite"),
+    "infinity": (change_tensor("conv_out.bias", lambda old: old + np.float32("inf")), "weights.not_finite"),
     "integers": (change_tensor("conv_out.bias", lambda old: old.astype(np.int32)), "weights.dtype"),
 }
 

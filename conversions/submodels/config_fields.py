@@ -1,0 +1,170 @@
+"""The fields of the components' configurations: types, defaults, and bounds above every published model.
+
+Source of names, types and defaults: the signatures of diffusers 0.42's ``UNet2DConditionModel`` and
+``AutoencoderKL``, and transformers 5.23's ``CLIPTextConfig``, ``CLIPVisionConfig`` and ``CLIPConfig``; a test
+compares them with the defaults of the submodels. Where those take ``None`` as a value of its own,
+``nullable`` is set.
+"""
+
+from __future__ import annotations
+
+from conversions.typed_config import flag, nested, number, text, whole
+
+# Published: hidden sizes to 10,240, 80 layers, vocabularies of 262,144 tokens, 128 heads.
+_WIDTH, _LAYERS, _VOCABULARY, _HEADS = 65_536, 200, 2_000_000, 1_024
+# Sides of images and latents, in pixels or in latents.
+_SIDE = 65_536
+_SMALL = 1e-20
+
+_DIFFUSERS_NOTES = (
+    text("_class_name", None),
+    text("_diffusers_version", None),
+    text("_name_or_path", None),
+)
+_TRANSFORMERS_NOTES = (
+    text("_name_or_path", None),
+    text("architectures", None, lists="always"),
+    text("dtype", None),
+    text("model_type", None),
+    text("torch_dtype", None),
+    text("transformers_version", None),
+)
+
+_TRANSFORMER = (
+    *_TRANSFORMERS_NOTES,
+    number("attention_dropout", 0.0, 0, 1),
+    text("hidden_act", "quick_gelu"),
+    number("initializer_factor", 1.0, 0, 1e6),
+    number("initializer_range", 0.02, 0, 1e6),
+    number("layer_norm_eps", 1e-5, _SMALL, 1),
+)
+
+CLIP_TEXT = (
+    *_TRANSFORMER,
+    whole("vocab_size", 49408, 3, _VOCABULARY),
+    whole("hidden_size", 512, 1, _WIDTH),
+    whole("intermediate_size", 2048, 1, _WIDTH),
+    whole("num_hidden_layers", 12, 1, _LAYERS),
+    whole("num_attention_heads", 8, 1, _HEADS),
+    whole("max_position_embeddings", 77, 3, _WIDTH),
+    whole("projection_dim", 512, 0, _WIDTH),
+    whole("eos_token_id", 49407, 0, _VOCABULARY),
+    whole("bos_token_id", 49406, 0, _VOCABULARY, nullable=True),
+    whole("pad_token_id", 1, -1, _VOCABULARY, nullable=True),
+)
+
+_CLIP_VISION = (
+    *_TRANSFORMER,
+    whole("hidden_size", 768, 1, _WIDTH),
+    whole("intermediate_size", 3072, 1, _WIDTH),
+    whole("num_hidden_layers", 12, 1, _LAYERS),
+    whole("num_attention_heads", 12, 1, _HEADS),
+    whole("num_channels", 3, 1, 64),
+    whole("image_size", 224, 1, 4096),
+    whole("patch_size", 32, 1, 4096),
+    whole("projection_dim", 512, 0, _WIDTH),
+)
+
+SAFETY_CHECKER = (
+    *_TRANSFORMERS_NOTES,
+    number("initializer_factor", 1.0, 0, 1e6),
+    whole("projection_dim", 512, 1, _WIDTH),
+    number("logit_scale_init_value", 2.6592, -1e6, 1e6),
+    nested("text_config", CLIP_TEXT),
+    nested("text_config_dict", CLIP_TEXT),
+    nested("vision_config", _CLIP_VISION),
+    nested("vision_config_dict", _CLIP_VISION),
+)
+
+UNET = (
+    *_DIFFUSERS_NOTES,
+    whole("sample_size", None, 1, _SIDE, lists="allowed"),
+    whole("in_channels", 4, 1, 4096),
+    whole("out_channels", 4, 1, 4096),
+    flag("center_input_sample", False),
+    flag("flip_sin_to_cos", True),
+    number("freq_shift", 0, -16, 16),
+    text("mid_block_type", "UNetMidBlock2DCrossAttn", nullable=True),
+    text("down_block_types", (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"), lists="always"),
+    text("up_block_types", ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3), lists="always"),
+    flag("only_cross_attention", False, lists="allowed"),
+    whole("block_out_channels", (320, 640, 1280, 1280), 1, _WIDTH, lists="always"),
+    whole("layers_per_block", 2, 1, _LAYERS, lists="allowed"),
+    whole("downsample_padding", 1, 0, 16),
+    number("mid_block_scale_factor", 1, _SMALL, 1e6),
+    number("dropout", 0.0, 0, 1),
+    text("act_fn", "silu"),
+    whole("norm_num_groups", 32, 1, _WIDTH, nullable=True),
+    number("norm_eps", 1e-5, _SMALL, 1),
+    whole("cross_attention_dim", 1280, 1, _WIDTH, lists="allowed"),
+    whole("transformer_layers_per_block", 1, 0, _LAYERS, lists="allowed"),
+    whole("reverse_transformer_layers_per_block", None, 0, _LAYERS, lists="allowed"),
+    whole("encoder_hid_dim", None, 1, _WIDTH),
+    text("encoder_hid_dim_type", None),
+    whole("attention_head_dim", 8, 1, _WIDTH, lists="allowed"),
+    whole("num_attention_heads", None, 1, _HEADS, lists="allowed"),
+    flag("dual_cross_attention", False),
+    flag("use_linear_projection", False),
+    text("class_embed_type", None),
+    text("addition_embed_type", None),
+    whole("addition_time_embed_dim", None, 1, _WIDTH),
+    whole("num_class_embeds", None, 1, _VOCABULARY),
+    flag("upcast_attention", False),
+    text("resnet_time_scale_shift", "default"),
+    flag("resnet_skip_time_act", False),
+    number("resnet_out_scale_factor", 1.0, _SMALL, 1e6),
+    text("time_embedding_type", "positional"),
+    whole("time_embedding_dim", None, 1, _WIDTH),
+    text("time_embedding_act_fn", None),
+    text("timestep_post_act", None),
+    whole("time_cond_proj_dim", None, 1, _WIDTH),
+    whole("conv_in_kernel", 3, 1, 31),
+    whole("conv_out_kernel", 3, 1, 31),
+    whole("projection_class_embeddings_input_dim", None, 1, _WIDTH),
+    text("attention_type", "default"),
+    flag("class_embeddings_concat", False),
+    flag("mid_block_only_cross_attention", None),
+    text("cross_attention_norm", None),
+    whole("addition_embed_type_num_heads", 64, 1, _HEADS),
+)
+
+VAE = (
+    *_DIFFUSERS_NOTES,
+    whole("in_channels", 3, 1, 4096),
+    whole("out_channels", 3, 1, 4096),
+    text("down_block_types", ("DownEncoderBlock2D",), lists="always"),
+    text("up_block_types", ("UpDecoderBlock2D",), lists="always"),
+    whole("block_out_channels", (64,), 1, _WIDTH, lists="always"),
+    whole("layers_per_block", 1, 1, _LAYERS),
+    text("act_fn", "silu"),
+    whole("latent_channels", 4, 1, 4096),
+    whole("norm_num_groups", 32, 1, _WIDTH),
+    whole("sample_size", 32, 1, _SIDE, lists="allowed"),
+    number("scaling_factor", 0.18215, _SMALL, 1e6),
+    number("shift_factor", None, -1e6, 1e6),
+    number("latents_mean", None, -1e6, 1e6, lists="always"),
+    number("latents_std", None, _SMALL, 1e6, lists="always"),
+    flag("force_upcast", True),
+    flag("use_quant_conv", True),
+    flag("use_post_quant_conv", True),
+    flag("mid_block_add_attention", True),
+)
+
+TINY_VAE = (
+    *_DIFFUSERS_NOTES,
+    whole("in_channels", 3, 1, 4096),
+    whole("out_channels", 3, 1, 4096),
+    whole("encoder_block_out_channels", (64,) * 4, 1, _WIDTH, lists="always"),
+    whole("decoder_block_out_channels", (64,) * 4, 1, _WIDTH, lists="always"),
+    text("act_fn", "relu"),
+    text("upsample_fn", "nearest"),
+    whole("latent_channels", 4, 1, 4096),
+    whole("upsampling_scaling_factor", 2, 1, 16),
+    whole("num_encoder_blocks", (1, 3, 3, 3), 1, _LAYERS, lists="always"),
+    whole("num_decoder_blocks", (3, 3, 3, 1), 1, _LAYERS, lists="always"),
+    number("latent_magnitude", 3, _SMALL, 1e6),
+    number("latent_shift", 0.5, -1e6, 1e6),
+    number("scaling_factor", 1.0, _SMALL, 1e6),
+    number("shift_factor", 0.0, -1e6, 1e6),
+    flag("force_upcast", False),
+)

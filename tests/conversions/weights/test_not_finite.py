@@ -1,0 +1,84 @@
+"""NaN and infinity among the weights are told with their tensors and numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from conversions.checkpoint.folder import open_folder, stored_tensors
+from conversions.checkpoint.safetensors_header import read_header
+from conversions.checkpoint.storage import Folder
+from conversions.conversion import Checks, convert
+from conversions.errors import ConversionError
+from conversions.events import ignore
+from conversions.options import Options
+from conversions.plan import make_plan
+from conversions.providers.devices import CPU
+from conversions.weights.not_finite import find_not_finite, not_finite
+
+FILE = "model.safetensors"
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16])
+def test_numbers_that_are_none_are_counted_in_every_type(dtype: type, tmp_path: Path) -> None:
+    spoiled = np.linspace(-60000, 60000, 5_000_000).astype(dtype)
+    spoiled[[0, 7, 4_999_999]] = np.nan
+    spoiled[[1, 4_500_000]] = np.inf, -np.inf
+    tensors = {"spoiled": spoiled, "whole": np.ones((3, 3), dtype), "integers": np.full(9, -1, np.int64)}
+    save_file(tensors, tmp_path / FILE)
+    storage = Folder(tmp_path)
+    (found,) = find_not_finite(storage, read_header(storage, FILE))
+    assert (found.tensor.name, found.nans, found.infinities) == ("spoiled", 3, 2)
+    error = not_finite("unet", storage, read_header(storage, FILE))
+    assert error is not None
+    assert "5 weights of 'unet'" in error.message
+    assert "spoiled (3 NaN and 2 infinities of 5,000,000)" in error.message
+
+
+def test_many_tensors_are_named_in_part(tmp_path: Path) -> None:
+    save_file({f"t{i}": np.array([np.nan, 1], np.float32) for i in range(9)}, tmp_path / FILE)
+    error = not_finite("vae", Folder(tmp_path), read_header(Folder(tmp_path), FILE))
+    assert error is not None
+    assert "9 weights" in error.message
+    assert "t4 (1 NaN of 2) and 4 more tensors" in error.message
+
+
+def test_finite_weights_give_no_error(tmp_path: Path) -> None:
+    save_file({"a": np.array([65504, -65504], np.float16)}, tmp_path / FILE)
+    assert not_finite("vae", Folder(tmp_path), read_header(Folder(tmp_path), FILE)) is None
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("stored", [np.float32, np.float16])
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_a_conversion_blames_the_checkpoint_whatever_the_precision(
+    stored: type, precision: str, tiny_checkpoint: Path, graph_cache: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = {name: value.astype(stored) for name, value in load_file(path).items()}
+    tensors["conv_out.bias"][:2] = np.nan, np.inf
+    save_file(tensors, path)
+    opened = open_folder(folder)
+    assert stored_tensors(opened.storage, opened.components["unet"].weights)
+    plan = make_plan(opened, Options(target="cpu", precision=precision), graph_cache)
+    with pytest.raises(ConversionError) as caught:
+        convert(
+            plan,
+            opened,
+            tmp_path / "package",
+            tool_version="test",
+            graph_cache=graph_cache,
+            checks=Checks(device=CPU),
+            listener=ignore,
+        )
+    assert caught.value.code == "weights.not_finite"
+    assert "conv_out.bias (1 NaN and 1 infinity of 4)" in caught.value.message
+    assert "fp32" not in caught.value.hint
+    assert not (tmp_path / "package").exists()
