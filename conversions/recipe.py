@@ -218,6 +218,11 @@ class Recipe(Protocol):
         ...
 
     @property
+    def distilled_steps(self) -> bool:
+        """Whether the denoiser was distilled to a few steps of its own, as latent consistency models are."""
+        ...
+
+    @property
     def blends_masks(self) -> bool:
         """Whether a mask is applied to the latents after each step, for denoisers that do not read it."""
         ...

@@ -19,8 +19,8 @@ from sdsetup.imaging import initial_image, prompts
 from sdsetup.imaging.blank_image import find_blank
 from sdsetup.imaging.feature_extractor import extract
 from sdsetup.imaging.latent_noise import LatentNoise
-from sdsetup.imaging.request import Request, complete
-from sdsetup.imaging.schedulers import Floats, Scheduler, State, make_scheduler
+from sdsetup.imaging.request import Request, complete, first_index, scheduler_for
+from sdsetup.imaging.schedulers import Floats, Scheduler, State
 from sdsetup.imaging.tokenizer import ClipTokenizer
 from sdsetup.runtime.runner import Runner
 from sdsetup.runtime.sessions import Array
@@ -153,7 +153,7 @@ class Pipeline:
         conditioning = self.encode(request)
         self._done_with("text")
         scheduler = self._scheduler(request)
-        first = scheduler.split_index(start)
+        first = scheduler.refiner_index(start)
         stop = len(scheduler.timesteps)
         state = scheduler.resume(latents, first)
         refined = self._walk(
@@ -226,7 +226,7 @@ class Pipeline:
             Latents, float32 ``[images, channels, height, width]``, and the number of denoiser runs.
         """
         scheduler = self._scheduler(request)
-        first = 0 if request.strength is None else scheduler.first_index(request.strength)
+        first = first_index(request, scheduler, self.package.recipe)
         stop = len(scheduler.timesteps)
         if self.refiner is not None:
             stop = max(first, scheduler.split_index(self.refiner.start))
@@ -269,8 +269,7 @@ class Pipeline:
         return state.sample
 
     def _scheduler(self, request: Request) -> Scheduler:
-        config = self.package.recipe.scheduler_config
-        return make_scheduler(request.scheduler or "", config, request.steps or 0, eta=request.eta)
+        return scheduler_for(request, self.package.recipe)
 
     def decode(self, latents: Floats) -> NDArray[np.uint8]:
         """Turn latents into pixels, an image at a time: the decoder needs the most memory of all.

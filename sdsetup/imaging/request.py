@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from conversions.package.layout import Package
-from conversions.recipe import ImageSize, Task
+from conversions.recipe import ImageSize, Recipe, Task
 from sdsetup.errors import UsageError
 from sdsetup.imaging import initial_image
-from sdsetup.imaging.schedulers import make_scheduler, name_of
+from sdsetup.imaging.schedulers import Scheduler, make_scheduler, name_of
 
 _MOST_IMAGES = 64
 
@@ -108,22 +108,19 @@ def complete(request: Request, package: Package) -> Request:
             f"--guidance-scale {request.guidance_scale} is no number.",
             f"{defaults.guidance_scale:g} is usual.",
         )
-    scheduler = make_scheduler(
-        request.scheduler or "", recipe.scheduler_config, request.steps or 0, eta=request.eta
-    )
-    if request.strength is not None:
-        if not 0 < request.strength <= 1:
-            raise UsageError(
-                "generate.strength",
-                f"--strength {request.strength:g} is out of range.",
-                "use a number above 0, up to 1.",
-            )
-        if scheduler.first_index(request.strength) >= len(scheduler.timesteps):
-            raise UsageError(
-                "generate.strength",
-                f"--strength {request.strength:g} of {request.steps} steps leaves none to take.",
-                "use more --steps or a larger --strength.",
-            )
+    if request.strength is not None and not 0 < request.strength <= 1:
+        raise UsageError(
+            "generate.strength",
+            f"--strength {request.strength:g} is out of range.",
+            "use a number above 0, up to 1.",
+        )
+    scheduler = scheduler_for(request, recipe)
+    if first_index(request, scheduler, recipe) >= len(scheduler.timesteps):
+        raise UsageError(
+            "generate.strength",
+            f"--strength {request.strength:g} of {request.steps} steps leaves none to take.",
+            "use more --steps or a larger --strength.",
+        )
     if not 0 < request.refiner_start < 1:
         raise UsageError(
             "generate.refiner",
@@ -138,6 +135,38 @@ def complete(request: Request, package: Package) -> Request:
             f"use 0 to {most}.",
         )
     return request
+
+
+def scheduler_for(request: Request, recipe: Recipe) -> Scheduler:
+    """Plan the steps of a complete request.
+
+    Raises:
+        UsageError: Steps or eta are out of range.
+        SetupError: The scheduler's configuration holds something that is not supported.
+    """
+    strength = request.strength if _scales_strength(request, recipe) else None
+    return make_scheduler(
+        request.scheduler or "",
+        recipe.scheduler_config,
+        request.steps or 0,
+        eta=request.eta,
+        strength=1.0 if strength is None else strength,
+    )
+
+
+def first_index(request: Request, scheduler: Scheduler, recipe: Recipe) -> int:
+    """Return the evaluation that a complete request begins with."""
+    if request.strength is None or _scales_strength(request, recipe):
+        return 0
+    return scheduler.first_index(request.strength)
+
+
+def _scales_strength(request: Request, recipe: Recipe) -> bool:
+    """Say whether all steps are made, closer together, instead of fewer steps.
+
+    Source: diffusers' image-to-image pipeline of latent consistency models.
+    """
+    return request.task == "image-to-image" and recipe.distilled_steps and request.scheduler in ("lcm", "tcd")
 
 
 def _check_task(request: Request, package: Package) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from conversions.errors import ConversionError
+from conversions.family import all_families
 from conversions.submodels.clip_text import CLIP_TEXT
 from conversions.submodels.safety_checker import SAFETY_CHECKER, VISION_DEFAULTS
 from conversions.submodels.unet import UNET

@@ -183,6 +183,11 @@ class UNetRecipe:
         return min(layers, default=1) - 1
 
     @property
+    def distilled_steps(self) -> bool:
+        """Whether the U-Net is a latent consistency model's, which reads the guidance scale."""
+        return bool(self._guidance_width)
+
+    @property
     def blends_masks(self) -> bool:
         """Whether the U-Net does not read the mask itself."""
         return self._channels != _INPAINTING_CHANNELS

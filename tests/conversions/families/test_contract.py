@@ -213,7 +213,7 @@ def diffusers_pipeline(checkpoint: Path, request: Request) -> Any:
 
     index = open_folder(checkpoint).index
     kind = "StableDiffusionXL" if "text_encoder_2" in index else "StableDiffusion"
-    if index["_class_name"].startswith("LatentConsistency"):
+    if index["_class_name"].startswith("LatentConsistency") and request.task != "inpainting":
         kind = "LatentConsistencyModel"
     task = {"text-to-image": "", "image-to-image": "Img2Img", "inpainting": "Inpaint"}[request.task]
     extra = {} if kind == "StableDiffusionXL" else {"safety_checker": None}
