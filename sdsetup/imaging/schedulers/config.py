@@ -226,7 +226,7 @@ FINAL_SIGMA = choice("final_sigmas_type", "zero", "sigma_min")
 NO_THRESHOLDING = absent("thresholding", True, instead="false")
 FLOW_SIGMAS = (
     flag("use_flow_sigmas", default=False),
-    number("flow_shift", 1.0, above=0),
+    number("flow_shift", 1.0, above=1e-3),
     flag("use_dynamic_shifting", default=False),
 )
 TIME_SHIFT = choice("time_shift_type", "exponential", "linear")

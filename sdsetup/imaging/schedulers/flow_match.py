@@ -207,7 +207,7 @@ def check(settings: SchedulerConfig) -> None:
         )
 
 
-_SHIFT = config.number("shift", 1.0, above=0)
+_SHIFT = config.number("shift", 1.0, above=1e-3)
 ENTRY = Entry(
     name="flow_match_euler",
     class_name="FlowMatchEulerDiscreteScheduler",

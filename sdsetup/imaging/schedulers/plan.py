@@ -33,8 +33,9 @@ class Plan(ABC):
 
     def resume(self, sample: Floats, index: int) -> State:
         """Go on from a sample that already carries the noise of evaluation ``index``."""
-        if not 0 <= index <= len(self.timesteps) or index % self.evaluations_per_step:
-            message = f"evaluation {index} of {len(self.timesteps)} is no beginning of a step."
+        end = len(self.timesteps)
+        if not 0 <= index <= end or (index < end and index % self.evaluations_per_step):
+            message = f"evaluation {index} of {end} is no beginning of a step."
             raise ValueError(message)
         return State(index=index, sample=sample, begin=index)
 

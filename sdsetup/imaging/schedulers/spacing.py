@@ -10,16 +10,29 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sdsetup.errors import UsageError
 from sdsetup.imaging.schedulers.config import SchedulerConfig
 
 
 def whole_timesteps(settings: SchedulerConfig, steps: int) -> NDArray[np.int64]:
-    """Return falling timesteps as whole numbers, int64 ``[steps]``."""
+    """Return falling timesteps as whole numbers, int64 ``[steps]``.
+
+    Raises:
+        UsageError: "leading" with an offset that shifts the first one beyond the training timesteps.
+    """
     train = settings.num_train_timesteps
     if settings.timestep_spacing == "linspace":
         return np.linspace(0, train - 1, steps).round()[::-1].astype(np.int64)
     if settings.timestep_spacing == "leading":
-        return (np.arange(steps) * (train // steps))[::-1].astype(np.int64) + settings.steps_offset
+        falling = (np.arange(steps) * (train // steps))[::-1].astype(np.int64) + settings.steps_offset
+        if falling[0] >= train:
+            raise UsageError(
+                "scheduler.steps",
+                f"--steps {steps} does not work: scheduler_config.json says steps_offset = "
+                f"{settings.steps_offset}, which puts the first step beyond timestep {train - 1}.",
+                "use another number of steps, or another --scheduler.",
+            )
+        return falling
     return np.arange(train, 0, -train / steps).round().astype(np.int64)[:steps] - 1
 
 

@@ -250,6 +250,15 @@ def test_senseless_requests_are_usage_errors(name, steps, eta):
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("offset", [200, 999, 1000, 5000])
+@pytest.mark.parametrize("name", ["ddim", "pndm", "euler", "heun", "ddpm"])
+def test_an_offset_beyond_the_last_timestep_is_refused(name, offset):
+    config = SD14 | {"steps_offset": offset, "timestep_spacing": "leading"}
+    with pytest.raises(UsageError) as caught:
+        make_scheduler(name, config, 7)
+    assert caught.value.hint
+
+
 def test_options_of_other_schedulers_are_usage_errors():
     for option in ({"sigmas": [1.0]}, {"original_inference_steps": 20}, {"strength": 0.5}):
         with pytest.raises(UsageError, match=next(iter(option))):

@@ -112,6 +112,16 @@ def test_a_step_of_two_evaluations_is_not_begun_in_the_middle():
     assert heun.resume(np.zeros(SHAPE, np.float32), 4).begin == 4
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_too_little_strength_for_a_step_begins_at_the_end(name):
+    for steps in (1, 4):
+        scheduler = make_scheduler(name, base_of(name), steps)
+        clean = np.ones(SHAPE, np.float32)
+        end = scheduler.first_index(0.0)
+        assert end == len(scheduler.timesteps) or name == "pndm"
+        assert scheduler.resume(scheduler.noised(clean, clean, end), end).index == end
+
+
 def test_pndm_with_runge_kutta_steps_does_not_begin_in_the_middle():
     pndm = make_scheduler("pndm", SD14 | {"skip_prk_steps": False}, 10)
     assert pndm.first_index(1.0) == 0
