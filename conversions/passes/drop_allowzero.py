@@ -14,7 +14,7 @@ def drop_allowzero(model: ir.Model) -> int:
     """Remove ``allowzero`` from every Reshape whose shape holds no zero, in place.
 
     The attribute only says what a zero means: an empty dimension instead of the input's own. The exporter
-    writes it on every view, and DirectML cannot make the kernel of one that has it beside a -1 (80070057 when
+    writes it on views, and DirectML cannot make the kernel of one that has it beside a -1 (80070057 when
     the session is created).
 
     Rules:

@@ -51,8 +51,8 @@ def test_a_submodel_runs_wholly_on_directml_with_the_numbers_of_linux(submodel, 
         assert psnr_db >= LEAST_PSNR_DB
 
 
-def test_the_unet_would_be_wrong_if_its_group_norms_were_not_kept_in_float32(tmp_path):
-    """Its weights are such that they have to be; see ``shipment``."""
+def test_the_unet_loses_more_than_10_db_where_its_group_norms_are_not_kept_in_float32(tmp_path):
+    """Its weights are such that they have to be kept; see ``shipment``."""
     source = DATA / "package" / "unet"
     model = ir.load(source / "model.onnx")
     norms = [node for node in model.graph if node.op_type == "GroupNorm"]
@@ -63,7 +63,8 @@ def test_the_unet_would_be_wrong_if_its_group_norms_were_not_kept_in_float32(tmp
         node.outputs[0].dtype = ir.DataType.FLOAT16
     ir.save(model, tmp_path / "model.onnx", external_data="weights")
 
-    psnr_db = _outputs("unet", tmp_path / "model.onnx", tmp_path)["out_sample"]
+    kept = _outputs("unet", source / "model.onnx", tmp_path)["out_sample"]
+    plain = _outputs("unet", tmp_path / "model.onnx", tmp_path)["out_sample"]
 
-    print(f"unet with {len(norms)} group norms in float16: {psnr_db:.1f} dB")  # noqa: T201
-    assert psnr_db < LEAST_PSNR_DB
+    print(f"unet with {len(norms)} group norms in float16: {plain:.1f} dB, kept: {kept:.1f} dB")  # noqa: T201
+    assert plain < kept - 10
