@@ -377,8 +377,8 @@ def test_a_path_with_spaces_and_letters_of_any_alphabet_works(
 CONVERT_AND_REPORT = """
 import sys
 from pathlib import Path
-from conversions.checkpoint import open_folder
-from conversions.convert import convert
+from conversions.checkpoint.folder import open_folder
+from conversions.conversion import convert
 from conversions.events import ignore
 from conversions.options import Options
 from conversions.plan import make_plan
