@@ -1,7 +1,6 @@
 """NaN and infinity among a checkpoint's own weights: where, and how many.
 
-A second look, taken only after the stream or verification met a number that is none: the stream itself stays
-as fast as it is.
+A second look, taken only after the stream met a number that is none.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from conversions.checkpoint.folder import Checkpoint, stored_tensors
 from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.checkpoint.storage import Reader, Storage
 from conversions.errors import ConversionError
@@ -88,18 +86,6 @@ def not_finite(
         f"{'are no numbers' if total != 1 else 'is no number'}: {', '.join(shown)}{more}.",
         "No precision makes them right: download the file again, or use another version of the model.",
     )
-
-
-def demand_finite(checkpoint: Checkpoint) -> None:
-    """Look through all weights of a checkpoint.
-
-    Raises:
-        ConversionError: ``weights.not_finite``; the first component with NaN or infinity.
-    """
-    for name, component in checkpoint.components.items():
-        error = not_finite(name, checkpoint.storage, stored_tensors(checkpoint.storage, component.weights))
-        if error is not None:
-            raise error
 
 
 def _pieces(reader: Reader, tensor: StoredTensor) -> Iterator[bytearray]:
