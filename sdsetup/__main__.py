@@ -15,8 +15,10 @@ def main() -> int:
     if sys.version_info[:2] > _NEWEST and sys.argv[1:2] != ["doctor"]:  # the doctor can tell more
         return _wrong_python()
     from sdsetup.bootstrap import cli
+    from sdsetup.redaction import redacting_streams
 
-    return cli.main(sys.argv[1:])
+    with redacting_streams():
+        return cli.main(sys.argv[1:])
 
 
 def _wrong_python() -> int:
@@ -43,4 +45,9 @@ def _wrong_python() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+    except KeyboardInterrupt:  # before anything could be set up to say more
+        sys.stderr.write("Interrupted. Run the same command to go on.\n")
+        status = 130
+    sys.exit(status)

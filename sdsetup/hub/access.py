@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from sdsetup import os_errors
 from sdsetup.errors import SetupError
 from sdsetup.hub import session
 from sdsetup.hub.token import TokenSource, token_source
@@ -79,23 +79,20 @@ def explaining(repo_id: str, revision: str | None = None) -> Iterator[None]:
 
 
 def storage_error(error: OSError) -> SetupError:
-    """Say what the file system refused."""
-    place = f" at {error.filename}" if error.filename else ""
-    if error.errno == errno.ENOSPC or getattr(error, "winerror", None) in (39, 112):
+    """Say what the file system refused, and what to do about it where the Hub's cache is concerned."""
+    explained = os_errors.explain(error)
+    if explained.code == "disk.full":
         return SetupError(
-            "disk.full",
-            f"The disk became full{place}.",
-            "Free some space and run the same command: it continues.",
+            explained.code, explained.message, "Free some space and run the same command: it continues."
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if explained.code in ("os.not_permitted", "os.read_only"):
+        place = f" at {error.filename}" if error.filename else ""
         return SetupError(
             "hub.cache-not-writable",
             f"The folder for downloads cannot be written{place}.",
             "Set HF_HOME to a folder of yours, or use --local-dir.",
         )
-    return SetupError(
-        "hub.storage", f"Files could not be stored{place}: {error.strerror or redact(str(error))}.", ""
-    )
+    return explained
 
 
 def endpoint() -> str:
@@ -189,6 +186,8 @@ def _similar(repo_id: str) -> str:
 def _status(repo_id: str, error: HfHubHTTPError) -> SetupError:
     status = error.response.status_code
     source = token_source()
+    if status == 401 and source is not None and source.fault:
+        return _bad_token(source)
     if status == 401:
         return SetupError(
             "hub.unauthorised",
@@ -244,11 +243,7 @@ def _no_revision(repo_id: str, revision: str | None) -> SetupError:
 def _no_connection(error: Exception) -> SetupError:
     if isinstance(error, (httpx2.LocalProtocolError, UnicodeEncodeError)):
         # The only part of a request that is not ours is the token.
-        return SetupError(
-            "hub.bad-token",
-            f"The token {_where(token_source())} holds characters that no token has.",
-            f"Copy it again from {_PAGE_OF_TOKENS}",
-        )
+        return _bad_token(token_source())
     if isinstance(error, OfflineModeIsEnabled):
         return SetupError(
             "hub.offline",
@@ -282,6 +277,18 @@ def _no_connection(error: Exception) -> SetupError:
         "hub.unreachable",
         f"{endpoint()} cannot be reached: {reason}.",
         f"Check the network{_on_the_way()}, then run the same command: it continues.",
+    )
+
+
+def _bad_token(source: TokenSource | None) -> SetupError:
+    """Say what is wrong with the token as it stands in its variable or file."""
+    fault = (source.fault if source is not None else "") or "has letters that no token has"
+    return SetupError(
+        "hub.bad-token",
+        f"The token {_where(source)} {fault}.",
+        f"Set {source.variable} to the token alone, on one line and without quotes; see {_PAGE_OF_TOKENS}"
+        if source is not None and source.variable
+        else f"Copy it again from {_PAGE_OF_TOKENS} and run: sdsetup login",
     )
 
 

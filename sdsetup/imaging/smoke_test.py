@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conversions.events import Listener
-from sdsetup import demo
+from sdsetup import demo, new_file
 from sdsetup.demo.judge import judge
 from sdsetup.errors import SetupError
 from sdsetup.imaging import image_file
@@ -138,15 +138,19 @@ def keep(outcome: Outcome, package: Package, runner: Runner, destination: Path) 
         outcome: The image.
         package: What drew it.
         runner: What ran the package.
-        destination: A .png file, or a folder.
+        destination: A .png file, or a folder; where the name is taken, the next free one is used.
 
     Raises:
         SetupError: It cannot be written there.
     """
     metadata = image_file.metadata_of(outcome.request, package, runner.device.provider.name)
+    if destination.suffix and not destination.is_dir():
+        destination = new_file.free_name(destination)
     (path,) = image_file.paths_for(destination, metadata)
-    image_file.write_image(path, outcome.pixels, metadata)
-    return path
+    written = image_file.write_image(path, outcome.pixels, metadata)
+    if written.rescued:
+        raise SetupError("generate.output", written.remark, "choose another place for the images.")
+    return written.path
 
 
 def raise_for(outcomes: tuple[Outcome, ...]) -> None:
