@@ -18,8 +18,10 @@ def main() -> int:
 
     foreign_paths.leave_out()
     from sdsetup.bootstrap import cli
+    from sdsetup.redaction import redacting_streams
 
-    return cli.main(sys.argv[1:])
+    with redacting_streams():
+        return cli.main(sys.argv[1:])
 
 
 def _wrong_python() -> int:
@@ -46,4 +48,9 @@ def _wrong_python() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+    except KeyboardInterrupt:  # before anything could be set up to say more
+        sys.stderr.write("Interrupted. Run the same command to go on.\n")
+        status = 130
+    sys.exit(status)

@@ -5,6 +5,9 @@ Standard library only: the bootstrap in ``sdsetup.__main__`` uses it before anyt
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 
 class SetupError(Exception):
     """A failure that the user can understand and act on.
@@ -21,6 +24,30 @@ class SetupError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[type[SetupError], tuple[str, str, str]]:
+        """Keep all three texts when the error comes from another process."""
+        return type(self), (self.code, self.message, self.hint)
+
 
 class UsageError(SetupError):
-    """The command line is invalid; exit status 2."""
+    """The command line asks for something that makes no sense; exit status 2."""
+
+
+class InterruptedByUserError(SetupError):
+    """The user pressed Ctrl-C; exit status 130. ``message`` says what was kept, and may be empty."""
+
+
+@contextmanager
+def saying_what_is_kept(kept: Callable[[], str]) -> Iterator[None]:
+    """Say after Ctrl-C what the block leaves behind.
+
+    Args:
+        kept: Looks at what is really there, and says so in a sentence; empty when nothing is to be said.
+
+    Raises:
+        InterruptedByUserError: Ctrl-C was pressed.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise InterruptedByUserError("interrupted", kept()) from error

@@ -207,11 +207,14 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_for_images
 
-    opened = open_for_images(package)
+    if not draws_from_text(package):
+        listener(Notice(text="No first image: sdsetup itself draws with Stable Diffusion 1.x and 2.x."))
+        return None
+    opened = open_package(package)
+    if (made := image_file.find_image_of(images, opened.name, opened.fingerprint)) is not None:
+        return FirstImage(path=made)
     path = images / f"{opened.name}.png"
-    if path.is_file() and image_file.read_metadata(path).fingerprint == opened.fingerprint:
-        return FirstImage(path=path)
-    # One submodel at a time, so that machines with little memory can make the image.
+    # One submodel at a time, so that small machines come to an image too.
     device_request = start.DeviceRequest(low_vram=True)
     outcomes, runner = smoke_test.try_out(opened, device_request, steps=_FIRST_STEPS, listener=listener)
     if any(outcome.faults for outcome in outcomes):

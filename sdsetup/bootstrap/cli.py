@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sdsetup import os_errors
 from sdsetup.bootstrap import console
 from sdsetup.errors import SetupError
 
@@ -45,8 +46,23 @@ def main(arguments: Sequence[str]) -> int:
         console.complain(error)
         return 1
     except KeyboardInterrupt:
-        console.say("stopped by Ctrl-C; run the same command again to go on.")
+        console.say("Interrupted. Run the same command to go on.")
         return 130
+    except (OSError, ImportError, MemoryError) as error:
+        console.complain(_explained(error))
+        return 1
+
+
+def _explained(error: Exception) -> SetupError:
+    """Say why the command line cannot start."""
+    refused = os_errors.find(error)
+    if refused is not None:
+        return os_errors.explain(refused)
+    return SetupError(
+        "packages.broken",
+        f"a Python package that is installed cannot be imported: {error}.",
+        f"{Path(sys.executable).name} -m sdsetup doctor",
+    )
 
 
 def _with_packages(arguments: Sequence[str], verb: str) -> int:

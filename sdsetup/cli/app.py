@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
 from conversions.errors import ConversionError
-from sdsetup import __version__
+from sdsetup import __version__, os_errors
 from sdsetup.cli import output
 from sdsetup.cli.verbs import VerbGroup
-from sdsetup.error_hints import hint_for
-from sdsetup.errors import SetupError, UsageError
-from sdsetup.redaction import RedactingFormatter, redact
+from sdsetup.errors import InterruptedByUserError, SetupError, UsageError
+from sdsetup.redaction import RedactingFormatter, redact, redacting_streams
+
+INTERRUPTED = "Interrupted. Run the same command to go on."
 
 app = typer.Typer(
     name="sdsetup",
@@ -58,28 +60,78 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0 when all went well, 1 for a failure that was explained, 2 for wrong usage, 130 after Ctrl-C.
     """
+    given = sys.argv[1:] if arguments is None else arguments
+    debugging = os.environ.get("SDSETUP_DEBUG") == "1"
     output.tolerate_any_text()
-    if os.environ.get("SDSETUP_DEBUG") == "1":
-        _log_everything()
+    with redacting_streams(), warnings.catch_warnings():
+        if debugging:
+            _log_everything()
+        elif not sys.warnoptions:
+            warnings.simplefilter("ignore")  # written for developers
+        try:
+            return _run(given)
+        except (Exception, KeyboardInterrupt) as error:
+            if debugging and not isinstance(error, KeyboardInterrupt):
+                logging.getLogger(__name__).exception("the command failed")
+            return _explain(error, given)
+        finally:
+            output.settle()
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a verb; what it raises comes out of here."""
+    os_errors.allow_many_files()
     try:
-        app(arguments)
+        status = app(arguments, standalone_mode=False)
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 1
-    except KeyboardInterrupt:
-        output.complain("stopped by Ctrl-C; nothing half-made was kept.", "")
-        return 130
-    except (SetupError, ConversionError) as error:
-        if os.environ.get("SDSETUP_DEBUG") == "1":
-            logging.getLogger(__name__).exception(error.code)
-        hint = hint_for(error) if isinstance(error, ConversionError) else error.hint
-        output.complain(redact(error.message), redact(hint))
-        return 2 if isinstance(error, UsageError) else 1
-    except Exception as error:
-        if os.environ.get("SDSETUP_DEBUG") == "1":
-            logging.getLogger(__name__).exception("not foreseen")
-        output.complain(
-            redact(f"something that sdsetup did not foresee: {type(error).__name__}: {error}"),
-            "set SDSETUP_DEBUG=1, run the same command again and report what it prints.",
-        )
+        status = stop.code if stop.code is None or isinstance(stop.code, int) else 1
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error  # the end of the input where an answer was asked for
+    if status == 130:  # what typer makes of Ctrl-C
+        raise KeyboardInterrupt
+    return status if isinstance(status, int) else 0
+
+
+def _explain(error: BaseException, arguments: list[str]) -> int:
+    """Show an error to the person, and return the exit status."""
+    match error:
+        case KeyboardInterrupt():
+            output.say(INTERRUPTED)
+            return 130
+        case InterruptedByUserError():
+            output.say(INTERRUPTED)
+            if error.message:
+                output.say(error.message)
+            return 130
+        case SetupError() | ConversionError():
+            output.complain(error.message, error.hint)
+            return 2 if isinstance(error, UsageError) else 1
+    if hasattr(error, "format_message"):  # typer's, whose common class has no public name in all versions
+        return _explain_usage(error)
+    refused = os_errors.find(error)
+    if refused is not None:
+        explained = os_errors.explain(refused)
+        output.complain(explained.message, explained.hint)
         return 1
-    return 0
+    from sdsetup.cli import crash_log
+
+    log = crash_log.write(error, arguments)
+    place = f"report it with the log: {log}" if log else "set SDSETUP_DEBUG=1 and run the same command again."
+    output.complain(f"internal error: {type(error).__name__}: {_first_line(str(error))}", place)
+    return 1
+
+
+def _explain_usage(error: Any) -> int:
+    """Show what typer says of a command line that it cannot read."""
+    status = int(error.exit_code)
+    said = str(error.format_message())
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":  # the message is the help
+        output.say(said)
+    else:
+        output.complain(said, f"{context.command_path if context is not None else 'sdsetup'} --help")
+    return status
+
+
+def _first_line(text: str) -> str:
+    return redact(next(iter(text.strip().splitlines()), ""))[:300]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from sdsetup.cli import output
+from sdsetup.cli import output, package_folder
 from sdsetup.cli.device_options import AdapterOption, DeviceOption, LowVramOption, ProviderOption
 from sdsetup.cli.progress import listening
 from sdsetup.disk_space import human_size
@@ -36,7 +36,8 @@ def benchmark(
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_for_images
 
-    opened = open_for_images(package)
+    package_folder.demand(package)
+    opened = open_package(package)
     device_request = start.DeviceRequest(
         provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram
     )

@@ -72,7 +72,7 @@ def doctor(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --fix: do not ask.")] = False,
 ) -> None:
-    """CheckContext whether this machine can do it, why not, and what to type.
+    """Look whether this machine can do it, why not, and what to type.
 
     Exits with 0 when it can, 1 when something stands in the way.
     """

@@ -5,14 +5,17 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdsetup.cli import output
+from sdsetup.cli import output, package_folder
 from sdsetup.cli.device_options import AdapterOption, DeviceOption, LowVramOption, ProviderOption
 from sdsetup.cli.progress import listening
-from sdsetup.errors import UsageError
+from sdsetup.errors import SetupError, UsageError, saying_what_is_kept
+
+if TYPE_CHECKING:
+    from sdsetup.imaging.image_file import WrittenImage
 
 
 def generate(
@@ -56,6 +59,9 @@ def generate(
     destination: Annotated[
         Path | None, typer.Option("--output", "-o", help="A .png file or a folder; this folder without it.")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace images that are there under the names given.")
+    ] = False,
     repeated: Annotated[
         Path | None,
         typer.Option("--from", metavar="IMAGE", help="Repeat an image; other options change its metadata."),
@@ -67,10 +73,8 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Make images from a prompt with a converted package."""
-    from sdsetup.imaging import image_file
-    from sdsetup.imaging.pipeline import Pipeline
-    from sdsetup.imaging.refiner import open_refiner
-    from sdsetup.imaging.request import Request, complete
+    from sdsetup.imaging import image_file, prompts
+    from sdsetup.imaging.pipeline import Pipeline, Request, complete
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_for_images
 
@@ -105,37 +109,65 @@ def generate(
         )
     else:
         request = Request(**{"seed": secrets.randbelow(2**32), **given})
-    opened = open_for_images(package)
+    package_folder.demand(package)
+    remarks = [
+        *prompts.examine(request.prompt, "the prompt"),
+        *prompts.examine(request.negative_prompt, "the negative prompt"),
+    ]
+    opened = open_package(package)
     request = complete(request, opened)
     device_request = start.DeviceRequest(
         provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram
     )
-    with listening() as listener:
+    written: list[image_file.WrittenImage] = []
+    with saying_what_is_kept(lambda: _kept(written)), listening() as listener:
+        for remark in remarks:
+            output.say(remark)
         if before is not None and before.fingerprint != opened.fingerprint:
             output.say(f"the image was made with another package than {opened.folder}: it will differ.")
         runner = start.start(opened, device_request, listener)
         metadata = image_file.metadata_of(request, opened, runner.device.provider.name)
-        paths = image_file.paths_for(destination, metadata)
+        paths = image_file.paths_for(destination, metadata, overwrite=overwrite)
         try:
             with open_refiner(request, opened, device_request, listener) as second:
                 pipeline = Pipeline(package=opened, runner=runner, listener=listener, refiner=second)
                 generated = pipeline.generate(request)
         finally:
             runner.close()
-    for place, path in enumerate(paths):
-        image_file.write_image(path, generated.pixels[place], metadata.of_image(place))
+        for place, path in enumerate(paths):
+            pixels, own = generated.pixels[place], metadata.of_image(place)
+            written.append(image_file.write_image(path, pixels, own, overwrite=overwrite))
+    for image in written:
+        if image.remark:
+            output.say(image.remark)
         if not as_json:
-            output.emit(str(path))
+            output.emit(str(image.path))
     output.say(f"{start.summary(runner)}; {generated.total_seconds:.1f} s, seed {request.seed}.")
     if as_json:
         output.emit_json(
             {
                 "images": [
-                    {"path": str(path), "seed": request.seed + place, "flagged": generated.flagged[place]}
-                    for place, path in enumerate(paths)
+                    {
+                        "path": str(image.path),
+                        "seed": request.seed + place,
+                        "flagged": generated.flagged[place],
+                    }
+                    for place, image in enumerate(written)
                 ],
                 "metadata": image_file.as_document(metadata),
                 "ran": start.as_document(runner),
                 "seconds": {"denoise": generated.denoise_seconds, "total": generated.total_seconds},
             }
         )
+    if any(image.rescued for image in written):
+        raise SetupError(
+            "generate.output",
+            "the images could not be written where they were wanted; they are kept where it says above.",
+            "move them, or choose another place with --output next time.",
+        )
+
+
+def _kept(written: list[WrittenImage]) -> str:
+    if not written:
+        return "No image was written."
+    return f"These images were written: {', '.join(str(image.path) for image in written)}."

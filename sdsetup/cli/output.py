@@ -1,11 +1,17 @@
-"""The only owner of consoles: data goes to stdout, everything meant for eyes goes to stderr."""
+"""The only owner of consoles: data goes to stdout, everything meant for eyes goes to stderr.
+
+Secrets are hidden here before text is wrapped or escaped; ``redaction.redacting_streams`` hides the rest.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from sdsetup.redaction import redact, redact_document
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +39,7 @@ def tolerate_any_text() -> None:
 
 def emit_json(document: Any) -> None:
     """Write one JSON document to stdout, ASCII only, so that any pipe can carry it."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=True) + "\n")
+    sys.stdout.write(json.dumps(redact_document(document), indent=2, ensure_ascii=True) + "\n")
     sys.stdout.flush()
 
 
@@ -48,18 +54,20 @@ def emit_line(text: str, *, style: str = "") -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    Console(highlight=False, soft_wrap=True).print(escape(text), style=style or None)
+    Console(highlight=False, soft_wrap=True).print(escape(redact(text)), style=style or None)
 
 
 def say(text: str, *, style: str = "") -> None:
     """Tell the person something. ``text`` is literal: brackets in it are no markup."""
     from rich.markup import escape
 
-    console().print(escape(text), style=style or None)
+    console().print(escape(redact(text)), style=style or None)
 
 
 def show(table: Table) -> None:
     """Show a table to the person."""
+    for column in table.columns:
+        column._cells = [redact(cell) if isinstance(cell, str) else cell for cell in column._cells]
     console().print(table)
 
 
@@ -67,6 +75,17 @@ def complain(message: str, hint: str) -> None:
     """Show a failure and what to do about it."""
     from rich.markup import escape
 
-    console().print(f"[bold red]error:[/] {escape(message)}")
+    console().print(f"[bold red]error:[/] {escape(redact(message))}")
     if hint:
-        console().print(f"[bold]next:[/] {escape(hint)}")
+        console().print(f"[bold]next:[/] {escape(redact(hint))}")
+
+
+def settle() -> None:
+    """Leave the terminal as it was found: with its cursor, and with nothing half written."""
+    if console.cache_info().currsize and console().is_terminal:
+        console().show_cursor(True)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain when it flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

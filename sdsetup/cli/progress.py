@@ -24,6 +24,7 @@ from rich.text import Text
 
 from conversions.events import Advanced, Event, Finished, Listener, Notice, Started
 from sdsetup.cli import output
+from sdsetup.redaction import redact
 
 
 class _AmountColumn(ProgressColumn):
@@ -65,7 +66,7 @@ def listening() -> Iterator[Listener]:
         def listener(event: Event) -> None:
             match event:
                 case Started(task=name, label=label, total=total, unit=unit):
-                    tasks[name] = (progress.add_task(escape(label), total=total, unit=unit), label)
+                    tasks[name] = (progress.add_task(escape(redact(label)), total=total, unit=unit), label)
                 case Advanced(task=name, done=done):
                     progress.update(tasks[name][0], completed=done)
                 case Finished(task=name, note=note):

@@ -173,6 +173,18 @@ def token(context: CheckContext) -> Verdict:
                 ),
             ),
         )
+    if hub.token_state == "malformed":
+        variable = hub.token_source if hub.token_source.isupper() else ""
+        return failure(
+            f"the token from {hub.token_source} {hub.token_fault}",
+            Fix(
+                says=f"Put the token alone there, on one line and without quotes; see {_TOKENS}",
+                commands=(
+                    *((shell.unset_variable(context, variable),) if variable else ()),
+                    shell.sdsetup(context, "login"),
+                ),
+            ),
+        )
     if hub.token_state == "unknown":
         return skipped(f"there is one from {hub.token_source}; {hub.detail or 'the hub was not reached'}")
     kind = hub.token_kind or "unnamed"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from sdsetup import os_errors
 from sdsetup.errors import SetupError
 from sdsetup.hub import session
 from sdsetup.hub.token import TokenSource, token_source
@@ -80,26 +80,20 @@ def translate_errors(repo_id: str, revision: str | None = None) -> Iterator[None
 
 
 def storage_error(error: OSError) -> SetupError:
-    """Translate an error of the file system."""
-    place = f" at {error.filename}" if error.filename else ""
-    if error.errno == errno.ENOSPC or getattr(error, "winerror", None) in (39, 112):
+    """Say what the file system refused, and what to do about it where the Hub's cache is concerned."""
+    explained = os_errors.explain(error)
+    if explained.code == "disk.full":
         return SetupError(
-            "disk.full",
-            f"The disk is full{place}.",
-            "Free some space and run the same command: it continues.",
+            explained.code, explained.message, "Free some space and run the same command: it continues."
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if explained.code in ("os.not_permitted", "os.read_only"):
+        place = f" at {error.filename}" if error.filename else ""
         return SetupError(
             "hub.cache-not-writable",
             f"The folder for downloads cannot be written{place}.",
             f"Set {folders.cache_variable()} to a folder of yours, or use --local-dir.",
         )
-    return SetupError(
-        "hub.storage",
-        f"Files could not be stored{place}: {error.strerror or redact(str(error))}.",
-        f"Set {folders.cache_variable()}, which decides where downloads go, to a folder that can be written;"
-        " then run the same command: it continues.",
-    )
+    return explained
 
 
 def endpoint() -> str:
@@ -193,6 +187,8 @@ def _similar(repo_id: str) -> str:
 def _status(repo_id: str, error: HfHubHTTPError) -> SetupError:
     status = error.response.status_code
     source = token_source()
+    if status == 401 and source is not None and source.fault:
+        return _bad_token(source)
     if status == 401:
         return SetupError(
             "hub.unauthorised",
@@ -247,12 +243,8 @@ def _no_revision(repo_id: str, revision: str | None) -> SetupError:
 
 def _no_connection(error: Exception) -> SetupError:
     if isinstance(error, (httpx2.LocalProtocolError, UnicodeEncodeError)):
-        # The token is the only user-supplied part of a request.
-        return SetupError(
-            "hub.bad-token",
-            f"The token {_where(token_source())} contains characters that are not allowed in tokens.",
-            f"Copy it again from {_PAGE_OF_TOKENS}",
-        )
+        # The only part of a request that is not ours is the token.
+        return _bad_token(token_source())
     if isinstance(error, OfflineModeIsEnabled):
         return SetupError(
             "hub.offline",
@@ -289,8 +281,20 @@ def _no_connection(error: Exception) -> SetupError:
     )
 
 
-def _network_settings() -> str:
-    """Name the network settings that affect requests to the Hub."""
+def _bad_token(source: TokenSource | None) -> SetupError:
+    """Say what is wrong with the token as it stands in its variable or file."""
+    fault = (source.fault if source is not None else "") or "has letters that no token has"
+    return SetupError(
+        "hub.bad-token",
+        f"The token {_where(source)} {fault}.",
+        f"Set {source.variable} to the token alone, on one line and without quotes; see {_PAGE_OF_TOKENS}"
+        if source is not None and source.variable
+        else f"Copy it again from {_PAGE_OF_TOKENS} and run: sdsetup login",
+    )
+
+
+def _on_the_way() -> str:
+    """Name the settings that stand between here and the Hub."""
     kind = urlsplit(endpoint()).scheme
     proxy = urlsplit(getproxies().get(kind, "")).hostname
     settings = [f"the proxy {proxy} ({kind.upper()}_PROXY)"] if proxy else []

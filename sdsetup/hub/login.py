@@ -17,6 +17,7 @@ from sdsetup.hub import session
 from sdsetup.hub.access import endpoint, translate_errors
 from sdsetup.hub.token import TokenSource, token_source
 from sdsetup.redaction import conceal
+from sdsetup.token_format import find_fault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +86,10 @@ def login_with_token(token: str) -> None:
     """
     token = token.strip()
     conceal(token)
-    if not token or not token.isascii() or any(letter.isspace() for letter in token):
+    if fault := find_fault(token):
         raise SetupError(
             "hub.bad-token",
-            "That is not a token: it is empty, or contains characters that are not allowed in tokens.",
+            f"That is no token: it {fault}.",
             f"Copy it again from {_page_of_tokens()}",
         )
     session.api()

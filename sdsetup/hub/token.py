@@ -10,6 +10,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import get_token
 
 from sdsetup.redaction import conceal
+from sdsetup.token_format import find_fault
 
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
@@ -19,27 +20,37 @@ class TokenSource:
     """Source of the token in use.
 
     Attributes:
-        where: Completes "the token <where>" in messages.
-        variable: Environment variable that holds it; empty for a saved token.
-        hides_saved: Whether it overrides a saved token.
+        where: For sentences such as "the token <where>".
+        variable: The environment variable it stands in; empty for a saved token.
+        hides_saved: Whether a saved token exists that this one hides.
+        fault: What is wrong with it as it stands there, such as ``"has two lines"``; empty when nothing is.
     """
 
     where: str
     variable: str
     hides_saved: bool
+    fault: str = ""
 
 
 def token_source() -> TokenSource | None:
-    """Return the source of the token in use; None when not logged in."""
-    saved = _saved_token_exists()
+    """Find the token that requests carry; None when nobody is logged in."""
+    text = _saved_token()
+    saved = bool(text)
     for variable in _VARIABLES:
-        if os.environ.get(variable, "").strip():
-            conceal(os.environ[variable].strip())
-            return TokenSource(where=f"in {variable}", variable=variable, hides_saved=saved)
+        if given := os.environ.get(variable, "").strip():
+            conceal(given)
+            return TokenSource(
+                where=f"in {variable}", variable=variable, hides_saved=saved, fault=find_fault(given)
+            )
     if os.environ.get("HF_OIDC_RESOURCE"):
         return TokenSource(where="of this CI job", variable="HF_OIDC_RESOURCE", hides_saved=saved)
     if saved:
-        return TokenSource(where=f"saved in {constants.HF_TOKEN_PATH}", variable="", hides_saved=False)
+        return TokenSource(
+            where=f"saved in {constants.HF_TOKEN_PATH}",
+            variable="",
+            hides_saved=False,
+            fault=find_fault(text),
+        )
     token = get_token()
     if token is None:
         return None
@@ -47,10 +58,10 @@ def token_source() -> TokenSource | None:
     return TokenSource(where="of this notebook", variable="", hides_saved=False)
 
 
-def _saved_token_exists() -> bool:
+def _saved_token() -> str:
     try:
-        token = Path(constants.HF_TOKEN_PATH).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return False
+        token = Path(constants.HF_TOKEN_PATH).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
     conceal(token)
-    return bool(token)
+    return token

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import struct
+import tempfile
+import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from conversions.package.layout import Package
-from sdsetup import __version__
+from sdsetup import __version__, new_file, os_errors
 from sdsetup.errors import SetupError, UsageError
-from sdsetup.imaging.request import Request
+from sdsetup.imaging.pipeline import Request
+from sdsetup.redaction import redact_document
+from sdsetup.runtime.package import Package
 
 _KEYWORD = "sdsetup"
+# What Pillow raises for files that are none of its own, are damaged or would fill the memory.
+_UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error),
+    *(UnidentifiedImageError, Image.DecompressionBombError, MemoryError),
+)
+# Chunks, their checksums and the program's name.
+_PNG_OVERHEAD_BYTES = 16384
+# File systems take 255 bytes; some of them less, and a number may be added.
+_SAFE_NAME_BYTES = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +60,24 @@ class ImageMetadata:
         return replace(self, request=replace(self.request, seed=self.request.seed + place, images=1))
 
     def as_json(self) -> str:
-        """Write it as one line of JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+        """Write it as one line of JSON, without tokens: images are passed on."""
+        text = json.dumps(redact_document(asdict(self)), ensure_ascii=False, sort_keys=True)
+        return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _of_types(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that ``kind`` has fields for.
+
+    Raises:
+        TypeError: One is of another type than its field.
+    """
+    hints = get_type_hints(kind)
+    known = {name: value for name, value in values.items() if name in hints}
+    for name, value in known.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not isinstance(value, hints[name]) and not (whole and isinstance(0.0, hints[name])):
+            raise TypeError(f"{name} is a {type(value).__name__}")
+    return known
 
 
 def metadata_of(request: Request, package: Package, provider: str) -> ImageMetadata:
@@ -65,8 +97,8 @@ def read_metadata(path: Path) -> ImageMetadata:
         with Image.open(path) as image:
             image.load()
             text = image.info.get(_KEYWORD)
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except _UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise SetupError(
             "image.unreadable",
             f"{path} cannot be read as an image: {reason}.",
@@ -80,10 +112,10 @@ def read_metadata(path: Path) -> ImageMetadata:
         )
     try:
         document = json.loads(str(text))
-        known = {field.name for field in fields(Request)}
-        request = Request(**{k: v for k, v in document["request"].items() if k in known})
-        return ImageMetadata(**{**document, "request": request})
-    except (ValueError, TypeError, KeyError) as error:
+        request = Request(**_of_types(Request, document["request"]))
+        others = _of_types(ImageMetadata, {**document, "request": request})
+        return ImageMetadata(**others)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise SetupError(
             "image.no_recipe",
             f"the metadata in {path} was written by another version of sdsetup.",
@@ -91,68 +123,109 @@ def read_metadata(path: Path) -> ImageMetadata:
         ) from error
 
 
-def write_image(path: Path, pixels: NDArray[np.uint8], metadata: ImageMetadata) -> None:
-    """Write one PNG, whole or not at all.
+@dataclass(frozen=True, kw_only=True)
+class WrittenImage:
+    """Where an image ended up.
+
+    Attributes:
+        path: The file.
+        remark: Why it is not the file that was wanted, in a sentence; empty when it is.
+        rescued: Whether the wanted place failed, so that the image lies in quite another one.
+    """
+
+    path: Path
+    remark: str = ""
+    rescued: bool = False
+
+
+def write_image(
+    path: Path, pixels: NDArray[np.uint8], metadata: ImageMetadata, *, overwrite: bool = False
+) -> WrittenImage:
+    """Write one PNG, whole or not at all, and lose neither it nor a file that is there.
+
+    Where another program took the name meanwhile, the image gets the next free one; where the place fails, it
+    goes to the current folder, the user's or the one for temporary files.
 
     Args:
         path: Where to.
         pixels: uint8 ``[height, width, 3]``.
         metadata: What it carries.
+        overwrite: Whether a file of that name is replaced.
 
     Raises:
-        SetupError: It cannot be written there.
+        SetupError: It can be written nowhere.
     """
     notes = PngImagePlugin.PngInfo()
     notes.add_itxt(_KEYWORD, metadata.as_json())
     notes.add_text("Software", f"sdsetup {__version__}")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    encoded = io.BytesIO()  # Pillow keeps the number of a system's error to itself
+    Image.fromarray(pixels).save(encoded, format="PNG", pnginfo=notes)
+    content = encoded.getvalue()
     try:
-        Image.fromarray(pixels).save(unfinished, format="PNG", pnginfo=notes)
-        unfinished.replace(path)
+        if overwrite:
+            new_file.write(path, content, overwrite=True)
+            return WrittenImage(path=path)
+        written = new_file.write_beside(path, content)
     except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+        failure = _unwritable(path, error)
+        return _rescue(path, content, failure)
+    remark = f"{path} was taken meanwhile; the image is {written}." if written != path else ""
+    return WrittenImage(path=written, remark=remark)
 
 
-def paths_for(output: Path | None, metadata: ImageMetadata) -> tuple[Path, ...]:
+def _rescue(path: Path, content: bytes, failure: SetupError) -> WrittenImage:
+    """Write an image somewhere, since its place failed."""
+    own = platformdirs.user_data_path("sdsetup", appauthor=False) / "images"
+    # A name that the wanted place refused may be refused elsewhere too.
+    name = path.name if len(os.fsencode(path.name)) <= _SAFE_NAME_BYTES else "image.png"
+    for folder in (Path(), own, Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            written = new_file.write_beside(folder.absolute() / name, content)
+            return WrittenImage(
+                path=written,
+                remark=f"{failure.message} The image is kept as {written}.",
+                rescued=True,
+            )
+    raise failure
+
+
+def paths_for(output: Path | None, metadata: ImageMetadata, *, overwrite: bool = False) -> tuple[Path, ...]:
     """Decide where a batch goes, and see before any work that it can be written there.
 
-    A file that was named is replaced; names of our own making never collide with what is there.
+    Names of our own making never collide with what is there; a name that was given must be free.
 
     Args:
         output: A .png file, a folder, or None for the current folder.
         metadata: The batch's.
+        overwrite: Whether files that are there are replaced.
 
     Raises:
-        UsageError: The name is that of another kind of image.
+        UsageError: The name is that of another kind of image, or taken.
         SetupError: It cannot be written there.
     """
-    count = metadata.request.images
-    if output is not None and output.suffix and not output.is_dir():
-        if output.suffix.casefold() != ".png":
-            raise UsageError(
-                "generate.output",
-                f"--output {output}: images are written as PNG.",
-                f"use {output.with_suffix('.png').name}.",
-            )
-        names = [output.stem if count == 1 else f"{output.stem}-{place + 1}" for place in range(count)]
-        paths = [output.with_name(f"{name}.png") for name in names]
-    else:
-        folder = output or Path()
-        seeds = range(metadata.request.seed, metadata.request.seed + count)
-        paths = [_free(folder, f"{metadata.package}-{seed}") for seed in seeds]
-    folder = paths[0].parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".sdsetup-{os.getpid()}.part"
-        probe.touch()
-        probe.unlink()
+        paths = _names_for(output, metadata, overwrite=overwrite)
+        new_file.demand_room(paths, _most_bytes(metadata.request))
     except OSError as error:
-        raise _unwritable(paths[0], error) from error
-    if (taken := next((path for path in paths if path.is_dir()), None)) is not None:
-        raise UsageError("generate.output", f"--output {taken} is a folder.", "add a file name to it.")
+        raise _unwritable(output or Path(), error) from error
     return tuple(paths)
+
+
+def find_image_of(folder: Path, stem: str, fingerprint: str) -> Path | None:
+    """Look among a folder's files for an image that a package made.
+
+    Args:
+        folder: Where to look.
+        stem: What their names are: this, or this and a number.
+        fingerprint: The package's.
+    """
+    for path in new_file.names_after(folder / f"{stem}.png"):
+        if not path.is_file():
+            return None
+        with contextlib.suppress(SetupError):  # an image of somebody else's
+            if read_metadata(path).fingerprint == fingerprint:
+                return path
+    return None
 
 
 def find_package(metadata: ImageMetadata, image: Path) -> Path:
@@ -176,18 +249,48 @@ def as_document(metadata: ImageMetadata) -> Mapping[str, Any]:
     return asdict(metadata)
 
 
-def _free(folder: Path, stem: str) -> Path:
-    path, count = folder / f"{stem}.png", 1
-    while path.exists():
-        count += 1
-        path = folder / f"{stem}-{count}.png"
-    return path
+def _names_for(output: Path | None, metadata: ImageMetadata, *, overwrite: bool) -> list[Path]:
+    count = metadata.request.images
+    if output is None or not output.suffix or output.is_dir():
+        folder = output or Path()
+        seeds = range(metadata.request.seed, metadata.request.seed + count)
+        paths = [folder / f"{metadata.package}-{seed}.png" for seed in seeds]
+        return paths if overwrite else [new_file.free_name(path) for path in paths]
+    if output.suffix.casefold() != ".png":
+        raise UsageError(
+            "generate.output",
+            f"--output {output}: images are written as PNG.",
+            f"use {output.with_suffix('.png').name}.",
+        )
+    names = [output.stem if count == 1 else f"{output.stem}-{place + 1}" for place in range(count)]
+    paths = [output.with_name(f"{name}.png") for name in names]
+    _demand_free(paths, overwrite=overwrite)
+    return paths
+
+
+def _demand_free(paths: list[Path], *, overwrite: bool) -> None:
+    if (folder := next((path for path in paths if path.is_dir()), None)) is not None:
+        raise UsageError("generate.output", f"--output {folder} is a folder.", "add a file name to it.")
+    taken = next((path for path in paths if os.path.lexists(path)), None)
+    if taken is not None and not overwrite:
+        raise UsageError(
+            "generate.exists",
+            f"{taken} exists already.",
+            "add --overwrite to replace it, or choose another name with --output.",
+        )
+
+
+def _most_bytes(request: Request) -> int:
+    """Return the size of a PNG that cannot be compressed, with its metadata."""
+    pixels = 3 * (request.width or 0) * (request.height or 0)
+    text = 4 * len(request.prompt + request.negative_prompt)
+    return pixels + pixels // 256 + text + _PNG_OVERHEAD_BYTES
 
 
 def _unwritable(path: Path, error: OSError) -> SetupError:
-    reason = error.strerror or str(error)
+    explained = os_errors.explain(error)
     return SetupError(
         "generate.output",
-        f"{path} cannot be written: {reason}.",
-        "choose another place with --output.",
+        f"{path} cannot be written: {explained.message}",
+        f"choose another place with --output; or {explained.hint}",
     )

@@ -1,35 +1,59 @@
 """Encode prompts of any length with weighted words, and combine the chunks' embeddings.
 
-``(word)`` has 1.1 times the attention, ``[word]`` 1.1 times less, ``(word:1.3)`` 1.3 times; brackets
-nest, and a backslash makes one literal. A bracket without a partner is literal too.
+``(word)`` pays 1.1 times the attention, ``[word]`` 1.1 times less, ``(word:1.3)`` 1.3 times; brackets
+nest, and a backslash makes one literal. A bracket without a partner is literal too. ``BREAK`` begins a new
+chunk.
 Source: the notation and its 1.1 are those of the AUTOMATIC1111 web interface.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sdsetup.errors import UsageError
 from sdsetup.imaging.schedulers import Floats
 from sdsetup.imaging.tokenizer import ClipTokenizer
 
 _BRACKET_WEIGHT = 1.1
 _PIECES = re.compile(r"\\[()\[\]\\]|[()\[\]]|[^\\()\[\]]+|\\")
 _NUMBER = re.compile(r":\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*$")
-# A larger correction comes from a mean near zero, not from the weights.
+# Far more than any word needs; products of more lead to numbers that are not finite.
+_MOST_WEIGHT = 100.0
+_BREAK = re.compile(r"\bBREAK\b")
+# Notation of other programs, which a text encoder would read as plain words.
+_FOREIGN = re.compile(
+    r"<(?:lora|lyco|hypernet|ti|model):[^<>]*>"
+    r"|\bembedding:[\w./\\-]+"
+    r"|(?<!\\)\[[^\[\]()]*:\s*\d*\.?\d+\s*\]"  # [from:to:when]
+    r"|(?<!\\)\[[^\[\]]*\|[^\[\]]*\]"  # [one|other]
+    r"|\{[^{}]*\|[^{}]*\}"
+    r"|(?<!\w)__[\w/*-]+__(?!\w)"
+    r"|\bAND\b"
+)
+_MOST_SHOWN = 5
+# Means further apart than this say more about a mean close to zero than about the weights.
 _MOST_CORRECTION = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A part of a prompt and its attention weight; 1 is neutral."""
+    """A piece of a prompt.
+
+    Attributes:
+        text: Its words.
+        weight: How much attention they get; 1 is neutral, and no magnitude is above 100.
+        capped: Whether the prompt asks for more than that.
+    """
 
     text: str
     weight: float
+    capped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +67,30 @@ class Encoded:
 
     tokens: NDArray[np.int32]
     weights: Floats
+
+
+def examine(prompt: str, option: str) -> tuple[str, ...]:
+    """Look at a prompt before any work.
+
+    Args:
+        prompt: Any text.
+        option: What it was given as, for messages: ``"the prompt"``.
+
+    Returns:
+        What in it will not do what its writer may expect, in sentences.
+
+    Raises:
+        UsageError: It is no text that can be encoded.
+    """
+    _demand_unicode(prompt, option)
+    remarks = []
+    foreign = list(dict.fromkeys(found[0] for found in _FOREIGN.finditer(prompt)))
+    if foreign:
+        shown = ", ".join(foreign[:_MOST_SHOWN]) + (" and more" if len(foreign) > _MOST_SHOWN else "")
+        remarks.append(f"{option} holds notation that is read as plain words: {shown}.")
+    if any(span.capped for span in parse(prompt)):
+        remarks.append(f"{option} gives words a weight beyond {_MOST_WEIGHT:g}; they get {_MOST_WEIGHT:g}.")
+    return tuple(remarks)
 
 
 def parse(prompt: str) -> tuple[Span, ...]:
@@ -62,15 +110,15 @@ def parse(prompt: str) -> tuple[Span, ...]:
             inner = spans[start + 1 :]
             if piece == ")" and inner and (number := _NUMBER.search(inner[-1].text)):
                 factor = float(number[1])
-                inner[-1] = Span(text=inner[-1].text[: number.start()], weight=inner[-1].weight)
-            spans[start:] = [Span(text=span.text, weight=span.weight * factor) for span in inner]
+                inner[-1] = replace(inner[-1], text=inner[-1].text[: number.start()])
+            spans[start:] = [_weighed(span, factor) for span in inner]
         else:
             literal = piece[1:] if len(piece) == 2 and piece[0] == "\\" else piece
             spans.append(Span(text=literal, weight=1.0))
     joined: list[Span] = []
     for span in spans:
-        if joined and joined[-1].weight == span.weight:
-            joined[-1] = Span(text=joined[-1].text + span.text, weight=span.weight)
+        if joined and (joined[-1].weight, joined[-1].capped) == (span.weight, span.capped):
+            joined[-1] = replace(span, text=joined[-1].text + span.text)
         elif span.text:
             joined.append(span)
     return tuple(joined)
@@ -81,22 +129,25 @@ def encode(prompt: str, tokenizer: ClipTokenizer, *, at_least: int = 1) -> Encod
 
     Args:
         prompt: Any text, of any length, the empty one included.
-        tokenizer: The tokenizer, which also knows the chunk length.
-        at_least: Minimum number of chunks; missing ones are empty.
+        tokenizer: Knows the tokens and how many fit into a chunk.
+        at_least: Chunks wanted; missing ones hold no word.
+
+    Raises:
+        UsageError: It is no text that can be encoded.
     """
-    spans = parse(prompt)
-    pieces = [(tokenizer.encode(tokenizer.expand(span.text)), span.weight) for span in spans]
-    tokens = list(chain.from_iterable(numbers for numbers, _ in pieces))
-    weights = list(chain.from_iterable([weight] * len(numbers) for numbers, weight in pieces))
+    _demand_unicode(prompt, "the prompt")
     room = tokenizer.length - 2
-    chunks = max(at_least, -(-len(tokens) // room))
-    ids = np.full((chunks, tokenizer.length), tokenizer.padding, dtype=np.int32)
-    importance = np.ones((chunks, tokenizer.length), dtype=np.float32)
-    for row in range(chunks):
-        part = slice(row * room, (row + 1) * room)
-        count = len(tokens[part])
-        ids[row, : count + 2] = [tokenizer.start, *tokens[part], tokenizer.end]
-        importance[row, 1 : count + 1] = weights[part]
+    rows: list[list[tuple[int, float]]] = []
+    for part in _split_at_breaks(parse(prompt)):
+        pairs = [(number, span.weight) for span in part for number in tokenizer.encode(span.text)]
+        rows += [pairs[start : start + room] for start in range(0, max(len(pairs), 1), room)]
+    rows += [[]] * (at_least - len(rows))
+    ids = np.full((len(rows), tokenizer.length), tokenizer.padding, dtype=np.int32)
+    importance = np.ones((len(rows), tokenizer.length), dtype=np.float32)
+    for place, pairs in enumerate(rows):
+        numbers = [number for number, _ in pairs]
+        ids[place, : len(pairs) + 2] = [tokenizer.start, *numbers, tokenizer.end]
+        importance[place, 1 : len(pairs) + 1] = [weight for _, weight in pairs]
     return Encoded(tokens=ids, weights=importance)
 
 
@@ -121,3 +172,36 @@ def embed(hidden: Floats, weights: Floats) -> Floats:
         if 1 / _MOST_CORRECTION < correction < _MOST_CORRECTION:
             hidden = hidden * np.float32(correction)
     return hidden.reshape(1, -1, hidden.shape[-1])
+
+
+def _weighed(span: Span, factor: float) -> Span:
+    weight = span.weight * factor
+    capped = abs(weight) > _MOST_WEIGHT
+    return Span(
+        text=span.text,
+        weight=math.copysign(_MOST_WEIGHT, weight) if capped else weight,
+        capped=span.capped or capped,
+    )
+
+
+def _split_at_breaks(spans: tuple[Span, ...]) -> Iterator[list[Span]]:
+    """Yield the spans between the BREAKs; a BREAK within brackets leaves the weights as they are."""
+    part: list[Span] = []
+    for span in spans:
+        first, *others = _BREAK.split(span.text)
+        part.append(replace(span, text=first))
+        for text in others:
+            yield part
+            part = [replace(span, text=text)]
+    yield part
+
+
+def _demand_unicode(prompt: str, option: str) -> None:
+    try:
+        prompt.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            "prompt.not_unicode",
+            f"{option} is no valid UTF-8: character {error.start + 1} cannot be read.",
+            "type it again, or save the file that it comes from as UTF-8.",
+        ) from error

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conversions.events import Listener
-from conversions.package.layout import Package
-from sdsetup import demo
+from sdsetup import demo, new_file
 from sdsetup.demo.judge import judge
 from sdsetup.errors import SetupError
 from sdsetup.imaging import image_file
@@ -169,17 +168,21 @@ def keep(outcome: Outcome, package: Package, runner: Runner, destination: Path) 
 
     Args:
         outcome: The image.
-        package: The package that made it.
-        runner: The runner of the package.
-        destination: A .png file, or a folder.
+        package: What drew it.
+        runner: What ran the package.
+        destination: A .png file, or a folder; where the name is taken, the next free one is used.
 
     Raises:
         SetupError: It cannot be written there.
     """
     metadata = image_file.metadata_of(outcome.request, package, runner.device.provider.name)
+    if destination.suffix and not destination.is_dir():
+        destination = new_file.free_name(destination)
     (path,) = image_file.paths_for(destination, metadata)
-    image_file.write_image(path, outcome.pixels, metadata)
-    return path
+    written = image_file.write_image(path, outcome.pixels, metadata)
+    if written.rescued:
+        raise SetupError("generate.output", written.remark, "choose another place for the images.")
+    return written.path
 
 
 def raise_for(outcomes: tuple[Outcome, ...]) -> None:

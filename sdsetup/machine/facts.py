@@ -153,7 +153,8 @@ class Hub:
 
     ``reach`` is ``online``, ``offline`` (nothing answers, or asked for), ``proxy`` (the proxy does not
     answer), ``tls`` (the certificate is not trusted) or ``error``. ``token_state`` is ``none``, ``valid``,
-    ``refused`` or ``unknown``. ``access`` is the model's: ``granted``, ``gated``, ``refused``, ``missing``.
+    ``refused``, ``malformed`` (``token_fault`` says how) or ``unknown``. ``access`` is the model's:
+    ``granted``, ``gated``, ``refused``, ``missing``.
     """
 
     endpoint: str
@@ -168,6 +169,7 @@ class Hub:
     token_source: str = ""
     token_state: str = "none"
     token_kind: str = ""
+    token_fault: str = ""
     hidden_token: str = ""
     data_host: str = ""
     model: str = ""

@@ -24,6 +24,8 @@ from sdsetup.bootstrap import socks_relay
 from sdsetup.machine.facts import Hub, Questions
 from sdsetup.machine.readers.folders import hub_home
 from sdsetup.machine.readers.http import Answer, request, without_secrets
+from sdsetup.redaction import conceal, redact
+from sdsetup.token_format import find_fault
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _NAME_SECONDS = 1.5
@@ -33,6 +35,7 @@ def read(questions: Questions) -> Hub:
     """Ask the hub who we are and, when a model is named, whether it may be read."""
     endpoint = (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
     token, source, hidden = _token()
+    fault = find_fault(token) if token else ""
     proxy, variable = _proxy(endpoint)
     hub = Hub(
         endpoint=without_secrets(endpoint),
@@ -40,7 +43,8 @@ def read(questions: Questions) -> Hub:
         proxy=without_secrets(proxy),
         proxy_variable=variable,
         token_source=source,
-        token_state="unknown" if token else "none",
+        token_state="none" if not token else "malformed" if fault else "unknown",
+        token_fault=fault,
         hidden_token=hidden,
         model=questions.model,
     )
@@ -50,12 +54,13 @@ def read(questions: Questions) -> Hub:
     began = time.monotonic()
     try:
         _resolve(proxy or endpoint)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        with _hop(proxy) as hop:
-            who = request("GET", f"{endpoint}/api/whoami-v2", headers, hop)
-            hub = _with_identity(hub, who, time.monotonic() - began, has_token=bool(token))
-            if questions.model:
-                hub = _with_access(hub, request("HEAD", _file(endpoint, questions.model), headers, hop))
+        # A malformed token would be refused by this client, before the hub could answer anything.
+        usable = bool(token) and not fault
+        headers = {"Authorization": f"Bearer {token}"} if usable else {}
+        who = request("GET", f"{endpoint}/api/whoami-v2", headers, proxy)
+        hub = _with_identity(hub, who, time.monotonic() - began, has_token=usable)
+        if questions.model:
+            hub = _with_access(hub, request("HEAD", _file(endpoint, questions.model), headers, proxy))
     except (OSError, HTTPException, ValueError) as error:
         return replace(hub, reach=_reach(hub, error), detail=_said(error), seconds=time.monotonic() - began)
     return hub
@@ -72,9 +77,11 @@ def _token() -> tuple[str, str, str]:
         saved = file.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         saved = ""
+    conceal(saved)
     for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         value = os.environ.get(variable, "").strip()
         if value:
+            conceal(value)
             return value, variable, str(file) if saved and saved != value else ""
     return saved, str(file) if saved else "", ""
 
@@ -177,4 +184,4 @@ def _said(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return without_secrets(text or type(error).__name__)
+    return redact(without_secrets(text or type(error).__name__))

@@ -1,6 +1,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,7 +45,18 @@ def test_a_image_that_is_not_there_says_so(tmp_path):
         read_metadata(tmp_path / "none.png")
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"request": {}}', "nonsense"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        '{"request": {}}',
+        "nonsense",
+        '{"request": {"prompt": 5}}',
+        "[" * 100_000,
+        '{"request": []}',
+    ],
+)
 def test_a_foreign_recipe_says_so(tmp_path, text):
     from PIL import PngImagePlugin
 
@@ -95,11 +107,71 @@ def test_a_read_only_folder_is_refused(tmp_path):
         paths_for(tmp_path / "a.png", RECIPE)
 
 
-def test_a_folder_in_the_file_s_place_leaves_nothing_behind(tmp_path):
+def test_a_name_that_is_taken_meanwhile_gets_a_number_and_nothing_is_replaced(tmp_path):
     (tmp_path / "a.png").mkdir()
-    with pytest.raises(SetupError, match="cannot be written"):
-        write_image(tmp_path / "a.png", PIXELS, RECIPE)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    (tmp_path / "a-2.png").write_text("somebody's", encoding="utf-8")
+    written = write_image(tmp_path / "a.png", PIXELS, RECIPE)
+    assert written.path.name == "a-3.png"
+    assert "was taken" in written.remark
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-2.png", "a-3.png", "a.png"]
+    assert (tmp_path / "a-2.png").read_text(encoding="utf-8") == "somebody's"
+
+
+def test_a_place_that_is_gone_at_the_end_loses_no_image(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    written = write_image(tmp_path / "file" / "a.png", PIXELS, RECIPE)
+    assert written.rescued
+    assert written.path == tmp_path / "here" / "a.png"
+    assert str(written.path) in written.remark
+    assert read_metadata(written.path) == RECIPE
+
+
+def test_a_named_file_that_is_there_is_replaced_only_when_asked(tmp_path):
+    one = RECIPE.of_image(0)
+    (tmp_path / "b-1.png").write_text("somebody's", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"b-1\.png exists already"):
+        paths_for(tmp_path / "b.png", RECIPE)
+    assert len(paths_for(tmp_path / "b.png", RECIPE, overwrite=True)) == 3
+    write_image(tmp_path / "b-1.png", PIXELS, one, overwrite=True)
+    assert read_metadata(tmp_path / "b-1.png") == one
+
+
+def test_a_name_that_is_too_long_is_refused_before_any_work(tmp_path):
+    with pytest.raises(SetupError, match="a name is too long"):
+        paths_for(tmp_path / f"{'n' * 300}.png", RECIPE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+def test_a_limit_of_file_sizes_is_seen_before_any_work(tmp_path):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(SetupError, match=r"files may have 4\.0 KiB here"):
+            paths_for(tmp_path / "a.png", RECIPE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_more_than_the_free_space_is_refused_before_any_work(tmp_path):
+    huge = replace(RECIPE, request=replace(REQUEST, width=10**7, height=10**7))
+    with pytest.raises(SetupError, match="are needed in"):
+        paths_for(tmp_path, huge)
+
+
+def test_a_token_does_not_go_into_the_image(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", '"planted-secret-1"')
+    shown = replace(
+        RECIPE, request=replace(REQUEST, prompt='a "planted-secret-1" https://u:pass-word@host/x')
+    )
+    path = write_image(tmp_path / "a.png", PIXELS, shown).path
+    assert b"planted-secret-1" not in path.read_bytes()
+    assert b"pass-word" not in path.read_bytes()
+    assert read_metadata(path).request.seed == 7
 
 
 def test_the_package_of_a_image_is_found_beside_it(tmp_path, monkeypatch):

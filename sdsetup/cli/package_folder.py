@@ -1,0 +1,66 @@
+"""A package named on the command line as its model is: what to type instead."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from sdsetup.errors import SetupError
+
+# owner/name, with a revision perhaps, or a model's page; what is on this machine begins with a dot, ~ or /.
+_MODEL = re.compile(r"(?:https?:/+[^/]+/)?([A-Za-z0-9][\w.-]*/[\w.-]+?)(?:@[\w./-]+)?/?")
+_PACKAGES = Path("packages")
+
+
+def demand(package: Path) -> None:
+    """Stop where a folder is not there but a model of the Hub or the demo is meant.
+
+    Args:
+        package: What was typed where a package's folder is wanted.
+
+    Raises:
+        SetupError: ``package.of_model``, which names the package made of that model, or how to make one.
+    """
+    typed = package.as_posix()
+    found = _MODEL.fullmatch(typed)
+    if package.exists() or not (found or typed == "demo"):
+        return
+    if found and not typed.startswith("http") and (package.parent == _PACKAGES or package.parent.is_dir()):
+        return  # a folder's name that is mistyped
+    model = found[1] if found else typed
+    made = _made_of(model)
+    if made:
+        raise SetupError(
+            "package.of_model",
+            f"{typed} names a model; images are made with a package of it, and {_listed(made)} here.",
+            f'name the package: sdsetup generate {made[0]} "PROMPT"',
+        )
+    raise SetupError(
+        "package.of_model",
+        f"there is no package at {typed}: as a model of the Hub it has to be converted first.",
+        f"sdsetup convert {model}",
+    )
+
+
+def _made_of(model: str) -> list[Path]:
+    """Find packages in their usual folder that were made of a model, or are named after it."""
+    name = model.rpartition("/")[2]
+    packages = [path.parent for path in sorted(_PACKAGES.glob("*/manifest.json"))]
+    origins = {path: _origin(path) for path in packages}
+    exact = [path for path, origin in origins.items() if origin.casefold() == model.casefold()]
+    named = [path for path in packages if re.fullmatch(rf"{re.escape(name)}-\w+-\w+", path.name)]
+    return exact or named
+
+
+def _origin(package: Path) -> str:
+    try:
+        document = json.loads((package / "manifest.json").read_text("utf-8"))
+        return str(document["checkpoint"]["origin"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def _listed(packages: list[Path]) -> str:
+    names = ", ".join(path.as_posix() for path in packages)
+    return f"{names} {'is' if len(packages) == 1 else 'are'}"
