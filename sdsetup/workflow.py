@@ -207,10 +207,7 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_for_images
 
-    if not draws_from_text(package):
-        listener(Notice(text="No first image: sdsetup itself draws with Stable Diffusion 1.x and 2.x."))
-        return None
-    opened = open_package(package)
+    opened = open_for_images(package)
     if (made := image_file.find_image_of(images, opened.name, opened.fingerprint)) is not None:
         return FirstImage(path=made)
     path = images / f"{opened.name}.png"

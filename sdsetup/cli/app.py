@@ -14,6 +14,7 @@ from conversions.errors import ConversionError
 from sdsetup import __version__, os_errors
 from sdsetup.cli import output
 from sdsetup.cli.verbs import VerbGroup
+from sdsetup.error_hints import hint_for
 from sdsetup.errors import InterruptedByUserError, SetupError, UsageError
 from sdsetup.redaction import RedactingFormatter, redact, redacting_streams
 
@@ -104,7 +105,8 @@ def _explain(error: BaseException, arguments: list[str]) -> int:
                 output.say(error.message)
             return 130
         case SetupError() | ConversionError():
-            output.complain(error.message, error.hint)
+            hint = hint_for(error) if isinstance(error, ConversionError) else error.hint
+            output.complain(error.message, hint)
             return 2 if isinstance(error, UsageError) else 1
     if hasattr(error, "format_message"):  # typer's, whose common class has no public name in all versions
         return _explain_usage(error)

@@ -37,7 +37,7 @@ def benchmark(
     from sdsetup.runtime.package import open_for_images
 
     package_folder.demand(package)
-    opened = open_package(package)
+    opened = open_for_images(package)
     device_request = start.DeviceRequest(
         provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram
     )

@@ -74,7 +74,9 @@ def generate(
 ) -> None:
     """Make images from a prompt with a converted package."""
     from sdsetup.imaging import image_file, prompts
-    from sdsetup.imaging.pipeline import Pipeline, Request, complete
+    from sdsetup.imaging.pipeline import Pipeline
+    from sdsetup.imaging.refiner import open_refiner
+    from sdsetup.imaging.request import Request, complete
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_for_images
 
@@ -114,7 +116,7 @@ def generate(
         *prompts.examine(request.prompt, "the prompt"),
         *prompts.examine(request.negative_prompt, "the negative prompt"),
     ]
-    opened = open_package(package)
+    opened = open_for_images(package)
     request = complete(request, opened)
     device_request = start.DeviceRequest(
         provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram

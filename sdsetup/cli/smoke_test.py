@@ -30,7 +30,7 @@ def smoke_test(
     from sdsetup.runtime.package import open_for_images
 
     package_folder.demand(package)
-    opened = open_package(package)
+    opened = open_for_images(package)
     device_request = start.DeviceRequest(
         provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram
     )

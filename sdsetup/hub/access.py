@@ -293,8 +293,8 @@ def _bad_token(source: TokenSource | None) -> SetupError:
     )
 
 
-def _on_the_way() -> str:
-    """Name the settings that stand between here and the Hub."""
+def _network_settings() -> str:
+    """Name the network settings that affect requests to the Hub."""
     kind = urlsplit(endpoint()).scheme
     proxy = urlsplit(getproxies().get(kind, "")).hostname
     settings = [f"the proxy {proxy} ({kind.upper()}_PROXY)"] if proxy else []

@@ -19,11 +19,11 @@ import platformdirs
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from conversions.package.layout import Package
 from sdsetup import __version__, new_file, os_errors
 from sdsetup.errors import SetupError, UsageError
-from sdsetup.imaging.pipeline import Request
+from sdsetup.imaging.request import Request
 from sdsetup.redaction import redact_document
-from sdsetup.runtime.package import Package
 
 _KEYWORD = "sdsetup"
 # What Pillow raises for files that are none of its own, are damaged or would fill the memory.

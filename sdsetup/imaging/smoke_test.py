@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conversions.events import Listener
+from conversions.package.layout import Package
 from sdsetup import demo, new_file
 from sdsetup.demo.judge import judge
 from sdsetup.errors import SetupError
