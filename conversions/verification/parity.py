@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conversions.checkpoint.folder import Checkpoint
+from conversions.checkpoint.json_file import read_object_file
 from conversions.checkpoint.storage import Folder
 from conversions.errors import ConversionError
 from conversions.events import Advanced, Finished, Listener, Started
@@ -274,11 +275,7 @@ def _judge(
 
 
 def _config(package: Package, submodel: str) -> dict[str, Any]:
-    import json
-
-    config = json.loads((package.folder / submodel / "config.json").read_text("utf-8"))
-    assert isinstance(config, dict)
-    return config
+    return read_object_file(package.folder / submodel / "config.json")
 
 
 def _without_infinities(value: Any) -> Any:
