@@ -158,11 +158,19 @@ class _Child:
         self._purpose, self._limits = purpose, limits
         self._oom_kills = count_oom_kills()
         self._stderr: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        # -P: a file pickle.py in the current folder is not taken for the library. -u: nothing that a library
-        # prints is lost when the process dies.
-        self._process = Popen(
-            [sys.executable, "-P", "-u", "-c", _BOOT], stdin=PIPE, stdout=PIPE, stderr=self._stderr
-        )
+        try:
+            # -P: a file pickle.py in the current folder is not taken for the library. -u: nothing that a
+            # library prints is lost when the process dies.
+            self._process = Popen(
+                [sys.executable, "-P", "-u", "-c", _BOOT], stdin=PIPE, stdout=PIPE, stderr=self._stderr
+            )
+        except OSError as error:
+            self._stderr.close()
+            raise ConversionError(
+                "process.not_started",
+                f"A process for {purpose} cannot be started: {error.strerror or error}.",
+                "Close other programs and run the same command again.",
+            ) from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to: BinaryIO = self._process.stdin  # type: ignore[assignment]

@@ -177,3 +177,10 @@ def test_a_kill_that_linux_counted_is_want_of_memory() -> None:
 )
 def test_statuses_of_windows_are_told_in_words(status: int, text: str) -> None:
     assert text in explain("testing", ProcessEnd(returncode=status)).message
+
+
+def test_a_process_that_cannot_be_started_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(ROOT / "no" / "python"))
+    error = caught(in_a_child.pid)
+    assert error.code == "process.not_started"
+    assert "No such file" in error.message or "cannot find" in error.message
