@@ -33,6 +33,7 @@ from conversions.passes.adapt import IN_RANGE, adapt
 from conversions.plan import ConversionPlan, PlannedComponent, wanted_submodels
 from conversions.providers.devices import Device
 from conversions.providers.table import provider_for
+from conversions.tokenizers.compare import compare_tokenizers
 from conversions.verification.fp16_overflow import (
     OverflowingNode,
     any_overflow,
@@ -123,7 +124,7 @@ def convert(
         for part in todo:
             mine = [submodel for submodel in submodels if submodel.component == part.name]
             _make_component(plan, part, mine, checkpoint, models, staging, {} if measured else None, listener)
-        copy_pipeline_files(checkpoint, staging)
+        copy_pipeline_files(checkpoint, plan.options, staging)
         by_name = {submodel.name: submodel for submodel in submodels}
         references: Mapping[str, Reference] = {}
         if measured:
@@ -131,6 +132,7 @@ def convert(
                 name: make_inputs(each.kind, checkpoint.config_of(each), each.kind.sizes)
                 for name, each in by_name.items()
             }
+            _compare_tokenizers(checkpoint)
             references = run_references(by_name, checkpoint, inputs, listener)
             ranges = _ranges_left(plan.options, references, inputs, staging.folder, listener)
             _keep_in_range(plan, submodels, checkpoint, ranges, graph_cache, staging, listener)
@@ -154,6 +156,24 @@ def convert(
                 )
             manifest = {**manifest, "parity": parity_entry(report)}
         return Converted(package=staging.publish(manifest), report=report)
+
+
+def _compare_tokenizers(checkpoint: Checkpoint) -> None:
+    """Compare the token ids of a fixed list of prompts with transformers'.
+
+    Raises:
+        ConversionError: ``verify.tokenizer``; names the first prompt that differs.
+    """
+    assert isinstance(checkpoint.storage, Folder)
+    for name in checkpoint.family.tokenizers:
+        differing = compare_tokenizers(checkpoint.storage.path / name)
+        if differing:
+            raise ConversionError(
+                "verify.tokenizer",
+                f"{checkpoint.storage.label}/{name} gives other token ids here than with transformers, for "
+                f"{len(differing)} of the prompts compared; the first is {differing[0]!r:.80}.",
+                "Please report this with the tokenizer's files.",
+            )
 
 
 def _comparable(checkpoint: Checkpoint, listener: Listener) -> bool:

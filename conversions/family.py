@@ -99,6 +99,7 @@ class Family:
         pipelines: The ``_class_name`` values of ``model_index.json`` that belong to it.
         parts: The submodels, in the order of work.
         metadata: Folders of small files that go into the package as they are.
+        tokenizers: Folders of the tokenizers; one that a checkpoint's index declares absent is not needed.
         recipe: Makes the recipe for images from a pipeline's configurations.
         matches: Tells families of one pipeline class apart; None for the one that takes all others.
         shipped: Configurations whose graphs ship with the program.
@@ -109,6 +110,7 @@ class Family:
     pipelines: tuple[str, ...]
     parts: tuple[Part, ...]
     metadata: tuple[str, ...]
+    tokenizers: tuple[str, ...]
     recipe: Callable[[PipelineConfigs], Recipe]
     matches: Callable[[PipelineConfigs], bool] | None = None
     shipped: tuple[ShippedGraph, ...] = ()

@@ -17,12 +17,15 @@ class Options:
         precision: Element type of weights and activations.
         target: Execution provider that the package is made for.
         safety_checker: Whether to convert the checkpoint's safety checker, if it has one.
+        scheduler_class: Class of the scheduler that the package names instead of the checkpoint's own.
+        scheduler_class: Class of the scheduler that the package names instead of the checkpoint's own.
         keep_fp32: Names of submodels to keep in float32 in an fp16 package.
     """
 
     precision: Precision = "fp16"
     target: Target = "directml"
     safety_checker: bool = True
+    scheduler_class: str = ""
     keep_fp32: frozenset[str] = frozenset()
 
     def precision_of(self, submodel: str) -> Precision:

@@ -19,6 +19,7 @@ from conversions.graphs.trace import OPSET
 from conversions.options import Options
 from conversions.passes.adapt import adapt
 from conversions.pipeline_graphs import PipelineGraphs
+from conversions.tokenizers.registry import open_tokenizer_of
 
 # Peak memory beyond the data itself, measured on a full-size SD 1.4 checkpoint (tests/benchmarks/convert.py).
 _STREAMING_BYTES = 900 << 20
@@ -96,8 +97,11 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
     """Plan a conversion from configurations and tensor tables alone.
 
     Raises:
-        ConversionError: A weight file is damaged, or an option names a submodel that does not exist.
+        ConversionError: A weight file is damaged, a tokenizer cannot be used, or an option names a submodel
+            that does not exist.
     """
+    for tokenizer in checkpoint.family.tokenizers:
+        open_tokenizer_of(checkpoint.storage, tokenizer)
     submodels = wanted_submodels(checkpoint, options)
     unknown = options.keep_fp32 - {submodel.name for submodel in submodels}
     if unknown:
@@ -188,6 +192,7 @@ def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[Submo
         OPSET,
         options.precision,
         options.target,
+        options.scheduler_class,
         sorted(options.keep_fp32),
     ]
     for submodel in submodels:

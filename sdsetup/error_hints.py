@@ -56,6 +56,7 @@ NEEDS_NO_COMMAND = frozenset(
         "plan.unknown_submodel",
         "target.unknown",
         "trace.fixed_size",
+        "verify.tokenizer",
         "weights.absent",
         "weights.dtype",
         "weights.missing",

@@ -75,12 +75,16 @@ def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source
     """Find the checkpoint and plan its conversion; only small parts of a model on the Hub are read.
 
     Raises:
-        SetupError: The model cannot be found or read.
+        SetupError: The model cannot be found or read, or its scheduler cannot be used.
         ConversionError: It cannot be converted.
     """
     from conversions.plan import make_plan
+    from sdsetup.imaging import schedulers
 
     source = find(request.checkpoint_request, listener)
+    wanted = request.options.scheduler_class
+    config = {**source.checkpoint.recipe.scheduler_config, **({"_class_name": wanted} if wanted else {})}
+    schedulers.check(config)
     return source, make_plan(source.checkpoint, request.options, graph_cache())
 
 

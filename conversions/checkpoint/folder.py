@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from conversions.recipe import Recipe
 
 
+SCHEDULER_FILE = "scheduler/scheduler_config.json"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Component:
     """One component of a checkpoint.
@@ -140,7 +143,6 @@ def open_checkpoint(
         read_object(storage, "model_index.json"), names, f"{storage.label}/model_index.json"
     )
     candidates = families_of(str(index.get("_class_name", "pipeline without a name")))
-    scheduler_file = "scheduler/scheduler_config.json"
     absent = {name for name, entry in index.items() if name in without or _is_null(entry)}
     configs = PipelineConfigs(
         index=index,
@@ -149,7 +151,7 @@ def open_checkpoint(
             for name in dict.fromkeys(name for family in candidates for name in family.components)
             if name in index and name not in absent and f"{name}/config.json" in names
         },
-        scheduler=read_object(storage, scheduler_file) if scheduler_file in names else {},
+        scheduler=read_object(storage, SCHEDULER_FILE) if SCHEDULER_FILE in names else {},
     )
     family = find_family(configs)
     components = {

@@ -137,6 +137,7 @@ FAMILY = Family(
     pipelines=PIPELINES,
     parts=PARTS,
     metadata=METADATA,
+    tokenizers=("tokenizer",),
     recipe=recipe,
     shipped=(
         ShippedGraph(label="Stable Diffusion 1.x", kind=CLIP_TEXT, config=SD1_TEXT),

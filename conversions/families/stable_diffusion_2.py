@@ -36,6 +36,7 @@ FAMILY = Family(
     pipelines=PIPELINES,
     parts=PARTS,
     metadata=METADATA,
+    tokenizers=("tokenizer",),
     recipe=recipe,
     matches=_matches,
     shipped=(

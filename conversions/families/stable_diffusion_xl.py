@@ -158,6 +158,7 @@ FAMILY = Family(
         *VAE_PARTS,
     ),
     metadata=("scheduler", "tokenizer", "tokenizer_2"),
+    tokenizers=("tokenizer", "tokenizer_2"),
     recipe=recipe,
     shipped=(
         ShippedGraph(label="Stable Diffusion XL", kind=CLIP_TEXT_LAYERS, config=SDXL_TEXT),

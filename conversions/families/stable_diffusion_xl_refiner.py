@@ -71,6 +71,7 @@ FAMILY = Family(
         *VAE_PARTS,
     ),
     metadata=("scheduler", "tokenizer_2"),
+    tokenizers=("tokenizer_2",),
     recipe=recipe,
     matches=_matches,
     shipped=(ShippedGraph(label="Stable Diffusion XL refiner", kind=UNET_REFINER, config=REFINER_UNET),),

@@ -65,6 +65,10 @@ def convert(
         bool,
         typer.Option("--keep-safety-checker/--drop-safety-checker", help="Convert the safety checker too."),
     ] = True,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Let the package use this scheduler instead of the checkpoint's."),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare every submodel with PyTorch.")
     ] = True,
@@ -87,12 +91,14 @@ def convert(
     from conversions.options import Options
     from sdsetup import workflow
     from sdsetup.checkpoint_source import CheckpointRequest
+    from sdsetup.imaging import schedulers
 
     options = Options(
         precision=precision.value,
         target=target.value if target else workflow.default_target(),
         safety_checker=safety_checker,
         keep_fp32=frozenset(keep_fp32 or ()),
+        scheduler_class=schedulers.class_of(scheduler) if scheduler else "",
     )
     request = workflow.ConvertRequest(
         checkpoint_request=CheckpointRequest(

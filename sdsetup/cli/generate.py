@@ -34,7 +34,10 @@ def generate(
     images: Annotated[int | None, typer.Option(help="Images made at once; their seeds count up.")] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="ddim, pndm, euler, euler_ancestral, dpmpp_2m or lms."),
+        typer.Option(
+            metavar="NAME",
+            help="euler, dpmpp_2m, unipc, ddim, lcm or another; a wrong name lists all.",
+        ),
     ] = None,
     init_image: Annotated[
         Path | None, typer.Option(metavar="IMAGE", help="Start from this image instead of from noise.")

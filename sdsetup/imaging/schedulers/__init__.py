@@ -9,7 +9,7 @@ from sdsetup.errors import UsageError
 from sdsetup.imaging.schedulers import flow_match
 from sdsetup.imaging.schedulers.entry import Options
 from sdsetup.imaging.schedulers.protocol import Floats, Scheduler, State
-from sdsetup.imaging.schedulers.registry import ENTRIES, name_of, read
+from sdsetup.imaging.schedulers.registry import ENTRIES, class_of, name_of, read
 
 __all__ = [
     "FLOW_NAMES",
@@ -18,6 +18,7 @@ __all__ = [
     "Scheduler",
     "State",
     "check",
+    "class_of",
     "make_scheduler",
     "name_of",
     "resolution_mu",

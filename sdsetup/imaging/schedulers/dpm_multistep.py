@@ -129,7 +129,6 @@ ENTRY = Entry(
             same_as={
                 "deis": "dpmsolver++",
                 "sde-dpmsolver++": "dpmsolver++",
-                "sde-dpmsolver": "dpmsolver++",
             },
         ),
     ),

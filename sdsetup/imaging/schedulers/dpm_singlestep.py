@@ -135,7 +135,7 @@ ENTRY = Entry(
             "dpmsolver++",
             "sde-dpmsolver++",
             "dpmsolver",
-            same_as={"deis": "dpmsolver++", "sde-dpmsolver": "sde-dpmsolver++"},
+            same_as={"deis": "dpmsolver++"},
         ),
     ),
     make=make,

@@ -109,6 +109,19 @@ def name_of(config: Mapping[str, Any]) -> str:
     )
 
 
+def class_of(name: str) -> str:
+    """Return the diffusers class of a scheduler.
+
+    Raises:
+        UsageError: There is no scheduler of that name.
+    """
+    if name not in _BY_NAME:
+        raise UsageError(
+            "scheduler.unknown", f"there is no scheduler {name!r}.", f"choose one of: {', '.join(_BY_NAME)}."
+        )
+    return _BY_NAME[name].class_name
+
+
 def read(name: str, config: Mapping[str, Any]) -> tuple[Entry, SchedulerConfig]:
     """Find a scheduler and read its fields of a configuration.
 
