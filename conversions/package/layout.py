@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from conversions.checkpoint.json_file import read_object_file
 from conversions.errors import ConversionError
 
 MANIFEST = "manifest.json"
@@ -82,7 +83,10 @@ def open_package(folder: Path) -> Package:
             "Make one with: sdsetup convert MODEL --output FOLDER",
         )
     try:
-        manifest = json.loads(path.read_text("utf-8"))
+        manifest = read_object_file(path)
+    except ConversionError as error:
+        raise ConversionError("package.torn", error.message, "Convert the checkpoint again.") from error
+    try:
         if manifest["format"] != FORMAT:
             raise ConversionError(
                 "package.format",
