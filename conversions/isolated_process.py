@@ -176,7 +176,7 @@ class _Child:
         self._to: BinaryIO = self._process.stdin  # type: ignore[assignment]
         self._from: BinaryIO = self._process.stdout  # type: ignore[assignment]
         self._ended = ProcessEnd(returncode=None)
-        self.alive = True
+        self.alive, self._ready = True, False
         try:
             self._send(sys.path)
         except OSError:
@@ -185,14 +185,18 @@ class _Child:
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         done = threading.Event()
         watch = threading.Thread(target=self._watch, args=(done,), daemon=True)
-        watch.start()
         try:
+            if not self._ready:
+                pickle.load(self._from)  # noqa: S301 - its greeting; Python's start is not counted
+                self._ready = True
+            watch.start()
             self._send((function, arguments))
             succeeded, value, trace = pickle.load(self._from)  # noqa: S301 - written by our own child
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             self.alive = False
             done.set()
-            watch.join()
+            if self._ready:
+                watch.join()
             raise self._death() from error
         finally:
             done.set()
@@ -291,13 +295,14 @@ def serve() -> None:
     os.dup2(2, 1)
     calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_read_calls, args=(sys.stdin.buffer, calls), daemon=True).start()
+    answer = pickle.dumps("ready")
     while True:
-        answer = _answer(calls.get())
         try:
             answers.write(answer)
             answers.flush()
         except OSError:
             os._exit(1)
+        answer = _answer(calls.get())
 
 
 def _read_calls(source: BinaryIO, calls: queue.SimpleQueue[Any]) -> None:

@@ -10,7 +10,7 @@ from conversions.errors import ConversionError
 # Source: the git-lfs specification, docs/spec.md, "The Pointer": the first line, and less than 1024 bytes.
 _FIRST_LINE = b"version https://git-lfs.github.com/spec/v1"
 _LONGEST_BYTES = 1024
-_SIZE = re.compile(rb"^size (\d+)$", re.MULTILINE)
+_SIZE = re.compile(rb"^size (\d+)\r?$", re.MULTILINE)
 
 
 def is_pointer(content: bytes) -> bool:

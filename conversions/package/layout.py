@@ -184,7 +184,10 @@ def open_package(folder: Path) -> Package:
         state = "has no manifest.json, so it is no package" if folder.is_dir() else "does not exist"
         raise ConversionError("package.missing", f"{folder} {state}.")
     try:
-        manifest = json.loads(path.read_text("utf-8"))
+        manifest = read_object_file(path)
+    except ConversionError as error:
+        raise ConversionError("package.torn", error.message, "Convert the checkpoint again.") from error
+    try:
         if manifest["format"] != FORMAT:
             raise ConversionError(
                 "package.format",

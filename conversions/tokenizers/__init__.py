@@ -4,7 +4,7 @@
 ``registry.py``. ``compare.py`` proves that the tokens are transformers'.
 """
 
-from conversions.tokenizers.registry import open_tokenizer
+from conversions.tokenizers.registry import open_tokenizer, open_tokenizer_of, tokens_without_embedding
 from conversions.tokenizers.tokenizer import Tokenizer
 
-__all__ = ["Tokenizer", "open_tokenizer"]
+__all__ = ["Tokenizer", "open_tokenizer", "open_tokenizer_of", "tokens_without_embedding"]

@@ -62,6 +62,20 @@ def open_tokenizer_of(storage: Storage, component: str) -> Tokenizer:
     return open_tokenizer(read_files_of(storage, component))
 
 
+def tokens_without_embedding(tokenizer: Tokenizer, rows: int) -> tuple[str, ...]:
+    """Name the added tokens for which a text encoder has no embedding.
+
+    transformers loads such a checkpoint, and fails when a prompt holds one of them.
+
+    Args:
+        tokenizer: The tokenizer.
+        rows: Rows of the text encoder's embedding table, ``vocab_size`` of its configuration.
+    """
+    if tokenizer.size <= rows:
+        return ()
+    return tuple(token for token in tokenizer.added_tokens if max(tokenizer.encode(token), default=0) >= rows)
+
+
 def _class_name(files: TokenizerFiles) -> str:
     given = files.config.get("tokenizer_class")
     if isinstance(given, str) and given:

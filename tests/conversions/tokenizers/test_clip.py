@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conversions.tokenizers import Tokenizer, open_tokenizer
+from sdsetup.demo import checkpoint_path
 from tests.conversions.tokenizers.odd_prompts import odd_prompts
 from tests.sdsetup.imaging import clip_vocabulary
 
-DEMO = Path(__file__).parents[3] / "sdsetup" / "demo" / "checkpoint" / "tokenizer"
+DEMO = checkpoint_path() / "tokenizer"
 END = "<|endoftext|>"
 BASE = {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer", "pad_token": END}
 

@@ -12,8 +12,7 @@ from tokenizers.models import WordPiece
 
 from conversions.checkpoint.storage import Folder
 from conversions.errors import ConversionError
-from conversions.tokenizers import open_tokenizer
-from conversions.tokenizers.registry import open_tokenizer_of
+from conversions.tokenizers import open_tokenizer, open_tokenizer_of, tokens_without_embedding
 from tests.sdsetup.imaging import clip_vocabulary
 
 
@@ -30,6 +29,16 @@ def test_the_length_is_the_configurations_but_never_more_than_clips(
 ) -> None:
     clip_vocabulary.write(tmp_path, config={"model_max_length": given})
     assert open_tokenizer(tmp_path).length == length
+
+
+def test_added_tokens_that_the_text_encoder_does_not_know_are_named(tmp_path: Path) -> None:
+    clip_vocabulary.write(tmp_path, config={})
+    rows = len(json.loads((tmp_path / "vocab.json").read_text("utf-8")))
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<cat>": rows, "<dog>": rows + 1}), "utf-8")
+    tokenizer = open_tokenizer(tmp_path)
+    assert tokens_without_embedding(tokenizer, rows + 2) == ()
+    assert tokens_without_embedding(tokenizer, rows + 1) == ("<dog>",)
+    assert tokens_without_embedding(tokenizer, rows) == ("<cat>", "<dog>")
 
 
 def refusal(folder: Path) -> ConversionError:
