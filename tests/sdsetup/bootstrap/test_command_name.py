@@ -13,8 +13,10 @@ if sys.platform == "win32":
     pytest.skip("lays environments out the POSIX way", allow_module_level=True)
 
 ROOT = Path(__file__).parents[3]
-ASK = "import sys; from sdsetup.bootstrap import command_name as c\n"
+ASK = (
+    "import sys; from sdsetup.bootstrap import command_name as c\n"
     "print(c.typed()); print(c.activation(sys.argv[1]))"
+)
 
 
 @pytest.fixture(params=["plain", "with space"])
