@@ -111,11 +111,11 @@ def pip_settings(python: str) -> PipSettings:
     except (OSError, subprocess.SubprocessError):
         return PipSettings()
     if answer.returncode != 0:
-        said = next((line for line in answer.stderr.splitlines() if "onfiguration file" in line), "")
-        if said:
+        said = " ".join(answer.stderr.split())
+        if "onfiguration file" in said and "Traceback" not in said:
             raise SetupError(
                 "install.pip-settings",
-                f"pip cannot read its own settings: {said.removeprefix('ERROR: ')}",
+                f"pip cannot read its own settings: {said.removeprefix('ERROR: ')}.",
                 "correct or remove that file, then run the same command again.",
             )
         return PipSettings()

@@ -150,7 +150,7 @@ def convert(
             show_report(converted.report)
         output.say(f"The package is ready: {converted.package.folder}", style="bold green")
         show_image(image)
-        show_next(converted.package.folder, "sdsetup")
+        show_next(converted.package.folder)
 
 
 def show_plan(plan: ConversionPlan, place: Path) -> None:
@@ -210,15 +210,22 @@ def show_image(image: FirstImage | None) -> None:
     output.say(f"Its first image: {image.path}", style="bold green")
 
 
-def show_next(package: Path, program: str) -> None:
-    """Show how images are made with a package."""
+def show_next(package: Path) -> None:
+    """Show how images are made with a package, as it is typed here."""
+    from sdsetup.bootstrap import command_name
     from sdsetup.imaging.smoke_test import trials_for
+    from sdsetup.machine.readers import shell
     from sdsetup.runtime.package import open_for_images
 
     opened = open_for_images(package)
     prompt = trials_for(opened.manifest)[-1].prompt
-    images = "" if "text-to-image" in opened.recipe.tasks else " --init-image IMAGE --mask MASK"
-    output.say(f'Make an image: {program} generate "{package}" "{prompt}"{images}')
+    inputs = "" if "text-to-image" in opened.recipe.tasks else " --init-image IMAGE --mask MASK"
+    program = command_name.typed()
+    # PowerShell takes a quoted path for text unless it is called.
+    call = "& " if program.startswith('"') and shell() == "powershell" else ""
+    output.say(f'Make an image: {call}{program} generate "{package}" "{prompt}"{inputs}')
+    if activation := command_name.activation(shell()):
+        output.say(f"To type `sdsetup` alone in this terminal, first: {activation}")
 
 
 def image_document(image: FirstImage | None) -> dict[str, Any]:

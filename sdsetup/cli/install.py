@@ -58,4 +58,4 @@ def install(
         output.say("Everything was there already.")
     output.say(f"The package: {installed.package}", style="bold green")
     show_image(installed.image)
-    show_next(installed.package, "python -m sdsetup")
+    show_next(installed.package)

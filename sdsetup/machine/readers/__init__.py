@@ -67,10 +67,11 @@ def identity() -> dict[str, Any]:
         user = getpass.getuser()
     except (OSError, KeyError, ImportError):
         user = ""
-    return {"shell": _shell(), "home": str(Path("~").expanduser()), "user": user, "host": platform.node()}
+    return {"shell": shell(), "home": str(Path("~").expanduser()), "user": user, "host": platform.node()}
 
 
-def _shell() -> str:
+def shell() -> str:
+    """Name the shell that the person types in: ``sh``, ``fish``, ``cmd`` or ``powershell``."""
     if sys.platform != "win32":
         return "fish" if Path(os.environ.get("SHELL", "")).name == "fish" else "sh"
     if "SHELL" in os.environ and "MSYSTEM" in os.environ:

@@ -159,6 +159,22 @@ def test_a_read_only_cache(home: Path, mounted: Callable[..., Path]) -> None:
     assert "HF_HOME" in found["storage.writable"]["fix"]["commands"][0]
 
 
+@pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME"])
+def test_the_variable_that_decides_where_the_cache_is_gets_named(home: Path, variable: str) -> None:
+    variables = _variables(home)
+    variables[variable] = "/proc/no/such/place"
+    if variable == "HF_HOME":
+        variables |= {"XDG_CACHE_HOME": str(home)}
+    answer = subprocess.run(
+        [sys.executable, "-m", "sdsetup", "doctor", "--json", "--only", "storage.writable"],
+        env=variables, cwd=home, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    (finding,) = json.loads(answer.stdout)["findings"]
+    assert finding["status"] == "failure"
+    assert f"(by {variable})" in finding["evidence"]
+    assert finding["fix"]["commands"][0].startswith(f"export {variable}=")
+
+
 def test_a_cache_that_is_a_file(home: Path) -> None:
     (home / "hub").write_text("not a folder")
     found = _doctor(_variables(home), "--only", "storage.writable")

@@ -1,0 +1,60 @@
+"""What a person types to start sdsetup, in the shell and the folder that they are in.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+
+def typed() -> str:
+    """Write the command as it is found from here: its name where PATH leads to it, else its path."""
+    script = Path(sys.prefix) / ("Scripts/sdsetup.exe" if sys.platform == "win32" else "bin/sdsetup")
+    found = shutil.which("sdsetup")
+    if found is not None and _same(Path(found), script):
+        return "sdsetup"
+    if not script.is_file():
+        return "python -m sdsetup"
+    path = _from_here(script.with_suffix("") if sys.platform == "win32" else script)
+    if " " in path or not path.isascii():
+        return f'"{path}"'
+    return path
+
+
+def activation(shell: str) -> str:
+    """Write the line that puts the environment's commands on PATH for this terminal.
+
+    Args:
+        shell: ``sh``, ``fish``, ``cmd`` or ``powershell``.
+
+    Returns:
+        The line; empty where the command is found already, or nothing of the kind is there.
+    """
+    name = {"fish": "activate.fish", "cmd": "activate.bat", "powershell": "Activate.ps1"}.get(
+        shell, "activate"
+    )
+    script = Path(sys.prefix) / ("Scripts" if sys.platform == "win32" else "bin") / name
+    if typed() in {"sdsetup", "python -m sdsetup"} or not script.is_file():
+        return ""
+    path = _from_here(script)
+    quoted = f'"{path}"' if " " in path else path
+    return {"cmd": quoted, "powershell": f"& {quoted}" if " " in path else quoted}.get(
+        shell, f"source {quoted}"
+    )
+
+
+def _from_here(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

@@ -1,0 +1,62 @@
+"""What the last lines of install say can be typed as it stands, and the README says the same."""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("lays environments out the POSIX way", allow_module_level=True)
+
+ROOT = Path(__file__).parents[3]
+ASK = (
+    "import sys; from sdsetup.bootstrap import command_name as c\n"
+    "print(c.typed()); print(c.activation(sys.argv[1]))"
+)
+
+
+@pytest.fixture(params=["plain", "with space"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    folder = tmp_path / request.param
+    venv.create(folder / ".venv", with_pip=False, symlinks=True)
+    script = folder / ".venv" / "bin" / "sdsetup"
+    script.write_text("#!/bin/sh\necho started\n")
+    script.chmod(0o755)
+    return folder
+
+
+def _ask(place: Path, shell: str, **changes: str) -> list[str]:
+    answer = subprocess.run(
+        [str(place / ".venv" / "bin" / "python"), "-c", ASK, shell],
+        cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT), **changes},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return answer.stdout.splitlines()
+
+
+def test_what_is_said_starts_the_command_and_so_does_its_name_after_activation(place: Path) -> None:
+    typed, activation = _ask(place, "sh")
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("there is no bash")
+    for line in (typed, f"{activation} && sdsetup"):
+        answer = subprocess.run([bash, "-c", line], cwd=place, capture_output=True, text=True, check=False)
+        assert answer.stdout == "started\n", (line, answer.stderr)
+
+
+def test_in_an_activated_terminal_the_name_is_enough(place: Path) -> None:
+    path = os.pathsep.join([str(place / ".venv" / "bin"), os.environ["PATH"]])
+    assert _ask(place, "sh", PATH=path) == ["sdsetup", ""]
+
+
+def test_the_readme_has_the_lines_of_every_shell(place: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    if " " not in str(place.name):
+        for shell in ("sh", "fish"):
+            typed, activation = _ask(place, shell)
+            assert f"`{typed}`" in readme
+            assert f"`{activation}`" in readme
