@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -25,7 +26,8 @@ class IsolatedProcess:
 
     def submit(self, function: Callable[..., _T], *arguments: Any) -> Pending[_T]:
         """Start a call of a module-level function there."""
-        return Pending(self._pool.submit(function, *arguments), self._purpose)
+        with _ctrl_c_held_back():
+            return Pending(self._pool.submit(function, *arguments), self._purpose)
 
     def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Call a module-level function there and wait for its result.
@@ -57,8 +59,23 @@ class Pending(Generic[_T]):
 
 def _be_quiet() -> None:
     """Keep the libraries' own remarks and bars off the terminal; what matters comes back as a result."""
+    # Ctrl-C reaches every process of a terminal; the parent is the one that reacts, and ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.disable(logging.WARNING)
     os.environ["TQDM_DISABLE"] = "1"
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Hold Ctrl-C back while processes start, which begin with it held back too and so start in silence."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -74,5 +91,10 @@ def isolated_process(purpose: str, *, workers: int = 1) -> Iterator[IsolatedProc
     )
     try:
         yield IsolatedProcess(pool, purpose)
+    except BaseException:
+        # Nobody waits for what still runs there; it may take minutes.
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
