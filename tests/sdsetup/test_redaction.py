@@ -42,6 +42,8 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
         "https://host/x?X-Amz-Signature=PlantedSecret",
         "socks5h://ann:PlantedSecret@proxy:1080",
         "http://ann:Planted@Secret@proxy:8080/",
+        "http:/ann:PlantedSecret@host/owner/name",
+        "http:\\ann:PlantedSecret@host\\owner",
         "hf_plantedsecretplantedsecret",
         "api_org_PlantedSecretPlantedSecret",
         "hf_oauth_eyPlanted.Secret-x",
