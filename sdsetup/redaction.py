@@ -31,8 +31,8 @@ _TOKEN = re.compile(
     r"|hf_[a-z]{20,})"
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+|%20)[^\s'\",)]{6,}")
-# User and password of an address; a password may hold an @ itself.
-_LOGIN = re.compile(r"(?<=://)[^/\s'\"<>]+@")
+# User and password of an address; a password may hold an @ itself, and paths have one slash left or turned.
+_LOGIN = re.compile(r"(?i)\b([a-z][a-z0-9+.\-]*:[/\\]{1,2})[^/\\\s'\"<>]+@")
 _PARAMETER = re.compile(
     r"(?i)([?&#;](?:x-amz-signature|x-amz-security-token|x-amz-credential|signature|key-pair-id|policy|sig"
     r"|(?:[a-z]+[_-])*token|api[_-]?key|password|passwd|secret)=)[^&\s'\"<>]+"
@@ -92,8 +92,8 @@ def redact(text: str) -> str:
             text = text.replace(secret, HIDDEN)
     text = _BEARER.sub(rf"\1\2{HIDDEN}", text)
     text = _TOKEN.sub(HIDDEN, text)
-    if "://" in text:
-        text = _LOGIN.sub(f"{HIDDEN}@", text)
+    if "@" in text:
+        text = _LOGIN.sub(rf"\1{HIDDEN}@", text)
     return _PARAMETER.sub(rf"\1{HIDDEN}", text)
 
 

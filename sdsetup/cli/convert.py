@@ -13,6 +13,7 @@ from sdsetup.cli import output, progress
 from sdsetup.cli.download import show_download
 from sdsetup.cli.memory import show_memory
 from sdsetup.disk_space import human_size
+from sdsetup.errors import saying_what_is_kept
 
 if TYPE_CHECKING:
     from conversions.conversion import Converted
@@ -117,7 +118,7 @@ def convert(
     )
     place = folder or workflow.package_folder(model, options)
     drawing = verify if smoke_test is None else smoke_test
-    with progress.listening() as listener:
+    with saying_what_is_kept(lambda: kept_of(place)), progress.listening() as listener:
         if dry_run:
             source, plan = workflow.plan_conversion(request, listener)
             with source.using:
@@ -151,6 +152,18 @@ def convert(
         output.say(f"The package is ready: {converted.package.folder}", style="bold green")
         show_image(image)
         show_next(converted.package.folder)
+
+
+def kept_of(package: Path) -> str:
+    """Say what an interrupted conversion leaves at the place of its package."""
+    from conversions.package.layout import MANIFEST, Staging
+
+    begun = Staging(package, "").folder
+    if begun.exists():
+        return f"What is finished is kept in {begun}; the next run goes on from there."
+    if (package / MANIFEST).is_file():
+        return f"The package {package} is complete."
+    return "No package was begun."
 
 
 def show_plan(plan: ConversionPlan, place: Path) -> None:

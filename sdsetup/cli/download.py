@@ -10,7 +10,7 @@ from rich.table import Table
 
 from sdsetup.cli import output, progress
 from sdsetup.disk_space import human_size
-from sdsetup.errors import UsageError
+from sdsetup.errors import UsageError, saying_what_is_kept
 
 if TYPE_CHECKING:
     from sdsetup.hub import DownloadPlan
@@ -32,7 +32,8 @@ def download(
     """Download the files of a model that a conversion needs, and no others."""
     from sdsetup import hub
 
-    with progress.listening() as listener:
+    kept = "What was downloaded is kept."
+    with saying_what_is_kept(lambda: kept), progress.listening() as listener:
         ref = hub.resolve(model, revision, listener=listener)
         if not isinstance(ref, hub.HubModel):
             raise UsageError(

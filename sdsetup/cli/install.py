@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from sdsetup.cli import output, progress
-from sdsetup.cli.convert import Precision, image_document, show_image, show_next, show_report
+from sdsetup.cli.convert import Precision, image_document, kept_of, show_image, show_next, show_report
+from sdsetup.errors import saying_what_is_kept
 
 
 def install(
@@ -40,7 +41,8 @@ def install(
 
     del flavour  # read when the environment was made
     options = Options(precision=precision.value, target=workflow.default_target())
-    with progress.listening() as listener:
+    place = workflow.package_folder(model, options)
+    with saying_what_is_kept(lambda: kept_of(place)), progress.listening() as listener:
         installed = workflow.install(model, options, images_folder, listener)
     if as_json:
         report = installed.report

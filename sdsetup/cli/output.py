@@ -23,7 +23,8 @@ def console() -> Console:
     """Return the one console for people; rich itself honours NO_COLOR, pipes and narrow terminals."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    # What looks like the name of an emoji (<lora:x:1>) stays as it is.
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def tolerate_any_text() -> None:
@@ -54,7 +55,7 @@ def emit_line(text: str, *, style: str = "") -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    Console(highlight=False, soft_wrap=True).print(escape(redact(text)), style=style or None)
+    Console(highlight=False, soft_wrap=True, emoji=False).print(escape(redact(text)), style=style or None)
 
 
 def say(text: str, *, style: str = "") -> None:

@@ -361,6 +361,26 @@ def test_an_expired_token(home: Path, hub: SmallHub) -> None:
     assert "hf_expired" not in json.dumps(found)
 
 
+@pytest.mark.parametrize(
+    ("token", "fault"),
+    [
+        ("planted-secret-1\nplanted-secret-2", "has two lines"),
+        ('"hf_quoted0123456789"', "has quotes around it"),
+        ("Bearer hf_quoted0123456789", "has words before it"),
+    ],
+)
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_token_that_was_copied_wrongly(
+    home: Path, hub: SmallHub, token: str, fault: str, saved: bool
+) -> None:
+    if saved:
+        (home / "token").write_text(token)
+    found = _ask_hub(home, hub, **({} if saved else {"HF_TOKEN": token}))
+    _complains(found["hub.token"], "failure", fault, str(home / "token") if saved else "HF_TOKEN")
+    assert found["hub.reachable"]["status"] == "ok"
+    assert not any(word in json.dumps(found) for word in ("planted", "quoted0"))
+
+
 def test_a_token_in_the_variable_that_hides_the_saved_one(home: Path, hub: SmallHub) -> None:
     (home / "token").write_text("hf_saved0123456789")
     hub.tokens["hf_variable0123456789"] = "read"

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdsetup.imaging.prompts import embed, encode, parse
+from sdsetup.errors import UsageError
+from sdsetup.imaging.prompts import embed, encode, examine, parse
 from sdsetup.imaging.tokenizer import ClipTokenizer
 from tests.sdsetup.imaging import clip_vocabulary
 
@@ -103,3 +104,78 @@ def test_a_mean_of_almost_zero_does_not_blow_the_embedding_up():
     hidden = np.array([[[1.0, -1.0], [2.0, -2.0], [0.001, 0.0]]], dtype=np.float32)
     joined = embed(hidden, np.array([[1, 1, -1]], dtype=np.float32))
     assert np.abs(joined).max() <= 2
+
+
+def test_break_begins_a_new_chunk_and_is_no_word(tokenizer):
+    encoded = encode("a red horse BREAK a house", tokenizer)
+    assert encoded.tokens.shape == (2, 77)
+    assert encoded.tokens[0].tolist() == encode("a red horse ", tokenizer).tokens[0].tolist()
+    assert encoded.tokens[1].tolist() == encode(" a house", tokenizer).tokens[0].tolist()
+    assert encode("BREAKFAST break", tokenizer).tokens.shape == (1, 77)
+
+
+def test_break_within_brackets_keeps_their_weight(tokenizer):
+    encoded = encode("(red BREAK horse:1.5)", tokenizer)
+    assert encoded.tokens.shape[0] == 2
+    assert [row.max() for row in encoded.weights] == [1.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "shown"),
+    [
+        ("a cat <lora:film grain:0.8>", "<lora:film grain:0.8>"),
+        ("a cat <hypernet:x:1>", "<hypernet:x:1>"),
+        ("embedding:easynegative, cat", "embedding:easynegative"),
+        ("a [cat:dog:0.3] sits", "[cat:dog:0.3]"),
+        ("a [dog:0.5] sits", "[dog:0.5]"),
+        ("a [cat::0.5] sits", "[cat::0.5]"),
+        ("a [cat|dog]", "[cat|dog]"),
+        ("a {red|blue} cat", "{red|blue}"),
+        ("a __colour__ cat", "__colour__"),
+        ("a cat AND a dog", "AND"),
+    ],
+)
+def test_notation_of_other_programs_is_named_once(prompt, shown):
+    (remark,) = examine(f"{prompt}, {prompt}", "the prompt")
+    assert remark.count(shown) == 1
+    assert "plain words" in remark
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        *("", "a (red:1.3) [cat] and a dog", r"\[cat:dog:0.3\]", "BREAK", "ratio 3:2, at 5:30", "AND1"),
+        *("<cat-toy> on a table", "a | b", "snake__case", "an image: [soft light]"),
+    ],
+)
+def test_what_is_understood_is_not_remarked_on(prompt):
+    assert examine(prompt, "the prompt") == ()
+
+
+@pytest.mark.parametrize(
+    "prompt", ["(" * 3000 + "cat" + ")" * 3000, "(cat:999999999)", "(cat:-1e9)(dog:-99999)"]
+)
+def test_weights_are_bounded(tokenizer, prompt):
+    with np.errstate(all="raise"):
+        encoded = encode(prompt, tokenizer)
+        embedded = embed(np.ones((*encoded.tokens.shape, 4), np.float32), encoded.weights)
+    assert np.abs(encoded.weights).max() == 100
+    assert np.isfinite(embedded).all()
+    assert "weight beyond 100" in " ".join(examine(prompt, "the prompt"))
+
+
+@pytest.mark.parametrize(
+    "prompt", ["[" * 3000 + "cat" + "]" * 3000, "(" * 3000 + "cat", "([" * 3000, ")]" * 3000]
+)
+def test_thousands_of_brackets_are_read(tokenizer, prompt):
+    with np.errstate(over="raise", invalid="raise"):
+        assert np.isfinite(encode(prompt, tokenizer).weights).all()
+    assert examine(prompt, "the prompt") == ()
+
+
+@pytest.mark.parametrize("prompt", ["caf\udce9", "\ud800", "a" * 100 + "\udfff"])
+def test_bytes_that_are_no_utf8_are_refused(tokenizer, prompt):
+    with pytest.raises(UsageError, match="no valid UTF-8"):
+        encode(prompt, tokenizer)
+    with pytest.raises(UsageError, match="negative prompt is no valid UTF-8"):
+        examine(prompt, "the negative prompt")
