@@ -103,7 +103,12 @@ TINY_VAE = {
     "num_decoder_blocks": (1, 1, 1, 1),
 }
 EULER = {**SCHEDULER, "_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"}
-V_PREDICTION = {**SCHEDULER, "_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
+V_PREDICTION = {
+    **SCHEDULER,
+    "_class_name": "DDIMScheduler",
+    "clip_sample": False,
+    "prediction_type": "v_prediction",
+}
 LCM = {
     **SCHEDULER,
     "_class_name": "LCMScheduler",

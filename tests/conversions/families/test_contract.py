@@ -195,16 +195,23 @@ def diffusers_images(
         **size,
     }
     if request.init_image is not None:
-        given |= {"image": Image.open(request.init_image), "strength": request.strength}
+        given |= {"image": [opened(request.init_image)] * request.images, "strength": request.strength}
     if request.mask is not None:
-        given["mask_image"] = Image.open(request.mask)
+        given["mask_image"] = [opened(request.mask)] * request.images
     known = inspect.signature(pipeline.__call__).parameters
     given = {key: value for key, value in given.items() if key in known}
-    with our_noise(pipeline, request, package):
-        latents = pipeline(**given, output_type="latent").images.numpy()
-    with our_noise(pipeline, request, package):
-        images = pipeline(**given, output_type="np").images
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with our_noise(pipeline, request, package):
+            latents = pipeline(**given, output_type="latent").images.numpy()
+        with our_noise(pipeline, request, package):
+            images = pipeline(**given, output_type="np").images
     return latents, (images * 255).round().astype(np.uint8)
+
+
+def opened(path: str) -> Image.Image:
+    with Image.open(path) as image:
+        return image.copy()
 
 
 def diffusers_pipeline(checkpoint: Path, request: Request) -> Any:
@@ -239,6 +246,8 @@ class our_noise:  # noqa: N801 - reads as a sentence
         shape = package.recipe.latents.shape(request.size)
         self.start = noise.draw(shape)
         self.further = lambda: noise.draw(shape)
+        # diffusers also encodes the masked image where the U-Net does not read it; we do not.
+        self.encoded = 1 if package.recipe.blends_masks else 2
 
     def __enter__(self) -> None:
         import torch
@@ -246,13 +255,15 @@ class our_noise:  # noqa: N801 - reads as a sentence
         self.patch = pytest.MonkeyPatch()
         for module in self.modules:
             self.patch.setattr(module, "randn_tensor", lambda *_, **__: torch.from_numpy(self.start))
-        drawn: list[Any] = []
 
         def draw(*_: Any, **__: Any) -> Any:
-            drawn.append(torch.from_numpy(self.further()))
-            return drawn[-1]
+            return torch.from_numpy(self.further())
 
-        self.patch.setattr(self.autoencoder, "randn_tensor", draw)
+        def draw_for_encoder(*_: Any, **__: Any) -> Any:
+            self.encoded -= 1
+            return draw() if self.encoded >= 0 else torch.zeros(self.start.shape)
+
+        self.patch.setattr(self.autoencoder, "randn_tensor", draw_for_encoder)
         if hasattr(self.scheduler, "randn_tensor"):
             self.patch.setattr(self.scheduler, "randn_tensor", draw)
 
