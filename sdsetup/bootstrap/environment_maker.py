@@ -171,6 +171,9 @@ def prepare(environment: Path, wanted: Wanted) -> None:
     """
     if is_ready(environment, wanted):
         return
+    wrong = fault(environment)
+    if wrong is not None:
+        raise wrong
 
     def tell() -> None:
         say(f"Another sdsetup is setting up {environment}; waiting for it to end")
@@ -263,9 +266,6 @@ def _environment_actions(environment: Path, *, ours: bool) -> list[InstallAction
     """List what makes the environment; empty when a usable one is there."""
     clear: tuple[str, ...] = ()
     if os.path.lexists(environment):
-        wrong = fault(environment)
-        if wrong is not None:
-            raise wrong
         if look_at(python_of(environment)).fits:
             return []
         clear = ("--clear",) if ours or not any(environment.iterdir()) else ()
