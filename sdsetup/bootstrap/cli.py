@@ -12,6 +12,7 @@ from pathlib import Path
 from sdsetup import os_errors
 from sdsetup.bootstrap import console
 from sdsetup.errors import SetupError
+from sdsetup.redaction import redact
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,11 +69,27 @@ def _explained(error: Exception) -> SetupError:
 def _with_packages(arguments: Sequence[str], verb: str) -> int:
     try:
         from sdsetup.cli.app import main as run
+
+        return run(list(arguments))
     except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] in ("sdsetup", "conversions"):
-            raise
-        return _without_packages(arguments, verb, missing.name or "")
-    return run(list(arguments))
+        if (missing.name or "").partition(".")[0] not in ("sdsetup", "conversions"):
+            return _without_packages(arguments, verb, missing.name or "")
+        torn: Exception = missing
+    except Exception as error:  # noqa: BLE001 - the command line explains its own; this is its packages failing
+        torn = error
+    if verb == "doctor":
+        return _bare_doctor(arguments)
+    console.say(
+        f"error: a package that sdsetup needs does not work: {type(torn).__name__}: {redact(str(torn))}"
+    )
+    console.say(f"next: {Path(sys.executable).name} -m sdsetup doctor")
+    return 1
+
+
+def _bare_doctor(arguments: Sequence[str]) -> int:
+    from sdsetup.bootstrap import doctor
+
+    return doctor.main([argument for argument in arguments if argument != "doctor"])
 
 
 def _in_environment(arguments: Sequence[str], verb: str) -> int | None:
@@ -95,9 +112,7 @@ def _in_environment(arguments: Sequence[str], verb: str) -> int | None:
 def _without_packages(arguments: Sequence[str], verb: str, missing: str) -> int:
     # Whoever starts the doctor in a virtual environment of their own wants that one looked at.
     if verb == "doctor":
-        from sdsetup.bootstrap import doctor
-
-        return doctor.main([argument for argument in arguments if argument != "doctor"])
+        return _bare_doctor(arguments)
     status = _in_environment(arguments, verb)
     if status is not None:
         return status

@@ -171,6 +171,9 @@ def prepare(environment: Path, wanted: Wanted) -> None:
     """
     if is_ready(environment, wanted):
         return
+    wrong = fault(environment)
+    if wrong is not None:
+        raise wrong
 
     def tell() -> None:
         say(f"Another sdsetup is setting up {environment}; waiting for it to end")
@@ -189,6 +192,9 @@ def _prepare_alone(environment: Path, wanted: Wanted) -> None:
         extras=tuple(dict.fromkeys((*wanted.extras, *stamp.get("extras", ())))),
         groups=tuple(dict.fromkeys((*wanted.groups, *stamp.get("groups", ())))),
     )
+    lean = _without_torch(wanted)
+    if lean != wanted and is_ready(environment, lean) and _torch_is_still_left_out(environment, wanted):
+        return
     steps = Steps(f"Setting up {environment}")
     _require_space(environment)
     for action in _environment_actions(environment, ours=bool(stamp)):
@@ -227,12 +233,23 @@ def _prepare_alone(environment: Path, wanted: Wanted) -> None:
     for action in installer.install_actions(python, wanted, tuple(left), damaged, torch):
         _run(steps, action, log)
     if torch.left_out:
-        wanted = replace(wanted, extras=tuple(extra for extra in wanted.extras if extra != "convert"))
+        wanted = lean
     _write_stamp(environment, wanted, found.site)
     steps.end("ready")
 
 
 _ANEW = "delete that folder, then run the same command again."
+
+
+def _without_torch(wanted: Wanted) -> Wanted:
+    return replace(wanted, extras=tuple(extra for extra in wanted.extras if extra != "convert"))
+
+
+def _torch_is_still_left_out(environment: Path, wanted: Wanted) -> bool:
+    python = python_of(environment)
+    site = look_at(python).site
+    infos = integrity.installed(site) if site is not None else {}
+    return _torch(python, wanted, infos, child_environment.pip_settings(str(python))).left_out
 
 
 def _torch(
@@ -263,9 +280,6 @@ def _environment_actions(environment: Path, *, ours: bool) -> list[InstallAction
     """List what makes the environment; empty when a usable one is there."""
     clear: tuple[str, ...] = ()
     if os.path.lexists(environment):
-        wrong = fault(environment)
-        if wrong is not None:
-            raise wrong
         if look_at(python_of(environment)).fits:
             return []
         clear = ("--clear",) if ours or not any(environment.iterdir()) else ()

@@ -5,6 +5,7 @@ Standard library only: the bootstrap uses it before anything is installed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +172,9 @@ def install_actions(
     folder_or_name, pinned, version = wanted.requirement.partition("==")
     requirement = f"{folder_or_name}[{extras}]{pinned}{version}"
     groups = (argument for group in wanted.groups for argument in ("--group", _group(wanted, group)))
-    size = "150 MB" if torch.left_out else "500 MB"
+    size = "85 MB" if torch.left_out else "300 MB"
+    if sys.platform == "linux" and torch == torch_source.ANY and "torch" not in installed:
+        size = "3 GB, CUDA's libraries with it,"
     actions.append(
         InstallAction(
             label=f"installing sdsetup and what it needs (the long step: about {size} the first time)",
