@@ -14,14 +14,18 @@ def main() -> int:
         return _wrong_python()
     if sys.version_info[:2] > _NEWEST and sys.argv[1:2] != ["doctor"]:  # the doctor can tell more
         return _wrong_python()
-    from sdsetup.bootstrap import foreign_paths
+    try:
+        from sdsetup.bootstrap import foreign_paths
 
-    foreign_paths.leave_out()
-    from sdsetup.bootstrap import cli
-    from sdsetup.redaction import redacting_streams
+        foreign_paths.leave_out()
+        from sdsetup.bootstrap import cli
+        from sdsetup.redaction import redacting_streams
 
-    with redacting_streams():
-        return cli.main(sys.argv[1:])
+        with redacting_streams():
+            return cli.main(sys.argv[1:])
+    except KeyboardInterrupt:  # while the above is imported
+        sys.stderr.write("Interrupted. Run the same command to go on.\n")
+        return 130
 
 
 def _wrong_python() -> int:
@@ -41,16 +45,19 @@ def _wrong_python() -> int:
         except OSError:
             works = False
         if works:
-            sys.stderr.write("next: %s -m sdsetup %s\n" % (" ".join(candidate), " ".join(sys.argv[1:])))
+            sys.stderr.write("next: %s -m sdsetup %s\n" % (" ".join(candidate), _arguments()))
             return 1
     sys.stderr.write("next: install Python 3.12 from https://www.python.org/downloads/ and use that one.\n")
     return 1
 
 
-if __name__ == "__main__":
+def _arguments() -> str:
     try:
-        status = main()
-    except KeyboardInterrupt:  # before anything could be set up to say more
-        sys.stderr.write("Interrupted. Run the same command to go on.\n")
-        status = 130
-    sys.exit(status)
+        from sdsetup.redaction import redact
+    except Exception:  # noqa: BLE001 - too old a Python to hide what must not be shown
+        return ""
+    return redact(" ".join(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

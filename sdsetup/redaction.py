@@ -3,7 +3,7 @@
 ``redacting_streams`` replaces stdout and stderr, so that all text of the process passes ``redact``,
 whoever writes it: the command line, a library's warning, a traceback.
 
-Standard library only.
+Standard library only, in a syntax that older Pythons can read: they are told by ``__main__`` what is missing.
 """
 
 from __future__ import annotations
@@ -99,15 +99,13 @@ def redact(text: str) -> str:
 
 def redact_document(value: Any) -> Any:
     """Return a JSON document without secrets: every string in it passes ``redact`` before it is escaped."""
-    match value:
-        case str():
-            return redact(value)
-        case dict():
-            return {redact_document(key): redact_document(each) for key, each in value.items()}
-        case list() | tuple():
-            return [redact_document(each) for each in value]
-        case _:
-            return value
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {redact_document(key): redact_document(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redact_document(each) for each in value]
+    return value
 
 
 class RedactingFormatter(logging.Formatter):

@@ -68,6 +68,13 @@ def translate_errors(repo_id: str, revision: str | None = None) -> Iterator[None
         raise _status(repo_id, error) from error
     except (OfflineModeIsEnabled, httpx2.RequestError, LocalTokenNotFoundError, UnicodeEncodeError) as error:
         raise _no_connection(error) from error
+    except ImportError as error:
+        # The client imports what a SOCKS proxy needs when it meets one.
+        raise SetupError(
+            "hub.proxy",
+            f"The proxy of this network needs a Python package that is missing: {error}.",
+            "Run: python -m sdsetup install",
+        ) from error
     except (httpx2.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
         # The library could not parse the response: a captive portal, or not a mirror of the Hub.
         raise SetupError(
