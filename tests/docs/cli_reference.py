@@ -19,8 +19,8 @@ _TOP = """\
 
 Rendered from the commands by `python -m tests.docs.cli_reference --write`; a test compares, so change a
 command's docstring or options and not this page. `sdsetup VERB --help` shows the same in a terminal, and
-`sdsetup --version` the version. In a clone, `python -m sdsetup VERB` runs it in the environment that `install`
-has made.
+`sdsetup --version` the version. In a clone, `python -m sdsetup VERB` runs it in the environment that
+`install` has made.
 
 What a program would read (paths, names, `--json`) goes to stdout; everything for people goes to stderr.
 
