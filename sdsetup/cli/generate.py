@@ -28,7 +28,7 @@ def generate(
         float | None,
         typer.Option(help="How closely to follow the prompt; 1 is off. [default: the checkpoint's]"),
     ] = None,
-    eta: Annotated[float | None, typer.Option(help="Noise that ddim adds back, 0 to 1.")] = None,
+    eta: Annotated[float | None, typer.Option(help="Noise that ddim or tcd adds back, 0 to 1.")] = None,
     width: Annotated[int | None, typer.Option(help="In pixels; the checkpoint's own without it.")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels; the checkpoint's own without it.")] = None,
     images: Annotated[int | None, typer.Option(help="Images made at once; their seeds count up.")] = None,
@@ -36,7 +36,7 @@ def generate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="euler, dpmpp_2m, unipc, ddim, lcm or another; a wrong name lists all.",
+            help="Such as euler, dpmpp_2m or unipc; a wrong name lists all. [default: the checkpoint's own]",
         ),
     ] = None,
     init_image: Annotated[
