@@ -1,6 +1,6 @@
 """What a conversion of true size costs, against copying, a bare loop, and the peers, in one run.
 
-Run as ``python -m tests.benchmarks.convert WORK [--runs 3] [--optimum VENV]``; WORK needs 25 GB. The
+Run as ``python -m tests.benchmarks.convert WORK [--runs 3] [--optimum VENV]``; WORK needs 30 GB. The
 checkpoints come from ``tests.benchmarks.full_size`` and stay in WORK. Every run starts with cold caches
 where that can be had (root on Linux). ``--optimum`` names an environment with optimum-onnx (see
 docs/benchmarks.md), in which ``--diffusers-script`` also runs diffusers'
@@ -28,8 +28,8 @@ BARE = """
 import sys
 from pathlib import Path
 import numpy as np
-from conversions.safetensors_header import read_header
-from conversions.storage import Folder
+from conversions.checkpoint.safetensors_header import read_header
+from conversions.checkpoint.storage import Folder
 source, output = Path(sys.argv[1]), Path(sys.argv[2])
 output.mkdir()
 storage = Folder(source)
@@ -63,23 +63,6 @@ sys.argv = [script, "--model_path", model, "--output_path", output]
 runpy.run_path(script, run_name="__main__")
 """
 
-SDXL = """
-import sys
-from pathlib import Path
-from conversions import family
-from tests.benchmarks.full_size import SDXL_UNET_ONLY
-family.all_families = lambda: (SDXL_UNET_ONLY,)
-from conversions.checkpoint.folder import open_folder
-from conversions.conversion import convert
-from conversions.events import ignore
-from conversions.options import Options
-from conversions.plan import make_plan
-checkpoint = open_folder(Path(sys.argv[1]))
-plan = make_plan(checkpoint, Options(target="cpu"), None)
-convert(plan, checkpoint, Path(sys.argv[2]), tool_version="benchmark", graph_cache=None, checks=None,
-        listener=ignore)
-"""
-
 
 def commands(sd14: Path, sdxl: Path, optimum: Path | None, script: Path | None) -> dict[str, list[str]]:
     """Return what is timed; each command gets the folder to write as its last argument."""
@@ -90,9 +73,19 @@ def commands(sd14: Path, sdxl: Path, optimum: Path | None, script: Path | None) 
         "sd14 bare loop": [python, "-c", BARE, str(sd14)],
         "sd14 sdsetup": [*ours[:-1], "--no-verify", "--output"],
         "sd14 sdsetup, verified": [*ours[:-1], "--no-smoke-test", "--output"],
-        "sdxl-unet cp": [python, "-c", COPY, str(sdxl)],
-        "sdxl-unet bare loop": [python, "-c", BARE, str(sdxl)],
-        "sdxl-unet sdsetup": [python, "-c", SDXL, str(sdxl)],
+        "sdxl cp": [python, "-c", COPY, str(sdxl)],
+        "sdxl bare loop": [python, "-c", BARE, str(sdxl)],
+        "sdxl sdsetup": [
+            python,
+            "-m",
+            "sdsetup",
+            "convert",
+            str(sdxl),
+            "--target",
+            "cpu",
+            "--no-verify",
+            "--output",
+        ],
     }
     if optimum is not None:
         peer = str(optimum / "bin" / "python")
@@ -105,7 +98,7 @@ def commands(sd14: Path, sdxl: Path, optimum: Path | None, script: Path | None) 
 def measure(work: Path, runs: int, optimum: Path | None, script: Path | None, only: str) -> dict[str, Any]:
     """Time every command in turn, round after round, so that a drifting machine hits all alike."""
     work.mkdir(parents=True, exist_ok=True)
-    for name, make in (("sd14", full_size.make_sd14), ("sdxl", full_size.make_sdxl_unet)):
+    for name, make in (("sd14", full_size.make_sd14), ("sdxl", full_size.make_sdxl)):
         if not (work / name / "model_index.json").exists():
             shutil.rmtree(work / name, ignore_errors=True)
             make(work / name)
@@ -153,8 +146,8 @@ def _ratios(medians: dict[str, Any]) -> dict[str, float]:
         ("sd14 sdsetup", "sd14 bare loop"),
         ("sd14 optimum-onnx", "sd14 sdsetup"),
         ("sd14 diffusers' script", "sd14 sdsetup"),
-        ("sdxl-unet sdsetup", "sdxl-unet cp"),
-        ("sdxl-unet sdsetup", "sdxl-unet bare loop"),
+        ("sdxl sdsetup", "sdxl cp"),
+        ("sdxl sdsetup", "sdxl bare loop"),
     )
     return {
         f"{first} / {second}": round(medians[first]["wall_seconds"] / medians[second]["wall_seconds"], 2)
