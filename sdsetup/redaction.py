@@ -28,7 +28,7 @@ _TOKEN = re.compile(
     _START + r"(?:(?:api_org|hf_oauth|hf_app|hf_jwt)_[\w.\-]{8,}"
     r"|hf_(?=[a-z0-9_\-]*[A-Z])[A-Za-z0-9_\-]{8,}"
     r"|hf_(?=[a-z]*[0-9])[a-z0-9]{8,}"
-    r"|hf_[a-z]{20,})"
+    r"|hf_[a-z]{16,})"
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+|%20)[^\s'\",)]{6,}")
 # User and password of an address; a password may hold an @ itself, and paths have one slash left or turned.
