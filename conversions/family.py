@@ -200,6 +200,17 @@ def family_named(name: str) -> Family:
     raise ConversionError("family.unsupported", f"There is no family {name!r}.", f"Families are {known}.")
 
 
+def load_component_classes() -> None:
+    """Import the classes of diffusers and transformers that the families' components are.
+
+    The two libraries load classes when they are first asked for, so importing them alone proves little.
+    """
+    for family in all_families():
+        for part in family.parts:
+            for kind in part.kinds:
+                kind.component_class()
+
+
 def class_of_component(configs: PipelineConfigs, component: str) -> str:
     """Return the class that a component says it has; empty where nothing says.
 

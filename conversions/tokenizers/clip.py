@@ -21,7 +21,7 @@ _WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 _DEFAULTS = {"bos_token": _START, "eos_token": _END, "unk_token": _END, "pad_token": _END}
 # Position embeddings of every published CLIP text encoder.
-_CLIP_LENGTH = 77
+CLIP_LENGTH = 77
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ def _length(files: TokenizerFiles) -> int:
     """Return ``model_max_length``; a huge one means "without end", which CLIP's position embeddings deny."""
     given = files.config.get("model_max_length", files.config.get("max_len"))
     if given is None:
-        return _CLIP_LENGTH
+        return CLIP_LENGTH
     if isinstance(given, bool) or not isinstance(given, int | float) or not given >= 3:
         raise files.broken(f"its model_max_length is {given!r:.80}")
-    return int(min(given, _CLIP_LENGTH))
+    return int(min(given, CLIP_LENGTH))

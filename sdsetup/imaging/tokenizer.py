@@ -8,10 +8,8 @@ from pathlib import Path
 
 from conversions.errors import ConversionError
 from conversions.tokenizers import Tokenizer, open_tokenizer
+from conversions.tokenizers.clip import CLIP_LENGTH
 from sdsetup.errors import SetupError
-
-# Position embeddings of every published CLIP text encoder.
-_CLIP_LENGTH = 77
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +22,7 @@ class ClipTokenizer:
     """
 
     folder: Path
-    length: int = _CLIP_LENGTH
+    length: int = CLIP_LENGTH
 
     @property
     def start(self) -> int:

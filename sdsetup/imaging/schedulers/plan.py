@@ -42,7 +42,7 @@ class Plan(ABC):
     def first_index(self, strength: float) -> int:
         """Return where image to image begins.
 
-        Source: diffusers 0.42, ``get_timesteps`` of StableDiffusionImg2ImgPipeline.
+        Source: diffusers 0.42, ``get_timesteps`` of the image-to-image pipelines.
         """
         self._check_strength(strength)
         skipped = self.steps - min(int(self.steps * strength), self.steps)
@@ -51,7 +51,7 @@ class Plan(ABC):
     def split_index(self, fraction: float) -> int:
         """Return how many evaluations a base model makes before a refiner takes over.
 
-        Source: diffusers 0.42, ``denoising_end`` of StableDiffusionXLPipeline.
+        Source: diffusers 0.42, ``denoising_end`` of the pipelines that have it.
         """
         cutoff = self._cutoff(fraction)
         return sum(timestep >= cutoff for timestep in self.timesteps)
@@ -59,8 +59,8 @@ class Plan(ABC):
     def refiner_index(self, fraction: float) -> int:
         """Return the evaluation that a refiner begins with.
 
-        Source: diffusers 0.42, ``denoising_start`` in ``get_timesteps`` of
-        StableDiffusionXLImg2ImgPipeline. A step of two evaluations is not cut in the middle: the refiner
+        Source: diffusers 0.42, ``denoising_start`` in ``get_timesteps`` of the image-to-image
+        pipelines that have it. A step of two evaluations is not cut in the middle: the refiner
         begins with the first of them.
         """
         cutoff = self._cutoff(fraction)

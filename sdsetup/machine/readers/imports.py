@@ -27,10 +27,10 @@ _CORE = (
 # What tracing and comparing with PyTorch import.
 _TORCH = (
     *("torch", "diffusers", "transformers", "onnxscript.optimizer", "conversions.graphs.export_rewrites"),
-    "conversions.verification.activation_range",
+    "conversions.verification.reference",
 )
 # diffusers and transformers load their classes late; these take seconds more.
-_CLASSES = ("transformers:CLIPTextModel", "diffusers:UNet2DConditionModel", "diffusers:AutoencoderKL")
+_CLASSES = ("conversions.family:load_component_classes()",)
 
 
 def read(questions: Questions) -> Imports:

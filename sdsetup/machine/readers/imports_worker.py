@@ -1,6 +1,7 @@
 """Run alone, in a process of its own: import modules and print one line of JSON for each.
 
-``imports_worker.py MODULE[:ATTRIBUTE] ...``. A module that crashes ends this process and nothing else.
+``imports_worker.py MODULE[:FUNCTION()] ...``; a function is called. A module that crashes ends this process
+and nothing else.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def main(names: list[str]) -> None:
         try:
             found = importlib.import_module(module)
             if attribute:
-                getattr(found, attribute)
+                getattr(found, attribute.removesuffix("()"))()
         except BaseException as problem:  # noqa: BLE001 - whatever stops the import is what is asked for
             error = f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"
         sys.stdout.write(json.dumps([name, error]) + "\n")

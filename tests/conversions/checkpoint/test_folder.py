@@ -9,6 +9,7 @@ import pytest
 
 from conversions.checkpoint.folder import open_folder, stored_tensors
 from conversions.errors import ConversionError
+from sdsetup.error_hints import hint_for
 
 pytestmark = pytest.mark.torch
 
@@ -76,7 +77,8 @@ def test_a_safety_checker_that_is_named_but_absent_is_dropped_when_asked(
     with pytest.raises(ConversionError) as caught:
         open_folder(checkpoint)
     assert "safety_checker" in caught.value.message
-    assert "--drop-safety-checker" in caught.value.hint
+    assert caught.value.code == "checkpoint.optional_missing"
+    assert "--drop-safety-checker" in hint_for(caught.value)
     opened = open_folder(checkpoint, without={"safety_checker"})
     assert set(opened.components) == {"text_encoder", "unet", "vae"}
 

@@ -10,7 +10,7 @@ import sdsetup
 from conversions.family import all_families
 
 _ROOTS = (Path(conversions.__path__[0]), Path(sdsetup.__path__[0]))
-_THEIR_OWN = ("families", "submodels", "demo")
+_THEIR_OWN = ("families", "submodels", "tokenizers", "demo")
 
 
 def words() -> set[str]:

@@ -4,13 +4,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from conversions.graphs.architectures import SHIPPED
 
+from conversions.family import Family, ShippedGraph
 from conversions.graphs import find
 from conversions.options import Options
+from conversions.passes.adapt import adapt
 from conversions.passes.drop_allowzero import drop_allowzero
-from conversions.providers.ep_partition import check_placement, image_sizes
 from tests.conversions.graphs_for_tests import run_on_cpu
+from tests.shipped import LABELS, SHIPPED, sizes_of, submodel_of
 
 
 def parsed(constants: str, body: str) -> ir.Model:
@@ -77,14 +78,11 @@ def test_it_stays_where_a_zero_may_come(name: str) -> None:
     assert reshape(model).attributes.get_int("allowzero") == 1
 
 
-@pytest.mark.parametrize("entry", SHIPPED, ids=lambda entry: f"{entry[0]} {entry[1].name}")
-def test_no_graph_of_a_directml_package_has_one(entry: tuple) -> None:
-    from conversions.conversion import adapt
-
-    _, submodel, config = entry
-    model = find(submodel, config, None)
+@pytest.mark.parametrize(("family", "shipped"), SHIPPED, ids=LABELS)
+def test_no_graph_of_a_directml_package_has_one(family: Family, shipped: ShippedGraph) -> None:
+    model = find(shipped.kind, shipped.config, None)
     assert model is not None
-    adapt(model, submodel, config, Options(precision="fp16", target="directml"))
+    options = Options(precision="fp16", target="directml")
+    adapt(model, submodel_of(family, shipped), shipped.config, options, sizes_of(family, shipped, 512))
 
     assert not [node.name for node in model.graph if node.attributes.get_int("allowzero", 0)]
-    assert not check_placement(model, "directml", image_sizes(model, width=512, height=512)).unfit

@@ -133,11 +133,12 @@ def test_but_not_for_another_provider_and_not_where_all_is_float32(
     options: Options, tiny_checkpoint: Path, graph_cache: Path
 ) -> None:
     opened = open_folder(tiny_checkpoint)
-    for submodel in opened.family.submodels:
-        config = opened.components[submodel.component].config
-        model = graphs.find(submodel, config, graph_cache)
+    for submodel in opened.submodels:
+        config = opened.config_of(submodel)
+        model = graphs.find(submodel.kind, config, graph_cache)
         assert model is not None
-        assert adapt(model, submodel, config, options, None) == ()
+        sizes = opened.recipe.sizes(submodel.role, opened.recipe.native)
+        assert adapt(model, submodel, config, options, sizes, None) == ()
 
 
 def test_a_run_that_measured_nothing_leaves_nothing_for_one_that_measures(
