@@ -71,3 +71,8 @@ def test_the_first_script_converts_and_verifies(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
     assert done.stdout == "package\n"
+
+
+def test_the_readme_shows_the_script_that_was_tested() -> None:
+    readme = (PAGE.parents[2] / "README.md").read_text("utf-8")
+    assert f"```python\n{BLOCKS[0]}```" in readme
