@@ -100,6 +100,10 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
         ConversionError: A weight file is damaged, a tokenizer cannot be used, or an option names a submodel
             that does not exist.
     """
+    if reason := checkpoint.recipe.unsupported:
+        raise ConversionError(
+            "component.unsupported", reason, "Convert a checkpoint of a pipeline that is supported."
+        )
     for tokenizer in checkpoint.family.tokenizers:
         open_tokenizer_of(checkpoint.storage, tokenizer)
     submodels = wanted_submodels(checkpoint, options)

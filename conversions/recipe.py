@@ -178,6 +178,11 @@ class Recipe(Protocol):
         ...
 
     @property
+    def unsupported(self) -> str:
+        """Why no images can be made with the checkpoint; empty where they can."""
+        ...
+
+    @property
     def tasks(self) -> frozenset[Task]:
         """What the checkpoint can do."""
         ...

@@ -6,6 +6,7 @@ from typing import Any
 
 from conversions.graph_kind import Config, GraphKind, TensorSpec
 from conversions.submodels import config_fields
+from conversions.submodels.vae import decoder_inputs, wrap_decoder
 
 # Source: the signature of diffusers 0.42's AutoencoderTiny; a test compares.
 DEFAULTS: Config = {
@@ -53,11 +54,6 @@ def _encoder_outputs(config: Config) -> tuple[TensorSpec, ...]:
     return (TensorSpec(name="latents", dtype="float", shape=shape),)
 
 
-def _decoder_inputs(config: Config) -> tuple[TensorSpec, ...]:
-    shape = ("batch", config.get("latent_channels", 4), "height", "width")
-    return (TensorSpec(name="latent_sample", dtype="float", shape=shape),)
-
-
 def _decoder_outputs(config: Config) -> tuple[TensorSpec, ...]:
     times = _downscale(config)
     shape = ("batch", config.get("out_channels", 3), f"{times}*height", f"{times}*width")
@@ -89,21 +85,6 @@ def _wrap_encoder(component: Any) -> Any:
     return Encoder()
 
 
-def _wrap_decoder(component: Any) -> Any:
-    import torch
-
-    class Decoder(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = component
-
-        def forward(self, latent_sample: torch.Tensor) -> torch.Tensor:
-            image: torch.Tensor = self.model.decode(latent_sample, return_dict=False)[0]
-            return image
-
-    return Decoder()
-
-
 TINY_ENCODER = GraphKind(
     fields=config_fields.TINY_VAE,
     id="tiny_vae_encoder",
@@ -124,11 +105,11 @@ TINY_DECODER = GraphKind(
     class_name="AutoencoderTiny",
     defaults=DEFAULTS,
     irrelevant=IRRELEVANT,
-    inputs=_decoder_inputs,
+    inputs=decoder_inputs,
     outputs=_decoder_outputs,
     component_class=_class,
     create=_create,
-    wrap=_wrap_decoder,
+    wrap=wrap_decoder,
     sizes={"batch": 2, "height": 12, "width": 18},
     traced_sizes={"batch": 2, "height": 67, "width": 75},
 )

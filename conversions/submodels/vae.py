@@ -60,7 +60,8 @@ def _encoder_outputs(config: Config) -> tuple[TensorSpec, ...]:
     )
 
 
-def _decoder_inputs(config: Config) -> tuple[TensorSpec, ...]:
+def decoder_inputs(config: Config) -> tuple[TensorSpec, ...]:
+    """Return the latents, as the denoiser's latent space has them."""
     shape = ("batch", config.get("latent_channels", 4), "height", "width")
     return (TensorSpec(name="latent_sample", dtype="float", shape=shape),)
 
@@ -96,7 +97,8 @@ def _wrap_encoder(component: Any) -> Any:
     return Encoder()
 
 
-def _wrap_decoder(component: Any) -> Any:
+def wrap_decoder(component: Any) -> Any:
+    """Return a module that decodes with an autoencoder of diffusers, whichever class it is."""
     import torch
 
     class Decoder(torch.nn.Module):
@@ -134,11 +136,11 @@ DECODER = GraphKind(
     class_name="AutoencoderKL",
     defaults=DEFAULTS,
     irrelevant=IRRELEVANT,
-    inputs=_decoder_inputs,
+    inputs=decoder_inputs,
     outputs=_decoder_outputs,
     component_class=_class,
     create=_create,
-    wrap=_wrap_decoder,
+    wrap=wrap_decoder,
     renames=RENAMES,
     sizes={"batch": 2, "height": 16, "width": 24},
     traced_sizes=_TRACED_SIZES,

@@ -76,6 +76,17 @@ class UNetRecipe:
         )
 
     @property
+    def unsupported(self) -> str:
+        """Why no images can be made; a U-Net with other inputs belongs to another pipeline."""
+        latent, channels = self.latents.channels, self._channels
+        if channels in (latent, _INPAINTING_CHANNELS):
+            return ""
+        return (
+            f"The U-Net has {channels} input channels; this pipeline makes images with {latent}, "
+            f"or with {_INPAINTING_CHANNELS} for inpainting."
+        )
+
+    @property
     def tasks(self) -> frozenset[Task]:
         """What the U-Net's input channels allow."""
         if self._channels == _INPAINTING_CHANNELS:

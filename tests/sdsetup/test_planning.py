@@ -1,0 +1,126 @@
+"""What cannot be used is refused while planning, by name, before a byte of the weights moves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conversions.checkpoint.folder import open_folder
+from conversions.errors import ConversionError
+from conversions.events import ignore
+from conversions.options import Options
+from sdsetup.checkpoint_source import CheckpointRequest
+from sdsetup.cli.app import main
+from sdsetup.errors import SetupError
+from sdsetup.workflow import ConvertRequest, convert_model, plan_conversion
+
+
+@pytest.fixture
+def checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
+
+
+def change(path: Path, **fields: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **fields}), "utf-8")
+
+
+def plan(checkpoint: Path, **options: Any) -> None:
+    request = ConvertRequest(
+        checkpoint_request=CheckpointRequest(model=str(checkpoint)), options=Options(target="cpu", **options)
+    )
+    plan_conversion(request, ignore)
+
+
+def replace_text_encoder(checkpoint: Path) -> None:
+    change(checkpoint / "model_index.json", text_encoder=["transformers", "BertModel"])
+
+
+def replace_vae(checkpoint: Path) -> None:
+    change(checkpoint / "model_index.json", vae=["diffusers", "AutoencoderDC"])
+
+
+def other_tokenizer(checkpoint: Path) -> None:
+    change(checkpoint / "tokenizer" / "tokenizer_config.json", tokenizer_class="T5Tokenizer")
+
+
+def no_tokenizer(checkpoint: Path) -> None:
+    shutil.rmtree(checkpoint / "tokenizer")
+
+
+def unknown_scheduler(checkpoint: Path) -> None:
+    change(checkpoint / "scheduler" / "scheduler_config.json", _class_name="SASolverScheduler")
+
+
+def no_scheduler(checkpoint: Path) -> None:
+    shutil.rmtree(checkpoint / "scheduler")
+
+
+def junk_scheduler(checkpoint: Path) -> None:
+    change(checkpoint / "scheduler" / "scheduler_config.json", beta_start="small")
+
+
+REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a text encoder of another class": (replace_text_encoder, "BertModel"),
+    "an autoencoder of another class": (replace_vae, "AutoencoderDC"),
+    "a tokenizer of another class": (other_tokenizer, "T5Tokenizer"),
+    "no tokenizer": (no_tokenizer, "tokenizer"),
+    "a scheduler that is not supported": (unknown_scheduler, "SASolverScheduler"),
+    "no scheduler": (no_scheduler, "_class_name"),
+    "a field of the scheduler that is no number": (junk_scheduler, "beta_start"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused_by_name_when_planning(name: str, checkpoint: Path) -> None:
+    spoil, said = REFUSED[name]
+    spoil(checkpoint)
+    with pytest.raises((SetupError, ConversionError)) as caught:
+        plan(checkpoint)
+    assert said in caught.value.message
+
+
+def test_a_dry_run_says_it_too_and_names_the_option(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown_scheduler(checkpoint)
+    assert main(["convert", str(checkpoint), "--dry-run"]) == 1
+    said = capsys.readouterr().err
+    assert "SASolverScheduler" in said
+    assert "--scheduler" in said
+
+
+def test_the_option_puts_another_scheduler_into_the_package(
+    checkpoint: Path, tmp_path: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sdsetup import workflow
+
+    monkeypatch.setattr(workflow, "graph_cache", lambda: graph_cache)
+    unknown_scheduler(checkpoint)
+    output = tmp_path / "package"
+    convert_model(
+        ConvertRequest(
+            checkpoint_request=CheckpointRequest(model=str(checkpoint)),
+            options=Options(target="cpu", scheduler_class="UniPCMultistepScheduler"),
+            output=output,
+            verify=False,
+        ),
+        ignore,
+    )
+    written = json.loads((output / "scheduler" / "scheduler_config.json").read_text("utf-8"))
+    assert written["_class_name"] == "UniPCMultistepScheduler"
+    assert written["beta_end"] == open_folder(checkpoint).scheduler["beta_end"]
+    index = json.loads((output / "model_index.json").read_text("utf-8"))
+    assert index["scheduler"] == ["diffusers", "UniPCMultistepScheduler"]
+
+
+@pytest.mark.parametrize("channels", [8, 16])
+def test_a_u_net_for_another_pipeline_is_told_before_it_is_used(channels: int, checkpoint: Path) -> None:
+    change(checkpoint / "unet" / "config.json", in_channels=channels)
+    with pytest.raises(ConversionError) as caught:
+        plan(checkpoint)
+    assert f"{channels} input channels" in caught.value.message
