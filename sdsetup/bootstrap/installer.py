@@ -271,7 +271,10 @@ def _pinned(
     installed: Mapping[str, str] | None = None,
 ) -> list[str]:
     pins = {**(installed or {}), **known_good.versions()}
-    named = {name: f"{name}=={pins[name]}" if pins.get(name) else name for name in distributions}
+    named = {}
+    for name in distributions:
+        version = pins.get(known_good.normalized(name.partition("[")[0]))
+        named[name] = f"{name}=={version}" if version else name
     if torch.requirement and "torch" in named:
         named["torch"] = torch.requirement
     return list(named.values())

@@ -20,6 +20,9 @@ from sdsetup.errors import SetupError
 def mend(names: Sequence[str]) -> None:
     """Bring distributions to the known-good version, whole.
 
+    Args:
+        names: Of the distributions, perhaps with extras: ``httpx2[socks]``.
+
     Raises:
         SetupError: A step failed, and why; or a torch for this machine cannot be had.
     """
@@ -30,7 +33,8 @@ def mend(names: Sequence[str]) -> None:
     infos = integrity.installed(site)
     if "pip" in infos and integrity.version(infos["pip"][0]) != known_good.versions()["pip"]:
         _run(installer.upgrade_pip(python))
-    wanted = [known_good.normalized(name) for name in names if known_good.normalized(name) != "pip"]
+    spelled = {known_good.normalized(name.partition("[")[0]): name for name in names}
+    wanted = [name for name in spelled if name != "pip"]
     if not wanted:
         return
     torch = torch_source.ANY
@@ -54,7 +58,7 @@ def mend(names: Sequence[str]) -> None:
         present = {name: version for name, version in present.items() if name in left}
     if present:
         _run(installer.reinstall(python, present, torch))
-    _run(installer.add(python, wanted, torch))
+    _run(installer.add(python, [spelled[name] for name in wanted], torch))
 
 
 def _run(*actions: InstallAction) -> None:

@@ -19,7 +19,9 @@ def _install(context: CheckContext, says: str, names: Mapping[str, str] | list[s
         return Fix(
             says="Install sdsetup into its own environment", commands=(shell.sdsetup(context, "install"),)
         )
-    action = installer.mend(context.python.executable, list(names))
+    extras = context.packages.extras
+    spelled = [f"{name}[{extras[name]}]" if name in extras else name for name in names]
+    action = installer.mend(context.python.executable, spelled)
     command = shell.python(context, "-m", "sdsetup", "doctor", "--fix", "--yes", "--only", finding)
     return Fix(says=says, commands=(command,), actions=(action,))
 

@@ -97,6 +97,7 @@ class Packages:
         versions: Of everything that is installed.
         torn: What is wrong with the files of what sdsetup needs.
         missing: What is needed and not installed, and who needs it.
+        extras: Which extras of it are needed: ``"socks"`` of httpx2.
         unfit: What is installed in a version that one which needs it does not allow.
         core: What is needed without converting; the rest is for tracing and comparing with PyTorch.
     """
@@ -104,6 +105,7 @@ class Packages:
     versions: Mapping[str, str] = field(default_factory=dict)
     torn: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    extras: Mapping[str, str] = field(default_factory=dict)
     unfit: Mapping[str, str] = field(default_factory=dict)
     core: frozenset[str] = frozenset()
 

@@ -41,6 +41,7 @@ def read(_questions: Questions) -> Packages:
         versions=versions,
         torn={name: what for name, what in torn.items() if name in whole.seen or name == "pip"},
         missing=whole.missing,
+        extras=whole.extras,
         unfit=whole.unfit,
         core=needed,
     )
@@ -71,6 +72,7 @@ class _Walk:
         self._followed: set[tuple[str, str]] = set()
         self.seen: dict[str, None] = {}
         self.missing: dict[str, str] = {}
+        self.extras: dict[str, str] = {}
         self.unfit: dict[str, str] = {}
 
     def follow(self, lines: Sequence[str], wanted_by: str, extra: str = "") -> None:
@@ -86,6 +88,8 @@ class _Walk:
                 self.seen[name] = None
                 if name not in self._versions:
                     self.missing.setdefault(name, wanted_by)
+                    if extras:
+                        self.extras[name] = ",".join(extras)
                     continue
                 if not allows(self._versions[name]):
                     self.unfit.setdefault(name, f"{self._versions[name]}, and {wanted_by} wants {line}")
@@ -129,6 +133,7 @@ def _reader() -> Any:
 
 
 def _names_alone(line: str, extra: str) -> Iterator[tuple[str, tuple[str, ...], Any]]:
-    name = re.match(r"[\w.-]+", line.strip())
-    if name is not None and not extra and ";" not in line:
-        yield known_good.normalized(name[0]), (), lambda _version: True
+    found = re.match(r"(?P<name>[\w.-]+)\s*(?:\[(?P<extras>[^\]]*)\])?", line.strip())
+    if found is not None and not extra and ";" not in line:
+        extras = tuple(each.strip() for each in (found["extras"] or "").split(",") if each.strip())
+        yield known_good.normalized(found["name"]), extras, lambda _version: True
