@@ -49,7 +49,7 @@ def test_a_fault_in_a_configuration_gives_a_package_or_one_clear_message(
     assert "converted" in codes
 
 
-def test_what_torch_says_of_a_configuration_is_one_line_that_names_the_component(
+def test_what_torch_says_of_a_configuration_is_one_line_that_names_the_class(
     tiny_checkpoint: Path, graph_cache: Path, tmp_path: Path
 ) -> None:
     """Values that are fine one by one, and impossible together."""
@@ -71,7 +71,7 @@ def test_what_torch_says_of_a_configuration_is_one_line_that_names_the_component
             listener=ignore,
         )
     assert caught.value.code == "config.untraceable"
-    assert "'unet'" in caught.value.message
+    assert "UNet2DConditionModel" in caught.value.message
     assert "num_channels" in caught.value.message
     assert "\n" not in caught.value.message
     assert "unet/config.json" in caught.value.hint

@@ -89,7 +89,7 @@ def bindings() -> dict[str, list[Binding]]:
 
 @pytest.fixture(autouse=True)
 def every_piece_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_progress, "_NOTED_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(stream_progress, "_SAVE_INTERVAL_SECONDS", 0.0)
 
 
 def run(folder: Path, storage: Distant) -> Streamed:
