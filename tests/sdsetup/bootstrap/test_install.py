@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conversions.events import Event, Notice, ignore
+from conversions.errors import ConversionError
+from conversions.events import ignore
 from sdsetup import demo, workflow
 from sdsetup.errors import SetupError
 from sdsetup.machine.facts import Questions
@@ -49,8 +50,8 @@ def test_a_checkpoint_becomes_a_verified_package_and_a_image_and_a_second_run_ke
     first = _said(tmp_path, "install", str(model))
     assert first["report"] is not None
     package, image = tmp_path / first["package"], tmp_path / first["image"]
-    with Image.open(image) as image:
-        assert image.size == (128, 128)
+    with Image.open(image) as shown:
+        assert shown.size == (128, 128)
     made = {path: path.stat().st_mtime_ns for path in (package / "manifest.json", image)}
 
     second = _said(tmp_path, "install", str(model))
@@ -68,8 +69,8 @@ def test_a_conversion_ends_with_a_first_image_unless_it_is_not_wanted(tmp_path: 
     assert (plain["report"], plain["image"]) == (None, None)
 
     looked_at = _said(tmp_path, "convert", "demo", "--output", "seen", "--no-verify", "--smoke-test")
-    with Image.open(tmp_path / looked_at["image"]) as image:
-        assert image.size == (128, 128)
+    with Image.open(tmp_path / looked_at["image"]) as shown:
+        assert shown.size == (128, 128)
     assert "CPU" in looked_at["device"]
 
 
@@ -80,12 +81,11 @@ def test_a_wrong_image_is_kept_under_another_name_and_the_next_run_looks_again(t
     for _ in range(2):
         with pytest.raises(SetupError, match="is black"):
             workflow.first_image(package, images, ignore)
-    assert [path.name for path in images.iterdir()] == ["black-wrong.png"]
+    assert {path.name for path in images.iterdir()} == {"black-wrong.png", "black-wrong-2.png"}
 
 
-def test_a_kind_that_sdsetup_does_not_draw_with_has_no_first_image(tmp_path: Path) -> None:
+def test_a_package_of_no_known_family_is_told_before_any_image(tmp_path: Path) -> None:
     package = toy_package.write(tmp_path / "package")
-    (package / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
-    heard: list[Event] = []
-    assert workflow.first_image(package, tmp_path / "images", heard.append) is None
-    assert any(isinstance(event, Notice) and "No first image" in event.text for event in heard)
+    (package / "model_index.json").write_text('{"_class_name": "StableVideoDiffusionPipeline"}')
+    with pytest.raises(ConversionError, match="StableVideoDiffusionPipeline"):
+        workflow.first_image(package, tmp_path / "images", ignore)

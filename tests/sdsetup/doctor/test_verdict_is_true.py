@@ -47,7 +47,9 @@ def _works(place: Place, case: Break) -> str:
     if case.converting:
         answer = place.run("convert", "demo", "--output", "made", "--overwrite", "--no-smoke-test")
     else:
-        answer = place.run("generate", str(place.package), "a circle", "--steps", "1", "--output", "made.png")
+        answer = place.run(
+            "generate", str(place.package), "a circle", "--steps", "1", "--output", "made.png", "--overwrite"
+        )
     assert "Traceback" not in _ours(answer.stderr), answer.stderr
     return "" if answer.returncode == 0 else answer.stderr or f"exit status {answer.returncode}"
 
