@@ -27,6 +27,9 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "package.read_only": "Choose a folder of your own with --output.",
         "package.torn": "Convert the checkpoint again: sdsetup convert MODEL --output FOLDER --overwrite",
         "placement.no_kernel": "Convert with the default opset, or for another --target.",
+        "process.memory": "Close other programs and run the same command again.",
+        "process.not_started": "Run: sdsetup doctor",
+        "process.time": "Run the same command again when the machine is less busy.",
         "process.died": "Close other programs and run the same command again.",
         "runtime.missing": "Run: sdsetup doctor",
         "session.failed": "Run: sdsetup doctor",
@@ -43,6 +46,16 @@ HINTS: Mapping[str, str] = MappingProxyType(
 # The library's own hint says all: what is supported, or what is wrong with the files.
 NEEDS_NO_COMMAND = frozenset(
     {
+        "checkpoint.lfs_pointer",
+        "checkpoint.unreadable",
+        "config.invalid",
+        "config.untraceable",
+        "process.not_importable",
+        "tokenizer.broken",
+        "tokenizer.missing",
+        "tokenizer.unsupported",
+        "weights.ambiguous",
+        "weights.not_finite",
         "checkpoint.component_missing",
         "checkpoint.missing",
         "checkpoint.not_a_folder",
@@ -61,7 +74,6 @@ NEEDS_NO_COMMAND = frozenset(
         "weights.dtype",
         "weights.missing",
         "weights.shape",
-        "weights.surplus",
         "weights.unsafe_pickle",
     }
 )

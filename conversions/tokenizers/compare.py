@@ -21,7 +21,7 @@ PROMPTS: tuple[str, ...] = (
     "красный квадрат, 赤い四角, 月の上の馬, عربى, 한국어, ไทย",
     "😀👩\u200d👩\u200d👧 🏳️\u200d🌈 👍🏽",
     "zero\u200bwidth, nbsp\u00a0here, \u3000wide, \x00 and \x7f",
-    "a_b__c --- ... --steps=5 http://x.y/z?q=1",
+    "a_b__c --- ... -- x=5 http://x.y/z?q=1",
     "supercalifragilistic" * 40,
     "word " * 200,
 )

@@ -100,7 +100,11 @@ def storage_error(error: OSError) -> SetupError:
             f"The folder for downloads cannot be written{place}.",
             f"Set {folders.cache_variable()} to a folder of yours, or use --local-dir.",
         )
-    return explained
+    # Which of HF_HUB_CACHE, HF_HOME and the rest decides is not what people would guess.
+    decides = (
+        f"{folders.cache_variable()} decides where downloads go; then run the same command: it continues."
+    )
+    return SetupError(explained.code, explained.message, " ".join(filter(None, (explained.hint, decides))))
 
 
 def endpoint() -> str:

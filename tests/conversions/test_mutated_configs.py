@@ -74,4 +74,4 @@ def test_what_torch_says_of_a_configuration_is_one_line_that_names_the_class(
     assert "UNet2DConditionModel" in caught.value.message
     assert "num_channels" in caught.value.message
     assert "\n" not in caught.value.message
-    assert "unet/config.json" in caught.value.hint
+    assert "config.json" in caught.value.hint

@@ -57,10 +57,11 @@ def read(questions: Questions) -> Hub:
         # A malformed token would be refused by this client, before the hub could answer anything.
         usable = bool(token) and not fault
         headers = {"Authorization": f"Bearer {token}"} if usable else {}
-        who = request("GET", f"{endpoint}/api/whoami-v2", headers, proxy)
-        hub = _with_identity(hub, who, time.monotonic() - began, has_token=usable)
-        if questions.model:
-            hub = _with_access(hub, request("HEAD", _file(endpoint, questions.model), headers, proxy))
+        with _hop(proxy) as hop:
+            who = request("GET", f"{endpoint}/api/whoami-v2", headers, hop)
+            hub = _with_identity(hub, who, time.monotonic() - began, has_token=usable)
+            if questions.model:
+                hub = _with_access(hub, request("HEAD", _file(endpoint, questions.model), headers, hop))
     except (OSError, HTTPException, ValueError) as error:
         return replace(hub, reach=_reach(hub, error), detail=_said(error), seconds=time.monotonic() - began)
     return hub

@@ -67,7 +67,7 @@ def test_a_browser_log_in_waits_for_the_person_and_keeps_the_means_to_renew(
     [
         ("access_denied", "refused in the browser"),
         ("expired_token", "Nobody confirmed"),
-        ("server_error", "did not let"),
+        ("server_error", "refused the log-in (server_error)"),
     ],
 )
 def test_a_browser_log_in_that_fails_says_why(

@@ -111,4 +111,4 @@ def test_a_token_that_breaks_a_request_is_not_repeated(server: HubServer, tmp_pa
             assert done.returncode == 1
             assert odd not in out + err
             assert repr(odd)[1:-1] not in out + err
-            assert "The token in HF_TOKEN contains characters that are not allowed in tokens" in err
+            assert "The token in HF_TOKEN has letters that no token has" in err
