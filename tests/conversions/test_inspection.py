@@ -31,6 +31,7 @@ def test_the_demo_is_described_from_its_small_files() -> None:
     assert json.loads(json.dumps(found.document()))["family"] == found.family
 
 
+@pytest.mark.torch
 def test_a_package_is_described_as_what_it_was_made_of(tiny_checkpoint: Path, tiny_package: Path) -> None:
     checkpoint, package = inspect(open_checkpoint(tiny_checkpoint)), inspect(tiny_package)
     assert (package.what, checkpoint.what) == ("package", "checkpoint")

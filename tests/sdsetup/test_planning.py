@@ -19,6 +19,8 @@ from sdsetup.cli.app import main
 from sdsetup.errors import SetupError
 from sdsetup.workflow import ConvertRequest, convert_model, plan_conversion
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.fixture
 def checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:

@@ -182,6 +182,7 @@ def test_a_target_without_a_kernel_table_says_so() -> None:
         check_placement(group_norm_graph(), "cuda", SIZES)
 
 
+@pytest.mark.torch
 def test_a_package_is_checked_submodel_by_submodel(tiny_package: Path) -> None:
     graphs = package_graphs(open_package(tiny_package))
 

@@ -4,13 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import pytest
 
 if sys.platform == "win32":
     pytest.skip("lays environments out the POSIX way", allow_module_level=True)
+
+venv = pytest.importorskip("venv", reason="an embedded Python has no venv")
 
 ROOT = Path(__file__).parents[3]
 ASK = (

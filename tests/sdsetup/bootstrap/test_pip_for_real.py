@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +23,8 @@ from tests.sdsetup.bootstrap.socks_server import SocksServer, socks_server
 
 if sys.platform == "win32":
     pytest.skip("lays environments out the POSIX way", allow_module_level=True)
+
+venv = pytest.importorskip("venv", reason="an embedded Python has no venv")
 
 ROOT = Path(__file__).parents[3]
 

@@ -44,7 +44,8 @@ def test_a_model_whose_package_is_here(here: Path, capsys: pytest.CaptureFixture
     package = toy_package.write(here / "packages" / "dreams-cpu-fp16")
     assert main(["generate", "acme/dreams", *WORDS]) == 1
     said = capsys.readouterr().err
-    assert 'next: name the package: sdsetup generate packages/dreams-cpu-fp16 "PROMPT"' in said
+    named = Path("packages", "dreams-cpu-fp16")
+    assert f'next: name the package: sdsetup generate {named} "PROMPT"' in said
     assert main(["generate", "packages/dreams-cpu-fp16", *WORDS]) == 0
     capsys.readouterr()
     other = package.rename(package.with_name("renamed"))

@@ -9,6 +9,8 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.fixture
 def package(tiny_package: Path, tmp_path: Path) -> Path:

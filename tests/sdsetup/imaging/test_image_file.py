@@ -139,7 +139,9 @@ def test_a_named_file_that_is_there_is_replaced_only_when_asked(tmp_path):
 
 
 def test_a_name_that_is_too_long_is_refused_before_any_work(tmp_path):
-    with pytest.raises(SetupError, match="a name is too long"):
+    # Windows itself says no more than that the name is wrong.
+    said = "cannot" if sys.platform == "win32" else "a name is too long"
+    with pytest.raises(SetupError, match=said):
         paths_for(tmp_path / f"{'n' * 300}.png", RECIPE)
     assert list(tmp_path.iterdir()) == []
 

