@@ -1,54 +1,145 @@
-"""Images a second on an NVIDIA card: this package, PyTorch's diffusers in float16, and optimum-onnx.
+"""Images a second and graphics memory on an NVIDIA card: this package, PyTorch's diffusers, optimum-onnx.
 
-Run as ``python -m tests.benchmarks.cuda WORK [--optimum PYTHON] [--rounds 2] [--runs 5]``. WORK needs
-12 GB and gets a checkpoint of SD 1.4's true size with random weights, this project's package of it, and
-optimum's own export. Every contender makes the same kind of image (512x512, 20 steps of DDIM, guidance 7.5,
-float16, no safety checker), each in a process of its own, in turns. PYTHON is the interpreter of an
-environment with optimum-onnx and onnxruntime-gpu. Prints one JSON object.
+Run as ``python -m tests.benchmarks.cuda WORK [--model sd14|sdxl] [--fp32-decoder] [--check]
+[--optimum PYTHON] [--rounds 2] [--runs 5] [--images 1]``. WORK needs 12 GB (SDXL: 14 GB, and 7 GB more with
+``--fp32-decoder``) and gets a checkpoint of the model's true size with random weights, this project's package
+of it, and optimum's own export. Every contender makes the same kind of image (20 steps in float16, no safety
+checker; SD 1.4: 512x512, DDIM, guidance 7.5; SDXL: 1024x1024, Euler, guidance 5), each in a process of its
+own, in turns. ``--fp32-decoder`` lets all decode in float32, as SDXL's own autoencoder needs it. Peaks are
+of all the card's memory above what was in use before; nobody else may use the card meanwhile. PYTHON is the
+interpreter of an environment with optimum-onnx and onnxruntime-gpu. ``--check`` instead compares images of
+4 steps at 512x512 with diffusers in float32 on the same card, from the same noise.
+
+Prints one JSON object, and each process's numbers as they come to stderr.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tests.benchmarks import full_size, process_tree
 
 PROMPT = "a photograph of an astronaut riding a horse"
 STEPS = 20
+CHECKED_STEPS = 4
+CHECKED_SIDE = 512
+_EVERY_SECONDS = 0.005
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What is drawn with.
+
+    Attributes:
+        make: Writes the checkpoint.
+        pipeline: diffusers' class; optimum's is called ``ORT`` and the same.
+        arguments: What is said when diffusers opens the checkpoint.
+        side: Of the images, in pixels.
+        guidance: Guidance scale.
+        scheduler: This package's name of the scheduler.
+        scheduler_class: diffusers' name of it.
+    """
+
+    make: Callable[[Path], Path]
+    pipeline: str
+    arguments: str
+    side: int
+    guidance: float
+    scheduler: str
+    scheduler_class: str
+
+
+MODELS = {
+    "sd14": Model(
+        make=full_size.make_sd14,
+        pipeline="StableDiffusionPipeline",
+        arguments="safety_checker=None",
+        side=512,
+        guidance=7.5,
+        scheduler="ddim",
+        scheduler_class="DDIMScheduler",
+    ),
+    "sdxl": Model(
+        make=full_size.make_sdxl,
+        pipeline="StableDiffusionXLPipeline",
+        arguments="add_watermarker=False",
+        side=1024,
+        guidance=5.0,
+        scheduler="euler",
+        scheduler_class="EulerDiscreteScheduler",
+    ),
+}
 
 OURS = """
 import json, sys, time
 from pathlib import Path
-from sdsetup.inference import Pipeline, Request
+from conversions.events import Notice
+from sdsetup.imaging.pipeline import Pipeline
+from sdsetup.imaging.request import Request, complete
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.start import DeviceRequest, start, summary
+def listen(event):
+    if isinstance(event, Notice):
+        print(event.text, file=sys.stderr)
 package = open_for_images(Path(sys.argv[1]))
-runner = start(package, DeviceRequest(provider="cuda"))
-pipeline = Pipeline(package=package, runner=runner)
+runner = start(package, DeviceRequest(provider="cuda", low_vram=LOW_VRAM), listen)
+pipeline = Pipeline(package=package, runner=runner, listener=listen)
+stages, run = [], runner.run
+def watched(submodel, inputs):
+    began = time.time()
+    outputs = run(submodel, inputs)
+    stages.append((submodel, began, time.time()))
+    return outputs
+runner.run = watched
+request = Request(prompt=PROMPT, steps=STEPS, images=IMAGES, scheduler=SCHEDULER, guidance_scale=GUIDANCE,
+                  width=SIDE, height=SIDE)
 def draw():
-    request = Request(prompt=PROMPT, steps=STEPS, images=IMAGES, scheduler="ddim")
-    pipeline.generate(request, check_safety=False)
+    return pipeline.generate(request, check_safety=False).pixels
+def notes():
+    seconds = {name: used.run_seconds for name, used in runner.usage().items()}
+    return {"summary": summary(runner), "stages": stages,
+            "last_run_seconds": {name: each[-1] for name, each in seconds.items()}}
 """
 
-DIFFUSERS = """
+OPEN_DIFFUSERS = """
 import json, sys, time
+import numpy as np
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
-pipeline = StableDiffusionPipeline.from_pretrained(sys.argv[1], torch_dtype=torch.float16,
-                                                   safety_checker=None)
-pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+import diffusers
+kind = getattr(diffusers, PIPELINE)
+pipeline = kind.from_pretrained(sys.argv[1], torch_dtype=getattr(torch, DTYPE), ARGUMENTS)
+pipeline.scheduler = getattr(diffusers, SCHEDULER_CLASS).from_config(pipeline.scheduler.config)
+pipeline.vae.register_to_config(force_upcast=FP32_DECODER)
 pipeline = pipeline.to("cuda")
 pipeline.set_progress_bar_config(disable=True)
-def draw():
-    pipeline(PROMPT, num_inference_steps=STEPS, num_images_per_prompt=IMAGES, output_type="np",
-             width=512, height=512)
 """
+
+DIFFUSERS = (
+    OPEN_DIFFUSERS
+    + """
+def draw():
+    images = pipeline(PROMPT, num_inference_steps=STEPS, num_images_per_prompt=IMAGES, output_type="np",
+                      guidance_scale=GUIDANCE, width=SIDE, height=SIDE).images
+    return (images * 255).round()
+def notes():
+    return {"peak_allocated_bytes": torch.cuda.max_memory_allocated(),
+            "peak_reserved_bytes": torch.cuda.max_memory_reserved()}
+"""
+)
 
 OPTIMUM_EXPORT = """
 import sys
@@ -58,76 +149,270 @@ main_export(sys.argv[1], sys.argv[2], task="text-to-image", device="cuda", dtype
 
 OPTIMUM = """
 import json, sys, time
-from diffusers import DDIMScheduler
-from optimum.onnxruntime import ORTStableDiffusionPipeline
-pipeline = ORTStableDiffusionPipeline.from_pretrained(sys.argv[1], provider="CUDAExecutionProvider",
-                                                      safety_checker=None)
-pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+import diffusers
+import optimum.onnxruntime
+kind = getattr(optimum.onnxruntime, "ORT" + PIPELINE)
+pipeline = kind.from_pretrained(sys.argv[1], provider="CUDAExecutionProvider", ARGUMENTS)
+pipeline.scheduler = getattr(diffusers, SCHEDULER_CLASS).from_config(pipeline.scheduler.config)
 pipeline.set_progress_bar_config(disable=True)
 def draw():
-    pipeline(PROMPT, num_inference_steps=STEPS, num_images_per_prompt=IMAGES, output_type="np",
-             width=512, height=512)
+    images = pipeline(PROMPT, num_inference_steps=STEPS, num_images_per_prompt=IMAGES, output_type="np",
+                      guidance_scale=GUIDANCE, width=SIDE, height=SIDE).images
+    return (images * 255).round()
+def notes():
+    return {}
 """
 
 TIMED = """
 loaded = time.perf_counter()
-draw()
+pixels = draw()
 warm = time.perf_counter()
 seconds = []
 for _ in range(RUNS):
     began = time.perf_counter()
     draw()
     seconds.append((time.perf_counter() - began) / IMAGES)
-print(json.dumps({"warm_up_seconds": warm - loaded, "seconds": seconds}))
+print(json.dumps({"warm_up_seconds": warm - loaded, "seconds": seconds,
+                  "pixels_mean": float(pixels.mean()), "pixels_std": float(pixels.std()), **notes()}))
+"""
+
+CHECKED_OURS = """
+import numpy as np
+from sdsetup.imaging.latent_noise import LatentNoise
+request = complete(request, package)
+noise = LatentNoise.of(request.seed, request.images)
+start = noise.draw(package.recipe.latents.shape(request.size))
+latents, _ = pipeline.denoise(request, pipeline.encode(request), None, start, noise)
+pixels = pipeline.decode(latents)
+np.savez(sys.argv[2], noise=start, latents=latents, pixels=pixels)
+print(json.dumps({"summary": summary(runner)}))
+"""
+
+CHECKED_DIFFUSERS = """
+torch.backends.cudnn.allow_tf32 = False
+noise = torch.from_numpy(np.load(sys.argv[2])["noise"]).to("cuda", getattr(torch, DTYPE))
+def draw(output_type):
+    return pipeline(PROMPT, num_inference_steps=STEPS, output_type=output_type, guidance_scale=GUIDANCE,
+                    width=SIDE, height=SIDE, latents=noise).images
+latents = draw("latent").float().cpu().numpy()
+pixels = (draw("np") * 255).round().astype(np.uint8)
+np.savez(sys.argv[3], latents=latents, pixels=pixels)
+print(json.dumps({}))
 """
 
 
-def measure(work: Path, optimum: str | None, rounds: int, runs: int, images: int) -> dict[str, Any]:
-    """Prepare what is missing in ``work`` and time the contenders in turns."""
-    checkpoint, package, export = work / "sd14", work / "package", work / "optimum"
-    if not (checkpoint / "model_index.json").exists():
-        full_size.make_sd14(checkpoint)
-    if not (package / "manifest.json").exists():
-        _run([sys.executable, "-m", "sdsetup", "convert", str(checkpoint), "--target", "cuda", "--no-verify",
-              "--output", str(package)])  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is measured, and where its files are.
+
+    Attributes:
+        folder: Of all files.
+        name: Of the model.
+        fp32_decoder: Whether images are decoded in float32.
+    """
+
+    folder: Path
+    name: str
+    fp32_decoder: bool
+
+    @property
+    def model(self) -> Model:
+        """What is drawn with."""
+        return MODELS[self.name]
+
+    def checkpoint(self) -> Path:
+        """Return the checkpoint, made if it is missing."""
+        folder = self.folder / self.name
+        if not (folder / "model_index.json").exists():
+            self.model.make(folder)
+        return folder
+
+    def package(self) -> Path:
+        """Return this project's package of the checkpoint, made if it is missing."""
+        folder = self.folder / f"package-{self.name}{'-fp32-decoder' if self.fp32_decoder else ''}"
+        if not (folder / "manifest.json").exists():
+            kept = ["--keep-fp32", "vae_decoder"] if self.fp32_decoder else []
+            _run([sys.executable, "-m", "sdsetup", "convert", str(self.checkpoint()), "--target", "cuda",
+                  "--no-verify", *kept, "--output", str(folder)])  # fmt: skip
+        return folder
+
+    def export(self, optimum: str) -> Path:
+        """Return optimum's export of the checkpoint, made if it is missing."""
+        folder = self.folder / f"optimum-{self.name}"
+        if not (folder / "model_index.json").exists():
+            _run([optimum, "-c", OPTIMUM_EXPORT, str(self.checkpoint()), str(folder)])
+        return folder
+
+    def program(self, contender: str, **constants: Any) -> str:
+        """Write a contender's program."""
+        model = self.model
+        constants = {
+            "PROMPT": PROMPT,
+            "STEPS": STEPS,
+            "IMAGES": 1,
+            "SIDE": model.side,
+            "GUIDANCE": model.guidance,
+            "SCHEDULER": model.scheduler,
+            "SCHEDULER_CLASS": model.scheduler_class,
+            "PIPELINE": model.pipeline,
+            "FP32_DECODER": self.fp32_decoder,
+            "LOW_VRAM": False,
+            "DTYPE": "float16",
+            **constants,
+        }
+        lines = "".join(f"{name} = {value!r}\n" for name, value in constants.items())
+        return lines + contender.replace("ARGUMENTS", model.arguments)
+
+
+def measure(work: Work, optimum: str | None, rounds: int, runs: int, images: int) -> dict[str, Any]:
+    """Prepare what is missing and time the contenders in turns; ``--low-vram`` has one round of one run."""
+    checkpoint, package = str(work.checkpoint()), str(work.package())
+    counts = {"RUNS": runs, "IMAGES": images}
+    low_vram = {"RUNS": 1, "IMAGES": images, "LOW_VRAM": True}
     contenders = {
-        "sdsetup": [sys.executable, "-c", _program(OURS, runs, images), str(package)],
-        "diffusers": [sys.executable, "-c", _program(DIFFUSERS, runs, images), str(checkpoint)],
+        "sdsetup": [sys.executable, "-c", work.program(OURS + TIMED, **counts), package],
+        "diffusers": [sys.executable, "-c", work.program(DIFFUSERS + TIMED, **counts), checkpoint],
+        "sdsetup --low-vram": [sys.executable, "-c", work.program(OURS + TIMED, **low_vram), package],
     }
     if optimum is not None:
-        if not (export / "model_index.json").exists():
-            _run([optimum, "-c", OPTIMUM_EXPORT, str(checkpoint), str(export)])
-        contenders["optimum-onnx"] = [optimum, "-c", _program(OPTIMUM, runs, images), str(export)]
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
-    for _ in range(rounds):
+        program = work.program(OPTIMUM + TIMED, **counts)
+        contenders["optimum-onnx"] = [optimum, "-c", program, str(work.export(optimum))]
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
+    for turn in range(rounds):
         for name, command in contenders.items():
+            if turn and name == "sdsetup --low-vram":
+                continue
             try:
-                runs[name].append(json.loads(_run(command).splitlines()[-1]))
+                results[name].append(_measured(command))
             except subprocess.CalledProcessError as failed:
                 print(f"{name} failed:\n{failed.stderr[-3000:]}", file=sys.stderr)
+                continue
+            print(name, json.dumps(results[name][-1]), file=sys.stderr, flush=True)
+    results = {name: each for name, each in results.items() if each}
     pace = {
-        name: 1 / statistics.median(second for run in each for second in run["seconds"])
-        for name, each in runs.items()
-        if each
+        name: 1 / statistics.median(second for result in each for second in result["seconds"])
+        for name, each in results.items()
     }
     return {
         "benchmark": "cuda",
+        "model": work.name,
+        "fp32_decoder": work.fp32_decoder,
         "images_per_second": pace,
         "sdsetup_over": {name: pace["sdsetup"] / pace[name] for name in pace if "sdsetup" in pace},
+        "peak_vram_gib": {
+            name: round(max(peaks) / 2**30, 2)
+            for name, each in results.items()
+            if (peaks := [result["peak_vram_bytes"] for result in each if result["peak_vram_bytes"]])
+        },
         "images": images,
-        "runs": runs,
+        "runs": results,
         "card": _card(),
         "machine": process_tree.machine(),
     }
 
 
-def _program(contender: str, runs: int, images: int) -> str:
-    constants = f"PROMPT, STEPS, RUNS, IMAGES = {PROMPT!r}, {STEPS}, {runs}, {images}\n"
-    return constants + contender + TIMED
+def check(work: Work) -> dict[str, Any]:
+    """Compare latents and images with diffusers in float32, and diffusers' own in float16 with the same."""
+    checkpoint, package = str(work.checkpoint()), str(work.package())
+    ours, exact, half = (str(work.folder / f"check-{name}.npz") for name in ("ours", "fp32", "fp16"))
+    small = {"STEPS": CHECKED_STEPS, "SIDE": CHECKED_SIDE}
+    reference = OPEN_DIFFUSERS + CHECKED_DIFFUSERS
+    said = _run([sys.executable, "-c", work.program(OURS + CHECKED_OURS, **small), package, ours])
+    for dtype, place in (("float32", exact), ("float16", half)):
+        program = work.program(reference, **small, DTYPE=dtype)
+        _run([sys.executable, "-c", program, checkpoint, ours, place])
+    with np.load(exact) as wanted:
+        compared = {
+            name: {
+                what: _psnr(wanted[what].astype(np.float64), np.load(place)[what].astype(np.float64))
+                for what in ("latents", "pixels")
+            }
+            for name, place in (("sdsetup", ours), ("diffusers float16", half))
+        }
+        spread = float(wanted["pixels"].std())
+    return {
+        "benchmark": "cuda --check",
+        "model": work.name,
+        "fp32_decoder": work.fp32_decoder,
+        "psnr_db_to_diffusers_float32": compared,
+        "pixels_std": spread,
+        **json.loads(said.splitlines()[-1]),
+        "card": _card(),
+        "machine": process_tree.machine(),
+    }
+
+
+def _psnr(wanted: np.ndarray[Any, Any], given: np.ndarray[Any, Any]) -> float:
+    """Peak signal-to-noise ratio in dB, against the range of what is wanted."""
+    if not np.isfinite(given).all():
+        return math.nan
+    error = float(np.mean((wanted - given) ** 2))
+    return 10 * math.log10(float(np.ptp(wanted)) ** 2 / error) if error else math.inf
+
+
+def _measured(command: list[str]) -> dict[str, Any]:
+    """Run a contender; add the peak of the card's memory, and the peak while each submodel ran."""
+    with _watch_vram() as samples:
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    result["peak_vram_bytes"] = max((used for _, used in samples), default=None)
+    peaks: dict[str, int] = {}
+    for submodel, began, ended in result.pop("stages", ()):
+        held = [used for moment, used in samples if began <= moment <= ended]
+        peaks[submodel] = max(peaks.get(submodel, 0), *held, 0)
+    if peaks:
+        result["peak_vram_while"] = peaks
+    notices = [line for line in done.stderr.splitlines() if "float32" in line]
+    return {**result, "notices": notices} if notices else result
+
+
+@contextmanager
+def _watch_vram() -> Iterator[list[tuple[float, int]]]:
+    """Note time and graphics memory in use, above what is in use now, over and over."""
+    samples: list[tuple[float, int]] = []
+    read = _vram_reader()
+    before, stop = read(), threading.Event()
+
+    def keep_sampling() -> None:
+        while before is not None and not stop.wait(_EVERY_SECONDS):
+            now = read()
+            if now is not None:
+                samples.append((time.time(), now - before))
+
+    thread = threading.Thread(target=keep_sampling, daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _vram_reader() -> Callable[[], int | None]:
+    """Return a function that reads the first card's memory in use: quick with nvidia-ml-py, slow without."""
+    try:
+        import pynvml
+    except ImportError:
+        return _vram_of_program
+    pynvml.nvmlInit()
+    card = pynvml.nvmlDeviceGetHandleByIndex(0)
+    return lambda: int(pynvml.nvmlDeviceGetMemoryInfo(card).used)
+
+
+def _vram_of_program() -> int | None:
+    try:
+        answer = _run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"])
+        return int(answer.split()[0]) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
 
 
 def _run(command: list[str]) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stderr[-3000:], file=sys.stderr)
+        done.check_returncode()
+    return done.stdout
 
 
 def _card() -> str:
@@ -138,11 +423,16 @@ def _card() -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--model", choices=sorted(MODELS), default="sd14")
+    parser.add_argument("--fp32-decoder", action="store_true", help="decode in float32")
+    parser.add_argument("--check", action="store_true", help="compare images instead of timing them")
     parser.add_argument("--optimum", help="interpreter of an environment with optimum-onnx")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--images", type=int, default=1, help="images in a batch")
     chosen = parser.parse_args()
-    print(
-        json.dumps(measure(chosen.work, chosen.optimum, chosen.rounds, chosen.runs, chosen.images), indent=1)
-    )
+    work = Work(folder=chosen.work, name=chosen.model, fp32_decoder=chosen.fp32_decoder)
+    if chosen.check:
+        print(json.dumps(check(work), indent=1))
+    else:
+        print(json.dumps(measure(work, chosen.optimum, chosen.rounds, chosen.runs, chosen.images), indent=1))

@@ -53,7 +53,7 @@ def test_a_model_whose_package_is_here(here: Path, capsys: pytest.CaptureFixture
     manifest["checkpoint"]["origin"] = "Acme/Dreams"
     (other / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     assert main(["generate", "acme/dreams", *WORDS]) == 1
-    assert "sdsetup generate packages/renamed" in capsys.readouterr().err
+    assert f"sdsetup generate {Path('packages', 'renamed')}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("typed", ["packages/dreams-cpu-fp16", "nowhere", "a/b/c", "../x/y"])
