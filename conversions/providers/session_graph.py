@@ -18,6 +18,7 @@ Edit = Callable[["ir.Model"], None]
 
 _CONCERNS: Mapping[str, tuple[bytes, ...]] = {
     "argmax_in_float": (b"ArgMax",),
+    "drop_allowzero": (b"allowzero",),
     "expand_attention": (b"MultiHeadAttention",),
     "expand_group_norm": (b"GroupNorm",),
     "fuse_group_norm": (b"InstanceNormalization",),

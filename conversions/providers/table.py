@@ -88,6 +88,7 @@ PROVIDERS: tuple[Provider, ...] = (
         opset_limit=22,
         kernel_table="directml",
         passes=("drop_allowzero", "fuse_group_norm", "fuse_bias_gelu"),
+        at_load=("drop_allowzero",),
         fp16_variance=True,
         sizes=FIXED_SIZES,
         one_session_at_a_time=True,

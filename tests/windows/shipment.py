@@ -49,6 +49,14 @@ def make(folder: Path) -> None:
                 ),
                 ignore,
             )
+        convert_model(
+            ConvertRequest(
+                checkpoint_request=CheckpointRequest(model="demo"),
+                options=Options(target="directml"),
+                output=folder / "demo-package",
+            ),
+            ignore,
+        )
         package = open_package(Path(temporary) / "cpu")
         (folder / "reference").mkdir()
         for submodel in package.submodels:

@@ -20,7 +20,7 @@ from conversions.conversion import convert
 from conversions.events import ignore
 from conversions.family import all_families
 from conversions.forecast import forecast
-from conversions.options import Options, Precision
+from conversions.options import Options, Precision, Target
 from conversions.package.layout import Package, open_package
 from conversions.pipeline_graphs import package_graphs
 from conversions.plan import make_plan
@@ -53,7 +53,7 @@ def checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def convert_to(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Precision], Package]:
+def convert_to(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Package]:
     """Convert the checkpoint; its graphs are traced once, in this process."""
     folder = tmp_path_factory.mktemp("packages")
     opened = open_folder(checkpoint)
@@ -62,18 +62,19 @@ def convert_to(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
         graphs.keep(graphs.trace_and_pack(submodel.kind, config), submodel.kind, config, folder / "graphs")
 
     @cache
-    def make(precision: Precision) -> Package:
-        plan = make_plan(opened, Options(target="cpu", precision=precision), folder / "graphs")
+    def make(precision: Precision, target: Target = "cpu") -> Package:
+        plan = make_plan(opened, Options(target=target, precision=precision), folder / "graphs")
+        output = folder / f"{target}-{precision}"
         convert(
             plan,
             opened,
-            folder / precision,
+            output,
             tool_version="test",
             graph_cache=folder / "graphs",
             checks=None,
             listener=ignore,
         )
-        return open_package(folder / precision)
+        return open_package(output)
 
     return make
 
@@ -96,7 +97,7 @@ def references(checkpoint: Path) -> dict[str, tuple[Tensors, Reference]]:
 
 @pytest.mark.parametrize(("precision", "least_db"), [("fp32", 110), ("fp16", 50)])
 def test_every_submodel_agrees_with_pytorch(
-    convert_to: Callable[[Precision], Package],
+    convert_to: Callable[..., Package],
     references: dict[str, tuple[Tensors, Reference]],
     precision: Precision,
     least_db: float,
@@ -112,7 +113,7 @@ def test_every_submodel_agrees_with_pytorch(
 
 
 def test_a_package_opens_as_what_it_was_made_of(
-    name: str, checkpoint: Path, convert_to: Callable[[Precision], Package]
+    name: str, checkpoint: Path, convert_to: Callable[..., Package]
 ) -> None:
     opened, package = open_folder(checkpoint), convert_to("fp16")
     assert name.startswith(package.family.name) or package.family.name == "stable-diffusion"
@@ -123,9 +124,9 @@ def test_a_package_opens_as_what_it_was_made_of(
 
 
 def test_every_submodel_is_one_fused_graph_on_directml_and_its_memory_is_foretold(
-    convert_to: Callable[[Precision], Package],
+    convert_to: Callable[..., Package],
 ) -> None:
-    pipeline = package_graphs(convert_to("fp16"))
+    pipeline = package_graphs(convert_to("fp16", "directml"))
     for report in check_graphs(pipeline, "directml", SIZE).values():
         assert not report.unfit
         assert report.shape_nodes == 0
@@ -163,7 +164,7 @@ def requests(package: Package, folder: Path) -> Iterator[Request]:
 
 
 def test_images_are_those_of_diffusers_from_the_same_noise(
-    checkpoint: Path, convert_to: Callable[[Precision], Package], tmp_path: Path
+    checkpoint: Path, convert_to: Callable[..., Package], tmp_path: Path
 ) -> None:
     package = convert_to("fp32")
     runner = LocalRunner(package=package, device=CPU)
