@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,8 @@ class Model:
         guidance: Guidance scale.
         scheduler: This package's name of the scheduler.
         scheduler_class: diffusers' name of it.
+        scheduler_settings: What diffusers' pipeline puts right in the scheduler that it opens, but not in
+            one that takes its place; this package does the same by itself.
     """
 
     make: Callable[[Path], Path]
@@ -61,6 +63,7 @@ class Model:
     guidance: float
     scheduler: str
     scheduler_class: str
+    scheduler_settings: Mapping[str, Any]
 
 
 MODELS = {
@@ -72,6 +75,7 @@ MODELS = {
         guidance=7.5,
         scheduler="ddim",
         scheduler_class="DDIMScheduler",
+        scheduler_settings={"clip_sample": False},
     ),
     "sdxl": Model(
         make=full_size.make_sdxl,
@@ -81,6 +85,7 @@ MODELS = {
         guidance=5.0,
         scheduler="euler",
         scheduler_class="EulerDiscreteScheduler",
+        scheduler_settings={},
     ),
 }
 
@@ -122,7 +127,8 @@ import torch
 import diffusers
 kind = getattr(diffusers, PIPELINE)
 pipeline = kind.from_pretrained(sys.argv[1], torch_dtype=getattr(torch, DTYPE), ARGUMENTS)
-pipeline.scheduler = getattr(diffusers, SCHEDULER_CLASS).from_config(pipeline.scheduler.config)
+scheduler = getattr(diffusers, SCHEDULER_CLASS)
+pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **SCHEDULER_SETTINGS)
 pipeline.vae.register_to_config(force_upcast=FP32_DECODER)
 pipeline = pipeline.to("cuda")
 pipeline.set_progress_bar_config(disable=True)
@@ -153,7 +159,8 @@ import diffusers
 import optimum.onnxruntime
 kind = getattr(optimum.onnxruntime, "ORT" + PIPELINE)
 pipeline = kind.from_pretrained(sys.argv[1], provider="CUDAExecutionProvider", ARGUMENTS)
-pipeline.scheduler = getattr(diffusers, SCHEDULER_CLASS).from_config(pipeline.scheduler.config)
+scheduler = getattr(diffusers, SCHEDULER_CLASS)
+pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **SCHEDULER_SETTINGS)
 pipeline.set_progress_bar_config(disable=True)
 def draw():
     images = pipeline(PROMPT, num_inference_steps=STEPS, num_images_per_prompt=IMAGES, output_type="np",
@@ -254,6 +261,7 @@ class Work:
             "GUIDANCE": model.guidance,
             "SCHEDULER": model.scheduler,
             "SCHEDULER_CLASS": model.scheduler_class,
+            "SCHEDULER_SETTINGS": dict(model.scheduler_settings),
             "PIPELINE": model.pipeline,
             "FP32_DECODER": self.fp32_decoder,
             "LOW_VRAM": False,
@@ -424,13 +432,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
     parser.add_argument("--model", choices=sorted(MODELS), default="sd14")
-    parser.add_argument("--fp32-decoder", action="store_true", help="decode in float32")
+    parser.add_argument("--fp32-decoder", action="store_true", help="decode in float32; SDXL alone")
     parser.add_argument("--check", action="store_true", help="compare images instead of timing them")
     parser.add_argument("--optimum", help="interpreter of an environment with optimum-onnx")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--images", type=int, default=1, help="images in a batch")
     chosen = parser.parse_args()
+    if chosen.fp32_decoder and chosen.model != "sdxl":
+        parser.error("--fp32-decoder is for SDXL: diffusers decodes no other model in float32 by itself")
     work = Work(folder=chosen.work, name=chosen.model, fp32_decoder=chosen.fp32_decoder)
     if chosen.check:
         print(json.dumps(check(work), indent=1))
