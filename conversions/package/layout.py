@@ -71,7 +71,7 @@ class Package:
         """The folder's name."""
         return self.folder.resolve().name
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of ``manifest.json``, which holds the hashes of all other files."""
         return hashlib.sha256((self.folder / MANIFEST).read_bytes()).hexdigest()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 
@@ -37,7 +38,7 @@ class GeneratedImages:
         flagged: For each image whether the safety checker objected; such an image is black.
         denoise_seconds: Time in the loop over the scheduler's steps.
         total_seconds: From the prompt to the pixels, opening submodels included.
-        evaluations: UNet runs, each for the whole batch.
+        evaluations: Denoiser runs, each for the whole batch.
     """
 
     pixels: NDArray[np.uint8]
@@ -49,7 +50,7 @@ class GeneratedImages:
 
 @dataclass(frozen=True, kw_only=True)
 class PackagePrompts:
-    """Encodes prompts with a package's tokenizers.
+    """Encodes prompts with a package's tokenizers, each opened once.
 
     Attributes:
         package: Where the tokenizers are.
@@ -58,11 +59,14 @@ class PackagePrompts:
 
     package: Package
     length: int
+    _opened: dict[str, ClipTokenizer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def encode(self, prompt: str, tokenizer: str, *, at_least: int = 1) -> EncodedPrompt:
         """Split a prompt into chunks of tokens; see ``conversions.recipe.PromptEncoder``."""
-        opened = ClipTokenizer(folder=self.package.folder / tokenizer, length=self.length)
-        encoded = prompts.encode(prompt, opened, at_least=at_least)
+        if tokenizer not in self._opened:
+            folder = self.package.folder / tokenizer
+            self._opened[tokenizer] = ClipTokenizer(folder=folder, length=self.length)
+        encoded = prompts.encode(prompt, self._opened[tokenizer], at_least=at_least)
         return EncodedPrompt(tokens=encoded.tokens, weights=encoded.weights)
 
     def embed(self, hidden: Floats, encoded: EncodedPrompt) -> Floats:
@@ -152,7 +156,7 @@ class Pipeline:
         """
         conditioning = self.encode(request)
         self._done_with("text")
-        scheduler = self._scheduler(request)
+        scheduler = scheduler_for(request, self.package.recipe)
         first = scheduler.refiner_index(start)
         stop = len(scheduler.timesteps)
         state = scheduler.resume(latents, first)
@@ -169,7 +173,7 @@ class Pipeline:
             self.runner.skip_layers(name, request.clip_skip)
         return recipe.encode(
             self._run,
-            PackagePrompts(package=self.package, length=recipe.prompt_length),
+            self._prompts,
             GuidedPrompts(
                 prompt=request.prompt,
                 negative_prompt=request.negative_prompt,
@@ -225,7 +229,7 @@ class Pipeline:
         Returns:
             Latents, float32 ``[images, channels, height, width]``, and the number of denoiser runs.
         """
-        scheduler = self._scheduler(request)
+        scheduler = scheduler_for(request, self.package.recipe)
         first = first_index(request, scheduler, self.package.recipe)
         stop = len(scheduler.timesteps)
         if self.refiner is not None:
@@ -267,9 +271,6 @@ class Pipeline:
             self.listener(Advanced(task="denoise", done=done))
         self.listener(Finished(task="denoise", note=f"{count} steps"))
         return state.sample
-
-    def _scheduler(self, request: Request) -> Scheduler:
-        return scheduler_for(request, self.package.recipe)
 
     def decode(self, latents: Floats) -> NDArray[np.uint8]:
         """Turn latents into pixels, an image at a time: the decoder needs the most memory of all.
@@ -337,6 +338,10 @@ class Pipeline:
         pixels: NDArray[np.uint8] = (unit * np.float32(255)).round().astype(np.uint8)
         return pixels.transpose(0, 2, 3, 1)
 
+    @cached_property
+    def _prompts(self) -> PackagePrompts:
+        return PackagePrompts(package=self.package, length=self.package.recipe.prompt_length)
+
     @property
     def _denoiser(self) -> str:
         (name,) = self.package.with_role("denoiser")
@@ -356,8 +361,7 @@ def _blended(
     """
     assert initial.mask is not None
     assert initial.latents is not None
-    last = index >= len(scheduler.timesteps)
-    kept = initial.latents if last else scheduler.noised(initial.latents, start, index)
+    kept = scheduler.noised(initial.latents, start, index)
     blended: Floats = (1 - initial.mask) * kept + initial.mask * sample
     return blended
 
