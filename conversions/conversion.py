@@ -9,8 +9,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from conversions.checkpoint.folder import Checkpoint, stored_tensors
-from conversions.checkpoint.storage import Folder
+from conversions.checkpoint.folder import Checkpoint, component_tensors
+from conversions.checkpoint.storage import Storage
 from conversions.errors import ConversionError
 from conversions.events import Advanced, Finished, Listener, Notice, Started
 from conversions.family import Submodel
@@ -44,6 +44,7 @@ from conversions.verification.fp16_overflow import (
 from conversions.verification.parity import ParityReport, run_references, verify
 from conversions.verification.reference import Reference, Tensors, make_inputs
 from conversions.weights.binding import Binding, bind
+from conversions.weights.expression import all_stored
 from conversions.weights.not_finite import not_finite
 from conversions.weights.stream import Overflow, stream
 
@@ -164,9 +165,9 @@ def _compare_tokenizers(checkpoint: Checkpoint) -> None:
     Raises:
         ConversionError: ``verify.tokenizer``; names the first prompt that differs.
     """
-    assert isinstance(checkpoint.storage, Folder)
     for name in checkpoint.family.tokenizers:
-        differing = compare_tokenizers(checkpoint.storage.path / name)
+        folder = _folder_of(checkpoint.storage, name)
+        differing = () if folder is None else compare_tokenizers(folder)
         if differing:
             raise ConversionError(
                 "verify.tokenizer",
@@ -176,9 +177,17 @@ def _compare_tokenizers(checkpoint: Checkpoint) -> None:
             )
 
 
+def _folder_of(storage: Storage, name: str) -> Path | None:
+    """Return where a folder of a checkpoint lies on this machine; None when it has no such folder."""
+    below = (storage.path_of(each) for each in storage.names() if each.startswith(f"{name}/"))
+    return next((path.parent for path in below if path is not None), None)
+
+
 def _comparable(checkpoint: Checkpoint, listener: Listener) -> bool:
     """Say whether PyTorch can read the checkpoint too, which wants it on this machine."""
-    if isinstance(checkpoint.storage, Folder):
+    storage = checkpoint.storage
+    files = {name for component in checkpoint.components.values() for name in component.weights.names}
+    if all(storage.path_of(name) is not None for name in files):
         return True
     listener(
         Notice(
@@ -275,7 +284,7 @@ def _make_component(
         )
         if kept[name]:
             listener(Notice(text=_said(name, kept[name], len(models[name].graph))))
-    tensors = stored_tensors(checkpoint.storage, component.weights)
+    tensors = component_tensors(checkpoint.storage, component)
     pairs = [(submodel, models[submodel.name]) for submodel in submodels]
     bound = bind(part.name, pairs, tensors)
     bindings = bound.bindings
@@ -284,7 +293,7 @@ def _make_component(
     folders = {name: staging.folder / name for name in bindings}
     for folder in folders.values():
         folder.mkdir(exist_ok=True)
-    total = sum(binding.source.size_bytes for items in bindings.values() for binding in items)
+    total = sum(binding.source.stored_bytes for items in bindings.values() for binding in items)
     listener(Started(task=part.name, label=f"{part.name}: writing weights", total=total, unit="bytes"))
     done = 0
 
@@ -297,7 +306,8 @@ def _make_component(
     streamed = stream(bindings, checkpoint.storage, paths, staging.stream_path(part.name), advance)
     listener(Finished(task=part.name))
     if streamed.overflows:
-        raise not_finite(part.name, checkpoint.storage, tensors) or _overflow(streamed.overflows)
+        stored = all_stored(tensors.values())
+        raise not_finite(part.name, checkpoint.storage, stored) or _overflow(streamed.overflows)
     files, notes = {}, {}
     for submodel in submodels:
         name = submodel.name

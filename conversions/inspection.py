@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from conversions.checkpoint.folder import Checkpoint, stored_tensors
+from conversions.checkpoint.folder import Checkpoint, component_tensors
 from conversions.family import class_of_component
 from conversions.package.layout import DATA_FILE, Package
 from conversions.recipe import Recipe
@@ -86,9 +85,9 @@ def inspect_checkpoint(checkpoint: Checkpoint) -> Inspection:
         types: Counter[str] = Counter()
         parameters = size_bytes = 0
         if component.weights.format == "safetensors":
-            for tensor in stored_tensors(checkpoint.storage, component.weights).values():
-                types[tensor.dtype] += math.prod(tensor.shape)
-                size_bytes += tensor.size_bytes
+            for tensor in component_tensors(checkpoint.storage, component).values():
+                types[tensor.dtype] += tensor.size
+                size_bytes += tensor.stored_bytes
             parameters = types.total()
         submodels.append(
             InspectedSubmodel(

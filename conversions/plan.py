@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from conversions import graphs
-from conversions.checkpoint.folder import Checkpoint, stored_tensors
-from conversions.checkpoint.safetensors_header import StoredTensor
+from conversions.checkpoint.folder import Checkpoint, component_tensors
 from conversions.errors import ConversionError
 from conversions.family import Submodel
 from conversions.graphs.trace import OPSET
@@ -118,7 +116,7 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
     for name in dict.fromkeys(submodel.component for submodel in submodels):
         component = checkpoint.components[name]
         mine = [submodel for submodel in submodels if submodel.component == name]
-        tensors = stored_tensors(checkpoint.storage, component.weights)
+        tensors = component_tensors(checkpoint.storage, component)
         width = max(4 if options.precision_of(submodel.name) == "fp32" else 2 for submodel in mine)
         components.append(
             PlannedComponent(
@@ -127,8 +125,8 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
                     each.name: graphs.locate(each.kind, component.config, graph_cache) for each in mine
                 },
                 files=component.weights.files,
-                source_bytes=sum(tensor.size_bytes for tensor in tensors.values()),
-                package_bytes=sum(_elements(tensor) * width for tensor in tensors.values()),
+                source_bytes=sum(tensor.stored_bytes for tensor in tensors.values()),
+                package_bytes=sum(tensor.size * width for tensor in tensors.values()),
             )
         )
     largest = max(component.source_bytes for component in components)
@@ -185,10 +183,6 @@ def planned_graphs(
     )
 
 
-def _elements(tensor: StoredTensor) -> int:
-    return math.prod(tensor.shape)
-
-
 def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[Submodel]) -> str:
     storage = checkpoint.storage
     parts: list[object] = [
@@ -203,4 +197,5 @@ def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[Submo
         component = checkpoint.components[submodel.component]
         parts += [submodel.name, graphs.fingerprint(submodel.kind, component.config)]
         parts += [[name, storage.version(name)] for name in component.weights.files]
+        parts += [repr(transform) for transform in component.transforms]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from conversions.checkpoint.json_file import read_object
 from conversions.checkpoint.lfs_pointer import is_pointer_file, pointer_error
@@ -16,12 +16,17 @@ from conversions.checkpoint.weight_files import WeightFiles, choose
 from conversions.errors import ConversionError
 from conversions.family import Family, PipelineConfigs, Submodel, families_of, find_family
 from conversions.typed_config import read_config
+from conversions.weights.expression import Tensors, as_expressions
 
 if TYPE_CHECKING:
     from conversions.recipe import Recipe
 
 
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
+
+Transform: TypeAlias = "Callable[[Tensors], Tensors]"
+"""Makes the weights of a component of other tensors: renames, splits, merges adapters. Its ``repr`` tells
+exactly what it does, since a conversion is identified by it: make it a frozen dataclass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +37,14 @@ class Component:
         name: Its folder.
         config: Its ``config.json``.
         weights: The files that hold its tensors.
+        transforms: What makes the component's weights of the tensors in these files, one after the other;
+            none where the files hold them under their own names.
     """
 
     name: str
     config: Mapping[str, Any]
     weights: WeightFiles
+    transforms: tuple[Transform, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +204,18 @@ def _component(
         config=read_object(storage, f"{name}/config.json"),
         weights=_choose(storage, names, name, variant, optional),
     )
+
+
+def component_tensors(storage: Storage, component: Component) -> Tensors:
+    """Return the weights of a component by the names that diffusers and transformers give them.
+
+    Raises:
+        ConversionError: A file is damaged, holds pickled data, or does not hold what it should.
+    """
+    tensors: Tensors = as_expressions(stored_tensors(storage, component.weights))
+    for transform in component.transforms:
+        tensors = transform(tensors)
+    return tensors
 
 
 def stored_tensors(storage: Storage, weights: WeightFiles) -> dict[str, StoredTensor]:

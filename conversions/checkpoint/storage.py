@@ -50,6 +50,10 @@ class Storage(Protocol):
         """Return the hash that the file must have, where the place knows it; else an empty string."""
         ...
 
+    def path_of(self, name: str) -> Path | None:
+        """Return where the file lies on this machine; None when it does not."""
+        ...
+
     def read(self, name: str) -> bytes:
         """Return a small file whole."""
         ...
@@ -88,6 +92,10 @@ class Folder:
     def known_sha256(self, name: str) -> str:  # noqa: ARG002 - a folder knows nothing of what a file must be
         """Return an empty string."""
         return ""
+
+    def path_of(self, name: str) -> Path | None:
+        """Return the file's path."""
+        return self.path / name
 
     def read(self, name: str) -> bytes:
         """Return a small file whole."""

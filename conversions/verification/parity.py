@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from conversions.checkpoint.folder import Checkpoint
-from conversions.checkpoint.storage import Folder
+from conversions.checkpoint.folder import Checkpoint, Component, component_tensors
 from conversions.errors import ConversionError
 from conversions.events import Advanced, Finished, Listener, Started
 from conversions.family import Submodel
@@ -19,7 +18,15 @@ from conversions.providers import onnx_session
 from conversions.providers.devices import Device
 from conversions.verification.ep_assignment import Placement, describe_shares, share_of_time
 from conversions.verification.metrics import compare
-from conversions.verification.reference import Reference, Tensors, make_inputs, run_reference
+from conversions.verification.reference import (
+    ExpressionWeights,
+    FolderWeights,
+    Reference,
+    ReferenceWeights,
+    Tensors,
+    make_inputs,
+    run_reference,
+)
 
 # The lowest accepted PSNR of a submodel against PyTorch in float32. apple/ml-stable-diffusion asks for 35 dB;
 # float16 arithmetic alone costs these models 60 to 80 dB, a wrong graph leaves less than 30.
@@ -220,11 +227,6 @@ def run_references(
     Raises:
         ConversionError: The checkpoint is not on this machine, or the process died.
     """
-    storage = checkpoint.storage
-    if not isinstance(storage, Folder):
-        raise ConversionError(
-            "verify.remote", "Numbers can only be compared with a checkpoint on this machine."
-        )
     results = {}
     with isolated_process("PyTorch") as process:
         for name, submodel in submodels.items():
@@ -235,12 +237,31 @@ def run_references(
                 run_reference,
                 submodel.kind,
                 component.config,
-                storage.path / submodel.component,
-                component.weights,
+                weights_of(checkpoint, component),
                 inputs[name],
             )
             listener(Finished(task=task))
     return results
+
+
+def weights_of(checkpoint: Checkpoint, component: Component) -> ReferenceWeights:
+    """Return where PyTorch finds a component's weights.
+
+    Raises:
+        ConversionError: ``verify.remote``; they are not on this machine.
+    """
+    storage = checkpoint.storage
+    paths = {name: path for name in storage.names() if (path := storage.path_of(name)) is not None}
+    config = paths.get(f"{component.name}/config.json")
+    beside = {paths[name].parent for name in component.weights.names if name in paths}
+    if not component.transforms and config is not None and beside == {config.parent}:
+        return FolderWeights(folder=config.parent, files=component.weights)
+    tensors = component_tensors(storage, component)
+    if not {tensor.file for each in tensors.values() for tensor in each.stored} <= set(paths):
+        raise ConversionError(
+            "verify.remote", "Numbers can only be compared with a checkpoint on this machine."
+        )
+    return ExpressionWeights(tensors=tensors, paths=paths)
 
 
 def _judge(

@@ -1,25 +1,64 @@
 """Run the PyTorch reference: each submodel in float32 on the checkpoint's weights.
 
-Runs in a child process; it is the only part of verification that needs torch. The weights are loaded by
-diffusers and transformers themselves, so that an error in this project's tensor names is found.
+Runs in a child process; it is the only part of verification that needs torch. A folder's weights are loaded
+by diffusers and transformers themselves, so that an error in this project's tensor names is found.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from conversions.checkpoint.element_types import element_type
+from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.checkpoint.weight_files import WeightFiles
+from conversions.errors import ConversionError
 from conversions.graph_kind import Config, GraphKind
 from conversions.graphs.untraceable import naming_class
 from conversions.verification.fp16_overflow import ActivationRange
+from conversions.weights.binding import match_names
+from conversions.weights.expression import Expression, evaluate_range
+
+if TYPE_CHECKING:
+    import torch
 
 Tensors = dict[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderWeights:
+    """Weights that diffusers and transformers load by themselves.
+
+    Attributes:
+        folder: The component's folder.
+        files: The files that the package was made of.
+    """
+
+    folder: Path
+    files: WeightFiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpressionWeights:
+    """Weights that no folder holds as they are: those of a single file, or with adapters merged.
+
+    Attributes:
+        tensors: By the names that diffusers and transformers give them.
+        paths: Where each file of the checkpoint lies, by its name.
+    """
+
+    tensors: Mapping[str, Expression]
+    paths: Mapping[str, Path]
+
+
+ReferenceWeights: TypeAlias = FolderWeights | ExpressionWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +98,13 @@ def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed:
     return inputs
 
 
-def run_reference(
-    kind: GraphKind, config: Config, component: Path, weights: WeightFiles, inputs: Tensors
-) -> Reference:
+def run_reference(kind: GraphKind, config: Config, weights: ReferenceWeights, inputs: Tensors) -> Reference:
     """Run a submodel in PyTorch.
 
     Args:
         kind: Of the submodel.
         config: The component's configuration.
-        component: The component's folder in the checkpoint.
-        weights: The files that the package was made of.
+        weights: The component's weights.
         inputs: As ``make_inputs`` gives them.
     """
     import torch
@@ -76,13 +112,17 @@ def run_reference(
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         with naming_class(kind.class_name):
-            model = kind.component_class().from_pretrained(
-                component,
-                torch_dtype=torch.float32,
-                use_safetensors=weights.format == "safetensors",
-                variant=weights.variant or None,
-                local_files_only=True,
-            )
+            if isinstance(weights, FolderWeights):
+                model = kind.component_class().from_pretrained(
+                    weights.folder,
+                    torch_dtype=torch.float32,
+                    use_safetensors=weights.files.format == "safetensors",
+                    variant=weights.files.variant or None,
+                    local_files_only=True,
+                )
+            else:
+                model = kind.create(config)
+                _fill(model, kind, weights)
         module = kind.wrap(model).eval()
         with ActivationRange() as activations:
             results = module(*(torch.from_numpy(inputs[spec.name]) for spec in kind.inputs(config)))
@@ -93,3 +133,31 @@ def run_reference(
         largest=activations.largest,
         largest_deviation=activations.largest_deviation,
     )
+
+
+def _fill(model: torch.nn.Module, kind: GraphKind, weights: ExpressionWeights) -> None:
+    """Copy evaluated weights into a module, one at a time.
+
+    Raises:
+        ConversionError: ``weights.missing``; names the first weight that there is nothing for.
+    """
+    import torch
+
+    wanted = model.state_dict()
+    named = match_names(kind.id, weights.tensors, wanted.keys(), kind.renames)
+    missing = sorted(set(wanted) - set(named))
+    if missing:
+        raise ConversionError("weights.missing", f"There is no tensor for {missing[0]} of {kind.id}.")
+    with ExitStack() as stack:
+        files: dict[str, Any] = {}
+
+        def read(tensor: StoredTensor, first: int, count: int) -> npt.NDArray[np.generic]:
+            if tensor.file not in files:
+                files[tensor.file] = stack.enter_context(weights.paths[tensor.file].open("rb"))
+            found = element_type(tensor)
+            files[tensor.file].seek(tensor.offset + found.bytes_of(first))
+            return found.decode(bytearray(files[tensor.file].read(found.bytes_of(count))))
+
+        for name, target in wanted.items():
+            numbers = evaluate_range(named[name], 0, named[name].size, read).astype(np.float32)
+            target.copy_(torch.from_numpy(numbers).reshape(target.shape))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -14,6 +14,7 @@ from conversions.errors import ConversionError
 from conversions.family import Submodel
 from conversions.graph_kind import Rename
 from conversions.passes.simplify import TRANSPOSED
+from conversions.weights.expression import Expression, Reshape, Stored, Tensors, Transpose
 
 # Alignment of large tensors in bytes, so that a session can memory-map them.
 # Source: the alignment that onnx's docs/ExternalData.md recommends.
@@ -21,26 +22,29 @@ _PAGE_BYTES = 4096
 _SMALL_ALIGNMENT_BYTES = 64
 _SHOWN = 8
 
+STORED_TYPES = {"F16": ir.DataType.FLOAT16, "F32": ir.DataType.FLOAT}
+"""Element types of a package by the name that safetensors gives them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Binding:
-    """One initializer, the stored tensor it comes from, and its place in the external data file.
+    """One initializer, where its values come from, and its place in an external data file.
 
     Attributes:
         initializer: Name in the graph.
-        source: The stored tensor.
+        source: What its values are.
         dtype: Element type in the package.
         shape: Dimensions in the package.
-        transposed: Whether the stored matrix is transposed when written.
         offset: First byte in the external data file.
+        linked: Name of the checkpoint's file that it stays in; empty where its values are written.
     """
 
     initializer: str
-    source: StoredTensor
+    source: Expression
     dtype: ir.DataType
     shape: tuple[int, ...]
-    transposed: bool
     offset: int
+    linked: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -54,6 +58,7 @@ class Bound:
 
     Attributes:
         bindings: For each submodel its bindings, in the order in which their bytes lie in the checkpoint.
+            What is linked comes last.
         ignored: Names of stored tensors that nothing uses, sorted: diffusers and transformers warn of such
             tensors and load the rest. Buffers once stored (``position_ids``) are not named, as there.
     """
@@ -75,14 +80,17 @@ class Bound:
 def bind(
     component: str,
     graphs: Sequence[tuple[Submodel, ir.Model]],
-    tensors: Mapping[str, StoredTensor],
+    tensors: Tensors,
+    linked: Collection[str] = (),
 ) -> Bound:
     """Match the weights of all graphs made from one component with the component's tensors.
 
     Args:
         component: The component's name, for messages.
         graphs: Each submodel of the component with its graph.
-        tensors: The stored tensors by name.
+        tensors: The component's weights by name.
+        linked: Files of the checkpoint that can be linked into the package: what they hold as the graph wants
+            it stays where it is.
 
     Returns:
         The bindings, and the tensors that the reference loader would ignore.
@@ -92,13 +100,13 @@ def bind(
     """
     wanted = {name for _, model in graphs for name in _weights(model)}
     submodel = graphs[0][0]
-    by_name = _rename(component, tensors, wanted, submodel.kind.renames)
+    by_name = match_names(component, tensors, wanted, submodel.kind.renames)
     missing = sorted(wanted - set(by_name))
-    used = {tensor.name for tensor in by_name.values()}
+    used = {id(tensor) for tensor in by_name.values()}
     surplus = sorted(
         name
-        for name in set(tensors) - used
-        if not any(re.search(pattern, name) for pattern in submodel.kind.unused)
+        for name, tensor in tensors.items()
+        if id(tensor) not in used and not any(re.search(pattern, name) for pattern in submodel.kind.unused)
     )
     if missing:
         raise ConversionError(
@@ -107,7 +115,7 @@ def bind(
             + (f", and holds {_list(surplus)} that it does not." if surplus else "."),
             f"The weights and {component}/config.json do not belong together; download the checkpoint again.",
         )
-    bindings = {each.name: _lay_out(component, model, by_name) for each, model in graphs}
+    bindings = {each.name: _lay_out(component, model, by_name, linked) for each, model in graphs}
     return Bound(bindings=bindings, ignored=tuple(surplus))
 
 
@@ -115,11 +123,16 @@ def _weights(model: ir.Model) -> dict[str, ir.Value]:
     return {name: value for name, value in model.graph.initializers.items() if value.const_value is None}
 
 
-def _rename(
-    component: str, tensors: Mapping[str, StoredTensor], wanted: set[str], renames: Sequence[Rename]
-) -> dict[str, StoredTensor]:
-    """Map each stored tensor to its name in the graph: its own, or the first matching rename."""
-    found: dict[str, StoredTensor] = {}
+def match_names(
+    component: str, tensors: Tensors, wanted: Collection[str], renames: Sequence[Rename]
+) -> dict[str, Expression]:
+    """Map each tensor that is wanted to its name: its own, or the first rename that gives a wanted one.
+
+    Raises:
+        ConversionError: ``weights.ambiguous``; two tensors have one name.
+    """
+    found: dict[str, Expression] = {}
+    names: dict[str, str] = {}
     for name, tensor in tensors.items():
         known = next((each for each in _candidates(name, renames) if each in wanted), None)
         if known is None:
@@ -127,10 +140,11 @@ def _rename(
         if known in found:
             raise ConversionError(
                 "weights.ambiguous",
-                f"The component {component!r} holds {found[known].name} and {name}, two names of one weight.",
+                f"The component {component!r} holds {names[known]} and {name}, two names of one weight.",
                 "Remove the one that does not belong to the checkpoint, or download it again.",
             )
         found[known] = tensor
+        names[known] = name
     return found
 
 
@@ -142,10 +156,12 @@ def _candidates(name: str, renames: Sequence[Rename]) -> Iterable[str]:
             yield changed
 
 
-def _lay_out(component: str, model: ir.Model, by_name: Mapping[str, StoredTensor]) -> list[Binding]:
+def _lay_out(component: str, model: ir.Model, by_name: Tensors, linked: Collection[str]) -> list[Binding]:
     weights = _weights(model)
-    order = sorted(weights, key=lambda name: (by_name[name].file, by_name[name].offset))
-    bindings, end = [], 0
+    order = sorted(weights, key=lambda name: place_in_checkpoint(by_name[name]))
+    bindings: list[Binding] = []
+    in_place: list[Binding] = []
+    end = 0
     for name in order:
         value, source = weights[name], by_name[name]
         assert value.shape is not None
@@ -161,17 +177,46 @@ def _lay_out(component: str, model: ir.Model, by_name: Mapping[str, StoredTensor
                 f"The weights and {component}/config.json do not belong together; "
                 "download the checkpoint again.",
             )
+        if transposed:
+            source = Transpose(of=source)
+        known = _as_stored(source, value.dtype)
+        if known is not None and known.file in linked:
+            in_place.append(
+                Binding(
+                    initializer=name,
+                    source=source,
+                    dtype=value.dtype,
+                    shape=shape,
+                    offset=known.offset,
+                    linked=known.file,
+                )
+            )
+            continue
         binding = Binding(
             initializer=name,
             source=source,
             dtype=value.dtype,
             shape=shape,
-            transposed=transposed,
             offset=_aligned(end, _size_bytes(shape, value.dtype)),
         )
         end = binding.offset + binding.size_bytes
         bindings.append(binding)
-    return bindings
+    return bindings + in_place
+
+
+def place_in_checkpoint(source: Expression) -> tuple[str, int]:
+    """Return the file and the first byte of the first stored tensor of an expression."""
+    first = next(source.stored)
+    return first.file, first.offset
+
+
+def _as_stored(source: Expression, dtype: ir.DataType) -> StoredTensor | None:
+    """Return the stored tensor whose bytes are an expression's values in an element type, if there is one."""
+    while isinstance(source, Reshape):
+        source = source.of
+    if isinstance(source, Stored) and STORED_TYPES.get(source.dtype) == dtype:
+        return source.tensor
+    return None
 
 
 def _significant(shape: Iterable[int]) -> tuple[int, ...]:

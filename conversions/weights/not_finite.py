@@ -5,7 +5,7 @@ A second look, taken only after the stream met a number that is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,17 +43,17 @@ class NotFinite:
     infinities: int
 
 
-def find_not_finite(storage: Storage, tensors: Mapping[str, StoredTensor]) -> list[NotFinite]:
+def find_not_finite(storage: Storage, tensors: Iterable[StoredTensor]) -> list[NotFinite]:
     """Look for NaN and infinity in stored tensors, in the order of their bytes; reads all of them.
 
     Args:
         storage: The checkpoint's files.
-        tensors: By name, as ``stored_tensors`` gives them.
+        tensors: Where they lie.
     """
     found = []
     readers: dict[str, Reader] = {}
     try:
-        for tensor in sorted(tensors.values(), key=lambda each: (each.file, each.offset)):
+        for tensor in sorted(tensors, key=lambda each: (each.file, each.offset)):
             if tensor.dtype not in _LAYOUTS:
                 continue
             if tensor.file not in readers:
@@ -68,9 +68,7 @@ def find_not_finite(storage: Storage, tensors: Mapping[str, StoredTensor]) -> li
     return found
 
 
-def not_finite(
-    component: str, storage: Storage, tensors: Mapping[str, StoredTensor]
-) -> ConversionError | None:
+def not_finite(component: str, storage: Storage, tensors: Iterable[StoredTensor]) -> ConversionError | None:
     """Return the error for a component whose stored weights hold NaN or infinity; None when none do."""
     found = find_not_finite(storage, tensors)
     if not found:

@@ -6,6 +6,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from threading import Event, Lock
 from typing import Self
 
@@ -65,6 +66,10 @@ class HubStorage:
     def known_sha256(self, name: str) -> str:
         """Return the file's hash from the Hub, or an empty string."""
         return self._files[name].sha256 or ""
+
+    def path_of(self, name: str) -> Path | None:  # noqa: ARG002 - a cached file may be evicted at any time
+        """Return None: the file is remote."""
+        return None
 
     def read(self, name: str) -> bytes:
         """Return the content of a small file.

@@ -29,6 +29,7 @@ from conversions.providers.devices import CPU
 from conversions.providers.ep_partition import check_graphs
 from conversions.recipe import ImageSize, Task
 from conversions.verification.metrics import compare
+from conversions.verification.parity import weights_of
 from conversions.verification.reference import Reference, Tensors, make_inputs, run_reference
 from sdsetup.imaging.latent_noise import LatentNoise
 from sdsetup.imaging.pipeline import Pipeline
@@ -87,11 +88,8 @@ def references(checkpoint: Path) -> dict[str, tuple[Tensors, Reference]]:
     for submodel in opened.submodels:
         config, kind = opened.config_of(submodel), submodel.kind
         inputs = make_inputs(kind, config, kind.sizes)
-        weights = opened.components[submodel.component].weights
-        found[submodel.name] = (
-            inputs,
-            run_reference(kind, config, checkpoint / submodel.component, weights, inputs),
-        )
+        weights = weights_of(opened, opened.components[submodel.component])
+        found[submodel.name] = (inputs, run_reference(kind, config, weights, inputs))
     return found
 
 

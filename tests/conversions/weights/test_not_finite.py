@@ -31,9 +31,9 @@ def test_numbers_that_are_none_are_counted_in_every_type(dtype: type, tmp_path: 
     tensors = {"spoiled": spoiled, "whole": np.ones((3, 3), dtype), "integers": np.full(9, -1, np.int64)}
     save_file(tensors, tmp_path / FILE)
     storage = Folder(tmp_path)
-    (found,) = find_not_finite(storage, read_header(storage, FILE))
+    (found,) = find_not_finite(storage, read_header(storage, FILE).values())
     assert (found.tensor.name, found.nans, found.infinities) == ("spoiled", 3, 2)
-    error = not_finite("unet", storage, read_header(storage, FILE))
+    error = not_finite("unet", storage, read_header(storage, FILE).values())
     assert error is not None
     assert "5 weights of 'unet'" in error.message
     assert "spoiled (3 NaN and 2 infinities of 5,000,000)" in error.message
@@ -41,7 +41,7 @@ def test_numbers_that_are_none_are_counted_in_every_type(dtype: type, tmp_path: 
 
 def test_many_tensors_are_named_in_part(tmp_path: Path) -> None:
     save_file({f"t{i}": np.array([np.nan, 1], np.float32) for i in range(9)}, tmp_path / FILE)
-    error = not_finite("vae", Folder(tmp_path), read_header(Folder(tmp_path), FILE))
+    error = not_finite("vae", Folder(tmp_path), read_header(Folder(tmp_path), FILE).values())
     assert error is not None
     assert "9 weights" in error.message
     assert "t4 (1 NaN of 2) and 4 more tensors" in error.message
@@ -49,7 +49,7 @@ def test_many_tensors_are_named_in_part(tmp_path: Path) -> None:
 
 def test_finite_weights_give_no_error(tmp_path: Path) -> None:
     save_file({"a": np.array([65504, -65504], np.float16)}, tmp_path / FILE)
-    assert not_finite("vae", Folder(tmp_path), read_header(Folder(tmp_path), FILE)) is None
+    assert not_finite("vae", Folder(tmp_path), read_header(Folder(tmp_path), FILE).values()) is None
 
 
 @pytest.mark.torch

@@ -12,6 +12,7 @@ from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.errors import ConversionError
 from conversions.weights import stream_progress
 from conversions.weights.binding import Binding
+from conversions.weights.expression import Stored
 from conversions.weights.stream import Streamed, stream
 
 COUNT = 40
@@ -42,6 +43,9 @@ class Distant:
 
     def known_sha256(self, _: str) -> str:
         return self._known
+
+    def path_of(self, _: str) -> Path | None:
+        return None
 
     def read(self, _: str) -> bytes:
         raise NotImplementedError
@@ -77,10 +81,9 @@ def bindings() -> dict[str, list[Binding]]:
         found[name].append(
             Binding(
                 initializer=str(index),
-                source=source,
+                source=Stored(tensor=source),
                 dtype=dtype,
                 shape=(ELEMENTS,),
-                transposed=False,
                 offset=-(-end // 4096) * 4096,
             )
         )

@@ -1,0 +1,301 @@
+"""A weight as an expression over stored tensors, evaluated a piece at a time.
+
+Single files, adapters and other sources of weights describe what they hold as expressions; ``stream`` writes
+them without holding a tensor whole, and what is ``Stored`` as the package wants it is not written at all.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from conversions.checkpoint.element_types import ELEMENT_TYPES, Numbers
+from conversions.checkpoint.safetensors_header import StoredTensor
+
+Read: TypeAlias = Callable[[StoredTensor, int, int], Numbers]
+"""Reads ``count`` elements of a stored tensor from element ``first`` on, flat: float16, float32 or float64,
+with bfloat16 widened to float32."""
+
+# Rows per strip while transposing: thin strips keep reads and writes in the cache.
+# Measured on 1280x1280 float16: 1.6 G elements/s against 0.5 G for one strided copy.
+_STRIP = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expression(ABC):
+    """How the values of one weight come from stored tensors; ``repr`` identifies it."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Dimensions of the result."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> str:
+        """Element type of the result as safetensors names it; ``"F32"`` for what is computed."""
+
+    @property
+    @abstractmethod
+    def operands(self) -> tuple[Expression, ...]:
+        """The expressions that it is made of."""
+
+    @abstractmethod
+    def evaluate(self, first: int, count: int, read: Read) -> Numbers:
+        """Return ``count`` elements from element ``first`` on, flat.
+
+        Args:
+            first: A multiple of ``granule``.
+            count: A multiple of ``granule``, or all that is left.
+            read: Reads stored tensors.
+        """
+
+    @property
+    def granule(self) -> int:
+        """The fewest elements that can be evaluated by themselves; whole rows for most computations."""
+        return max((operand.granule for operand in self.operands), default=1)
+
+    @property
+    def size(self) -> int:
+        """Number of elements of the result."""
+        return math.prod(self.shape)
+
+    @property
+    def stored(self) -> Iterator[StoredTensor]:
+        """All stored tensors below, in the order they are named."""
+        for operand in self.operands:
+            yield from operand.stored
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that are read for the whole result."""
+        return sum(tensor.size_bytes for tensor in self.stored)
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages: the first stored tensor's name."""
+        return next(self.stored).name
+
+
+Tensors: TypeAlias = Mapping[str, Expression]
+"""The weights of a component by the names that diffusers and transformers give them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored(Expression):
+    """A tensor as it lies in a file."""
+
+    tensor: StoredTensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Dimensions of the tensor."""
+        return self.tensor.shape
+
+    @property
+    def dtype(self) -> str:
+        """Element type of the tensor."""
+        return self.tensor.dtype
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """Nothing."""
+        return ()
+
+    @property
+    def stored(self) -> Iterator[StoredTensor]:
+        """The tensor."""
+        yield self.tensor
+
+    def evaluate(self, first: int, count: int, read: Read) -> Numbers:
+        """Read the elements."""
+        return read(self.tensor, first, count)
+
+    @property
+    def granule(self) -> int:
+        """The elements that are stored together."""
+        found = ELEMENT_TYPES.get(self.tensor.dtype)
+        return found.block if found else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reshape(Expression):
+    """The same elements in the same order, with other dimensions."""
+
+    of: Expression
+    to: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The new dimensions."""
+        return self.to
+
+    @property
+    def dtype(self) -> str:
+        """Element type of the operand."""
+        return self.of.dtype
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The operand."""
+        return (self.of,)
+
+    def evaluate(self, first: int, count: int, read: Read) -> Numbers:
+        """Evaluate the operand."""
+        return self.of.evaluate(first, count, read)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transpose(Expression):
+    """A matrix with rows and columns exchanged; axes of length one do not count."""
+
+    of: Expression
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Dimensions of the operand in reverse."""
+        return self.of.shape[::-1]
+
+    @property
+    def dtype(self) -> str:
+        """Element type of the operand."""
+        return self.of.dtype
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The operand."""
+        return (self.of,)
+
+    @property
+    def granule(self) -> int:
+        """All elements: every row of the operand becomes a column."""
+        return max(1, self.size)
+
+    def evaluate(self, first: int, count: int, read: Read) -> Numbers:
+        """Evaluate the whole operand and transpose it."""
+        matrix = self.of.evaluate(first, count, read)
+        matrix = matrix.reshape([size for size in self.of.shape if size != 1] or [1])
+        result = np.empty(matrix.shape[::-1], matrix.dtype)
+        for row in range(0, matrix.shape[0], _STRIP):
+            result[..., row : row + _STRIP] = matrix[row : row + _STRIP].T
+        return result.reshape(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concat(Expression):
+    """Several tensors one after the other along their first axis."""
+
+    parts: tuple[Expression, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Dimensions of the parts, their first ones added up."""
+        return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
+
+    @property
+    def dtype(self) -> str:
+        """Element type of the parts; ``"F32"`` where they differ."""
+        found = {part.dtype for part in self.parts}
+        return found.pop() if len(found) == 1 else "F32"
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The parts."""
+        return self.parts
+
+    @property
+    def granule(self) -> int:
+        """One element: parts that want more are evaluated from where their granule begins."""
+        return 1
+
+    def evaluate(self, first: int, count: int, read: Read) -> Numbers:
+        """Evaluate the parts that the elements lie in."""
+        found, start = [], 0
+        for part in self.parts:
+            low, high = max(first, start) - start, min(first + count, start + part.size) - start
+            if low < high:
+                found.append(evaluate_range(part, low, high - low, read))
+            start += part.size
+        if self.dtype == "F32":
+            found = [numbers.astype(np.float32) for numbers in found]
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale(Expression):
+    """A tensor times a number."""
+
+    of: Expression
+    factor: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Dimensions of the operand."""
+        return self.of.shape
+
+    @property
+    def dtype(self) -> str:
+        """Float32."""
+        return "F32"
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The operand."""
+        return (self.of,)
+
+    def evaluate(self, first: int, count: int, read: Read) -> Numbers:
+        """Evaluate the operand and multiply in float32."""
+        numbers: Numbers = self.of.evaluate(first, count, read).astype(np.float32) * np.float32(self.factor)
+        return numbers
+
+
+def evaluate_range(expression: Expression, first: int, count: int, read: Read) -> Numbers:
+    """Evaluate any range of elements, also one that does not begin and end where a granule does.
+
+    Args:
+        expression: What to evaluate.
+        first: First element.
+        count: How many elements.
+        read: Reads stored tensors.
+    """
+    granule = expression.granule
+    start = first // granule * granule
+    end = min(expression.size, -(-(first + count) // granule) * granule)
+    return expression.evaluate(start, end - start, read)[first - start : first - start + count]
+
+
+def rows(tensor: StoredTensor, first: int, last: int) -> Stored:
+    """Return a range of a stored tensor's rows, which lies in the file as a tensor of its own.
+
+    Args:
+        tensor: Stored whole.
+        first: First row along the first axis.
+        last: Behind the last row.
+    """
+    row_bytes = tensor.size_bytes // tensor.shape[0]
+    return Stored(
+        tensor=StoredTensor(
+            name=tensor.name,
+            file=tensor.file,
+            dtype=tensor.dtype,
+            shape=(last - first, *tensor.shape[1:]),
+            offset=tensor.offset + first * row_bytes,
+            size_bytes=(last - first) * row_bytes,
+        )
+    )
+
+
+def as_expressions(tensors: Mapping[str, StoredTensor]) -> dict[str, Expression]:
+    """Return stored tensors as expressions under their own names."""
+    return {name: Stored(tensor=tensor) for name, tensor in tensors.items()}
+
+
+def all_stored(expressions: Iterable[Expression]) -> list[StoredTensor]:
+    """Return the stored tensors below some expressions, each once, in the order of their bytes."""
+    found = {(tensor.file, tensor.offset): tensor for each in expressions for tensor in each.stored}
+    return [found[place] for place in sorted(found)]
