@@ -18,8 +18,8 @@ class Options:
         target: Execution provider that the package is made for.
         safety_checker: Whether to convert the checkpoint's safety checker, if it has one.
         scheduler_class: Class of the scheduler that the package names instead of the checkpoint's own.
-        scheduler_class: Class of the scheduler that the package names instead of the checkpoint's own.
         keep_fp32: Names of submodels to keep in float32 in an fp16 package.
+        copy: Whether the package holds copies of all weights, rather than links to the checkpoint's files.
     """
 
     precision: Precision = "fp16"
@@ -27,6 +27,7 @@ class Options:
     safety_checker: bool = True
     scheduler_class: str = ""
     keep_fp32: frozenset[str] = frozenset()
+    copy: bool = False
 
     def precision_of(self, submodel: str) -> Precision:
         """Return the precision of one submodel."""

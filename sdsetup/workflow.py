@@ -169,7 +169,7 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     with source.using:
         return convert(
             plan,
-            source.fetch(output, plan.package_bytes, listener),
+            source.fetch(output, plan, listener),
             output,
             tool_version=__version__,
             graph_cache=graph_cache(),

@@ -100,6 +100,15 @@ class Package:
         """Return the path of a submodel's ONNX file."""
         return self.folder / submodel / GRAPH_FILE
 
+    def weight_files(self, submodel: str) -> dict[str, FileRecord]:
+        """Return the files that hold a submodel's weights, by path relative to the folder."""
+        prefix, small = f"{submodel}/", (GRAPH_FILE, "config.json")
+        return {
+            name: entry
+            for name, entry in self.files.items()
+            if name.startswith(prefix) and name.removeprefix(prefix) not in small
+        }
+
     def precision(self, submodel: str) -> str:
         """Return the precision that a submodel was converted to, ``"fp16"`` or ``"fp32"``."""
         own = self.manifest["submodels"][submodel].get("precision")

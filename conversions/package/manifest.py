@@ -28,14 +28,20 @@ _DISTRIBUTIONS = ("onnx", "onnx-ir", "numpy", "torch", "diffusers", "transformer
 def make_manifest(
     plan: ConversionPlan, checkpoint: Checkpoint, staging: Staging, tool_version: str
 ) -> dict[str, Any]:
-    """Make the manifest of a finished package; equal inputs give equal manifests."""
+    """Make the manifest of a finished package; equal inputs give equal manifests.
+
+    Its entry ``linked`` tells which file of the package is which file of the checkpoint, by link, and when
+    that was last changed.
+    """
     submodels: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    linked: dict[str, Any] = {}
     for part in plan.components:
         notes = staging.finished(part.name)
         assert notes is not None
         submodels |= notes["submodels"]
         sources |= notes["sources"]
+        linked |= notes["linked"]
     return {
         "format": FORMAT,
         "tool": {"sdsetup": tool_version, **_versions()},
@@ -46,6 +52,7 @@ def make_manifest(
         "target": plan.options.target,
         "opset": plan.opset,
         "submodels": submodels,
+        "linked": dict(sorted(linked.items())),
         "files": {name: vars(entry) for name, entry in sorted(staging.files().items())},
     }
 

@@ -12,6 +12,7 @@ from conversions.family import Submodel
 from conversions.graph_kind import Config
 from conversions.options import Options
 from conversions.passes.to_fp16 import to_fp16
+from conversions.passes.weights_as_stored import weights_as_stored
 from conversions.providers.ep_partition import check_placement, demand_kernels
 from conversions.providers.table import provider_for
 from conversions.verification.fp16_overflow import OverflowingNode, find_norms, find_overflowing
@@ -61,6 +62,7 @@ def adapt(
         kept += tuple(each for each in find_linear_attention(model) if each.node not in named)
         fixed = {spec.name for spec in submodel.kind.inputs(config) if spec.dtype == "float32"}
         to_fp16(model, keep={each.node for each in kept}, fixed=fixed)
+    weights_as_stored(model)
     if provider.kernel_table:
         demand_kernels(check_placement(model, options.target, sizes, submodel=submodel.name))
     return kept

@@ -20,7 +20,7 @@ from conversions.providers.devices import Device, listed_by_onnxruntime
 from conversions.providers.session_graph import Edit, session_graph
 from conversions.providers.table import FIXED_SIZES, Provider
 from conversions.verification.ep_assignment import Placement, add_profile, read_placement
-from conversions.verification.reference import Tensors
+from conversions.verification.reference import Arrays
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Outcome:
         seconds: Run time, without loading.
     """
 
-    outputs: Tensors
+    outputs: Arrays
     placement: Placement
     seconds: float
 
@@ -166,7 +166,7 @@ def wants_float16(error: Exception) -> bool:
     return "requires f16" in str(error)
 
 
-def run(graph: Path, inputs: Tensors, device: Device, sizes: Mapping[str, int]) -> Outcome:
+def run(graph: Path, inputs: Arrays, device: Device, sizes: Mapping[str, int]) -> Outcome:
     """Run a graph once.
 
     Args:

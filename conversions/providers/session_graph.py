@@ -20,6 +20,7 @@ _CONCERNS: Mapping[str, tuple[bytes, ...]] = {
     "argmax_in_float": (b"ArgMax",),
     "drop_allowzero": (b"allowzero",),
     "expand_attention": (b"MultiHeadAttention",),
+    "expand_fused_matmul": (b"FusedMatMul",),
     "expand_group_norm": (b"GroupNorm",),
     "fuse_group_norm": (b"InstanceNormalization",),
     "group_norm_channels_last": (b"GroupNorm", b"InstanceNormalization"),

@@ -29,7 +29,7 @@ from conversions.weights.expression import Expression, evaluate_range
 if TYPE_CHECKING:
     import torch
 
-Tensors = dict[str, npt.NDArray[np.generic]]
+Arrays = dict[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +71,12 @@ class Reference:
         largest_deviation: Largest standard deviation of what a norm normalised together.
     """
 
-    outputs: Tensors
+    outputs: Arrays
     largest: float
     largest_deviation: float
 
 
-def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed: int = 0) -> Tensors:
+def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed: int = 0) -> Arrays:
     """Make inputs for a submodel, float32 values that float16 can hold.
 
     Args:
@@ -86,7 +86,7 @@ def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed:
         seed: Seed of the numpy generator.
     """
     random = np.random.default_rng(seed)
-    inputs: Tensors = {}
+    inputs: Arrays = {}
     for spec in kind.inputs(config):
         shape = tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)
         if spec.name in kind.example:
@@ -98,7 +98,7 @@ def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed:
     return inputs
 
 
-def run_reference(kind: GraphKind, config: Config, weights: ReferenceWeights, inputs: Tensors) -> Reference:
+def run_reference(kind: GraphKind, config: Config, weights: ReferenceWeights, inputs: Arrays) -> Reference:
     """Run a submodel in PyTorch.
 
     Args:

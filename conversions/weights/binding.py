@@ -25,6 +25,9 @@ _SHOWN = 8
 STORED_TYPES = {"F16": ir.DataType.FLOAT16, "F32": ir.DataType.FLOAT}
 """Element types of a package by the name that safetensors gives them."""
 
+ELEMENT_TYPES_OF = {"fp16": ir.DataType.FLOAT16, "fp32": ir.DataType.FLOAT}
+"""Element types of weights by a submodel's precision."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Binding:

@@ -83,6 +83,9 @@ def convert(
     images_folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the first image goes.")] = Path(
         "images"
     ),
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy all weights, rather than link to the checkpoint's files.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a package that is there.")] = False,
     retrace: Annotated[bool, typer.Option("--retrace", help="Trace all graphs anew.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
@@ -100,6 +103,7 @@ def convert(
         safety_checker=safety_checker,
         keep_fp32=frozenset(keep_fp32 or ()),
         scheduler_class=schedulers.class_of(scheduler) if scheduler else "",
+        copy=copy,
     )
     request = workflow.ConvertRequest(
         checkpoint_request=CheckpointRequest(
@@ -178,11 +182,17 @@ def show_plan(plan: ConversionPlan, place: Path) -> None:
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for part in plan.components:
         submodels = ", ".join(f"{name} ({origin})" for name, origin in part.submodels.items())
-        table.add_row(part.name, submodels, human_size(part.source_bytes), human_size(part.package_bytes))
+        table.add_row(part.name, submodels, human_size(part.source_bytes), human_size(part.copied_bytes))
     output.show(table)
     output.say(f"{plan.options.precision} for {plan.options.target}, opset {plan.opset}, into {place}")
+    linked = plan.package_bytes - plan.copied_bytes
+    if linked:
+        output.say(
+            f"{human_size(linked)} stay in the checkpoint's files and are linked; "
+            "on a disk without links they are copied."
+        )
     output.say(
-        f"Disk: {human_size(plan.package_bytes)}. Memory: {human_size(plan.ram_bytes)}, "
+        f"Disk: {human_size(plan.copied_bytes)}. Memory: {human_size(plan.ram_bytes)}, "
         f"{human_size(plan.check_ram_bytes)} while verifying."
     )
 
