@@ -147,7 +147,11 @@ def _fill(model: torch.nn.Module, kind: GraphKind, weights: ExpressionWeights) -
     named = match_names(kind.id, weights.tensors, wanted.keys(), kind.renames)
     missing = sorted(set(wanted) - set(named))
     if missing:
-        raise ConversionError("weights.missing", f"There is no tensor for {missing[0]} of {kind.id}.")
+        raise ConversionError(
+            "weights.missing",
+            f"There is no tensor for {missing[0]} of {kind.id}.",
+            "The checkpoint lacks a part; download it again.",
+        )
     with ExitStack() as stack:
         files: dict[str, Any] = {}
 
