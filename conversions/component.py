@@ -16,11 +16,11 @@ from conversions.family import Submodel
 from conversions.package.layout import DATA_FILE, GRAPH_FILE, FileRecord, Staging, record, write_json
 from conversions.package.manifest import describe_submodel
 from conversions.passes.adapt import IN_RANGE, adapt
-from conversions.plan import ConversionPlan, PlannedComponent, element_types_of, wanted_submodels
+from conversions.plan import ConversionPlan, PlannedComponent, linkable, wanted_submodels
 from conversions.verification.fp16_overflow import OverflowingNode
 from conversions.weights.binding import Binding, bind
 from conversions.weights.expression import Tensors, all_stored
-from conversions.weights.link import FileHashes, HashedFile, link_file, linkable_files
+from conversions.weights.link import FileHashes, HashedFile, link_file
 from conversions.weights.not_finite import not_finite
 from conversions.weights.stream import Overflow, Streamed, stream
 
@@ -59,13 +59,10 @@ def link_weights(job: Job, part: PlannedComponent) -> set[str]:
     Returns:
         The checkpoint's files that could be linked; the disk may refuse.
     """
-    if job.plan.options.copy:
-        return set()
     submodels = job.submodels_of(part)
     tensors = job.tensors_of(part)
-    dtypes = element_types_of(job.plan.options, submodels)
     linked = set()
-    for file in sorted(linkable_files(job.checkpoint.storage, tensors.values(), dtypes)):
+    for file in sorted(linkable(job.checkpoint, tensors, job.plan.options, submodels)):
         if _link_into(job, submodels[0], file):
             linked.add(file)
             job.hashes.begin(file, tensors.values())

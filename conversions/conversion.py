@@ -11,6 +11,7 @@ from conversions.checkpoint.storage import Storage
 from conversions.component import Job, demand_space, link_weights, make_component
 from conversions.errors import ConversionError
 from conversions.events import Finished, Listener, Notice, Started
+from conversions.family import Submodel
 from conversions.graphs.obtain import obtain
 from conversions.isolated_process import isolated_process
 from conversions.options import Options
@@ -117,8 +118,10 @@ def convert(
                 for name, each in by_name.items()
             }
             _compare_tokenizers(checkpoint)
-            references = run_references(by_name, checkpoint, inputs, listener)
-            ranges = _ranges_left(plan.options, references, inputs, staging.folder, listener)
+            made = Package(folder=staging.folder, manifest=make_manifest(plan, checkpoint, staging, ""))
+            quantized = {name: made.quantized(name) for name in by_name}
+            references = run_references(by_name, checkpoint, inputs, quantized, listener)
+            ranges = _ranges_left(plan.options, by_name, references, inputs, staging.folder, listener)
             _keep_in_range(job, ranges, graph_cache)
         manifest = make_manifest(plan, checkpoint, staging, tool_version)
         package = Package(folder=staging.folder, manifest=manifest)
@@ -183,6 +186,7 @@ def _comparable(checkpoint: Checkpoint, listener: Listener) -> bool:
 
 def _ranges_left(
     options: Options,
+    submodels: Mapping[str, Submodel],
     references: Mapping[str, Reference],
     inputs: Mapping[str, Arrays],
     folder: Path,
@@ -197,7 +201,7 @@ def _ranges_left(
     suspects = [
         name
         for name, reference in references.items()
-        if options.precision_of(name) == "fp16"
+        if options.is_fp16(submodels[name])
         and (
             leaves_range(reference.largest)
             or (fp16_variance and deviates_too_far(reference.largest_deviation))

@@ -23,6 +23,7 @@ from conversions.tokenizers.registry import open_tokenizer_of
 from conversions.weights.binding import ELEMENT_TYPES_OF, STORED_TYPES
 from conversions.weights.expression import Expression, Stored, Tensors
 from conversions.weights.link import linkable_files
+from conversions.weights.quantize import BITS
 
 # Peak memory beyond the data itself, measured on a full-size SD 1.4 checkpoint (tests/benchmarks/convert.py).
 _STREAMING_BYTES = 900 << 20
@@ -99,7 +100,6 @@ class ConversionPlan:
     def document(self) -> dict[str, Any]:
         """Return the plan as plain data for JSON."""
         content = asdict(self)
-        content["options"]["keep_fp32"] = sorted(self.options.keep_fp32)
         totals = {
             "source_bytes": self.source_bytes,
             "package_bytes": self.package_bytes,
@@ -122,7 +122,7 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
     for tokenizer in checkpoint.family.tokenizers:
         open_tokenizer_of(checkpoint.storage, tokenizer)
     submodels = wanted_submodels(checkpoint, options)
-    unknown = options.keep_fp32 - {submodel.name for submodel in submodels}
+    unknown = set(options.precisions) - {submodel.name for submodel in submodels}
     if unknown:
         raise ConversionError(
             "plan.unknown_submodel",
@@ -134,8 +134,8 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
         component = checkpoint.components[name]
         mine = [submodel for submodel in submodels if submodel.component == name]
         tensors = component_tensors(checkpoint.storage, component)
-        linkable = _linkable(checkpoint, tensors, options, mine)
-        width = max(4 if options.precision_of(submodel.name) == "fp32" else 2 for submodel in mine)
+        links = linkable(checkpoint, tensors, options, mine)
+        width = max(2 if options.is_fp16(submodel) else 4 for submodel in mine)
         components.append(
             PlannedComponent(
                 name=name,
@@ -148,7 +148,7 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
                 copied_bytes=sum(
                     tensor.size * width
                     for tensor in tensors.values()
-                    if not _stays(tensor, linkable, options, mine)
+                    if not _stays(tensor, links, options, mine)
                 ),
             )
         )
@@ -206,24 +206,31 @@ def planned_graphs(
     )
 
 
-def _linkable(
+def linkable(
     checkpoint: Checkpoint, tensors: Tensors, options: Options, submodels: Sequence[Submodel]
 ) -> set[str]:
-    """Return the files of a component that a package can use as they are."""
-    if options.copy:
+    """Return the checkpoint's files that a package can use as they are; none for quantised submodels.
+
+    Args:
+        checkpoint: Its files.
+        tensors: The weights of one component.
+        options: Of the conversion.
+        submodels: What is made of the component.
+    """
+    if options.copy or any(options.precision_of(submodel) in BITS for submodel in submodels):
         return set()
-    return linkable_files(checkpoint.storage, tensors.values(), element_types_of(options, submodels))
+    return linkable_files(checkpoint.storage, tensors.values(), _element_types(options, submodels))
 
 
-def _stays(tensor: Expression, linkable: set[str], options: Options, submodels: Sequence[Submodel]) -> bool:
+def _stays(tensor: Expression, links: set[str], options: Options, submodels: Sequence[Submodel]) -> bool:
     """Say whether a weight stays in a linked file."""
-    fits = STORED_TYPES.get(tensor.dtype) in element_types_of(options, submodels)
-    return isinstance(tensor, Stored) and fits and tensor.tensor.file in linkable
+    fits = STORED_TYPES.get(tensor.dtype) in _element_types(options, submodels)
+    return isinstance(tensor, Stored) and fits and tensor.tensor.file in links
 
 
-def element_types_of(options: Options, submodels: Sequence[Submodel]) -> set[ir.DataType]:
-    """Return the element types that the weights of some submodels have in a package."""
-    return {ELEMENT_TYPES_OF[options.precision_of(submodel.name)] for submodel in submodels}
+def _element_types(options: Options, submodels: Sequence[Submodel]) -> set[ir.DataType]:
+    names = ("fp16" if options.is_fp16(submodel) else "fp32" for submodel in submodels)
+    return {ELEMENT_TYPES_OF[name] for name in names}
 
 
 def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[Submodel]) -> str:
@@ -234,7 +241,7 @@ def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[Submo
         options.precision,
         options.target,
         options.scheduler_class,
-        sorted(options.keep_fp32),
+        sorted(options.precisions.items()),
         options.copy,
     ]
     for submodel in submodels:

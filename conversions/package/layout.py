@@ -114,6 +114,11 @@ class Package:
         own = self.manifest["submodels"][submodel].get("precision")
         return str(own or self.manifest["precision"])
 
+    def quantized(self, submodel: str) -> dict[str, str]:
+        """Return the precision of each quantised weight of a submodel, by the weight's name."""
+        found = self.manifest["submodels"][submodel].get("quantized", {})
+        return dict.fromkeys(found.get("weights", ()), found.get("precision", ""))
+
     def config(self, folder: str, file: str = "config.json") -> dict[str, Any]:
         """Return a parsed JSON file of one of its folders; empty when there is none.
 

@@ -15,9 +15,11 @@ from conversions.family import Submodel
 from conversions.graph_kind import Config
 from conversions.options import Options
 from conversions.package.layout import FORMAT, Staging
+from conversions.passes.quantize_weights import quantized_weights
 from conversions.plan import ConversionPlan
 from conversions.verification.fp16_overflow import LARGEST_FP16, OverflowingNode
 from conversions.verification.parity import ParityReport
+from conversions.weights.quantize import BLOCK
 
 KEPT = "kept_fp32"
 """Key of a float16 submodel's nodes that stay in float32, with the reason; absent when there are none."""
@@ -94,11 +96,18 @@ def describe_submodel(
 
     description = {
         "component": submodel.component,
-        "precision": options.precision_of(submodel.name),
+        "precision": options.precision_of(submodel),
         "nodes": len(model.graph),
         "inputs": specs(submodel.kind.inputs(config)),
         "outputs": specs(submodel.kind.outputs(config)),
     }
+    quantized = quantized_weights(model)
+    if quantized:
+        description["quantized"] = {
+            "precision": options.precision_of(submodel),
+            "block": BLOCK,
+            "weights": quantized,
+        }
     if kept:
         description[KEPT] = {
             "limit": LARGEST_FP16,

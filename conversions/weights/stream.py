@@ -287,7 +287,7 @@ def infinite(numbers: Numbers) -> float:
     Compares bits: measured on 8 MB of float16, 45 GB/s against 1.4 GB/s of numpy.isfinite, and 1.8 GB/s of
     the hash that every piece goes through.
     """
-    if not numbers.size:
+    if not numbers.size or not np.issubdtype(numbers.dtype, np.floating):
         return 0.0
     signed, unsigned, positive, negative = _BITS[numbers.dtype.itemsize]
     found = numbers.view(signed).max() >= positive or numbers.view(unsigned).max() >= negative

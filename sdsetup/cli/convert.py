@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
 
 import typer
 from rich.table import Table
 
+from conversions.options import Precision
 from sdsetup.cli import output, progress
 from sdsetup.cli.download import show_download
 from sdsetup.cli.memory import show_memory
@@ -22,19 +24,20 @@ if TYPE_CHECKING:
     from sdsetup.workflow import FirstImage
 
 
-class Precision(StrEnum):
-    """Element type of a package."""
-
-    FP16 = "fp16"
-    FP32 = "fp32"
-
-
 class Target(StrEnum):
     """What a package is made for."""
 
     DIRECTML = "directml"
     CUDA = "cuda"
     CPU = "cpu"
+
+
+PrecisionOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TYPE", help="fp16, fp32, int8 or int4; SUBMODEL=TYPE for one submodel. [default: fp16]"
+    ),
+]
 
 
 def convert(
@@ -47,7 +50,7 @@ def convert(
             "--output", "-o", help="Folder of the package. [default: packages/NAME-TARGET-PRECISION]"
         ),
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="Element type of the package.")] = Precision.FP16,
+    precision: PrecisionOption = None,
     target: Annotated[
         Target | None, typer.Option(help="What the package is made for. [default: this machine]")
     ] = None,
@@ -97,11 +100,12 @@ def convert(
     from sdsetup.checkpoint_source import CheckpointRequest
     from sdsetup.imaging import schedulers
 
+    whole, single = precisions_of(precision or ())
     options = Options(
-        precision=precision.value,
+        precision=whole,
         target=target.value if target else workflow.default_target(),
         safety_checker=safety_checker,
-        keep_fp32=frozenset(keep_fp32 or ()),
+        precisions={**single, **dict.fromkeys(keep_fp32 or (), "fp32")},
         scheduler_class=schedulers.class_of(scheduler) if scheduler else "",
         copy=copy,
     )
@@ -156,6 +160,29 @@ def convert(
         output.say(f"The package is ready: {converted.package.folder}", style="bold green")
         show_image(image)
         show_next(converted.package.folder)
+
+
+def precisions_of(given: Sequence[str]) -> tuple[Precision, dict[str, Precision]]:
+    """Read what was given as ``--precision``: that of the package, and those of single submodels.
+
+    Raises:
+        typer.BadParameter: Something is no precision.
+    """
+    whole: list[Precision] = []
+    single: dict[str, Precision] = {}
+    for text in given:
+        submodel, _, name = text.rpartition("=")
+        precision = next((known for known in get_args(Precision) if known == name), None)
+        if precision is None:
+            known = ", ".join(get_args(Precision))
+            raise typer.BadParameter(f"{name!r} is not one of {known}.", param_hint="--precision")
+        if submodel:
+            single[submodel] = precision
+        else:
+            whole.append(precision)
+    if len(whole) > 1:
+        raise typer.BadParameter("it was given twice for the package.", param_hint="--precision")
+    return (whole or ["fp16"])[0], single
 
 
 def kept_of(package: Path) -> str:

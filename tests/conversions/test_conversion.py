@@ -332,7 +332,7 @@ def test_a_tensor_too_large_for_fp16_is_no_obstacle_when_its_submodel_stays_fp32
     checkpoint: Path, run: Callable[..., Converted]
 ) -> None:
     change_tensor("conv_out.bias", lambda old: old + 70000)(checkpoint)
-    package = run(checkpoint, keep_fp32=frozenset({"unet"})).package
+    package = run(checkpoint, precisions={"unet": "fp32"}).package
     assert package.manifest["submodels"]["unet"]["precision"] == "fp32"
     assert package.manifest["submodels"]["vae_decoder"]["precision"] == "fp16"
 
