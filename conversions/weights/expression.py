@@ -16,6 +16,7 @@ import numpy as np
 
 from conversions.checkpoint.element_types import ELEMENT_TYPES, Numbers
 from conversions.checkpoint.safetensors_header import StoredTensor
+from conversions.errors import ConversionError
 
 Read: TypeAlias = Callable[[StoredTensor, int, int], Numbers]
 """Reads ``count`` elements of a stored tensor from element ``first`` on, flat: float16, float32 or float64,
@@ -276,8 +277,17 @@ def rows(tensor: StoredTensor, first: int, last: int) -> Stored:
         tensor: Stored whole.
         first: First row along the first axis.
         last: Behind the last row.
+
+    Raises:
+        ConversionError: ``weights.dtype``; its blocks do not end where rows do.
     """
-    row_bytes = tensor.size_bytes // tensor.shape[0]
+    row_bytes, rest = divmod(tensor.size_bytes, tensor.shape[0])
+    if rest:
+        raise ConversionError(
+            "weights.dtype",
+            f"The tensor {tensor.name} is stored as {tensor.dtype} in blocks that its rows share.",
+            "Use this model in another precision.",
+        )
     return Stored(
         tensor=StoredTensor(
             name=tensor.name,
