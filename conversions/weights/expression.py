@@ -255,6 +255,39 @@ class Scale(Expression):
         return numbers
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScaleRows(Expression):
+    """A tensor times one stored number, or its rows times one each."""
+
+    of: Expression
+    scales: Expression
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Dimensions of the tensor."""
+        return self.of.shape
+
+    @property
+    def dtype(self) -> str:
+        """Float32."""
+        return "F32"
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The tensor and its scales."""
+        return (self.of, self.scales)
+
+    def evaluate(self, first: int, count: int, read: Read) -> Numbers:
+        """Evaluate the tensor and multiply in float32."""
+        numbers = self.of.evaluate(first, count, read).astype(np.float32)
+        scales = self.scales.evaluate(0, self.scales.size, read).astype(np.float32)
+        if scales.size > 1:
+            width = self.size // self.shape[0]
+            scales = scales[np.arange(first, first + count) // width]
+        product: Numbers = numbers * scales
+        return product
+
+
 def evaluate_range(expression: Expression, first: int, count: int, read: Read) -> Numbers:
     """Evaluate any range of elements, also one that does not begin and end where a granule does.
 
