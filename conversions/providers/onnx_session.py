@@ -63,6 +63,7 @@ def open_session(
     sizes: Mapping[str, int],
     *,
     upcast: bool = False,
+    exact: bool = True,
     edits: Sequence[Edit] = (),
     log_severity: int = 4,
     frugal: bool = False,
@@ -76,6 +77,7 @@ def open_session(
         device: Where to run.
         sizes: Sizes of free dimensions; used where the provider wants them fixed.
         upcast: Compute in float32 although the graph is float16, on the same stored weights.
+        exact: Compute float32 at full precision, where the provider has a faster one.
         edits: Further changes of the graph for this session.
         log_severity: Least severity that ONNX Runtime prints; 4 prints what is fatal.
         frugal: Whether the session is for one run, which is to take little memory.
@@ -108,7 +110,7 @@ def open_session(
     # ONNX Runtime's own fallback would print a message and continue on the CPU in the middle of a run.
     alone: dict[str, Any] = {"disabled_optimizers": skipped, "enable_fallback": 0}
     settings = dict(provider.provider_options)
-    if provider.float32_options and (upcast or not _is_half(graph)):
+    if exact and provider.float32_options and (upcast or not _is_half(graph)):
         settings |= provider.float32_options
     if device.listed is not None:
         options.add_provider_for_devices([listed_by_onnxruntime()[device.listed]], settings)

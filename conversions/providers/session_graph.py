@@ -21,7 +21,9 @@ _CONCERNS: Mapping[str, tuple[bytes, ...]] = {
     "drop_allowzero": (b"allowzero",),
     "expand_attention": (b"MultiHeadAttention",),
     "expand_group_norm": (b"GroupNorm",),
+    "fuse_bias_split_gelu": (b"Split",),
     "fuse_group_norm": (b"InstanceNormalization",),
+    "fuse_skip_layer_norm": (b"LayerNormalization",),
     "group_norm_channels_last": (b"GroupNorm", b"InstanceNormalization"),
 }
 """Operators that each ``at_load`` pass rewrites; the pass is skipped when a graph has none of them."""

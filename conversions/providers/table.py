@@ -45,7 +45,7 @@ class Provider:
         own_process: Whether a lost device ends the process, so that sessions belong in a worker process.
         session_config: Entries for ``SessionOptions.add_session_config_entry``.
         provider_options: Options of every session.
-        float32_options: Options for graphs that compute in float32 alone.
+        float32_options: Options for float32 graphs that are to compute at full precision.
         device_option: Provider option that selects the device; empty when there is none.
         device_metadata: Key in an ``OrtEpDevice``'s metadata that holds that option's value; empty when the
             devices are counted in the order they are listed.
@@ -109,7 +109,13 @@ PROVIDERS: tuple[Provider, ...] = (
         package="onnxruntime-gpu",
         systems=("win32", "linux"),
         dtypes=frozenset({"float32", "float16", "bfloat16"}),
-        at_load=("fuse_group_norm", "group_norm_channels_last", "argmax_in_float"),
+        at_load=(
+            "fuse_group_norm",
+            "group_norm_channels_last",
+            "argmax_in_float",
+            "fuse_bias_split_gelu",
+            "fuse_skip_layer_norm",
+        ),
         sizes=FIXED_SIZES,
         preload=True,
         provider_options={
@@ -117,8 +123,9 @@ PROVIDERS: tuple[Provider, ...] = (
             "arena_extend_strategy": "kSameAsRequested",
             "prefer_nhwc": "1",
         },
-        # TF32 keeps ten bits of a float32, about float16's; off for all, it would take the tensor cores away
-        # from float16 convolutions too.
+        # TF32 keeps float32's range, and ten bits, about float16's. What stays float32 in a float16 package
+        # wants the range, and PyTorch computes its convolutions so too. Off for all, it would take the tensor
+        # cores away from float16 convolutions.
         float32_options={"use_tf32": "0"},
         device_option="device_id",
         verified="an H200: parity, judged images, and speed against PyTorch and optimum-onnx",
