@@ -105,6 +105,11 @@ class Package:
         own = self.manifest["submodels"][submodel].get("precision")
         return str(own or self.manifest["precision"])
 
+    @property
+    def is_fp32(self) -> bool:
+        """Whether all its submodels are float32."""
+        return all(self.precision(name) == "fp32" for name in self.submodel_names)
+
     def config(self, folder: str, file: str = "config.json") -> dict[str, Any]:
         """Return a parsed JSON file of one of its folders; empty when there is none.
 

@@ -109,9 +109,7 @@ def open_session(
         options.profile_file_prefix = str(Path(tempfile.gettempdir()) / "sdsetup-profile")
     # ONNX Runtime's own fallback would print a message and continue on the CPU in the middle of a run.
     alone: dict[str, Any] = {"disabled_optimizers": skipped, "enable_fallback": 0}
-    settings = dict(provider.provider_options)
-    if exact and provider.float32_options and (upcast or not _is_half(graph)):
-        settings |= provider.float32_options
+    settings = provider_options(graph, provider, upcast=upcast, exact=exact)
     if device.listed is not None:
         options.add_provider_for_devices([listed_by_onnxruntime()[device.listed]], settings)
         session = onnxruntime.InferenceSession(form.model, options, **alone)
@@ -124,6 +122,13 @@ def open_session(
             f"{device} did not take {graph.parent.name}: ONNX Runtime fell back to {taken}.",
         )
     return session
+
+
+def provider_options(graph: Path, provider: Provider, *, upcast: bool, exact: bool) -> dict[str, str]:
+    """Return the options of a provider for a session; arguments as of :func:`open_session`."""
+    if exact and provider.float32_options and (upcast or not _is_half(graph)):
+        return {**provider.provider_options, **provider.float32_options}
+    return dict(provider.provider_options)
 
 
 def _save_memory(options: Any, provider: Provider) -> list[str]:

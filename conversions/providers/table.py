@@ -100,8 +100,9 @@ PROVIDERS: tuple[Provider, ...] = (
     # Source: ONNX Runtime, docs/execution-providers/CUDA-ExecutionProvider.md, docs/OperatorKernels.md; in
     # its sources contrib_ops/cuda/diffusion/group_norm.cc (channels must come last) and
     # core/providers/cuda/nn/conv.cc: HEURISTIC asks cuDNN for its own choice, as PyTorch does; DEFAULT is
-    # its slow fallback. kSameAsRequested keeps the arena from doubling. prefer_nhwc and the operators are as
-    # they were measured to be fastest: docs/explanation/providers.md.
+    # its slow fallback. kSameAsRequested keeps the arena from doubling. SkipLayerNormalization sums in float32
+    # in its strict mode; not every version does so without it. prefer_nhwc and the operators are as they were
+    # measured to be fastest: docs/explanation/providers.md.
     Provider(
         target="cuda",
         name="CUDAExecutionProvider",
@@ -122,6 +123,7 @@ PROVIDERS: tuple[Provider, ...] = (
             "cudnn_conv_algo_search": "HEURISTIC",
             "arena_extend_strategy": "kSameAsRequested",
             "prefer_nhwc": "1",
+            "enable_skip_layer_norm_strict_mode": "1",
         },
         # TF32 keeps float32's range, and ten bits, about float16's. What stays float32 in a float16 package
         # wants the range, and PyTorch computes its convolutions so too. Off for all, it would take the tensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from time import perf_counter
 from typing import Protocol
 
@@ -175,7 +175,8 @@ class LocalRunner:
             self.device,
             sizes,
             upcast=upcast,
-            exact=self._exact,
+            # Float32 among float16 submodels is there for its range, not for its precision.
+            exact=self.package.is_fp32,
             edits=self._edits(submodel),
         )
         share = f"{loaded.placement.node_share:.0%} of {sum(loaded.placement.nodes.values())} nodes"
@@ -188,11 +189,6 @@ class LocalRunner:
             upcast=upcast,
         )
         return loaded
-
-    @cached_property
-    def _exact(self) -> bool:
-        """Whether the package is float32; in a float16 one, float32 is for its range, not its precision."""
-        return all(self.package.precision(name) == "fp32" for name in self.package.submodel_names)
 
     def _edits(self, submodel: str) -> tuple[Edit, ...]:
         count = self.skipped.get(submodel, 0)
