@@ -100,9 +100,9 @@ PROVIDERS: tuple[Provider, ...] = (
     # Source: ONNX Runtime, docs/execution-providers/CUDA-ExecutionProvider.md, docs/OperatorKernels.md; in
     # its sources contrib_ops/cuda/diffusion/group_norm.cc (channels must come last) and
     # core/providers/cuda/nn/conv.cc: HEURISTIC asks cuDNN for its own choice, as PyTorch does; DEFAULT is
-    # its slow fallback. kSameAsRequested keeps the arena from doubling. SkipLayerNormalization sums in float32
-    # in its strict mode; not every version does so without it. prefer_nhwc and the operators are as they were
-    # measured to be fastest: docs/explanation/providers.md.
+    # its slow fallback. kSameAsRequested keeps the arena from doubling. SkipLayerNormalization sums in
+    # float32 in its strict mode; not every version does so without. prefer_nhwc and the operators are as
+    # they were measured to be fastest: docs/explanation/providers.md.
     Provider(
         target="cuda",
         name="CUDAExecutionProvider",
