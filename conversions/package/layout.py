@@ -92,6 +92,11 @@ class Package:
         return tuple(self.manifest["submodels"])
 
     @property
+    def is_fp32(self) -> bool:
+        """Whether all its submodels are float32."""
+        return all(self.precision(name) == "fp32" for name in self.submodel_names)
+
+    @property
     def files(self) -> dict[str, FileRecord]:
         """Files with hash and size, by path relative to the folder."""
         return {name: FileRecord(**entry) for name, entry in self.manifest["files"].items()}
@@ -104,11 +109,6 @@ class Package:
         """Return the precision that a submodel was converted to, ``"fp16"`` or ``"fp32"``."""
         own = self.manifest["submodels"][submodel].get("precision")
         return str(own or self.manifest["precision"])
-
-    @property
-    def is_fp32(self) -> bool:
-        """Whether all its submodels are float32."""
-        return all(self.precision(name) == "fp32" for name in self.submodel_names)
 
     def config(self, folder: str, file: str = "config.json") -> dict[str, Any]:
         """Return a parsed JSON file of one of its folders; empty when there is none.
