@@ -1,4 +1,4 @@
-"""Adapt a package's graph to a provider: replace operators that it has no kernel for."""
+"""Adapt a package's graph to a provider: replace operators that it lacks, fuse for those that it has."""
 
 from __future__ import annotations
 

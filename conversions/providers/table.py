@@ -35,8 +35,9 @@ class Provider:
         kernel_table: Table under ``conversions/providers/kernels``, empty when there is none.
         passes: Graph passes that this provider's graphs get when they are converted, by their module under
             ``conversions/passes``.
-        at_load: Graph passes that every graph gets when a session is opened, against operators that this
-            provider has no kernel for; see ``conversions.providers.session_graph``.
+        at_load: Graph passes that every graph gets when a session is opened, in this order: against operators
+            that this provider has no kernel for, and for operators that only it has one for; see
+            ``conversions.providers.session_graph``.
         fp16_variance: Whether a norm of float16 values keeps their variance in float16, so that it is wrong
             where the variance passes 65,504; see ``conversions.verification.fp16_overflow``.
         sizes: ``FIXED_SIZES`` or ``FREE_SIZES``.
