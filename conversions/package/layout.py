@@ -92,6 +92,11 @@ class Package:
         return tuple(self.manifest["submodels"])
 
     @property
+    def is_fp32(self) -> bool:
+        """Whether all its submodels are float32."""
+        return all(self.precision(name) == "fp32" for name in self.submodel_names)
+
+    @property
     def files(self) -> dict[str, FileRecord]:
         """Files with hash and size, by path relative to the folder."""
         return {name: FileRecord(**entry) for name, entry in self.manifest["files"].items()}

@@ -63,6 +63,7 @@ def open_session(
     sizes: Mapping[str, int],
     *,
     upcast: bool = False,
+    exact: bool = True,
     edits: Sequence[Edit] = (),
     log_severity: int = 4,
     frugal: bool = False,
@@ -76,6 +77,7 @@ def open_session(
         device: Where to run.
         sizes: Sizes of free dimensions; used where the provider wants them fixed.
         upcast: Compute in float32 although the graph is float16, on the same stored weights.
+        exact: Compute float32 at full precision, where the provider has a faster one.
         edits: Further changes of the graph for this session.
         log_severity: Least severity that ONNX Runtime prints; 4 prints what is fatal.
         frugal: Whether the session is for one run, which is to take little memory.
@@ -107,9 +109,7 @@ def open_session(
         options.profile_file_prefix = str(Path(tempfile.gettempdir()) / "sdsetup-profile")
     # ONNX Runtime's own fallback would print a message and continue on the CPU in the middle of a run.
     alone: dict[str, Any] = {"disabled_optimizers": skipped, "enable_fallback": 0}
-    settings = dict(provider.provider_options)
-    if provider.float32_options and (upcast or not _is_half(graph)):
-        settings |= provider.float32_options
+    settings = provider_options(graph, provider, upcast=upcast, exact=exact)
     if device.listed is not None:
         options.add_provider_for_devices([listed_by_onnxruntime()[device.listed]], settings)
         session = onnxruntime.InferenceSession(form.model, options, **alone)
@@ -122,6 +122,13 @@ def open_session(
             f"{device} did not take {graph.parent.name}: ONNX Runtime fell back to {taken}.",
         )
     return session
+
+
+def provider_options(graph: Path, provider: Provider, *, upcast: bool, exact: bool) -> dict[str, str]:
+    """Return the options of a provider for a session; arguments as of :func:`open_session`."""
+    if exact and provider.float32_options and (upcast or not _is_half(graph)):
+        return {**provider.provider_options, **provider.float32_options}
+    return dict(provider.provider_options)
 
 
 def _save_memory(options: Any, provider: Provider) -> list[str]:
