@@ -135,7 +135,13 @@ def stream(
             for binding in items
             for piece in _split(submodel, binding)
         ),
-        key=lambda piece: (*place_in_checkpoint(piece.binding.source), piece.first),
+        # Several weights may be made of one tensor: each is written whole before the next.
+        key=lambda piece: (
+            *place_in_checkpoint(piece.binding.source),
+            piece.submodel,
+            piece.binding.offset,
+            piece.first,
+        ),
     )
     progress = StreamProgress(progress_path, [piece.identity for piece in pieces])
     saved = progress.load(paths)

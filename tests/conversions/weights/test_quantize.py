@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from conversions.options import Options
 from conversions.passes.quantize_weights import quantize_weights, quantized_weights
 from conversions.plan import make_plan
 from conversions.providers.devices import CPU
+from conversions.weights import stream
 from conversions.weights.binding import bind
 from conversions.weights.expression import Stored
 from conversions.weights.quantize import (
@@ -124,7 +126,9 @@ def test_other_weights_stay(columns: int, body: str, keep: tuple[str, ...]) -> N
     assert quantize_weights(graph(columns, body), "int4", keep) == 0
 
 
-def test_a_stored_matrix_is_bound_to_all_its_parts(tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_a_stored_matrix_is_bound_to_all_its_parts_and_written(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     submodel = next(each for each in open_folder(tiny_checkpoint).submodels if each.name == "unet")
     save_file({"w": MATRIX}, tmp_path / "w.safetensors")
     stored = read_header(Folder(tmp_path), "w.safetensors")
@@ -136,6 +140,17 @@ def test_a_stored_matrix_is_bound_to_all_its_parts(tmp_path: Path, tiny_checkpoi
         "w.scales": MATRIX.size // BLOCK * 4,
         "w.zero_points": MATRIX.size // BLOCK,
     }
+    monkeypatch.setattr(stream, "_PIECE_BYTES", 1024)
+    streamed = stream.stream(
+        bound.bindings, Folder(tmp_path), {"unet": tmp_path / "data"}, tmp_path / "progress", lambda _: None
+    )
+    content = (tmp_path / "data").read_bytes()
+    assert streamed.sha256["unet"] == hashlib.sha256(content).hexdigest()
+    for each in bound.bindings["unet"]:
+        part = each.initializer.removeprefix("w.")
+        written = content[each.offset : each.offset + each.size_bytes]
+        expected = evaluated(part, 8, "F16").astype(np.float32 if part == "scales" else np.uint8)
+        assert written == expected.tobytes(), part
     with pytest.raises(ConversionError, match=r"lacks 1 tensor \(w\)"):
         bind("unet", [(submodel, model)], {"other": Stored(tensor=stored["w"])})
 
