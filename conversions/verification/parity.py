@@ -37,6 +37,10 @@ GATES_DB: Mapping[str, float] = {"fp32": 80.0, "fp16": 40.0, "int8": 40.0, "int4
 QUANTIZATION_GATES_DB: Mapping[str, float] = {"int8": 30.0, "int4": 12.0}
 
 
+# Models that take more than this in float32 are kept in float16 by the reference, where they are stored so.
+_LARGE_BYTES = 6 << 30
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parity:
     """Parity of a submodel with PyTorch in float32 on the same weights; the worst of its outputs.
@@ -284,14 +288,17 @@ def weights_of(checkpoint: Checkpoint, component: Component) -> ReferenceWeights
     paths = {name: path for name in storage.names() if (path := storage.path_of(name)) is not None}
     config = paths.get(f"{component.name}/config.json")
     beside = {paths[name].parent for name in component.weights.names if name in paths}
-    if not component.transforms and config is not None and beside == {config.parent}:
-        return FolderWeights(folder=config.parent, files=component.weights)
     tensors = component_tensors(storage, component)
+    elements = sum(tensor.size for tensor in tensors.values())
+    stored = {tensor.dtype for tensor in tensors.values()}
+    large = 4 * elements > _LARGE_BYTES and stored <= {"F16"}
+    if not (component.transforms or large) and config is not None and beside == {config.parent}:
+        return FolderWeights(folder=config.parent, files=component.weights)
     if not {tensor.file for each in tensors.values() for tensor in each.stored} <= set(paths):
         raise ConversionError(
             "verify.remote", "Numbers can only be compared with a checkpoint on this machine."
         )
-    return ExpressionWeights(tensors=tensors, paths=paths)
+    return ExpressionWeights(tensors=tensors, paths=paths, dtype="float16" if large else "float32")
 
 
 def _judge(

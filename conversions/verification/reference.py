@@ -24,9 +24,9 @@ from conversions.errors import ConversionError
 from conversions.graph_kind import Config, GraphKind
 from conversions.graphs.untraceable import naming_class
 from conversions.verification.fp16_overflow import ActivationRange
+from conversions.verification.layerwise import in_float32, uninitialised
 from conversions.weights.binding import match_names
 from conversions.weights.expression import Expression, evaluate_range
-from conversions.weights.quantize import BITS, quantize
 
 if TYPE_CHECKING:
     import torch
@@ -49,15 +49,20 @@ class FolderWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpressionWeights:
-    """Weights that no folder holds as they are: those of a single file, or with adapters merged.
+    """Weights that are not left to the libraries to load.
+
+    These are those that no folder holds as they are (of a single file, or with adapters merged), and those of
+    models so large that they are kept in the type they are stored in.
 
     Attributes:
         tensors: By the names that diffusers and transformers give them.
         paths: Where each file of the checkpoint lies, by its name.
+        dtype: Type in which they are kept, as torch names it; layers compute in float32 whatever it is.
     """
 
     tensors: Mapping[str, Expression]
     paths: Mapping[str, Path]
+    dtype: str = "float32"
 
 
 ReferenceWeights: TypeAlias = FolderWeights | ExpressionWeights
@@ -132,7 +137,8 @@ def run_reference(
                     local_files_only=True,
                 )
             else:
-                model = kind.create(config)
+                with uninitialised(getattr(torch, weights.dtype)):
+                    model = kind.create(config)
                 _fill(model, kind, weights)
         module = kind.wrap(model).eval()
 
@@ -143,9 +149,11 @@ def run_reference(
                 spec.name: value.numpy() for spec, value in zip(kind.outputs(config), values, strict=True)
             }
 
-        unquantized = run() if quantized else None
-        _quantize(model, quantized)
-        with ActivationRange() as activations:
+        unquantized = None
+        if quantized:
+            with in_float32(model, {}):
+                unquantized = run()
+        with in_float32(model, quantized), ActivationRange() as activations:
             outputs = run()
     return Reference(
         outputs=outputs,
@@ -153,17 +161,6 @@ def run_reference(
         largest=activations.largest,
         largest_deviation=activations.largest_deviation,
     )
-
-
-def _quantize(model: torch.nn.Module, quantized: Mapping[str, str]) -> None:
-    """Round weights of a module to those that their quantised forms stand for."""
-    import torch
-
-    stored = model.state_dict()
-    for name, precision in quantized.items():
-        matrix = stored[name]
-        restored = quantize(matrix.numpy(), BITS[precision], np.float16).restored()
-        matrix.copy_(torch.from_numpy(restored).reshape(matrix.shape))
 
 
 def _fill(model: torch.nn.Module, kind: GraphKind, weights: ExpressionWeights) -> None:
