@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdsetup.cli import output, package_folder
+from sdsetup.cli.adapter_options import IgnoreUnmatchedOption, LoraOption, requests_of
 from sdsetup.cli.device_options import AdapterOption, DeviceOption, LowVramOption, ProviderOption
 from sdsetup.cli.progress import listening
 from sdsetup.errors import SetupError, UsageError, saying_what_is_kept
@@ -59,6 +60,8 @@ def generate(
         float | None,
         typer.Option(help="Share of the way after which the refiner takes over. [default: 0.8]"),
     ] = None,
+    lora: LoraOption = None,
+    ignore_unmatched: IgnoreUnmatchedOption = False,
     destination: Annotated[
         Path | None, typer.Option("--output", "-o", help="A .png file or a folder; this folder without it.")
     ] = None,
@@ -81,6 +84,7 @@ def generate(
     from sdsetup.imaging.refiner import open_refiner
     from sdsetup.imaging.request import Request, complete
     from sdsetup.runtime import start
+    from sdsetup.runtime.adapters import open_adapters, used_again
     from sdsetup.runtime.package import open_for_images
 
     given: dict[str, Any] = {
@@ -121,6 +125,13 @@ def generate(
     ]
     opened = open_for_images(package)
     request = complete(request, opened)
+    requests = requests_of(lora)
+    if before is not None and not requests:
+        again = used_again(before.adapters)
+        requests = again.requests
+        remarks += again.remarks
+    adapters = open_adapters(opened, requests, ignore_unmatched=ignore_unmatched)
+    remarks += adapters.notices
     device_request = start.DeviceRequest(
         provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram
     )
@@ -130,8 +141,9 @@ def generate(
             output.say(remark)
         if before is not None and before.fingerprint != opened.fingerprint:
             output.say(f"the image was made with another package than {opened.folder}: it will differ.")
-        runner = start.start(opened, device_request, listener)
-        metadata = image_file.metadata_of(request, opened, runner.device.provider.name)
+        runner = start.start(opened, device_request, listener, adapters)
+        provider_name = runner.device.provider.name
+        metadata = image_file.metadata_of(request, opened, provider_name, adapters.applied)
         paths = image_file.paths_for(destination, metadata, overwrite=overwrite)
         try:
             with open_refiner(request, opened, device_request, listener) as second:

@@ -24,6 +24,7 @@ from sdsetup import __version__, new_file, os_errors
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.imaging.request import Request
 from sdsetup.redaction import redact_document
+from sdsetup.runtime.adapters import AppliedAdapter
 
 _KEYWORD = "sdsetup"
 # What Pillow raises for files that are none of its own, are damaged or would fill the memory.
@@ -47,6 +48,7 @@ class ImageMetadata:
         fingerprint: SHA-256 of the package's manifest.
         provider: ONNX Runtime's name of the execution provider.
         version: This program's.
+        adapters: What was merged into the weights, in order.
     """
 
     request: Request
@@ -54,6 +56,7 @@ class ImageMetadata:
     fingerprint: str
     provider: str
     version: str = __version__
+    adapters: tuple[AppliedAdapter, ...] = ()
 
     def of_image(self, place: int) -> ImageMetadata:
         """Return the metadata that makes only image ``place`` of a batch."""
@@ -80,10 +83,16 @@ def _of_types(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def metadata_of(request: Request, package: Package, provider: str) -> ImageMetadata:
+def metadata_of(
+    request: Request, package: Package, provider: str, adapters: tuple[AppliedAdapter, ...] = ()
+) -> ImageMetadata:
     """Note how an image is made."""
     return ImageMetadata(
-        request=request, package=package.name, fingerprint=package.fingerprint, provider=provider
+        request=request,
+        package=package.name,
+        fingerprint=package.fingerprint,
+        provider=provider,
+        adapters=adapters,
     )
 
 
@@ -113,8 +122,11 @@ def read_metadata(path: Path) -> ImageMetadata:
     try:
         document = json.loads(str(text))
         request = Request(**_of_types(Request, document["request"]))
+        adapters = tuple(
+            AppliedAdapter(**_of_types(AppliedAdapter, each)) for each in document.pop("adapters", ())
+        )
         others = _of_types(ImageMetadata, {**document, "request": request})
-        return ImageMetadata(**others)
+        return ImageMetadata(**others, adapters=adapters)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise SetupError(
             "image.no_recipe",

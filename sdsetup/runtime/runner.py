@@ -13,6 +13,7 @@ from conversions.package.layout import Package
 from conversions.providers.session_graph import Edit
 from conversions.verification.ep_assignment import Placement
 from sdsetup.runtime import sessions
+from sdsetup.runtime.adapters import PackageAdapters
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.sessions import Array, Arrays, Loaded, OutOfMemoryError
 
@@ -86,12 +87,14 @@ class LocalRunner:
         listener: Hears of submodels being opened.
         upcast: Float16 submodels that run in float32.
         skipped: Layers to leave out at a submodel's end, by name.
+        adapters: Merged into the weights when a submodel is opened.
     """
 
     package: Package
     device: Device
     low_memory: bool = False
     listener: Listener = ignore
+    adapters: PackageAdapters = field(default_factory=PackageAdapters)
     upcast: frozenset[str] = frozenset()
     skipped: Mapping[str, int] = field(default_factory=dict)
     _open: dict[str, Loaded] = field(default_factory=dict, init=False)
@@ -162,7 +165,12 @@ class LocalRunner:
         self.listener(Started(task=task, label=f"{submodel}: loading", total=None))
         upcast = submodel in self.upcast
         loaded = sessions.load(
-            self.package.graph(submodel), self.device, inputs, upcast=upcast, edits=self._edits(submodel)
+            self.package.graph(submodel),
+            self.device,
+            inputs,
+            upcast=upcast,
+            edits=self._edits(submodel),
+            weights=self.adapters.merged_weights(self.package, submodel),
         )
         share = f"{loaded.placement.node_share:.0%} of {sum(loaded.placement.nodes.values())} nodes"
         self.listener(Finished(task=task, note=f"{share} on {self.device.provider.label}"))

@@ -73,7 +73,13 @@ def sizes_of(graph: Path, inputs: Arrays) -> dict[str, int]:
 
 
 def load(
-    graph: Path, device: Device, inputs: Arrays, *, upcast: bool = False, edits: Sequence[Edit] = ()
+    graph: Path,
+    device: Device,
+    inputs: Arrays,
+    *,
+    upcast: bool = False,
+    edits: Sequence[Edit] = (),
+    weights: Arrays | None = None,
 ) -> Loaded:
     """Open a session for a graph on a device.
 
@@ -83,6 +89,7 @@ def load(
         inputs: The first run's inputs: their sizes are fixed on providers that need it.
         upcast: Compute in float32 although the graph is float16, on the same stored weights.
         edits: Further changes of the graph for this session.
+        weights: Arrays to use instead of what the package holds, by initializer.
 
     Raises:
         SetupError: The graph cannot be loaded, or not on this provider.
@@ -91,7 +98,7 @@ def load(
     sizes = sizes_of(graph, inputs) if device.provider.sizes == FIXED_SIZES else {}
     started = perf_counter()
     try:
-        session = onnx_session.open_session(graph, device, sizes, upcast=upcast, edits=edits)
+        session = onnx_session.open_session(graph, device, sizes, upcast=upcast, edits=edits, weights=weights)
     except ConversionError as error:
         raise SetupError("device.refused", error.message, hint_for(error)) from error
     except Exception as error:

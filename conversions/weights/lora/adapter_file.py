@@ -115,10 +115,11 @@ def read_adapter(path: Path, name: str) -> AdapterFile:
                 )
             else:
                 strange += keys[module]
-    return AdapterFile(path=path, sha256=_sha256(path), layers=tuple(layers), strange=tuple(strange))
+    return AdapterFile(path=path, sha256=sha256_of(path), layers=tuple(layers), strange=tuple(strange))
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -54,8 +54,9 @@ def match(
         ignore_unmatched: Whether keys that belong to nothing are left out.
 
     Raises:
-        ConversionError: ``lora.unmatched`` names keys that belong to nothing in the model; ``lora.shape``
-            names layers that do not fit. Both say what the adapter seems made for.
+        ConversionError: ``lora.unmatched`` names keys that belong to nothing in the model, ``lora.foreign``
+            means that none belongs there; ``lora.shape`` names layers that do not fit. All say what the
+            adapter seems made for.
     """
     indices = [
         ModuleIndex.of(adapted, tuple(components[adapted.component]))
@@ -87,13 +88,10 @@ def match(
     if unmatched and (nothing or not ignore_unmatched):
         which = "None" if nothing else f"{len(unmatched)}"
         raise ConversionError(
-            "lora.unmatched",
+            "lora.foreign" if nothing else "lora.unmatched",
             f"{which} of the keys of {adapter.path} belong to {'anything' if nothing else 'nothing'} in this "
             f"model: {_list(unmatched)}.{_guess(adapter, family)}",
-            "Use an adapter that was made for this model."
-            if nothing
-            else "Use an adapter that was made for this model, or leave these out with --ignore-unmatched.",
-            {"keys": tuple(unmatched)},
+            "Use an adapter that was made for this model.",
         )
     return Matched(layers=layers, unmatched=tuple(unmatched))
 

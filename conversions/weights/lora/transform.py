@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from conversions.weights.expression import Tensors
@@ -15,12 +15,14 @@ class MergeAdapter:
     """Adds an adapter to the weights of a component.
 
     Attributes:
+        order: Its place among the adapters of a model, from 1.
         name: The adapter's file.
         sha256: The file's hash, which identifies the layers.
         weight: What its change is multiplied by.
         layers: The layers by the module that each changes.
     """
 
+    order: int
     name: str
     sha256: str
     weight: float
@@ -32,3 +34,27 @@ class MergeAdapter:
         for module, layer in self.layers.items():
             changed |= merged(layer, changed, module, self.weight)
         return changed
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergedAdapter:
+    """An adapter that is merged into a model.
+
+    Attributes:
+        name: Its file's name.
+        weight: What its change is multiplied by.
+        sha256: Hash of its file.
+    """
+
+    name: str
+    weight: float
+    sha256: str
+
+
+def merged_adapters(transforms: Iterable[object]) -> tuple[MergedAdapter, ...]:
+    """Return the adapters among the transforms of a model's components, in order."""
+    found = {each.order: each for each in transforms if isinstance(each, MergeAdapter)}
+    return tuple(
+        MergedAdapter(name=each.name, weight=each.weight, sha256=each.sha256)
+        for _, each in sorted(found.items())
+    )

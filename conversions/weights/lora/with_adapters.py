@@ -61,7 +61,11 @@ def with_adapters(
         for component, layers in matched.layers.items():
             if layers:
                 transform = MergeAdapter(
-                    name=request.path.name, sha256=adapter.sha256, weight=request.weight, layers=layers
+                    order=number,
+                    name=request.path.name,
+                    sha256=adapter.sha256,
+                    weight=request.weight,
+                    layers=layers,
                 )
                 before = components[component]
                 components[component] = replace(before, transforms=(*before.transforms, transform))
