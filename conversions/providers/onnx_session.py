@@ -107,8 +107,9 @@ def open_session(
     if weights:
         # Not add_initializer: measured on ONNX Runtime 1.32, a constant that is folded before, such as the
         # float32 copy of a float16 weight on the CPU, keeps the file's numbers and nothing says so.
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
-        options.add_external_initializers(list(weights), values)
+        kept = {name: array for name, array in weights.items() if name not in form.removed}
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in kept.values()]
+        options.add_external_initializers(list(kept), values)
     if is_profiled(provider):
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(tempfile.gettempdir()) / "sdsetup-profile")

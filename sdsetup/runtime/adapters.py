@@ -16,11 +16,13 @@ from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.errors import ConversionError
 from conversions.package.layout import Package
 from conversions.weights.expression import Expression, Reshape, Stored, Tensors, Transpose, evaluate_range
+from conversions.weights.kernels import to_float16, to_float32
 from conversions.weights.lora.adapter_file import read_adapter, sha256_of
 from conversions.weights.lora.match import match, unmatched_notice
 from conversions.weights.lora.request import AdapterRequest
 from conversions.weights.lora.transform import MergeAdapter
 from conversions.weights.read_numbers import read_numbers
+from conversions.weights.stream import infinite
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
 from sdsetup.runtime.sessions import Array, Arrays
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 # Elements that are merged at once, so that what is between reading and rounding stays in the cache.
-_PIECE_ELEMENTS = 1 << 20
+_PIECE_ELEMENTS = 1 << 18
 _MOST_THREADS = 8
 
 
@@ -127,7 +129,7 @@ class PackageAdapters:
         changed = [name for name in after if after[name] is not before[name]]
         with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
             merged = dict(zip(changed, threads.map(merge, changed), strict=True))
-        if wrong := next((name for name, values in merged.items() if not np.isfinite(values).all()), None):
+        if wrong := next((name for name, values in merged.items() if infinite(values)), None):
             raise SetupError(
                 "lora.not_finite",
                 f"{wrong} of {submodel} is not finite with {_listed(self.applied)}.",
@@ -220,8 +222,8 @@ class _GraphWeight:
         step = max(1, _PIECE_ELEMENTS // ordered.granule) * ordered.granule
         for first in range(0, ordered.size, step):
             count = min(step, ordered.size - first)
-            with np.errstate(over="ignore", invalid="ignore"):
-                result[first : first + count] = evaluate_range(ordered, first, count, read)
+            piece = to_float32(evaluate_range(ordered, first, count, read))
+            result[first : first + count] = to_float16(piece) if result.dtype == np.float16 else piece
         return result.reshape(self.tensor.shape)
 
 

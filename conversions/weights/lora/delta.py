@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from conversions.checkpoint.element_types import Numbers
 from conversions.weights.expression import Expression, Read, evaluate_range
+from conversions.weights.kernels import multiply, to_float32
 
 Matrix = npt.NDArray[np.float32]
 
@@ -53,7 +54,7 @@ class Product(_Computed):
         first_row, rows = first // self.granule, count // self.granule
         inner = self.left.shape[1]
         left = float32(self.left, first_row * inner, rows * inner, read).reshape(rows, inner)
-        return (left @ whole(self.right, read)).reshape(-1)
+        return multiply(left, whole(self.right, read)).reshape(-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +145,7 @@ class Kronecker(_Computed):
 
 def float32(expression: Expression, first: int, count: int, read: Read) -> Matrix:
     """Evaluate a range of elements as float32."""
-    return evaluate_range(expression, first, count, read).astype(np.float32, copy=False)
+    return to_float32(evaluate_range(expression, first, count, read))
 
 
 def whole(expression: Expression, read: Read) -> Matrix:
