@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from sdsetup.imaging.request import Request
 from sdsetup.runtime.adapters import open_adapters
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
+from sdsetup.runtime.textual_inversion import open_embeddings
 from tests.sdsetup.imaging.test_pipeline import cpu
 
 
@@ -38,8 +40,15 @@ def make_package_with(
     return output
 
 
-def drawn(folder: Path, request: Request, requests: Sequence[AdapterRequest] = ()) -> NDArray[np.uint8]:
-    """Make one image with a package, with adapters merged when its submodels are opened."""
+def drawn(
+    folder: Path,
+    request: Request,
+    requests: Sequence[AdapterRequest] = (),
+    embeddings: Sequence[Path] = (),
+) -> NDArray[np.uint8]:
+    """Make one image with a package, with adapters and embeddings added when its submodels are opened."""
     package = open_for_images(folder)
-    runner = LocalRunner(package=package, device=cpu(), adapters=open_adapters(package, requests))
-    return Pipeline(package=package, runner=runner).generate(request, check_safety=False).pixels[0]
+    adapters = replace(open_adapters(package, requests), embeddings=open_embeddings(package, embeddings))
+    runner = LocalRunner(package=package, device=cpu(), adapters=adapters)
+    pipeline = Pipeline(package=package, runner=runner, tokens=adapters.embeddings.tokens)
+    return pipeline.generate(request, check_safety=False).pixels[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,14 @@ LoraOption = Annotated[
         "--lora",
         metavar="FILE[:WEIGHT]",
         help="Merge this LoRA, LoCon, LoHa, LoKr or DoRA; several add up. [default weight: 1]",
+    ),
+]
+TextualInversionOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--textual-inversion",
+        metavar="FILE",
+        help="Add this embedding; its token is the name inside, or the file's.",
     ),
 ]
 IgnoreUnmatchedOption = Annotated[

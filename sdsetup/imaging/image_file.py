@@ -24,7 +24,8 @@ from sdsetup import __version__, new_file, os_errors
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.imaging.request import Request
 from sdsetup.redaction import redact_document
-from sdsetup.runtime.adapters import AppliedAdapter
+from sdsetup.runtime.adapters import AppliedAdapter, PackageAdapters
+from sdsetup.runtime.textual_inversion import AppliedEmbedding
 
 _KEYWORD = "sdsetup"
 # What Pillow raises for files that are none of its own, are damaged or would fill the memory.
@@ -49,6 +50,7 @@ class ImageMetadata:
         provider: ONNX Runtime's name of the execution provider.
         version: This program's.
         adapters: What was merged into the weights, in order.
+        embeddings: Textual inversions that the text encoders got, in order.
     """
 
     request: Request
@@ -57,6 +59,7 @@ class ImageMetadata:
     provider: str
     version: str = __version__
     adapters: tuple[AppliedAdapter, ...] = ()
+    embeddings: tuple[AppliedEmbedding, ...] = ()
 
     def of_image(self, place: int) -> ImageMetadata:
         """Return the metadata that makes only image ``place`` of a batch."""
@@ -84,15 +87,17 @@ def _of_types(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def metadata_of(
-    request: Request, package: Package, provider: str, adapters: tuple[AppliedAdapter, ...] = ()
+    request: Request, package: Package, provider: str, adapters: PackageAdapters | None = None
 ) -> ImageMetadata:
     """Note how an image is made."""
+    adapters = adapters or PackageAdapters()
     return ImageMetadata(
         request=request,
         package=package.name,
         fingerprint=package.fingerprint,
         provider=provider,
-        adapters=adapters,
+        adapters=adapters.applied,
+        embeddings=adapters.embeddings.applied,
     )
 
 
@@ -125,8 +130,11 @@ def read_metadata(path: Path) -> ImageMetadata:
         adapters = tuple(
             AppliedAdapter(**_of_types(AppliedAdapter, each)) for each in document.pop("adapters", ())
         )
+        embeddings = tuple(
+            AppliedEmbedding(**_of_types(AppliedEmbedding, each)) for each in document.pop("embeddings", ())
+        )
         others = _of_types(ImageMetadata, {**document, "request": request})
-        return ImageMetadata(**others, adapters=adapters)
+        return ImageMetadata(**others, adapters=adapters, embeddings=embeddings)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise SetupError(
             "image.no_recipe",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,10 @@ import numpy as np
 from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.errors import ConversionError
 from conversions.package.layout import Package
+from conversions.providers.session_graph import Edit
 from conversions.weights.expression import Expression, Reshape, Stored, Tensors, Transpose, evaluate_range
 from conversions.weights.kernels import to_float16, to_float32
-from conversions.weights.lora.adapter_file import read_adapter, sha256_of
+from conversions.weights.lora.adapter_file import read_adapter
 from conversions.weights.lora.match import match, unmatched_notice
 from conversions.weights.lora.request import AdapterRequest
 from conversions.weights.lora.transform import MergeAdapter
@@ -26,6 +27,7 @@ from conversions.weights.stream import infinite
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
 from sdsetup.runtime.sessions import Array, Arrays
+from sdsetup.runtime.textual_inversion import PackageEmbeddings, resize
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -51,39 +53,6 @@ class AppliedAdapter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UsedAgain:
-    """The adapters of an image that is to be made again.
-
-    Attributes:
-        requests: Those whose files are still there, unchanged.
-        remarks: Which are not, in sentences.
-    """
-
-    requests: tuple[AdapterRequest, ...]
-    remarks: tuple[str, ...]
-
-
-def used_again(applied: Sequence[AppliedAdapter]) -> UsedAgain:
-    """Look for the adapters that an image was made with."""
-    requests, remarks = [], []
-    for each in applied:
-        path = Path(each.path)
-        if not path.is_file():
-            remarks.append(
-                f"the image was made with {path} (weight {each.weight:g}), which is gone: it will differ. "
-                f"If you have the file elsewhere, add --lora FILE:{each.weight:g}."
-            )
-        elif sha256_of(path) != each.sha256:
-            remarks.append(
-                f"the image was made with {path} (weight {each.weight:g}), which is another file now and is "
-                "left out: it will differ."
-            )
-        else:
-            requests.append(AdapterRequest(path=path, weight=each.weight))
-    return UsedAgain(requests=tuple(requests), remarks=tuple(remarks))
-
-
-@dataclass(frozen=True, kw_only=True)
 class PackageAdapters:
     """Adapters matched with a package's weights; holds no weights itself, so a process can be given it.
 
@@ -92,12 +61,30 @@ class PackageAdapters:
         notices: What of them is left out.
         transforms: What merges them, by the component that is changed.
         paths: Where each adapter's file lies, by the name that its tensors give.
+        embeddings: Textual inversion, whose rows the text encoders get.
     """
 
     applied: tuple[AppliedAdapter, ...] = ()
     notices: tuple[str, ...] = ()
     transforms: Mapping[str, tuple[MergeAdapter, ...]] = field(default_factory=dict, repr=False)
     paths: Mapping[str, Path] = field(default_factory=dict, repr=False)
+    embeddings: PackageEmbeddings = field(default_factory=PackageEmbeddings)
+
+    def weights(self, package: Package, submodel: str) -> Arrays:
+        """Return all weights of a submodel that differ from the package's, by initializer.
+
+        Raises:
+            SetupError: ``lora.not_finite``; see ``merged_weights``.
+        """
+        extended = self.embeddings.extended_weights(package, submodel)
+        return {**self.merged_weights(package, submodel), **extended}
+
+    def edits(self, package: Package, submodel: str, weights: Arrays) -> tuple[Edit, ...]:
+        """Return what a submodel's graph needs so that a session takes its weights."""
+        component = next(each.component for each in package.submodels if each.name == submodel)
+        if component not in self.embeddings.rows:
+            return ()
+        return (partial(resize, shapes={name: array.shape for name, array in weights.items()}),)
 
     def merged_weights(self, package: Package, submodel: str) -> Arrays:
         """Merge the adapters into the weights of a submodel that they change.

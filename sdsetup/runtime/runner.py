@@ -164,13 +164,14 @@ class LocalRunner:
         task = f"load-{submodel}"
         self.listener(Started(task=task, label=f"{submodel}: loading", total=None))
         upcast = submodel in self.upcast
+        weights = self.adapters.weights(self.package, submodel)
         loaded = sessions.load(
             self.package.graph(submodel),
             self.device,
             inputs,
             upcast=upcast,
-            edits=self._edits(submodel),
-            weights=self.adapters.merged_weights(self.package, submodel),
+            edits=(*self.adapters.edits(self.package, submodel, weights), *self._edits(submodel)),
+            weights=weights,
         )
         share = f"{loaded.placement.node_share:.0%} of {sum(loaded.placement.nodes.values())} nodes"
         self.listener(Finished(task=task, note=f"{share} on {self.device.provider.label}"))

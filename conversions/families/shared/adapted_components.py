@@ -11,7 +11,18 @@ from conversions.submodels.original_unet import original_names
 from conversions.weights.lora.module_names import AdaptedComponent
 
 ADAPTED_UNET = AdaptedComponent(component="unet", prefixes=("lora_unet",), original=original_names)
+_TOKENS = "embeddings.token_embedding.weight"
 ADAPTED_TEXT = AdaptedComponent(
-    component="text_encoder", prefixes=("lora_te", "lora_te1"), optional="text_model."
+    component="text_encoder",
+    prefixes=("lora_te", "lora_te1"),
+    optional="text_model.",
+    tokenizer="tokenizer",
+    embedding=_TOKENS,
 )
-ADAPTED_TEXT_2 = AdaptedComponent(component="text_encoder_2", prefixes=("lora_te2",), optional="text_model.")
+ADAPTED_TEXT_2 = AdaptedComponent(
+    component="text_encoder_2",
+    prefixes=("lora_te2",),
+    optional="text_model.",
+    tokenizer="tokenizer_2",
+    embedding=_TOKENS,
+)

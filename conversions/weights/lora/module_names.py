@@ -18,12 +18,16 @@ class AdaptedComponent:
         prefixes: What kohya's files begin the names of its modules with, for example ``"lora_te1"``.
         optional: The beginning of its modules' names that libraries write or leave out; empty for none.
         original: Gives the names that the model's first publication had, by diffusers' names; None for none.
+        tokenizer: Folder of its tokenizer, which textual inversion extends; empty for none.
+        embedding: The end of the name of its table of tokens.
     """
 
     component: str
     prefixes: tuple[str, ...]
     optional: str = ""
     original: Callable[[Collection[str]], Mapping[str, str]] | None = None
+    tokenizer: str = ""
+    embedding: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,10 @@ from conversions.weights.lora.request import AdapterRequest
 from sdsetup.errors import SetupError
 from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request
-from sdsetup.runtime.adapters import AppliedAdapter, open_adapters, used_again
+from sdsetup.runtime.adapters import AppliedAdapter, open_adapters
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
+from sdsetup.runtime.used_again import used_again
 from sdsetup.runtime.worker import WorkerRunner
 from tests import adapters
 from tests.checkpoints import VARIANTS, make_variant
@@ -101,7 +102,7 @@ def test_adapters_of_an_image_are_found_again(tmp_path):
         AppliedAdapter(path=str(other), weight=1.0, sha256="0"),
     ]
     found = used_again(made)
-    assert found.requests == (AdapterRequest(path=there, weight=0.5),)
+    assert found.adapters == (AdapterRequest(path=there, weight=0.5),)
     assert len(found.remarks) == 2
     assert "gone.safetensors (weight 0.7), which is gone" in found.remarks[0]
     assert "--lora FILE:0.7" in found.remarks[0]
