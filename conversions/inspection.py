@@ -9,7 +9,7 @@ from typing import Any
 
 from conversions.checkpoint.folder import Checkpoint, component_tensors
 from conversions.family import class_of_component
-from conversions.package.layout import DATA_FILE, Package
+from conversions.package.layout import Package
 from conversions.recipe import Recipe
 from conversions.weights.lora.transform import MergedAdapter
 
@@ -120,7 +120,6 @@ def inspect_package(package: Package) -> Inspection:
     Raises:
         ConversionError: A small file cannot be read.
     """
-    files = package.files
     adapters = tuple(MergedAdapter(**entry) for entry in package.manifest.get("adapters", ()))
     submodels = tuple(
         InspectedSubmodel(
@@ -129,7 +128,7 @@ def inspect_package(package: Package) -> Inspection:
             class_name=submodel.kind.class_name,
             parameters=None,
             types=(package.precision(submodel.name),),
-            size_bytes=files[f"{submodel.name}/{DATA_FILE}"].size_bytes,
+            size_bytes=sum(each.size_bytes for each in package.weight_files(submodel.name).values()),
         )
         for submodel in package.submodels
     )

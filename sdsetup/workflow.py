@@ -85,9 +85,10 @@ def default_target() -> Target:
 
 
 def package_folder(model: str, options: Options) -> Path:
-    """Return the default folder of a model's package: ``packages/NAME-TARGET-PRECISION``."""
+    """Return the default folder of a model's package: ``packages/NAME-TARGET-PRECISION``, and single ones."""
     name = re.sub(r"[^\w.-]+", "-", Path(model).name.split("@")[0]).strip("-.") or "model"
-    return Path("packages") / f"{name}-{options.target}-{options.precision}"
+    single = "".join(f"-{submodel}-{precision}" for submodel, precision in sorted(options.precisions.items()))
+    return Path("packages") / f"{name}-{options.target}-{options.precision}{single}"
 
 
 def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source, ConversionPlan]:
@@ -189,7 +190,7 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     with source.using:
         return convert(
             plan,
-            request.adapted(source.fetch(output, plan.package_bytes, listener)),
+            request.adapted(source.fetch(output, plan, listener)),
             output,
             tool_version=__version__,
             graph_cache=graph_cache(),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from conversions.checkpoint.json_file import read_object
 from conversions.checkpoint.lfs_pointer import is_pointer_file, pointer_error
 from conversions.checkpoint.safetensors_header import StoredTensor, read_header
+from conversions.checkpoint.scaled_tensors import unscaled
 from conversions.checkpoint.storage import Folder, Storage
 from conversions.checkpoint.weight_files import WeightFiles, choose
 from conversions.errors import ConversionError
@@ -212,7 +213,7 @@ def component_tensors(storage: Storage, component: Component) -> Tensors:
     Raises:
         ConversionError: A file is damaged, holds pickled data, or does not hold what it should.
     """
-    tensors: Tensors = as_expressions(stored_tensors(storage, component.weights))
+    tensors: Tensors = unscaled(as_expressions(stored_tensors(storage, component.weights)))
     for transform in component.transforms:
         tensors = transform(tensors)
     return tensors

@@ -92,6 +92,11 @@ class Package:
         return tuple(self.manifest["submodels"])
 
     @property
+    def is_fp32(self) -> bool:
+        """Whether all its submodels are float32."""
+        return all(self.precision(name) == "fp32" for name in self.submodel_names)
+
+    @property
     def files(self) -> dict[str, FileRecord]:
         """Files with hash and size, by path relative to the folder."""
         return {name: FileRecord(**entry) for name, entry in self.manifest["files"].items()}
@@ -100,10 +105,24 @@ class Package:
         """Return the path of a submodel's ONNX file."""
         return self.folder / submodel / GRAPH_FILE
 
+    def weight_files(self, submodel: str) -> dict[str, FileRecord]:
+        """Return the files that hold a submodel's weights, by path relative to the folder."""
+        prefix, small = f"{submodel}/", (GRAPH_FILE, "config.json")
+        return {
+            name: entry
+            for name, entry in self.files.items()
+            if name.startswith(prefix) and name.removeprefix(prefix) not in small
+        }
+
     def precision(self, submodel: str) -> str:
         """Return the precision that a submodel was converted to, ``"fp16"`` or ``"fp32"``."""
         own = self.manifest["submodels"][submodel].get("precision")
         return str(own or self.manifest["precision"])
+
+    def quantized(self, submodel: str) -> dict[str, str]:
+        """Return the precision of each quantised weight of a submodel, by the weight's name."""
+        found = self.manifest["submodels"][submodel].get("quantized", {})
+        return dict.fromkeys(found.get("weights", ()), found.get("precision", ""))
 
     def config(self, folder: str, file: str = "config.json") -> dict[str, Any]:
         """Return a parsed JSON file of one of its folders; empty when there is none.

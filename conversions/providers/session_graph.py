@@ -1,4 +1,4 @@
-"""Adapt a package's graph to a provider: replace operators that it has no kernel for."""
+"""Adapt a package's graph to a provider: replace operators that it lacks, fuse for those that it has."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ _CONCERNS: Mapping[str, tuple[bytes, ...]] = {
     "argmax_in_float": (b"ArgMax",),
     "drop_allowzero": (b"allowzero",),
     "expand_attention": (b"MultiHeadAttention",),
+    "expand_fused_matmul": (b"FusedMatMul",),
     "expand_group_norm": (b"GroupNorm",),
+    "fuse_bias_split_gelu": (b"Split",),
     "fuse_group_norm": (b"InstanceNormalization",),
+    "fuse_skip_layer_norm": (b"LayerNormalization",),
     "group_norm_channels_last": (b"GroupNorm", b"InstanceNormalization"),
 }
 """Operators that each ``at_load`` pass rewrites; the pass is skipped when a graph has none of them."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -25,11 +26,12 @@ from conversions.graphs.untraceable import naming_class
 from conversions.verification.fp16_overflow import ActivationRange
 from conversions.weights.binding import match_names
 from conversions.weights.expression import Expression, evaluate_range
+from conversions.weights.quantize import BITS, quantize
 
 if TYPE_CHECKING:
     import torch
 
-Tensors = dict[str, npt.NDArray[np.generic]]
+Arrays = dict[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +68,19 @@ class Reference:
     """Result of the PyTorch run.
 
     Attributes:
-        outputs: By name, float32 or bool.
+        outputs: By name, float32 or bool; with the weights that quantised ones stand for.
+        unquantized: The same with the checkpoint's own weights; None where none is quantised.
         largest: Largest magnitude of any activation, attention scores included.
         largest_deviation: Largest standard deviation of what a norm normalised together.
     """
 
-    outputs: Tensors
+    outputs: Arrays
+    unquantized: Arrays | None
     largest: float
     largest_deviation: float
 
 
-def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed: int = 0) -> Tensors:
+def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed: int = 0) -> Arrays:
     """Make inputs for a submodel, float32 values that float16 can hold.
 
     Args:
@@ -86,7 +90,7 @@ def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed:
         seed: Seed of the numpy generator.
     """
     random = np.random.default_rng(seed)
-    inputs: Tensors = {}
+    inputs: Arrays = {}
     for spec in kind.inputs(config):
         shape = tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)
         if spec.name in kind.example:
@@ -98,7 +102,13 @@ def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed:
     return inputs
 
 
-def run_reference(kind: GraphKind, config: Config, weights: ReferenceWeights, inputs: Tensors) -> Reference:
+def run_reference(
+    kind: GraphKind,
+    config: Config,
+    weights: ReferenceWeights,
+    inputs: Arrays,
+    quantized: Mapping[str, str] = MappingProxyType({}),
+) -> Reference:
     """Run a submodel in PyTorch.
 
     Args:
@@ -106,6 +116,7 @@ def run_reference(kind: GraphKind, config: Config, weights: ReferenceWeights, in
         config: The component's configuration.
         weights: The component's weights.
         inputs: As ``make_inputs`` gives them.
+        quantized: Precisions of the weights that the package holds quantised, by name.
     """
     import torch
 
@@ -124,15 +135,35 @@ def run_reference(kind: GraphKind, config: Config, weights: ReferenceWeights, in
                 model = kind.create(config)
                 _fill(model, kind, weights)
         module = kind.wrap(model).eval()
-        with ActivationRange() as activations:
+
+        def run() -> Arrays:
             results = module(*(torch.from_numpy(inputs[spec.name]) for spec in kind.inputs(config)))
-    values = results if isinstance(results, tuple) else (results,)
-    specs = kind.outputs(config)
+            values = results if isinstance(results, tuple) else (results,)
+            return {
+                spec.name: value.numpy() for spec, value in zip(kind.outputs(config), values, strict=True)
+            }
+
+        unquantized = run() if quantized else None
+        _quantize(model, quantized)
+        with ActivationRange() as activations:
+            outputs = run()
     return Reference(
-        outputs={spec.name: value.numpy() for spec, value in zip(specs, values, strict=True)},
+        outputs=outputs,
+        unquantized=unquantized,
         largest=activations.largest,
         largest_deviation=activations.largest_deviation,
     )
+
+
+def _quantize(model: torch.nn.Module, quantized: Mapping[str, str]) -> None:
+    """Round weights of a module to those that their quantised forms stand for."""
+    import torch
+
+    stored = model.state_dict()
+    for name, precision in quantized.items():
+        matrix = stored[name]
+        restored = quantize(matrix.numpy(), BITS[precision], np.float16).restored()
+        matrix.copy_(torch.from_numpy(restored).reshape(matrix.shape))
 
 
 def _fill(model: torch.nn.Module, kind: GraphKind, weights: ExpressionWeights) -> None:
@@ -147,7 +178,11 @@ def _fill(model: torch.nn.Module, kind: GraphKind, weights: ExpressionWeights) -
     named = match_names(kind.id, weights.tensors, wanted.keys(), kind.renames)
     missing = sorted(set(wanted) - set(named))
     if missing:
-        raise ConversionError("weights.missing", f"There is no tensor for {missing[0]} of {kind.id}.")
+        raise ConversionError(
+            "weights.missing",
+            f"There is no tensor for {missing[0]} of {kind.id}.",
+            "The checkpoint lacks a part; download it again.",
+        )
     with ExitStack() as stack:
         files: dict[str, Any] = {}
 
