@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -141,6 +141,7 @@ def open_adapters(
     if not requests:
         return PackageAdapters()
     adapted = {each.component for each in package.family.adapted}
+    _demand_plain_weights(package, adapted)
     components: dict[str, Tensors] = {
         submodel.component: {
             name: weight.expression for name, weight in _graph_weights(package, submodel.name).items()
@@ -179,6 +180,19 @@ def open_adapters(
         transforms=transforms,
         paths=paths,
     )
+
+
+def _demand_plain_weights(package: Package, components: Collection[str]) -> None:
+    """Check that the weights to change are numbers as they are, not quantised ones."""
+    for submodel in package.submodels:
+        precision = package.precision(submodel.name)
+        if submodel.component in components and precision not in ("fp16", "fp32"):
+            raise SetupError(
+                "lora.quantized",
+                f"{submodel.name} of {package.folder} keeps its weights in {precision}, which nothing can be "
+                "added to.",
+                f"merge it at conversion: sdsetup convert MODEL --precision {precision} --lora FILE.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

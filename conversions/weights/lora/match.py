@@ -84,13 +84,18 @@ def match(
             f"{adapter.path} does not fit this model: {_list(misfits, '; ')}.{_guess(adapter, family)}",
             "Use an adapter that was made for this model.",
         )
-    nothing = not any(layers.values())
-    if unmatched and (nothing or not ignore_unmatched):
-        which = "None" if nothing else f"{len(unmatched)}"
+    if not any(layers.values()):
         raise ConversionError(
-            "lora.foreign" if nothing else "lora.unmatched",
-            f"{which} of the keys of {adapter.path} belong to {'anything' if nothing else 'nothing'} in this "
-            f"model: {_list(unmatched)}.{_guess(adapter, family)}",
+            "lora.foreign",
+            f"{adapter.path} has nothing that belongs to this model; its keys are {_list(unmatched)}."
+            f"{_guess(adapter, family)}",
+            "Use an adapter that was made for this model.",
+        )
+    if unmatched and not ignore_unmatched:
+        raise ConversionError(
+            "lora.unmatched",
+            f"{len(unmatched)} keys of {adapter.path} belong to nothing in this model: {_list(unmatched)}."
+            f"{_guess(adapter, family)}",
             "Use an adapter that was made for this model.",
         )
     return Matched(layers=layers, unmatched=tuple(unmatched))
