@@ -15,6 +15,7 @@ from conversions.events import Listener, Notice, ignore
 from conversions.options import Options, Target
 from sdsetup import __version__
 from sdsetup.checkpoint_source import CheckpointRequest, Source, find
+from sdsetup.errors import SetupError
 
 if TYPE_CHECKING:
     from conversions.checkpoint.folder import Checkpoint
@@ -313,6 +314,13 @@ def verify_package(
     from sdsetup.runtime.devices import choose_device, list_devices
 
     package = open_package(folder)
+    merged = [str(entry["name"]) for entry in package.manifest.get("adapters", ())]
+    if checkpoint is not None and merged:
+        raise SetupError(
+            "verify.adapters",
+            f"{folder} has adapters merged ({', '.join(merged)}), so its numbers are not the checkpoint's.",
+            "leave --checkpoint out; the numbers were compared when the package was made.",
+        )
     require_onnxruntime()
     device = choose_device(list_devices(), target=provider, number=device_id, name=adapter)
     return verify(

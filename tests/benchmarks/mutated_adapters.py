@@ -1,7 +1,8 @@
 """``python -m tests.benchmarks.mutated_adapters COUNT``: random faults in adapter files.
 
 Each of COUNT adapters of every format gets one to three changes (keys, shapes, types, places, bytes,
-metadata) and is merged into a tiny checkpoint. Every run must end in merged weights or in one ConversionError.
+metadata) and is merged into a tiny checkpoint. Every run must end in merged weights or in one
+ConversionError.
 """
 
 from __future__ import annotations

@@ -129,3 +129,31 @@ def known(reference, component, name):
     if f"{component} {name}" in reference:
         return name
     return name.removeprefix("text_model.")
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    ["lora", "tucker", "loha", "loha tucker", "lokr", "lokr whole", "lokr both", "lokr tucker"],
+)
+def test_changes_are_those_of_lycoris(checkpoint, environment, tmp_path, algorithm):
+    adapter = adapters.make(checkpoint, algorithm, alpha=None)
+    file = adapters.write(adapter, tmp_path / "a.safetensors")
+    script = Path(__file__).with_name("deltas_of_lycoris.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(file), str(tmp_path / "changes.safetensors")],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    from safetensors.numpy import load_file
+
+    changes = load_file(tmp_path / "changes.safetensors")
+    ours, plain = evaluated(checkpoint, [AdapterRequest(path=file)]), evaluated(checkpoint, [])
+    compared = 0
+    for component, module in adapter.layers:
+        prefix = adapters.KOHYA[component]
+        flat = module if component == "unet" or module.startswith("text_model.") else f"text_model.{module}"
+        change = changes[f"{prefix}_{flat.replace('.', '_')}"]
+        name = (component, f"{module}.weight")
+        assert decibels(ours[name], plain[name] + change.reshape(plain[name].shape)) > 100, name
+        compared += 1
+    assert compared == len(changes) > 20

@@ -75,3 +75,18 @@ def test_a_wrong_weight_or_file_is_said_in_one_message(tiny_package, lora):
     missing = run("generate", tiny_package, "a horse", "--lora", "nowhere.safetensors:0.5")
     assert missing.exit_code != 0
     assert "There is no file nowhere.safetensors" in missing.exception.message
+
+
+def test_a_package_with_adapters_is_not_compared_with_the_checkpoint_alone(
+    tiny_checkpoint, graph_cache, lora, tmp_path
+):
+    from conversions.weights.lora.request import AdapterRequest
+    from sdsetup.errors import SetupError
+    from sdsetup.workflow import verify_package
+    from tests.lora_packages import make_package_with
+
+    folder = make_package_with(tiny_checkpoint, tmp_path / "p", graph_cache, [AdapterRequest(path=lora)])
+    with pytest.raises(SetupError, match=r"style\.safetensors"):
+        verify_package(folder, checkpoint=tiny_checkpoint, provider="cpu", listener=lambda event: None)
+    report = verify_package(folder, checkpoint=None, provider="cpu", listener=lambda event: None)
+    assert report.passed
