@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from conversions import families
 from conversions.errors import ConversionError
 from conversions.graph_kind import Config, GraphKind
+from conversions.weights.lora.module_names import AdaptedComponent
 
 if TYPE_CHECKING:
     from conversions.recipe import Recipe
@@ -103,6 +104,7 @@ class Family:
         recipe: Makes the recipe for images from a pipeline's configurations.
         matches: Tells families of one pipeline class apart; None for the one that takes all others.
         shipped: Configurations whose graphs ship with the program.
+        adapted: The components that adapters such as LoRA may change.
     """
 
     name: str
@@ -114,6 +116,7 @@ class Family:
     recipe: Callable[[PipelineConfigs], Recipe]
     matches: Callable[[PipelineConfigs], bool] | None = None
     shipped: tuple[ShippedGraph, ...] = ()
+    adapted: tuple[AdaptedComponent, ...] = ()
 
     @property
     def components(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from conversions.checkpoint.folder import Checkpoint, component_tensors
 from conversions.family import class_of_component
 from conversions.package.layout import Package
 from conversions.recipe import Recipe
+from conversions.weights.lora.transform import MergedAdapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,7 @@ class Inspection:
         guidance_scale: Guidance that is usual for it.
         submodels: In the order of work.
         missing: Optional parts that it lacks.
+        adapters: What is merged into its weights: name, weight and hash of each.
     """
 
     what: str
@@ -67,6 +69,7 @@ class Inspection:
     guidance_scale: float
     submodels: tuple[InspectedSubmodel, ...]
     missing: tuple[str, ...]
+    adapters: tuple[MergedAdapter, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return it as plain data for JSON."""
@@ -117,6 +120,7 @@ def inspect_package(package: Package) -> Inspection:
     Raises:
         ConversionError: A small file cannot be read.
     """
+    adapters = tuple(MergedAdapter(**entry) for entry in package.manifest.get("adapters", ()))
     submodels = tuple(
         InspectedSubmodel(
             name=submodel.name,
@@ -136,6 +140,7 @@ def inspect_package(package: Package) -> Inspection:
         package.recipe,
         submodels,
         tuple(part.name for part in package.family.parts if part.name not in package.submodel_names),
+        adapters,
     )
 
 
@@ -147,6 +152,7 @@ def _inspection(
     recipe: Recipe,
     submodels: tuple[InspectedSubmodel, ...],
     missing: tuple[str, ...],
+    adapters: tuple[MergedAdapter, ...] = (),
 ) -> Inspection:
     scheduler, defaults = recipe.scheduler_config, recipe.defaults
     return Inspection(
@@ -163,4 +169,5 @@ def _inspection(
         guidance_scale=defaults.guidance_scale,
         submodels=submodels,
         missing=missing,
+        adapters=adapters,
     )

@@ -23,6 +23,7 @@ from conversions.tokenizers.registry import open_tokenizer_of
 from conversions.weights.binding import ELEMENT_TYPES_OF, STORED_TYPES
 from conversions.weights.expression import Expression, Stored, Tensors
 from conversions.weights.link import linkable_files
+from conversions.weights.lora.transform import MergedAdapter, merged_adapters
 from conversions.weights.quantize import BITS
 
 # Peak memory beyond the data itself, measured on a full-size SD 1.4 checkpoint (tests/benchmarks/convert.py).
@@ -62,6 +63,7 @@ class ConversionPlan:
         options: The caller's choices.
         opset: Version of the ONNX operators.
         components: What is converted, in the order of work.
+        adapters: What is merged into the weights: name, weight and hash of each.
         ram_bytes: Peak memory that the stream needs.
         check_ram_bytes: Peak memory that verification needs.
         fingerprint: Equal for two plans that make the same package of the same bytes.
@@ -73,6 +75,7 @@ class ConversionPlan:
     options: Options
     opset: int
     components: tuple[PlannedComponent, ...]
+    adapters: tuple[MergedAdapter, ...]
     ram_bytes: int
     check_ram_bytes: int
     fingerprint: str
@@ -160,6 +163,9 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
         options=options,
         opset=OPSET,
         components=tuple(components),
+        adapters=merged_adapters(
+            transform for part in checkpoint.components.values() for transform in part.transforms
+        ),
         ram_bytes=_STREAMING_BYTES,
         check_ram_bytes=largest + _CHECKING_BYTES,
         fingerprint=_fingerprint(checkpoint, options, submodels),

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from conversions.events import Listener, Notice
+from conversions.events import Listener, Notice, ignore
 from conversions.options import Options, Target
 from sdsetup import __version__
 from sdsetup.checkpoint_source import CheckpointRequest, Source, find
+from sdsetup.errors import SetupError
 
 if TYPE_CHECKING:
+    from conversions.checkpoint.folder import Checkpoint
     from conversions.conversion import Converted
     from conversions.inspection import Inspection
     from conversions.plan import ConversionPlan
     from conversions.providers.devices import Device
     from conversions.verification.parity import ParityReport
+    from conversions.weights.lora.request import AdapterRequest
     from sdsetup.imaging.image_memory import ImageMemory
 
 # Enough steps for the demo and for Stable Diffusion with most schedulers.
@@ -39,6 +42,8 @@ class ConvertRequest:
         overwrite: Whether to replace an existing package.
         verify: Whether to verify the package before publishing it.
         retrace: Whether to trace graphs that are available already.
+        adapters: Merged into the weights, in order.
+        ignore_unmatched: Whether what of the adapters belongs to nothing in the model is left out.
     """
 
     checkpoint_request: CheckpointRequest
@@ -47,6 +52,21 @@ class ConvertRequest:
     overwrite: bool = False
     verify: bool = True
     retrace: bool = False
+    adapters: tuple[AdapterRequest, ...] = ()
+    ignore_unmatched: bool = False
+
+    def adapted(self, checkpoint: Checkpoint, listener: Listener = ignore) -> Checkpoint:
+        """Return a checkpoint with the adapters merged.
+
+        Raises:
+            ConversionError: An adapter cannot be read, or does not fit.
+        """
+        from conversions.weights.lora.with_adapters import with_adapters
+
+        adapted = with_adapters(checkpoint, self.adapters, ignore_unmatched=self.ignore_unmatched)
+        for notice in adapted.notices:
+            listener(Notice(text=notice))
+        return adapted.checkpoint
 
 
 def graph_cache() -> Path:
@@ -86,7 +106,8 @@ def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source
     wanted = request.options.scheduler_class
     config = {**source.checkpoint.recipe.scheduler_config, **({"_class_name": wanted} if wanted else {})}
     schedulers.check(config)
-    return source, make_plan(source.checkpoint, request.options, graph_cache())
+    adapted = request.adapted(source.checkpoint, listener)
+    return source, make_plan(adapted, request.options, graph_cache())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +191,7 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     with source.using:
         return convert(
             plan,
-            source.fetch(output, plan, listener),
+            request.adapted(source.fetch(output, plan, listener)),
             output,
             tool_version=__version__,
             graph_cache=graph_cache(),
@@ -293,6 +314,13 @@ def verify_package(
     from sdsetup.runtime.devices import choose_device, list_devices
 
     package = open_package(folder)
+    merged = [str(entry["name"]) for entry in package.manifest.get("adapters", ())]
+    if checkpoint is not None and merged:
+        raise SetupError(
+            "verify.adapters",
+            f"{folder} has adapters merged ({', '.join(merged)}), so its numbers are not the checkpoint's.",
+            "leave --checkpoint out; the numbers were compared when the package was made.",
+        )
     require_onnxruntime()
     device = choose_device(list_devices(), target=provider, number=device_id, name=adapter)
     return verify(

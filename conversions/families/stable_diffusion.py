@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from conversions.families.shared.adapted_components import ADAPTED_TEXT, ADAPTED_UNET
 from conversions.families.shared.unet_recipe import UNetRecipe
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
@@ -139,6 +140,7 @@ FAMILY = Family(
     metadata=METADATA,
     tokenizers=("tokenizer",),
     recipe=recipe,
+    adapted=(ADAPTED_TEXT, ADAPTED_UNET),
     shipped=(
         ShippedGraph(label="Stable Diffusion 1.x", kind=CLIP_TEXT, config=SD1_TEXT),
         ShippedGraph(label="Stable Diffusion 1.x", kind=UNET, config=SD1_UNET),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conversions.families.shared.adapted_components import ADAPTED_TEXT, ADAPTED_UNET
 from conversions.families.stable_diffusion import METADATA, PARTS, PIPELINES, recipe
 from conversions.family import Family, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
@@ -38,6 +39,7 @@ FAMILY = Family(
     metadata=METADATA,
     tokenizers=("tokenizer",),
     recipe=recipe,
+    adapted=(ADAPTED_TEXT, ADAPTED_UNET),
     matches=_matches,
     shipped=(
         ShippedGraph(label="Stable Diffusion 2.1", kind=CLIP_TEXT, config=SD2_TEXT),

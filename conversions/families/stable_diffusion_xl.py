@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from conversions.families.shared.adapted_components import ADAPTED_TEXT, ADAPTED_TEXT_2, ADAPTED_UNET
 from conversions.families.shared.unet_recipe import UNetRecipe
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
@@ -160,6 +161,7 @@ FAMILY = Family(
     metadata=("scheduler", "tokenizer", "tokenizer_2"),
     tokenizers=("tokenizer", "tokenizer_2"),
     recipe=recipe,
+    adapted=(ADAPTED_TEXT, ADAPTED_TEXT_2, ADAPTED_UNET),
     shipped=(
         ShippedGraph(label="Stable Diffusion XL", kind=CLIP_TEXT_LAYERS, config=SDXL_TEXT),
         ShippedGraph(label="Stable Diffusion XL", kind=CLIP_TEXT_PROJECTED, config=SDXL_TEXT_2),

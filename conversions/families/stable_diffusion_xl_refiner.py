@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from conversions.families.shared.adapted_components import ADAPTED_TEXT_2, ADAPTED_UNET
 from conversions.families.stable_diffusion_xl import PIPELINES, SECOND_TEXT_ENCODER, VAE_PARTS, XLRecipe
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
@@ -73,6 +74,7 @@ FAMILY = Family(
     metadata=("scheduler", "tokenizer_2"),
     tokenizers=("tokenizer_2",),
     recipe=recipe,
+    adapted=(ADAPTED_TEXT_2, ADAPTED_UNET),
     matches=_matches,
     shipped=(ShippedGraph(label="Stable Diffusion XL refiner", kind=UNET_REFINER, config=REFINER_UNET),),
 )

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from conversions.options import Precision
 from sdsetup.cli import output, progress
+from sdsetup.cli.adapter_options import IgnoreUnmatchedOption, LoraOption, requests_of
 from sdsetup.cli.download import show_download
 from sdsetup.cli.memory import show_memory
 from sdsetup.disk_space import human_size
@@ -73,6 +74,8 @@ def convert(
         str | None,
         typer.Option(metavar="NAME", help="Let the package use this scheduler instead of the checkpoint's."),
     ] = None,
+    lora: LoraOption = None,
+    ignore_unmatched: IgnoreUnmatchedOption = False,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare every submodel with PyTorch.")
     ] = True,
@@ -123,6 +126,8 @@ def convert(
         overwrite=overwrite,
         verify=verify,
         retrace=retrace,
+        adapters=requests_of(lora),
+        ignore_unmatched=ignore_unmatched,
     )
     place = folder or workflow.package_folder(model, options)
     drawing = verify if smoke_test is None else smoke_test
@@ -211,6 +216,8 @@ def show_plan(plan: ConversionPlan, place: Path) -> None:
         submodels = ", ".join(f"{name} ({origin})" for name, origin in part.submodels.items())
         table.add_row(part.name, submodels, human_size(part.source_bytes), human_size(part.copied_bytes))
     output.show(table)
+    for adapter in plan.adapters:
+        output.say(f"Merged into the weights: {adapter.name}, weight {adapter.weight:g}")
     output.say(f"{plan.options.precision} for {plan.options.target}, opset {plan.opset}, into {place}")
     linked = plan.package_bytes - plan.copied_bytes
     if linked:

@@ -24,6 +24,8 @@ from sdsetup import __version__, new_file, os_errors
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.imaging.request import Request
 from sdsetup.redaction import redact_document
+from sdsetup.runtime.adapters import AppliedAdapter, PackageAdapters
+from sdsetup.runtime.textual_inversion import AppliedEmbedding
 
 _KEYWORD = "sdsetup"
 # What Pillow raises for files that are none of its own, are damaged or would fill the memory.
@@ -47,6 +49,8 @@ class ImageMetadata:
         fingerprint: SHA-256 of the package's manifest.
         provider: ONNX Runtime's name of the execution provider.
         version: This program's.
+        adapters: What was merged into the weights, in order.
+        embeddings: Textual inversions that the text encoders got, in order.
     """
 
     request: Request
@@ -54,6 +58,8 @@ class ImageMetadata:
     fingerprint: str
     provider: str
     version: str = __version__
+    adapters: tuple[AppliedAdapter, ...] = ()
+    embeddings: tuple[AppliedEmbedding, ...] = ()
 
     def of_image(self, place: int) -> ImageMetadata:
         """Return the metadata that makes only image ``place`` of a batch."""
@@ -80,10 +86,18 @@ def _of_types(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def metadata_of(request: Request, package: Package, provider: str) -> ImageMetadata:
+def metadata_of(
+    request: Request, package: Package, provider: str, adapters: PackageAdapters | None = None
+) -> ImageMetadata:
     """Note how an image is made."""
+    adapters = adapters or PackageAdapters()
     return ImageMetadata(
-        request=request, package=package.name, fingerprint=package.fingerprint, provider=provider
+        request=request,
+        package=package.name,
+        fingerprint=package.fingerprint,
+        provider=provider,
+        adapters=adapters.applied,
+        embeddings=adapters.embeddings.applied,
     )
 
 
@@ -113,8 +127,14 @@ def read_metadata(path: Path) -> ImageMetadata:
     try:
         document = json.loads(str(text))
         request = Request(**_of_types(Request, document["request"]))
+        adapters = tuple(
+            AppliedAdapter(**_of_types(AppliedAdapter, each)) for each in document.pop("adapters", ())
+        )
+        embeddings = tuple(
+            AppliedEmbedding(**_of_types(AppliedEmbedding, each)) for each in document.pop("embeddings", ())
+        )
         others = _of_types(ImageMetadata, {**document, "request": request})
-        return ImageMetadata(**others)
+        return ImageMetadata(**others, adapters=adapters, embeddings=embeddings)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise SetupError(
             "image.no_recipe",

@@ -55,17 +55,21 @@ class PackagePrompts:
     Attributes:
         package: Where the tokenizers are.
         length: Tokens that a text encoder takes at once.
+        tokens: Tokens that are added to a tokenizer's own, by its folder.
     """
 
     package: Package
     length: int
+    tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _opened: dict[str, ClipTokenizer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def encode(self, prompt: str, tokenizer: str, *, at_least: int = 1) -> EncodedPrompt:
         """Split a prompt into chunks of tokens; see ``conversions.recipe.PromptEncoder``."""
         if tokenizer not in self._opened:
             folder = self.package.folder / tokenizer
-            self._opened[tokenizer] = ClipTokenizer(folder=folder, length=self.length)
+            self._opened[tokenizer] = ClipTokenizer(
+                folder=folder, length=self.length, tokens=self.tokens.get(tokenizer, ())
+            )
         encoded = prompts.encode(prompt, self._opened[tokenizer], at_least=at_least)
         return EncodedPrompt(tokens=encoded.tokens, weights=encoded.weights)
 
@@ -96,12 +100,14 @@ class Pipeline:
         runner: Runs the submodels.
         listener: Hears of progress.
         refiner: Makes the last steps; None makes all of them here.
+        tokens: Tokens that are added to a tokenizer's own, by its folder.
     """
 
     package: Package
     runner: Runner
     listener: Listener = ignore
     refiner: Refiner | None = None
+    tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def generate(self, request: Request, *, check_safety: bool = True) -> GeneratedImages:
         """Make a batch of images.
@@ -340,7 +346,9 @@ class Pipeline:
 
     @cached_property
     def _prompts(self) -> PackagePrompts:
-        return PackagePrompts(package=self.package, length=self.package.recipe.prompt_length)
+        return PackagePrompts(
+            package=self.package, length=self.package.recipe.prompt_length, tokens=self.tokens
+        )
 
     @property
     def _denoiser(self) -> str:

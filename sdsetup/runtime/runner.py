@@ -14,6 +14,7 @@ from conversions.providers.session_graph import Edit
 from conversions.providers.table import FIXED_SIZES
 from conversions.verification.ep_assignment import Placement
 from sdsetup.runtime import sessions
+from sdsetup.runtime.adapters import PackageAdapters
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.sessions import Array, Arrays, Dimensions, Loaded, OutOfMemoryError
 
@@ -87,12 +88,14 @@ class LocalRunner:
         listener: Hears of submodels being opened.
         upcast: Float16 submodels that run in float32.
         skipped: Layers to leave out at a submodel's end, by name.
+        adapters: Merged into the weights when a submodel is opened.
     """
 
     package: Package
     device: Device
     low_memory: bool = False
     listener: Listener = ignore
+    adapters: PackageAdapters = field(default_factory=PackageAdapters)
     upcast: frozenset[str] = frozenset()
     skipped: Mapping[str, int] = field(default_factory=dict)
     _dimensions: dict[str, Dimensions] = field(default_factory=dict, init=False)
@@ -170,6 +173,7 @@ class LocalRunner:
         task = f"load-{submodel}"
         self.listener(Started(task=task, label=f"{submodel}: loading", total=None))
         upcast = submodel in self.upcast
+        weights = self.adapters.weights(self.package, submodel)
         loaded = sessions.load(
             self.package.graph(submodel),
             self.device,
@@ -177,7 +181,8 @@ class LocalRunner:
             upcast=upcast,
             # Float32 among float16 submodels is there for its range, not for its precision.
             exact=self.package.is_fp32,
-            edits=self._edits(submodel),
+            edits=(*self.adapters.edits(self.package, submodel, weights), *self._edits(submodel)),
+            weights=weights,
         )
         share = f"{loaded.placement.node_share:.0%} of {sum(loaded.placement.nodes.values())} nodes"
         self.listener(Finished(task=task, note=f"{share} on {self.device.provider.label}"))

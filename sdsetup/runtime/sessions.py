@@ -97,6 +97,7 @@ def load(
     upcast: bool = False,
     exact: bool = True,
     edits: Sequence[Edit] = (),
+    weights: Arrays | None = None,
 ) -> Loaded:
     """Open a session for a graph on a device.
 
@@ -107,6 +108,7 @@ def load(
         upcast: Compute in float32 although the graph is float16, on the same stored weights.
         exact: Compute float32 at full precision, where the provider has a faster one.
         edits: Further changes of the graph for this session.
+        weights: Arrays to use instead of what the package holds, by initializer.
 
     Raises:
         SetupError: The graph cannot be loaded, or not on this provider.
@@ -114,7 +116,9 @@ def load(
     """
     started = perf_counter()
     try:
-        session = onnx_session.open_session(graph, device, sizes, upcast=upcast, exact=exact, edits=edits)
+        session = onnx_session.open_session(
+            graph, device, sizes, upcast=upcast, exact=exact, edits=edits, weights=weights
+        )
     except ConversionError as error:
         raise SetupError("device.refused", error.message, hint_for(error)) from error
     except Exception as error:
