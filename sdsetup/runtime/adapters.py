@@ -23,7 +23,6 @@ from conversions.weights.lora.match import match, unmatched_notice
 from conversions.weights.lora.request import AdapterRequest
 from conversions.weights.lora.transform import MergeAdapter
 from conversions.weights.read_numbers import read_numbers
-from conversions.weights.stream import infinite
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
 from sdsetup.runtime.sessions import Array, Arrays
@@ -103,6 +102,8 @@ class PackageAdapters:
         transforms = self.transforms.get(component, ())
         if not transforms:
             return {}
+        from conversions.weights.stream import infinite
+
         weights = _graph_weights(package, submodel)
         before: Tensors = {name: each.expression for name, each in weights.items()}
         after: Tensors = reduce(lambda tensors, transform: transform(tensors), transforms, before)

@@ -1,6 +1,7 @@
 """Compute the changes of an adapter file with LyCORIS.
 
-Run by a Python that has it, as ``python FILE IN OUT``. Writes the change of each module, without alpha, by the module's name in the file.
+Run by a Python that has it, as ``python FILE IN OUT``. Writes the change of each module, without alpha, by
+the module's name in the file.
 """
 
 import sys

@@ -69,7 +69,9 @@ def read_adapter(path: Path, name: str) -> AdapterFile:
     """
     if not path.is_file():
         raise ConversionError(
-            "lora.missing", f"There is no file {path}.", "Check the spelling; an adapter is one file."
+            "lora.missing",
+            f"There is no file {path}.",
+            "Check the spelling; an adapter is one file on this machine.",
         )
     if path.suffix.casefold() in (".pt", ".pth", ".bin", ".ckpt"):
         raise ConversionError(

@@ -80,6 +80,7 @@ def test_a_wrong_weight_or_file_is_said_in_one_message(tiny_package, lora):
 def test_a_package_with_adapters_is_not_compared_with_the_checkpoint_alone(
     tiny_checkpoint, graph_cache, lora, tmp_path
 ):
+    from conversions.events import ignore
     from conversions.weights.lora.request import AdapterRequest
     from sdsetup.errors import SetupError
     from sdsetup.workflow import verify_package
@@ -87,6 +88,6 @@ def test_a_package_with_adapters_is_not_compared_with_the_checkpoint_alone(
 
     folder = make_package_with(tiny_checkpoint, tmp_path / "p", graph_cache, [AdapterRequest(path=lora)])
     with pytest.raises(SetupError, match=r"style\.safetensors"):
-        verify_package(folder, checkpoint=tiny_checkpoint, provider="cpu", listener=lambda event: None)
-    report = verify_package(folder, checkpoint=None, provider="cpu", listener=lambda event: None)
+        verify_package(folder, checkpoint=tiny_checkpoint, provider="cpu", listener=ignore)
+    report = verify_package(folder, checkpoint=None, provider="cpu", listener=ignore)
     assert report.passed
