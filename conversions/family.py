@@ -153,8 +153,8 @@ class Family:
             place: Where they come from, for messages.
 
         Raises:
-            ConversionError: ``config.invalid``; names the component, the field, the value and what it must be.
-                ``component.unsupported``.
+            ConversionError: ``config.invalid``; names the component, the field, the value and what it must
+                be. ``component.unsupported``.
         """
         components = dict(configs.components)
         for submodel in self.submodels(configs):

@@ -126,7 +126,9 @@ def inspect_package(package: Package) -> Inspection:
             class_name=submodel.kind.class_name,
             parameters=None,
             types=(package.precision(submodel.name),),
-            size_bytes=files[f"{submodel.name}/{DATA_FILE}"].size_bytes,
+            size_bytes=sum(
+                entry.size_bytes for name, entry in files.items() if name == f"{submodel.name}/{DATA_FILE}"
+            ),
         )
         for submodel in package.submodels
     )

@@ -22,7 +22,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "package.exists": "Add --overwrite to replace it, or choose another folder with --output.",
         "package.foreign": "Choose another folder with --output.",
         "package.format": "Convert the checkpoint again: sdsetup convert MODEL --output FOLDER --overwrite",
-        "package.invalid_graph": "Convert the checkpoint again: sdsetup convert MODEL --output FOLDER --overwrite",
+        "package.invalid_graph": "Convert again: sdsetup convert MODEL --output FOLDER --overwrite",
         "package.missing": "Make one with: sdsetup convert MODEL --output FOLDER",
         "package.not_a_folder": "Choose another folder with --output.",
         "package.read_only": "Choose a folder of your own with --output.",

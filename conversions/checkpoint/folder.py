@@ -161,9 +161,7 @@ def open_checkpoint(
     configs = family.typed(
         replace(configs, components={name: each.config for name, each in components.items()}), storage.label
     )
-    components = {
-        name: replace(each, config=configs.components[name]) for name, each in components.items()
-    }
+    components = {name: replace(each, config=configs.components[name]) for name, each in components.items()}
     submodels = family.submodels(configs)
     return Checkpoint(
         storage=storage,

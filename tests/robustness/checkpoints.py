@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-import time
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +104,9 @@ def _convert(materials: Materials, user: User, case: Case, figures: Figures, *op
         with user.writing_only(output, *begun):
             done = user.run("convert", str(source), "--target", "cpu", "-o", str(output), *options)
         if (done.code == 0) != output.is_dir():
-            raise LawBrokenError(f"status {done.code}, and a package is {output.is_dir()}: {done.stderr[-500:]}")
+            raise LawBrokenError(
+                f"status {done.code}, and a package is {output.is_dir()}: {done.stderr[-500:]}"
+            )
         if done.code == 0:
             demand_whole(output)
             demand_weights(source, output)
@@ -186,7 +187,9 @@ def demand_weights(checkpoint: Path, package: Path) -> None:
                     for form in forms
                 )
             if not same:
-                raise LawBrokenError(f"wrong package: {component} {initializer.name} differs from the checkpoint")
+                raise LawBrokenError(
+                    f"wrong package: {component} {initializer.name} differs from the checkpoint"
+                )
         if met < len(stored) // 4:
             raise LawBrokenError(f"wrong package: {component} has {met} of {len(stored)} tensors by name")
 
@@ -201,8 +204,3 @@ def _tensors(file: Path) -> dict[str, Any]:
             values = np.frombuffer(content[first:last], _TYPES[entry["dtype"]])
             found[name] = values.reshape(entry["shape"])
     return found
-
-
-def soon(seconds: float) -> float:
-    """Return the moment so many seconds from now."""
-    return time.monotonic() + seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +54,11 @@ class Materials:
 
         return self._once(f"package-{variant}", convert)
 
-    def _once(self, name: str, make: object) -> Path:
+    def _once(self, name: str, make: Callable[[Path], object]) -> Path:
         path = self.kept / name.replace(" ", "-")
         if not path.exists():
             self.kept.mkdir(parents=True, exist_ok=True)
-            make(path)  # type: ignore[operator]
+            make(path)
         return path
 
 

@@ -187,6 +187,8 @@ class Graph(Mutation):
             model = onnx.load(path, load_external_data=False)
         except Exception:  # noqa: BLE001 - an earlier change spoiled it
             return
+        if not model.graph.node:
+            return
         if self.key in ("op_type", "domain", "input"):
             node = model.graph.node[int(self.index * (len(model.graph.node) - 1))]
             if self.key == "input":
@@ -250,7 +252,9 @@ def of_folder(folder: Path) -> st.SearchStrategy[tuple[Mutation, ...]]:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     # Configurations are many to one more interesting than vocabularies.
     small = [name for name in names if name.endswith((".json", ".txt")) and "vocab" not in name]
-    kinds: list[st.SearchStrategy[Mutation]] = [_fields(folder, [n for n in small if n.endswith(".json")])] * 4
+    kinds: list[st.SearchStrategy[Mutation]] = [
+        _fields(folder, [n for n in small if n.endswith(".json")])
+    ] * 4
     kinds += [
         st.builds(Content, file=st.sampled_from(names), content=st.sampled_from(_CONTENTS)),
         st.builds(Content, file=st.sampled_from(small), content=st.binary(max_size=64)),
@@ -319,7 +323,9 @@ def _fields(folder: Path, files: list[str]) -> st.SearchStrategy[Mutation]:
     for name in files:
         found = list(_keys(json.loads((folder / name).read_text("utf-8"))))
         places += [(name, keys) for keys in found] + [(name, ("new",))]
-    values = st.one_of(st.sampled_from(VALUES), st.integers(), st.floats(), st.text(max_size=8)).map(json.dumps)
+    values = st.one_of(st.sampled_from(VALUES), st.integers(), st.floats(), st.text(max_size=8)).map(
+        json.dumps
+    )
     return st.builds(
         lambda place, value, drop: SetField(file=place[0], keys=place[1], value=value, drop=drop),
         st.sampled_from(places),
@@ -336,4 +342,3 @@ def _keys(document: Any, above: Keys = ()) -> list[Keys]:
         if isinstance(value, (dict, list)) and len(value) < 40:
             found += _keys(value, (*above, key))
     return found
-

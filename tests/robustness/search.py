@@ -120,7 +120,9 @@ def _batch(
 
 def _kind(text: str) -> str:
     """Return what two faults have in common that are one: the last error's name, without numbers."""
-    words = text.splitlines()[0][:60] + " " + next(
-        (line for line in reversed(text.splitlines()) if "Error" in line or "error" in line), ""
+    words = (
+        text.splitlines()[0][:60]
+        + " "
+        + next((line for line in reversed(text.splitlines()) if "Error" in line or "error" in line), "")
     )
     return "".join(letter for letter in words if not letter.isdigit())[:160]
