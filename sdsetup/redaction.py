@@ -156,8 +156,8 @@ def redacting_streams() -> Iterator[None]:
 def redact_process_output() -> None:
     """Let all that this process writes from now on pass ``redact``, what native code writes too.
 
-    For child processes, which inherit their parent's stdout and stderr. A line goes out when it is complete or
-    the process ends; when it is killed, an incomplete one is lost.
+    For child processes, which inherit their parent's stdout and stderr. A line goes out when it is complete,
+    or the process ends; when it is killed, an incomplete one is lost.
     """
     learn()
     for name, descriptor in (("stdout", 1), ("stderr", 2)):

@@ -152,7 +152,7 @@ def demand_valid_graph(graph: Path) -> None:
         ConversionError: ``package.invalid_graph``.
     """
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         check_graph(graph)

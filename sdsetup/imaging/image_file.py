@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
+import stat
 import struct
 import tempfile
 import zlib
@@ -27,7 +29,7 @@ from sdsetup.redaction import redact_document
 
 _KEYWORD = "sdsetup"
 # What Pillow raises for files that are none of its own, are damaged or would fill the memory.
-_UNREADABLE = (
+UNREADABLE = (
     *(OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error),
     *(UnidentifiedImageError, Image.DecompressionBombError, MemoryError),
 )
@@ -80,6 +82,16 @@ def _of_types(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
+def demand_ordinary(path: Path) -> None:
+    """Raise where a path is a pipe or a device, whose reading would never end.
+
+    Raises:
+        OSError: It is, or it is not there.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no ordinary file")
+
+
 def metadata_of(request: Request, package: Package, provider: str) -> ImageMetadata:
     """Note how an image is made."""
     return ImageMetadata(
@@ -94,10 +106,11 @@ def read_metadata(path: Path) -> ImageMetadata:
         SetupError: The file cannot be read, is no image, or carries no metadata.
     """
     try:
+        demand_ordinary(path)
         with Image.open(path) as image:
             image.load()
             text = image.info.get(_KEYWORD)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise SetupError(
             "image.unreadable",
@@ -234,7 +247,8 @@ def find_package(metadata: ImageMetadata, image: Path) -> Path:
     Raises:
         UsageError: It is in neither place.
     """
-    for folder in (Path(), image.parent, image.parent.parent):
+    named = metadata.package == Path(metadata.package).name  # no path that somebody wrote into an image
+    for folder in (Path(), image.parent, image.parent.parent) if named else ():
         if (folder / metadata.package / "manifest.json").is_file():
             return folder / metadata.package
     raise UsageError(

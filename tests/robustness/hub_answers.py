@@ -76,7 +76,7 @@ def _action(case: Case) -> faults.Action:
     _, kind, details = case
     match kind:
         case "json":
-            return faults.rewrite(lambda body: _changed(body, details[1], details[2]))
+            return faults.rewrite(lambda body: changed(body, details[1], details[2]))
         case "body":
             return faults.status(200, {"Content-Type": "application/json"}, details[1])
         case "status":
@@ -93,7 +93,7 @@ def _action(case: Case) -> faults.Action:
             return faults.pad(details[1])
 
 
-def _changed(body: bytes, place: int, value: Any) -> bytes:
+def changed(body: bytes, place: int, value: Any) -> bytes:
     """Replace one of a JSON document's values."""
     try:
         document = json.loads(body)

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ class Mutation:
     file: str
 
     def apply(self, folder: Path) -> None:
-        """Make the change below ``folder``."""
+        """Make the change below ``folder``; one that an earlier change made impossible is none."""
         path = folder / self.file
-        if path.is_file() and path.lstat().st_nlink:
-            self.change(path)
+        if path.is_file() and not path.is_symlink():
+            with suppress(Exception):
+                self.change(path)
 
     def change(self, path: Path) -> None:
         """Change a file that is there."""
