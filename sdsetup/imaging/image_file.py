@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import os
-import stat
-import struct
 import tempfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,20 +15,16 @@ from typing import Any, get_type_hints
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from conversions.package.layout import Package
 from sdsetup import __version__, new_file, os_errors
 from sdsetup.errors import SetupError, UsageError
+from sdsetup.imaging.read_image import reading
 from sdsetup.imaging.request import Request
 from sdsetup.redaction import redact_document
 
 _KEYWORD = "sdsetup"
-# What Pillow raises for files that are none of its own, are damaged or would fill the memory.
-UNREADABLE = (
-    *(OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error),
-    *(UnidentifiedImageError, Image.DecompressionBombError, MemoryError),
-)
 # Chunks, their checksums and the program's name.
 _PNG_OVERHEAD_BYTES = 16384
 # File systems take 255 bytes; some of them less, and a number may be added.
@@ -82,16 +74,6 @@ def _of_types(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def demand_ordinary(path: Path) -> None:
-    """Raise where a path is a pipe or a device, whose reading would never end.
-
-    Raises:
-        OSError: It is, or it is not there.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "it is no ordinary file")
-
-
 def metadata_of(request: Request, package: Package, provider: str) -> ImageMetadata:
     """Note how an image is made."""
     return ImageMetadata(
@@ -105,18 +87,8 @@ def read_metadata(path: Path) -> ImageMetadata:
     Raises:
         SetupError: The file cannot be read, is no image, or carries no metadata.
     """
-    try:
-        demand_ordinary(path)
-        with Image.open(path) as image:
-            image.load()
-            text = image.info.get(_KEYWORD)
-    except UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise SetupError(
-            "image.unreadable",
-            f"{path} cannot be read as an image: {reason}.",
-            "give --from a PNG that sdsetup generate wrote.",
-        ) from error
+    with reading(path, "give --from a PNG that sdsetup generate wrote.") as image:
+        text = image.info.get(_KEYWORD)
     if text is None:
         raise SetupError(
             "image.no_recipe",

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from conversions.recipe import Floats, ImageSize
-from sdsetup.errors import SetupError
-from sdsetup.imaging.image_file import UNREADABLE, demand_ordinary
+from sdsetup.imaging.read_image import reading
 
 _HALF = 0.5
 
@@ -68,13 +67,5 @@ def _resized(image: Image.Image, size: ImageSize) -> NDArray[np.uint8]:
 
 def _open(path: Path) -> Image.Image:
     """Open an image, turned as its camera notes say."""
-    try:
-        demand_ordinary(path)
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise SetupError(
-            "image.unreadable", f"{path} cannot be read as an image: {reason}.", "give a PNG or a JPEG."
-        ) from error
+    with reading(path, "give a PNG or a JPEG.") as image:
+        return ImageOps.exif_transpose(image)
