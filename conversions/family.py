@@ -6,12 +6,13 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from conversions import families
 from conversions.errors import ConversionError
 from conversions.graph_kind import Config, GraphKind
+from conversions.typed_config import read_config
 from conversions.weights.lora.module_names import AdaptedComponent
 
 if TYPE_CHECKING:
@@ -146,6 +147,25 @@ class Family:
             for part in self.parts
             if part.component in configs.components
         )
+
+    def typed(self, configs: PipelineConfigs, place: str) -> PipelineConfigs:
+        """Return a pipeline's configurations with each field of its components of the type it must have.
+
+        Args:
+            configs: As they were read.
+            place: Where they come from, for messages.
+
+        Raises:
+            ConversionError: ``config.invalid``; names the component, the field, the value and what it must
+                be. ``component.unsupported``.
+        """
+        components = dict(configs.components)
+        for submodel in self.submodels(configs):
+            name = submodel.component
+            components[name] = read_config(
+                submodel.kind.fields, components[name], f"{place}/{name}/config.json"
+            )
+        return replace(configs, components=components)
 
 
 def all_families() -> tuple[Family, ...]:

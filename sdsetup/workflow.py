@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Enough steps for the demo and for Stable Diffusion with most schedulers.
 _FIRST_STEPS = 20
+# Without a GPU; then the image is smaller, and made in fewer steps. Opening the submodels comes on top.
+_FIRST_IMAGE_CPU_SECONDS = 45.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +241,13 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
     path = images / f"{opened.name}.png"
     # One submodel at a time, so that small machines come to an image too.
     device_request = start.DeviceRequest(low_vram=True)
-    outcomes, runner = smoke_test.try_out(opened, device_request, steps=_FIRST_STEPS, listener=listener)
+    outcomes, runner = smoke_test.try_out(
+        opened,
+        device_request,
+        steps=_FIRST_STEPS,
+        cpu_limit_seconds=_FIRST_IMAGE_CPU_SECONDS,
+        listener=listener,
+    )
     if any(outcome.faults for outcome in outcomes):
         path = path.with_stem(f"{path.stem}-wrong")  # a later run must not take it for the finished image
     path = smoke_test.keep(outcomes[0], opened, runner, path)

@@ -16,7 +16,6 @@ from conversions.checkpoint.storage import Folder, Storage
 from conversions.checkpoint.weight_files import WeightFiles, choose
 from conversions.errors import ConversionError
 from conversions.family import Family, PipelineConfigs, Submodel, families_of, find_family
-from conversions.typed_config import read_config
 from conversions.weights.expression import Tensors, as_expressions
 
 if TYPE_CHECKING:
@@ -168,13 +167,11 @@ def open_checkpoint(
         for name in family.components
         if not (family.optional(name) and (name in absent or name not in index))
     }
-    configs = replace(configs, components={name: each.config for name, each in components.items()})
+    configs = family.typed(
+        replace(configs, components={name: each.config for name, each in components.items()}), storage.label
+    )
+    components = {name: replace(each, config=configs.components[name]) for name, each in components.items()}
     submodels = family.submodels(configs)
-    for submodel in submodels:
-        component = components[submodel.component]
-        file = f"{storage.label}/{submodel.component}/config.json"
-        config = read_config(submodel.kind.fields, component.config, file)
-        components[submodel.component] = replace(component, config=config)
     return Checkpoint(
         storage=storage,
         family=family,

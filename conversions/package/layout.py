@@ -29,6 +29,7 @@ from conversions.family import (
     family_named,
     find_family,
 )
+from conversions.package.manifest_fields import check_fields
 
 if TYPE_CHECKING:
     from conversions.recipe import Recipe
@@ -148,8 +149,8 @@ class Package:
 
     @cached_property
     def configs(self) -> PipelineConfigs:
-        """What decides how images are made."""
-        return self._configs((self.family,))
+        """What decides how images are made; ``config.invalid`` where a field is of another type."""
+        return self.family.typed(self._configs((self.family,)), str(self.folder))
 
     @cached_property
     def submodels(self) -> tuple[Submodel, ...]:
@@ -212,8 +213,8 @@ def open_package(folder: Path) -> Package:
                 "package.format",
                 f"{folder} was made by another version of sdsetup (package format {manifest['format']}).",
             )
+        check_fields(manifest, str(path))
         package = Package(folder=folder, manifest=manifest)
-        package.files, package.submodel_names  # noqa: B018 - a manifest without them is torn
     except (ValueError, KeyError, TypeError) as error:
         raise ConversionError("package.torn", f"{path} cannot be read ({error}).") from error
     return package

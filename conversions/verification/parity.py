@@ -181,6 +181,24 @@ def check_graph(graph: Path) -> None:
     onnx.checker.check_model(model)
 
 
+def demand_valid_graph(graph: Path) -> None:
+    """Run :func:`check_graph`, and say what it found in one line.
+
+    Raises:
+        ConversionError: ``package.invalid_graph``.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        check_graph(graph)
+    except (onnx.checker.ValidationError, DecodeError, RuntimeError, ValueError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ConversionError(
+            "package.invalid_graph", f"{graph} is no valid ONNX graph: {reason.rstrip('.')}."
+        ) from error
+
+
 def verify(
     package: Package,
     checkpoint: Checkpoint | None,
@@ -230,14 +248,13 @@ def verify(
             task = f"run {name}"
             listener(Started(task=task, label=f"{name}: checking on {device}"))
             try:
-                process.call(check_graph, package.graph(name))
+                process.call(demand_valid_graph, package.graph(name))
                 outcome = process.call(
                     onnx_session.run, package.graph(name), inputs[name], device, chosen[name]
                 )
             finally:
                 listener(Finished(task=task))
-            precision = package.manifest["submodels"][name]["precision"]
-            reports.append(_judge(name, outcome, references.get(name), precision))
+            reports.append(_judge(name, outcome, references.get(name), package.precision(name)))
     return ParityReport(provider=provider, device=str(device), problems=problems, submodels=tuple(reports))
 
 

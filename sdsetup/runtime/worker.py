@@ -17,6 +17,7 @@ from typing import Any
 from conversions.events import Event, Listener, Notice, ignore
 from conversions.package.layout import Package
 from sdsetup.errors import SetupError
+from sdsetup.redaction import redact_process_output
 from sdsetup.runtime.adapters import PackageAdapters
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.runner import LocalRunner, Usage
@@ -69,6 +70,7 @@ def _serve(
     adapters: PackageAdapters,
 ) -> None:
     """Serve requests until the connection is closed; the main function of the worker process."""
+    redact_process_output()
     # Ctrl-C reaches every process of a console; only the parent reacts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     runner = LocalRunner(
