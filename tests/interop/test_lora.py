@@ -1,6 +1,6 @@
 """Adapters against the libraries that made them popular: diffusers with PEFT, and LyCORIS.
 
-They are no requirement of the tests: ``SDSETUP_INTEROP=1 python -m tests -m interop`` fetches the three small
+They are no requirement of the tests: ``SDSETUP_INTEROP=1 python -m tests -m interop`` fetches the small
 packages into a folder of their own, or ``SDSETUP_PEFT`` names such a folder.
 """
 
@@ -27,7 +27,7 @@ from tests.sdsetup.imaging.test_pipeline import psnr
 
 pytestmark = [pytest.mark.interop, pytest.mark.torch, pytest.mark.timeout(1800)]
 
-REQUIREMENTS = ("peft==0.21.2", "accelerate==1.15.0", "lycoris-lora==4.1.3", "toml==0.10.2")
+REQUIREMENTS = ("peft==0.21.2", "accelerate==1.15.0", "lycoris-lora==4.1.3", "toml==0.10.2", "einops==0.8.1")
 NAMES = ("stable-diffusion", "stable-diffusion-xl")
 REQUEST = Request(prompt="a red horse on the moon", seed=5, steps=4, guidance_scale=7.5, width=72, height=136)
 
