@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from conversions.events import Listener, Notice
+from conversions.events import Listener, Notice, Planned
 from conversions.options import Options, Target
 from sdsetup import __version__
 from sdsetup.checkpoint_source import CheckpointRequest, Source, find
+from sdsetup.steps import conversion_steps
 
 if TYPE_CHECKING:
     from conversions.conversion import Converted
@@ -41,6 +42,7 @@ class ConvertRequest:
         overwrite: Whether to replace an existing package.
         verify: Whether to verify the package before publishing it.
         retrace: Whether to trace graphs that are available already.
+        image: Whether a first image follows, which counts as a step of the whole.
     """
 
     checkpoint_request: CheckpointRequest
@@ -49,6 +51,7 @@ class ConvertRequest:
     overwrite: bool = False
     verify: bool = True
     retrace: bool = False
+    image: bool = False
 
 
 def graph_cache() -> Path:
@@ -155,6 +158,17 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     from conversions.conversion import Checks, convert
 
     source, plan = plan_conversion(request, listener)
+    downloading = source.download is not None and source.checkpoint_request.keep
+    listener(
+        Planned(
+            steps=conversion_steps(
+                plan,
+                download_bytes=source.download.download_bytes if source.download and downloading else 0,
+                verify=request.verify,
+                image=request.image,
+            )
+        )
+    )
     output = request.output or package_folder(request.checkpoint_request.model, request.options)
     checks = None
     if request.verify and find_spec("torch") is None:
@@ -264,7 +278,7 @@ def install(model: str, options: Options, images: Path, listener: Listener) -> I
     folder, report = package_folder(model, options), None
     if not folder.exists():
         request = ConvertRequest(
-            checkpoint_request=CheckpointRequest(model=model), options=options, output=folder
+            checkpoint_request=CheckpointRequest(model=model), options=options, output=folder, image=True
         )
         report = convert_model(request, listener).report
     return Installed(package=folder, image=first_image(folder, images, listener), report=report)

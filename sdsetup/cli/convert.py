@@ -101,6 +101,7 @@ def convert(
         keep_fp32=frozenset(keep_fp32 or ()),
         scheduler_class=schedulers.class_of(scheduler) if scheduler else "",
     )
+    drawing = verify if smoke_test is None else smoke_test
     request = workflow.ConvertRequest(
         checkpoint_request=CheckpointRequest(
             model=model,
@@ -115,9 +116,9 @@ def convert(
         overwrite=overwrite,
         verify=verify,
         retrace=retrace,
+        image=drawing,
     )
     place = folder or workflow.package_folder(model, options)
-    drawing = verify if smoke_test is None else smoke_test
     with saying_what_is_kept(lambda: kept_of(place)), progress.listening() as listener:
         if dry_run:
             source, plan = workflow.plan_conversion(request, listener)
