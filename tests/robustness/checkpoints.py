@@ -194,7 +194,7 @@ def demand_weights(checkpoint: Path, package: Path) -> None:
 
 
 def _values(initializer: Any, folder: Path) -> Any:
-    """Read an initializer; onnx itself refuses data in files with several hard links, as linked weights are."""
+    """Read an initializer; onnx itself refuses files with several hard links, as linked weights are."""
     from onnx import helper, numpy_helper
 
     if not initializer.external_data:
