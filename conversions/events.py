@@ -49,7 +49,29 @@ class Notice:
     text: str
 
 
-Event = Started | Advanced | Finished | Notice
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A part of a long command.
+
+    Attributes:
+        label: What a person reads, for example ``"writing weights"``.
+        tasks: First words of the identifiers of the tasks in it.
+        seconds: How long it usually takes; only the steps' proportions count.
+    """
+
+    label: str
+    tasks: frozenset[str]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """The steps of a long command, in their order; one whose tasks are not needed is passed over."""
+
+    steps: tuple[Step, ...]
+
+
+Event = Started | Advanced | Finished | Notice | Planned
 Listener = Callable[[Event], None]
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from conversions.events import Listener, Notice, ignore
+from conversions.events import Listener, Notice, Planned, ignore
 from conversions.options import Options, Target
 from sdsetup import __version__
 from sdsetup.checkpoint_source import CheckpointRequest, Source, find
 from sdsetup.errors import SetupError
+from sdsetup.steps import conversion_steps
 
 if TYPE_CHECKING:
     from conversions.checkpoint.folder import Checkpoint
@@ -46,6 +47,7 @@ class ConvertRequest:
         retrace: Whether to trace graphs that are available already.
         adapters: Merged into the weights, in order.
         ignore_unmatched: Whether what of the adapters belongs to nothing in the model is left out.
+        image: Whether a first image follows, which counts as a step of the whole.
     """
 
     checkpoint_request: CheckpointRequest
@@ -54,6 +56,7 @@ class ConvertRequest:
     overwrite: bool = False
     verify: bool = True
     retrace: bool = False
+    image: bool = False
     adapters: tuple[AdapterRequest, ...] = ()
     ignore_unmatched: bool = False
 
@@ -177,6 +180,17 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     from conversions.conversion import Checks, convert
 
     source, plan = plan_conversion(request, listener)
+    downloading = source.download is not None and source.checkpoint_request.keep
+    listener(
+        Planned(
+            steps=conversion_steps(
+                plan,
+                download_bytes=source.download.download_bytes if source.download and downloading else 0,
+                verify=request.verify,
+                image=request.image,
+            )
+        )
+    )
     output = request.output or package_folder(request.checkpoint_request.model, request.options)
     checks = None
     if request.verify and find_spec("torch") is None:
@@ -286,7 +300,7 @@ def install(model: str, options: Options, images: Path, listener: Listener) -> I
     folder, report = package_folder(model, options), None
     if not folder.exists():
         request = ConvertRequest(
-            checkpoint_request=CheckpointRequest(model=model), options=options, output=folder
+            checkpoint_request=CheckpointRequest(model=model), options=options, output=folder, image=True
         )
         report = convert_model(request, listener).report
     return Installed(package=folder, image=first_image(folder, images, listener), report=report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from conversions.errors import ConversionError
 from conversions.graph_kind import Config, GraphKind, TensorSpec
 from conversions.submodels import config_fields
 
@@ -90,8 +91,17 @@ def _inputs_with(config: Config, time_ids: int) -> tuple[TensorSpec, ...]:
         ),
     ]
     if config.get("addition_embed_type") == "text_time":
-        conditions = config["projection_class_embeddings_input_dim"]
-        pooled = conditions - time_ids * config["addition_time_embed_dim"]
+        conditions = config.get("projection_class_embeddings_input_dim") or 0
+        width = config.get("addition_time_embed_dim") or 0
+        pooled = conditions - time_ids * width
+        if width == 0 or pooled <= 0:
+            raise ConversionError(
+                "config.invalid",
+                f"The U-Net's config.json says addition_time_embed_dim = {width} and "
+                f"projection_class_embeddings_input_dim = {conditions}; that leaves no room for the prompt's "
+                f"pooled state beside {time_ids} conditions on size.",
+                "Correct these fields, or download the file again.",
+            )
         specs += [
             TensorSpec(name="text_embeds", dtype="float", shape=("batch", pooled)),
             TensorSpec(name="time_ids", dtype="float", shape=("batch", time_ids)),

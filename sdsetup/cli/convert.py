@@ -112,6 +112,7 @@ def convert(
         scheduler_class=schedulers.class_of(scheduler) if scheduler else "",
         copy=copy,
     )
+    drawing = verify if smoke_test is None else smoke_test
     request = workflow.ConvertRequest(
         checkpoint_request=CheckpointRequest(
             model=model,
@@ -128,9 +129,9 @@ def convert(
         retrace=retrace,
         adapters=requests_of(lora),
         ignore_unmatched=ignore_unmatched,
+        image=drawing,
     )
     place = folder or workflow.package_folder(model, options)
-    drawing = verify if smoke_test is None else smoke_test
     with saying_what_is_kept(lambda: kept_of(place)), progress.listening() as listener:
         if dry_run:
             source, plan = workflow.plan_conversion(request, listener)

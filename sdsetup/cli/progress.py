@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -22,9 +26,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from conversions.events import Advanced, Event, Finished, Listener, Notice, Started
+from conversions.events import Advanced, Event, Finished, Listener, Notice, Planned, Started
 from sdsetup.cli import output
 from sdsetup.redaction import redact
+from sdsetup.steps import StepClock
 
 
 class _AmountColumn(ProgressColumn):
@@ -43,6 +48,27 @@ class _AmountColumn(ProgressColumn):
         return Text(f"{self._count.render(task)} {task.fields['unit']}")
 
 
+@dataclass
+class _Overall:
+    """Where a command of several steps is; nothing while it has none."""
+
+    clock: StepClock | None = None
+
+
+class _StepProgress(Progress):
+    """Bars of tasks below a line that tells the step of the whole."""
+
+    def __init__(self, *columns: ProgressColumn, overall: _Overall, **options: Any) -> None:
+        self._overall = overall
+        super().__init__(*columns, **options)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        clock = self._overall.clock
+        if clock is not None and (text := clock.text(time.monotonic())):
+            yield Text(text, style="bold")
+        yield from super().get_renderables()
+
+
 @contextmanager
 def listening() -> Iterator[Listener]:
     """Show progress on stderr while the block runs.
@@ -50,7 +76,8 @@ def listening() -> Iterator[Listener]:
     Yields:
         A listener to hand to the libraries; safe to call from several threads.
     """
-    with Progress(
+    overall = _Overall()
+    with _StepProgress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
@@ -60,12 +87,17 @@ def listening() -> Iterator[Listener]:
         console=output.console(),
         transient=True,
         disable=not output.console().is_terminal,
+        overall=overall,
     ) as progress:
         tasks: dict[str, tuple[TaskID, str]] = {}
 
         def listener(event: Event) -> None:
             match event:
+                case Planned(steps=steps):
+                    overall.clock = StepClock(steps=steps, began=time.monotonic())
                 case Started(task=name, label=label, total=total, unit=unit):
+                    if overall.clock is not None:
+                        overall.clock.start(name, time.monotonic())
                     tasks[name] = (progress.add_task(escape(redact(label)), total=total, unit=unit), label)
                 case Advanced(task=name, done=done):
                     progress.update(tasks[name][0], completed=done)

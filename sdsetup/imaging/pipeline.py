@@ -15,6 +15,7 @@ from conversions.events import Advanced, Finished, Listener, Notice, Started, ig
 from conversions.family import Role
 from conversions.package.layout import Package
 from conversions.recipe import Conditioning, EncodedPrompt, GuidedPrompts, InitialImage
+from sdsetup.durations import in_words
 from sdsetup.errors import SetupError
 from sdsetup.imaging import initial_image, prompts
 from sdsetup.imaging.blank_image import find_blank
@@ -22,7 +23,6 @@ from sdsetup.imaging.feature_extractor import extract
 from sdsetup.imaging.latent_noise import LatentNoise
 from sdsetup.imaging.request import Request, complete, first_index, scheduler_for
 from sdsetup.imaging.schedulers import Floats, Scheduler, State
-from sdsetup.imaging.time_budget import in_words
 from sdsetup.imaging.tokenizer import ClipTokenizer
 from sdsetup.runtime.runner import Runner
 from sdsetup.runtime.sessions import Array

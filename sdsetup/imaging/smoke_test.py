@@ -16,6 +16,7 @@ from conversions.events import Listener, Notice
 from conversions.package.layout import Package
 from sdsetup import demo, new_file
 from sdsetup.demo.judge import judge
+from sdsetup.durations import in_words
 from sdsetup.errors import SetupError
 from sdsetup.imaging import image_file, time_budget
 from sdsetup.imaging.blank_image import find_blank
@@ -121,7 +122,7 @@ def _fitted(
         pipeline.listener(
             Notice(
                 text=f"There is no GPU to use, so the first image gets {size.width}x{size.height} pixels and "
-                f"{effort.steps} steps, which takes {time_budget.in_words(effort.seconds)}; usual are "
+                f"{effort.steps} steps, which takes {in_words(effort.seconds)}; usual are "
                 f"{recipe.native.width}x{recipe.native.height} and {steps}, as sdsetup generate makes them."
             )
         )

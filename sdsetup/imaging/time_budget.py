@@ -58,17 +58,6 @@ def fit(native: ImageSize, multiple: int, steps: int, step_seconds: float, limit
     raise AssertionError  # the last size is the base
 
 
-def in_words(seconds: float) -> str:
-    """Write a time for a person, roughly.
-
-    >>> in_words(43.2), in_words(200)
-    ('about 45 s', 'about 3 min')
-    """
-    if seconds < 90:
-        return f"about {max(5, 5 * round(seconds / 5))} s"
-    return f"about {round(seconds / 60)} min"
-
-
 def _scaled(native: ImageSize, scale: float, multiple: int) -> ImageSize:
     step = math.lcm(multiple, _MULTIPLE)
     if scale == 1 or min(native.width, native.height) < 2 * step:

@@ -53,6 +53,21 @@ def test_a_mutated_package(user: User, tmp_path: Path, verb: str, change: Mutati
     user.run(verb, str(package), *words.get(verb, ()))
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("drop", [False, True])
+@pytest.mark.parametrize("field", ["addition_time_embed_dim", "projection_class_embeddings_input_dim"])
+def test_an_xl_unet_that_does_not_say_how_wide_its_conditions_are(
+    user: User, tmp_path: Path, field: str, drop: bool
+) -> None:
+    from tests.checkpoints import VARIANTS, make_variant
+
+    folder = make_variant(tmp_path / "refiner", VARIANTS["stable-diffusion-xl-refiner"])
+    SetField(file="unet/config.json", keys=(field,), value="null", drop=drop).apply(folder)
+    done = user.run("inspect", str(folder))
+    assert done.code == 1
+    assert field in done.stderr
+
+
 @pytest.mark.parametrize("what", ["pipe", "link to zeros", "folder", "link to itself"])
 @pytest.mark.parametrize("option", ["--init-image", "--from", "--mask"])
 def test_an_image_that_is_no_file(user: User, tmp_path: Path, option: str, what: str) -> None:

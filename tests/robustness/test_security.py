@@ -47,6 +47,15 @@ def checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     return mutations.copy(tiny_checkpoint, tmp_path / "checkpoint", linked=False)
 
 
+@pytest.fixture
+def graphs(user: User, graph_cache: Path) -> None:
+    """Let the user have the traced graphs of the tiny checkpoint."""
+    place = user.home / "caches" / "sdsetup" / "graphs"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.is_symlink():
+        place.symlink_to(graph_cache)
+
+
 def refused(done: Done, *words: str) -> None:
     """Demand one message with the next step, and none of the secret."""
     assert done.code in (1, 2), done
@@ -115,7 +124,7 @@ def test_a_graph_takes_its_weights_only_from_its_own_folder(
 @pytest.mark.torch
 @pytest.mark.parametrize("name", ["tokenizer/merges.txt", "tokenizer/more.json", "unet/config.json"])
 def test_a_link_to_a_file_of_the_user_is_not_copied_into_a_package(
-    user: User, checkpoint: Path, name: str, graph_cache: Path
+    user: User, checkpoint: Path, name: str, graphs: None
 ) -> None:
     (checkpoint / name).unlink(missing_ok=True)
     (checkpoint / name).symlink_to(user.home / "secret")
@@ -288,7 +297,7 @@ def test_operators_of_foreign_domains_are_refused(user: User, package: Path, dom
 
 @pytest.mark.torch
 def test_templates_of_tokenizers_never_run(
-    user: User, checkpoint: Path, tmp_path: Path, graph_cache: Path
+    user: User, checkpoint: Path, tmp_path: Path, graphs: None
 ) -> None:
     """The program in a template is Jinja's usual way out; whatever renders it makes the file."""
     path = checkpoint / "tokenizer" / "tokenizer_config.json"
@@ -296,10 +305,6 @@ def test_templates_of_tokenizers_never_run(
     template = "{{ cycler.__init__.__globals__.os.system('touch " + str(tmp_path / "ran") + "') }}"
     path.write_text(json.dumps({**config, "chat_template": template}), "utf-8")
     (checkpoint / "tokenizer" / "chat_template.jinja").write_text(template)
-    caches = user.home / "caches" / "sdsetup"
-    caches.mkdir(parents=True, exist_ok=True)
-    if not (caches / "graphs").exists():
-        (caches / "graphs").symlink_to(graph_cache)
     done = convert(user, checkpoint)
     assert done.code == 0, done.stderr
     done = user.run("generate", "package", "a horse", *IMAGE)

@@ -121,8 +121,7 @@ class UNetRecipe:
         if len(sides) != 2 or not all(isinstance(side, int) for side in sides):
             raise ConversionError(
                 "config.invalid",
-                f"The U-Net's config.json says sample_size = {sample}; it must be a side, "
-                "or height and width.",
+                f"The U-Net's config.json says sample_size = {sample}; it must be a side, or two of them.",
                 "Correct this field, or download the file again.",
             )
         height, width = sides

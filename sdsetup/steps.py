@@ -1,0 +1,104 @@
+"""The steps of a conversion, and how far along one is: "step 3 of 6: writing weights, about 40 s left"."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from conversions.events import Step
+from sdsetup.durations import in_words
+
+if TYPE_CHECKING:
+    from conversions.plan import ConversionPlan
+
+# On two cores (docs/benchmarks.md). Only the proportions count; the first step that ends corrects all.
+_DOWNLOAD_BYTES_A_SECOND = 20e6
+_TRACE_SECONDS = 30.0
+_WRITE_BYTES_A_SECOND = 400e6
+_REFERENCE_BYTES_A_SECOND = 150e6
+_CHECK_BYTES_A_SECOND = 250e6
+_START_SECONDS = 5.0
+_IMAGE_SECONDS = 45.0
+
+
+def conversion_steps(
+    plan: ConversionPlan, *, download_bytes: int, verify: bool, image: bool
+) -> tuple[Step, ...]:
+    """Return the steps of a conversion.
+
+    Args:
+        plan: What is converted.
+        download_bytes: What is downloaded before; 0 for nothing.
+        verify: Whether the package is verified.
+        image: Whether a first image is made with it.
+    """
+    source = sum(part.source_bytes for part in plan.components)
+    package = sum(part.package_bytes for part in plan.components)
+    to_trace = [
+        name for part in plan.components for name, origin in part.submodels.items() if origin == "to trace"
+    ]
+    steps = []
+    if download_bytes:
+        steps.append(_step("downloading", download_bytes / _DOWNLOAD_BYTES_A_SECOND, "download"))
+    if to_trace:
+        steps.append(_step("tracing graphs", _TRACE_SECONDS * len(to_trace), "trace"))
+    writing = [part.name for part in plan.components]
+    steps.append(_step("writing weights", 1 + package / _WRITE_BYTES_A_SECOND, *writing))
+    if verify:
+        seconds = _START_SECONDS + source / _REFERENCE_BYTES_A_SECOND
+        steps.append(_step("running PyTorch", seconds, "reference", "range"))
+        seconds = _START_SECONDS + package / _CHECK_BYTES_A_SECOND
+        steps.append(_step("checking the package", seconds, "files", "run"))
+    if image:
+        steps.append(_step("making the first image", _IMAGE_SECONDS, "load", "denoise"))
+    return tuple(steps)
+
+
+@dataclass(kw_only=True)
+class StepClock:
+    """Knows which step a command is at, and guesses how long the rest takes.
+
+    Attributes:
+        steps: The steps, in their order.
+        began: When the command began, in seconds of any clock.
+    """
+
+    steps: tuple[Step, ...]
+    began: float
+    _place: int = field(default=-1, init=False)
+    _entered: float = field(default=0.0, init=False)
+
+    def start(self, task: str, now: float) -> None:
+        """Take note that a task has started; the command never goes back to an earlier step."""
+        word = re.split(r"[ -]", task)[0]
+        for place in range(self._place + 1, len(self.steps)):
+            if self.steps[place].tasks & {word, task}:
+                self._place, self._entered = place, now
+                return
+
+    @property
+    def title(self) -> str:
+        """Which step it is; empty before the first."""
+        if self._place < 0:
+            return ""
+        return f"step {self._place + 1} of {len(self.steps)}: {self.steps[self._place].label}"
+
+    def seconds_left(self, now: float) -> float | None:
+        """Guess how long the rest takes, by how long the steps so far took; None before one has ended."""
+        usual = sum(step.seconds for step in self.steps[: max(self._place, 0)])
+        if not usual:
+            return None
+        pace = (self._entered - self.began) / usual
+        rest = pace * sum(step.seconds for step in self.steps[self._place :]) - (now - self._entered)
+        after = pace * sum(step.seconds for step in self.steps[self._place + 1 :])
+        return max(rest, after)
+
+    def text(self, now: float) -> str:
+        """Return what a person reads."""
+        left = self.seconds_left(now)
+        return self.title if not self.title or left is None else f"{self.title}, {in_words(left)} left"
+
+
+def _step(label: str, seconds: float, *tasks: str) -> Step:
+    return Step(label=label, tasks=frozenset(tasks), seconds=seconds)
