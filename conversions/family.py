@@ -15,6 +15,7 @@ from conversions.graph_kind import Config, GraphKind
 
 if TYPE_CHECKING:
     from conversions.recipe import Recipe
+    from conversions.single_file_layout import SingleFileLayout
 
 ONNX_CLASS = "OnnxRuntimeModel"
 """The class that a package's ``model_index.json`` gives to each submodel."""
@@ -102,6 +103,7 @@ class Family:
         tokenizers: Folders of the tokenizers; one that a checkpoint's index declares absent is not needed.
         recipe: Makes the recipe for images from a pipeline's configurations.
         matches: Tells families of one pipeline class apart; None for the one that takes all others.
+        single_file: How its single files are laid out; None where they cannot be read.
         shipped: Configurations whose graphs ship with the program.
     """
 
@@ -113,6 +115,7 @@ class Family:
     tokenizers: tuple[str, ...]
     recipe: Callable[[PipelineConfigs], Recipe]
     matches: Callable[[PipelineConfigs], bool] | None = None
+    single_file: SingleFileLayout | None = None
     shipped: tuple[ShippedGraph, ...] = ()
 
     @property
