@@ -109,7 +109,7 @@ def open_file_of(
     notices = [small.notice] if small.notice else []
     ignored = sum(name.startswith(("model_ema.", "ema.")) for name in names)
     if ignored:
-        notices.append(f"{ignored} tensors are averages of training (EMA) and are not used.")
+        notices.append(f"Averages of training (EMA) are not used: {ignored:,} of the file's tensors.")
     index = dict(small.index)
     replaced = components[_autoencoder_of(family)].config.get("_class_name")
     if autoencoder is not None and replaced:

@@ -253,7 +253,7 @@ def test_markers_of_an_xl_that_predicts_velocity(tmp_path: Path) -> None:
     [
         ({"lora_unet_down_blocks_0.lora_up.weight": (1,)}, "checkpoint.is_lora", "LoRA"),
         ({"double_blocks.0.img_attn.norm.key_norm.scale": (1,)}, "family.unsupported", "FLUX.1"),
-        ({"model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias": (1,)}, "family.unsupported",
+        ({"joint_blocks.0.context_block.adaLN_modulation.1.bias": (1,)}, "family.unsupported",
          "Stable Diffusion 3"),
         ({"control_model.time_embed.0.weight": (1,)}, "family.unsupported", "ControlNet"),
         ({"decoder.conv_in.weight": (1,)}, "checkpoint.is_autoencoder", "VAE"),
