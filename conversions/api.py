@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from conversions.checkpoint.folder import Checkpoint, open_folder
@@ -38,7 +39,7 @@ def convert(
     *,
     precision: Precision = "fp16",
     target: Target = "directml",
-    keep_fp32: frozenset[str] = frozenset(),
+    precisions: Mapping[str, Precision] | None = None,
     safety_checker: bool = True,
     verify_on: Device | None = CPU,
     overwrite: bool = False,
@@ -50,9 +51,9 @@ def convert(
     Args:
         checkpoint: As :func:`open_checkpoint` gives it.
         output: Folder of the package; appears whole or not at all.
-        precision: Element type of weights and activations.
+        precision: Element type of weights and activations; ``"int8"`` or ``"int4"`` for quantised weights.
         target: What the package is made for.
-        keep_fp32: Submodels that stay in float32 whatever the precision.
+        precisions: Precisions of single submodels, by name.
         safety_checker: Whether a safety checker that the checkpoint has goes into the package.
         verify_on: Where the submodels run when they are verified; None verifies nothing.
         overwrite: Whether a package at ``output`` is replaced, once the new one is verified.
@@ -63,7 +64,9 @@ def convert(
         ConversionError: The checkpoint cannot be converted, or the result is not the same model; nothing is
             published.
     """
-    options = Options(precision=precision, target=target, keep_fp32=keep_fp32, safety_checker=safety_checker)
+    options = Options(
+        precision=precision, target=target, precisions=precisions or {}, safety_checker=safety_checker
+    )
     cache = None if graph_cache is None else Path(graph_cache)
     return carry_out(
         make_plan(checkpoint, options, cache),

@@ -2,51 +2,40 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx_ir as ir
-
-from conversions.checkpoint.folder import Checkpoint, component_tensors
+from conversions.checkpoint.folder import Checkpoint
 from conversions.checkpoint.storage import Storage
+from conversions.component import Job, demand_space, link_weights, make_component
 from conversions.errors import ConversionError
-from conversions.events import Advanced, Finished, Listener, Notice, Started
+from conversions.events import Finished, Listener, Notice, Started
 from conversions.family import Submodel
 from conversions.graphs.obtain import obtain
 from conversions.isolated_process import isolated_process
 from conversions.options import Options
 from conversions.package.layout import (
-    DATA_FILE,
     GRAPH_FILE,
-    FileRecord,
     Package,
     Staging,
-    record,
     reserved,
-    write_json,
 )
-from conversions.package.manifest import KEPT, describe_submodel, make_manifest, parity_entry
+from conversions.package.manifest import KEPT, make_manifest, parity_entry
 from conversions.package.package_metadata import copy_pipeline_files
-from conversions.passes.adapt import IN_RANGE, adapt
-from conversions.plan import ConversionPlan, PlannedComponent, wanted_submodels
+from conversions.plan import ConversionPlan, wanted_submodels
 from conversions.providers.devices import Device
 from conversions.providers.table import provider_for
 from conversions.tokenizers.compare import compare_tokenizers
 from conversions.verification.fp16_overflow import (
-    OverflowingNode,
     any_overflow,
     deviates_too_far,
     leaves_range,
     measure_ranges,
 )
 from conversions.verification.parity import ParityReport, run_references, verify
-from conversions.verification.reference import Reference, Tensors, make_inputs
-from conversions.weights.binding import Binding, bind
-from conversions.weights.expression import all_stored
-from conversions.weights.not_finite import not_finite
-from conversions.weights.stream import Overflow, stream
+from conversions.verification.reference import Arrays, Reference, make_inputs
+from conversions.weights.link import FileHashes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,29 +91,24 @@ def convert(
         ConversionError: Something in the checkpoint, the disk or the result is not as it must be; nothing is
             published, and what was finished is kept for the next run.
     """
-    with reserved(output, overwrite=overwrite):
-        free = shutil.disk_usage(output.parent).free
+    with reserved(output, overwrite=overwrite), FileHashes(checkpoint.storage) as hashes:
         measured = checks is not None and _comparable(checkpoint, listener)
         # Where nothing is measured, other nodes stay in float32 (see ``adapt``): that is another package.
         safe = not measured and provider_for(plan.options.target).fp16_variance
         staging = Staging(output, f"{plan.fingerprint} unmeasured" if safe else plan.fingerprint)
         staging.begin()
-        missing = sum(part.package_bytes for part in plan.components if staging.finished(part.name) is None)
-        if missing > free:
-            raise ConversionError(
-                "package.disk_full",
-                f"The package needs {missing / 1e9:.1f} GB in {output.parent}; {free / 1e9:.1f} GB are free.",
-            )
+        job = Job(plan=plan, checkpoint=checkpoint, staging=staging, hashes=hashes, listener=listener)
         submodels = wanted_submodels(checkpoint, plan.options)
         todo = [part for part in plan.components if staging.finished(part.name) is None]
         if len(todo) < len(plan.components):
             listener(Notice(text="Going on where an earlier run was interrupted."))
+        linked = {part.name: link_weights(job, part) for part in todo}
+        demand_space(job, todo, linked)
         names = {part.name for part in todo}
         waiting = [submodel for submodel in submodels if submodel.component in names]
         models = obtain(waiting, checkpoint, graph_cache, retrace, listener)
         for part in todo:
-            mine = [submodel for submodel in submodels if submodel.component == part.name]
-            _make_component(plan, part, mine, checkpoint, models, staging, {} if measured else None, listener)
+            make_component(job, part, models, linked[part.name], {} if measured else None)
         copy_pipeline_files(checkpoint, plan.options, staging)
         by_name = {submodel.name: submodel for submodel in submodels}
         references: Mapping[str, Reference] = {}
@@ -134,9 +118,11 @@ def convert(
                 for name, each in by_name.items()
             }
             _compare_tokenizers(checkpoint)
-            references = run_references(by_name, checkpoint, inputs, listener)
-            ranges = _ranges_left(plan.options, references, inputs, staging.folder, listener)
-            _keep_in_range(plan, submodels, checkpoint, ranges, graph_cache, staging, listener)
+            made = Package(folder=staging.folder, manifest=make_manifest(plan, checkpoint, staging, ""))
+            quantized = {name: made.quantized(name) for name in by_name}
+            references = run_references(by_name, checkpoint, inputs, quantized, listener)
+            ranges = _ranges_left(plan.options, by_name, references, inputs, staging.folder, listener)
+            _keep_in_range(job, ranges, graph_cache)
         manifest = make_manifest(plan, checkpoint, staging, tool_version)
         package = Package(folder=staging.folder, manifest=manifest)
         report = None
@@ -200,8 +186,9 @@ def _comparable(checkpoint: Checkpoint, listener: Listener) -> bool:
 
 def _ranges_left(
     options: Options,
+    submodels: Mapping[str, Submodel],
     references: Mapping[str, Reference],
-    inputs: Mapping[str, Tensors],
+    inputs: Mapping[str, Arrays],
     folder: Path,
     listener: Listener,
 ) -> dict[str, Mapping[str, float]]:
@@ -214,7 +201,7 @@ def _ranges_left(
     suspects = [
         name
         for name, reference in references.items()
-        if options.precision_of(name) == "fp16"
+        if options.is_fp16(submodels[name])
         and (
             leaves_range(reference.largest)
             or (fp16_variance and deviates_too_far(reference.largest_deviation))
@@ -233,126 +220,14 @@ def _ranges_left(
     return ranges
 
 
-def _keep_in_range(
-    plan: ConversionPlan,
-    submodels: Sequence[Submodel],
-    checkpoint: Checkpoint,
-    ranges: Mapping[str, Mapping[str, float]],
-    graph_cache: Path | None,
-    staging: Staging,
-    listener: Listener,
-) -> None:
+def _keep_in_range(job: Job, ranges: Mapping[str, Mapping[str, float]], graph_cache: Path | None) -> None:
     """Make the components of those submodels again, with the layers that overflow in float32."""
-    for part in plan.components:
-        mine = [submodel for submodel in submodels if submodel.component == part.name]
-        notes = staging.finished(part.name)
+    for part in job.plan.components:
+        mine = job.submodels_of(part)
+        notes = job.staging.finished(part.name)
         kept_before = notes is not None and any(KEPT in each for each in notes["submodels"].values())
         if kept_before or not any(submodel.name in ranges for submodel in mine):
             continue
-        staging.reopen(part.name)
-        models = obtain(mine, checkpoint, graph_cache, False, listener)
-        _make_component(plan, part, mine, checkpoint, models, staging, ranges, listener)
-
-
-def _make_component(
-    plan: ConversionPlan,
-    part: PlannedComponent,
-    submodels: Sequence[Submodel],
-    checkpoint: Checkpoint,
-    models: Mapping[str, ir.Model],
-    staging: Staging,
-    ranges: Mapping[str, Mapping[str, float]] | None,
-    listener: Listener,
-) -> None:
-    """Make the submodels of one component in one pass over its weights.
-
-    ``ranges`` holds the largest magnitudes of those submodels that were found to leave float16's range; None
-    where none will be measured.
-    """
-    component = checkpoint.components[part.name]
-    kept = {}
-    for submodel in submodels:
-        name = submodel.name
-        measured = None if ranges is None else ranges.get(name, IN_RANGE)
-        kept[name] = adapt(
-            models[name],
-            submodel,
-            component.config,
-            plan.options,
-            checkpoint.recipe.sizes(submodel.role, checkpoint.recipe.native),
-            measured,
-        )
-        if kept[name]:
-            listener(Notice(text=_said(name, kept[name], len(models[name].graph))))
-    tensors = component_tensors(checkpoint.storage, component)
-    pairs = [(submodel, models[submodel.name]) for submodel in submodels]
-    bound = bind(part.name, pairs, tensors)
-    bindings = bound.bindings
-    if bound.ignored:
-        listener(Notice(text=bound.notice(part.name)))
-    folders = {name: staging.folder / name for name in bindings}
-    for folder in folders.values():
-        folder.mkdir(exist_ok=True)
-    total = sum(binding.source.stored_bytes for items in bindings.values() for binding in items)
-    listener(Started(task=part.name, label=f"{part.name}: writing weights", total=total, unit="bytes"))
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        listener(Advanced(task=part.name, done=done))
-
-    paths = {name: folder / DATA_FILE for name, folder in folders.items()}
-    streamed = stream(bindings, checkpoint.storage, paths, staging.stream_path(part.name), advance)
-    listener(Finished(task=part.name))
-    if streamed.overflows:
-        stored = all_stored(tensors.values())
-        raise not_finite(part.name, checkpoint.storage, stored) or _overflow(streamed.overflows)
-    files, notes = {}, {}
-    for submodel in submodels:
-        name = submodel.name
-        model = models[name]
-        _write_graph(model, bindings[name], folders[name])
-        write_json(folders[name] / "config.json", dict(component.config))
-        files[f"{name}/{DATA_FILE}"] = FileRecord(
-            sha256=streamed.sha256[name], size_bytes=paths[name].stat().st_size
-        )
-        for file in (GRAPH_FILE, "config.json"):
-            files[f"{name}/{file}"] = record(folders[name] / file)
-        notes[name] = describe_submodel(submodel, component.config, model, plan.options, kept[name])
-    staging.finish(part.name, files, {"submodels": notes, "sources": dict(streamed.sources)})
-
-
-def _said(submodel: str, kept: Sequence[OverflowingNode], nodes: int) -> str:
-    worst = max(kept, key=lambda each: each.largest)
-    return f"{submodel}: {len(kept)} of {nodes} nodes stay in float32, since {worst.layer} {worst.reason}."
-
-
-def _write_graph(model: ir.Model, bindings: Sequence[Binding], folder: Path) -> None:
-    """Write a graph whose weights lie in the external data file that the stream has written."""
-    for binding in bindings:
-        value = model.graph.initializers[binding.initializer]
-        value.metadata_props.clear()
-        value.const_value = ir.ExternalTensor(
-            DATA_FILE,
-            binding.offset,
-            binding.size_bytes,
-            binding.dtype,
-            shape=ir.Shape(binding.shape),
-            name=binding.initializer,
-            base_dir=folder,
-        )
-    ir.save(model, folder / GRAPH_FILE)
-
-
-def _overflow(overflows: Mapping[str, Sequence[Overflow]]) -> ConversionError:
-    listed = [
-        f"{name}: {found[0].initializer} (largest {found[0].largest:.6g})"
-        + (f" and {len(found) - 1} more" if len(found) > 1 else "")
-        for name, found in overflows.items()
-    ]
-    return ConversionError(
-        "weights.overflow",
-        f"Weights do not fit float16, whose largest number is 65504: {'; '.join(listed)}.",
-        details={"submodels": tuple(overflows)},
-    )
+        job.staging.reopen(part.name)
+        models = obtain(mine, job.checkpoint, graph_cache, False, job.listener)
+        make_component(job, part, models, link_weights(job, part), ranges)

@@ -6,12 +6,14 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from conversions import families
 from conversions.errors import ConversionError
 from conversions.graph_kind import Config, GraphKind
+from conversions.typed_config import read_config
+from conversions.weights.lora.module_names import AdaptedComponent
 
 if TYPE_CHECKING:
     from conversions.recipe import Recipe
@@ -105,6 +107,7 @@ class Family:
         matches: Tells families of one pipeline class apart; None for the one that takes all others.
         single_file: How its single files are laid out; None where they cannot be read.
         shipped: Configurations whose graphs ship with the program.
+        adapted: The components that adapters such as LoRA may change.
     """
 
     name: str
@@ -117,6 +120,7 @@ class Family:
     matches: Callable[[PipelineConfigs], bool] | None = None
     single_file: SingleFileLayout | None = None
     shipped: tuple[ShippedGraph, ...] = ()
+    adapted: tuple[AdaptedComponent, ...] = ()
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -146,6 +150,25 @@ class Family:
             for part in self.parts
             if part.component in configs.components
         )
+
+    def typed(self, configs: PipelineConfigs, place: str) -> PipelineConfigs:
+        """Return a pipeline's configurations with each field of its components of the type it must have.
+
+        Args:
+            configs: As they were read.
+            place: Where they come from, for messages.
+
+        Raises:
+            ConversionError: ``config.invalid``; names the component, the field, the value and what it must
+                be. ``component.unsupported``.
+        """
+        components = dict(configs.components)
+        for submodel in self.submodels(configs):
+            name = submodel.component
+            components[name] = read_config(
+                submodel.kind.fields, components[name], f"{place}/{name}/config.json"
+            )
+        return replace(configs, components=components)
 
 
 def all_families() -> tuple[Family, ...]:

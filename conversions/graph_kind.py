@@ -61,6 +61,8 @@ class GraphKind:
         wrap: Makes of the component the torch module whose positional inputs and outputs are the tensors
             above; parameters below its attribute ``model`` carry the checkpoint's names.
         renames: Older tensor names, tried in this order after the name itself.
+        quantizable: Whether weights of linear layers may have 4 or 8 bits.
+        sensitive: Regular expressions of weights that are never quantised: results depend on them most.
         unused: Regular expressions of stored tensors that no graph needs (buffers that are computed today).
         sizes: For each free dimension the size at which parity is measured; small, and none divides another
             by accident.
@@ -85,6 +87,8 @@ class GraphKind:
     variant: str = ""
     renames: tuple[Rename, ...] = ()
     unused: tuple[str, ...] = ()
+    quantizable: bool = False
+    sensitive: tuple[str, ...] = ()
     relevant: Callable[[Config], Config] = dict
     sizes: Mapping[str, int] = field(default_factory=dict)
     traced_sizes: Mapping[str, int] = field(default_factory=dict)

@@ -9,8 +9,9 @@ from typing import Any
 
 from conversions.checkpoint.folder import Checkpoint, component_tensors
 from conversions.family import class_of_component
-from conversions.package.layout import DATA_FILE, Package
+from conversions.package.layout import Package
 from conversions.recipe import Recipe
+from conversions.weights.lora.transform import MergedAdapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,7 @@ class Inspection:
         guidance_scale: Guidance that is usual for it.
         submodels: In the order of work.
         missing: Optional parts that it lacks.
+        adapters: What is merged into its weights: name, weight and hash of each.
     """
 
     what: str
@@ -67,6 +69,7 @@ class Inspection:
     guidance_scale: float
     submodels: tuple[InspectedSubmodel, ...]
     missing: tuple[str, ...]
+    adapters: tuple[MergedAdapter, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return it as plain data for JSON."""
@@ -117,7 +120,7 @@ def inspect_package(package: Package) -> Inspection:
     Raises:
         ConversionError: A small file cannot be read.
     """
-    files = package.files
+    adapters = tuple(MergedAdapter(**entry) for entry in package.manifest.get("adapters", ()))
     submodels = tuple(
         InspectedSubmodel(
             name=submodel.name,
@@ -125,7 +128,7 @@ def inspect_package(package: Package) -> Inspection:
             class_name=submodel.kind.class_name,
             parameters=None,
             types=(package.precision(submodel.name),),
-            size_bytes=files[f"{submodel.name}/{DATA_FILE}"].size_bytes,
+            size_bytes=sum(each.size_bytes for each in package.weight_files(submodel.name).values()),
         )
         for submodel in package.submodels
     )
@@ -137,6 +140,7 @@ def inspect_package(package: Package) -> Inspection:
         package.recipe,
         submodels,
         tuple(part.name for part in package.family.parts if part.name not in package.submodel_names),
+        adapters,
     )
 
 
@@ -148,6 +152,7 @@ def _inspection(
     recipe: Recipe,
     submodels: tuple[InspectedSubmodel, ...],
     missing: tuple[str, ...],
+    adapters: tuple[MergedAdapter, ...] = (),
 ) -> Inspection:
     scheduler, defaults = recipe.scheduler_config, recipe.defaults
     return Inspection(
@@ -164,4 +169,5 @@ def _inspection(
         guidance_scale=defaults.guidance_scale,
         submodels=submodels,
         missing=missing,
+        adapters=adapters,
     )

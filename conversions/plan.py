@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import onnx_ir as ir
 
 from conversions import graphs
 from conversions.checkpoint.folder import Checkpoint, component_tensors
@@ -18,6 +20,11 @@ from conversions.options import Options
 from conversions.passes.adapt import adapt
 from conversions.pipeline_graphs import PipelineGraphs
 from conversions.tokenizers.registry import open_tokenizer_of
+from conversions.weights.binding import ELEMENT_TYPES_OF, STORED_TYPES
+from conversions.weights.expression import Expression, Stored, Tensors
+from conversions.weights.link import linkable_files
+from conversions.weights.lora.transform import MergedAdapter, merged_adapters
+from conversions.weights.quantize import BITS
 
 # Peak memory beyond the data itself, measured on a full-size SD 1.4 checkpoint (tests/benchmarks/convert.py).
 _STREAMING_BYTES = 900 << 20
@@ -34,6 +41,7 @@ class PlannedComponent:
         files: Its weight files.
         source_bytes: Size of its tensors in the checkpoint.
         package_bytes: Size of its tensors in the package, at most.
+        copied_bytes: How much of that is written where the checkpoint's files can be linked.
     """
 
     name: str
@@ -41,6 +49,7 @@ class PlannedComponent:
     files: tuple[str, ...]
     source_bytes: int
     package_bytes: int
+    copied_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +63,7 @@ class ConversionPlan:
         options: The caller's choices.
         opset: Version of the ONNX operators.
         components: What is converted, in the order of work.
+        adapters: What is merged into the weights: name, weight and hash of each.
         ram_bytes: Peak memory that the stream needs.
         check_ram_bytes: Peak memory that verification needs.
         fingerprint: Equal for two plans that make the same package of the same bytes.
@@ -65,6 +75,7 @@ class ConversionPlan:
     options: Options
     opset: int
     components: tuple[PlannedComponent, ...]
+    adapters: tuple[MergedAdapter, ...]
     ram_bytes: int
     check_ram_bytes: int
     fingerprint: str
@@ -76,8 +87,13 @@ class ConversionPlan:
 
     @property
     def package_bytes(self) -> int:
-        """Bytes to write; also the disk space that the conversion needs."""
+        """Size of the package's weights."""
         return sum(component.package_bytes for component in self.components)
+
+    @property
+    def copied_bytes(self) -> int:
+        """Bytes to write where the checkpoint's files can be linked: on one volume, if it has links."""
+        return sum(component.copied_bytes for component in self.components)
 
     @property
     def submodels(self) -> tuple[str, ...]:
@@ -87,8 +103,12 @@ class ConversionPlan:
     def document(self) -> dict[str, Any]:
         """Return the plan as plain data for JSON."""
         content = asdict(self)
-        content["options"]["keep_fp32"] = sorted(self.options.keep_fp32)
-        return {**content, "source_bytes": self.source_bytes, "package_bytes": self.package_bytes}
+        totals = {
+            "source_bytes": self.source_bytes,
+            "package_bytes": self.package_bytes,
+            "copied_bytes": self.copied_bytes,
+        }
+        return {**content, **totals}
 
 
 def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None) -> ConversionPlan:
@@ -105,7 +125,7 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
     for tokenizer in checkpoint.family.tokenizers:
         open_tokenizer_of(checkpoint.storage, tokenizer)
     submodels = wanted_submodels(checkpoint, options)
-    unknown = options.keep_fp32 - {submodel.name for submodel in submodels}
+    unknown = set(options.precisions) - {submodel.name for submodel in submodels}
     if unknown:
         raise ConversionError(
             "plan.unknown_submodel",
@@ -117,7 +137,8 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
         component = checkpoint.components[name]
         mine = [submodel for submodel in submodels if submodel.component == name]
         tensors = component_tensors(checkpoint.storage, component)
-        width = max(4 if options.precision_of(submodel.name) == "fp32" else 2 for submodel in mine)
+        links = linkable(checkpoint, tensors, options, mine)
+        width = max(2 if options.is_fp16(submodel) else 4 for submodel in mine)
         components.append(
             PlannedComponent(
                 name=name,
@@ -127,6 +148,11 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
                 files=component.weights.files,
                 source_bytes=sum(tensor.stored_bytes for tensor in tensors.values()),
                 package_bytes=sum(tensor.size * width for tensor in tensors.values()),
+                copied_bytes=sum(
+                    tensor.size * width
+                    for tensor in tensors.values()
+                    if not _stays(tensor, links, options, mine)
+                ),
             )
         )
     largest = max(component.source_bytes for component in components)
@@ -137,6 +163,9 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
         options=options,
         opset=OPSET,
         components=tuple(components),
+        adapters=merged_adapters(
+            transform for part in checkpoint.components.values() for transform in part.transforms
+        ),
         ram_bytes=_STREAMING_BYTES,
         check_ram_bytes=largest + _CHECKING_BYTES,
         fingerprint=_fingerprint(checkpoint, options, submodels),
@@ -183,6 +212,33 @@ def planned_graphs(
     )
 
 
+def linkable(
+    checkpoint: Checkpoint, tensors: Tensors, options: Options, submodels: Sequence[Submodel]
+) -> set[str]:
+    """Return the checkpoint's files that a package can use as they are; none for quantised submodels.
+
+    Args:
+        checkpoint: Its files.
+        tensors: The weights of one component.
+        options: Of the conversion.
+        submodels: What is made of the component.
+    """
+    if options.copy or any(options.precision_of(submodel) in BITS for submodel in submodels):
+        return set()
+    return linkable_files(checkpoint.storage, tensors.values(), _element_types(options, submodels))
+
+
+def _stays(tensor: Expression, links: set[str], options: Options, submodels: Sequence[Submodel]) -> bool:
+    """Say whether a weight stays in a linked file."""
+    fits = STORED_TYPES.get(tensor.dtype) in _element_types(options, submodels)
+    return isinstance(tensor, Stored) and fits and tensor.tensor.file in links
+
+
+def _element_types(options: Options, submodels: Sequence[Submodel]) -> set[ir.DataType]:
+    names = ("fp16" if options.is_fp16(submodel) else "fp32" for submodel in submodels)
+    return {ELEMENT_TYPES_OF[name] for name in names}
+
+
 def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[Submodel]) -> str:
     storage = checkpoint.storage
     parts: list[object] = [
@@ -191,7 +247,8 @@ def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[Submo
         options.precision,
         options.target,
         options.scheduler_class,
-        sorted(options.keep_fp32),
+        sorted(options.precisions.items()),
+        options.copy,
     ]
     for submodel in submodels:
         component = checkpoint.components[submodel.component]

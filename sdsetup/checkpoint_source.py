@@ -16,6 +16,7 @@ from sdsetup.errors import SetupError, UsageError
 
 if TYPE_CHECKING:
     from conversions.checkpoint.folder import Checkpoint
+    from conversions.plan import ConversionPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +65,12 @@ class Source:
     checkpoint_request: CheckpointRequest
     download: hub.DownloadPlan | None = None
 
-    def fetch(self, output: Path, package_bytes: int, listener: Listener) -> Checkpoint:
+    def fetch(self, output: Path, plan: ConversionPlan, listener: Listener) -> Checkpoint:
         """Download the checkpoint if it is to be kept, after checking free disk space.
 
         Args:
             output: Folder of the package to be.
-            package_bytes: Its size.
+            plan: Of its conversion.
             listener: Told of the progress.
 
         Returns:
@@ -78,13 +79,21 @@ class Source:
         Raises:
             SetupError: ``disk.full``, or the download failed.
         """
-        needs = [(output, package_bytes)]
+        needs = [(output, self._bytes_to_write(output, plan))]
         if self.download is None or not self.checkpoint_request.keep:
             disk_space.require(needs)
             return self.checkpoint
         disk_space.require([*needs, (hub.cache_folder(), self.download.download_bytes)])
         hub.download(self.download, listener=listener)
         return _open_snapshot(self.download.model, self.checkpoint_request)
+
+    def _bytes_to_write(self, output: Path, plan: ConversionPlan) -> int:
+        """Return the size of what is not linked; a disk without links is met by the conversion."""
+        files = {name for part in self.checkpoint.components.values() for name in part.weights.files}
+        paths = [path for name in files if (path := self.checkpoint.storage.path_of(name)) is not None]
+        if all(disk_space.same_volume(path, output) for path in paths):
+            return plan.copied_bytes
+        return plan.package_bytes
 
     @property
     def using(self) -> AbstractContextManager[object]:

@@ -38,6 +38,11 @@ def require(needs: Iterable[tuple[Path, int]]) -> None:
             )
 
 
+def same_volume(first: Path, second: Path) -> bool:
+    """Say whether two paths, which need not exist yet, are on one volume."""
+    return _existing(first).stat().st_dev == _existing(second).stat().st_dev
+
+
 def human_size(size_bytes: float) -> str:
     """Format a size in binary units.
 

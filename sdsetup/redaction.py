@@ -8,12 +8,14 @@ Standard library only, in a syntax that older Pythons can read: they are told by
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
 import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -42,6 +44,7 @@ _SHORTEST = 6
 # Of a file that is taken for a token's.
 _MOST_LINES = 16
 _MOST_CHARACTERS = 16384
+_GOODBYE_SECONDS = 5.0
 
 _known: set[str] = set()
 
@@ -148,6 +151,43 @@ def redacting_streams() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+def redact_process_output() -> None:
+    """Let all that this process writes from now on pass ``redact``, what native code writes too.
+
+    For child processes, which inherit their parent's stdout and stderr. A line goes out when it is complete,
+    or the process ends; when it is killed, an incomplete one is lost.
+    """
+    learn()
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, RedactingStream):
+            setattr(sys, name, RedactingStream(stream))  # a console of Windows is not written by number
+        try:
+            real = os.dup(descriptor)
+        except OSError:  # closed
+            continue
+        reading, writing = os.pipe()
+        os.dup2(writing, descriptor)
+        os.close(writing)
+        thread = threading.Thread(target=_pass_on, args=(reading, real), daemon=True)
+        thread.start()
+        atexit.register(_settle, name, descriptor, real, thread)
+
+
+def _pass_on(reading: int, real: int) -> None:
+    """Copy lines without their secrets until the other end is closed."""
+    with os.fdopen(reading, "rb") as lines, contextlib.suppress(OSError):
+        for line in lines:
+            os.write(real, redact(line.decode("utf-8", "replace")).encode("utf-8", "replace"))
+
+
+def _settle(name: str, descriptor: int, real: int, thread: threading.Thread) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        getattr(sys, name).flush()
+    os.dup2(real, descriptor)  # closes the pipe, so that the thread ends
+    thread.join(_GOODBYE_SECONDS)
 
 
 def _learn_environment() -> None:

@@ -11,21 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from conversions.events import Listener, Notice
+from conversions.events import Listener, Notice, ignore
 from conversions.options import Options, Target
 from sdsetup import __version__
 from sdsetup.checkpoint_source import CheckpointRequest, Source, find
+from sdsetup.errors import SetupError
 
 if TYPE_CHECKING:
+    from conversions.checkpoint.folder import Checkpoint
     from conversions.conversion import Converted
     from conversions.inspection import Inspection
     from conversions.plan import ConversionPlan
     from conversions.providers.devices import Device
     from conversions.verification.parity import ParityReport
+    from conversions.weights.lora.request import AdapterRequest
     from sdsetup.imaging.image_memory import ImageMemory
 
 # Enough steps for the demo and for Stable Diffusion with most schedulers.
 _FIRST_STEPS = 20
+# Without a GPU; then the image is smaller, and made in fewer steps. Opening the submodels comes on top.
+_FIRST_IMAGE_CPU_SECONDS = 45.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,8 @@ class ConvertRequest:
         overwrite: Whether to replace an existing package.
         verify: Whether to verify the package before publishing it.
         retrace: Whether to trace graphs that are available already.
+        adapters: Merged into the weights, in order.
+        ignore_unmatched: Whether what of the adapters belongs to nothing in the model is left out.
     """
 
     checkpoint_request: CheckpointRequest
@@ -47,6 +54,21 @@ class ConvertRequest:
     overwrite: bool = False
     verify: bool = True
     retrace: bool = False
+    adapters: tuple[AdapterRequest, ...] = ()
+    ignore_unmatched: bool = False
+
+    def adapted(self, checkpoint: Checkpoint, listener: Listener = ignore) -> Checkpoint:
+        """Return a checkpoint with the adapters merged.
+
+        Raises:
+            ConversionError: An adapter cannot be read, or does not fit.
+        """
+        from conversions.weights.lora.with_adapters import with_adapters
+
+        adapted = with_adapters(checkpoint, self.adapters, ignore_unmatched=self.ignore_unmatched)
+        for notice in adapted.notices:
+            listener(Notice(text=notice))
+        return adapted.checkpoint
 
 
 def graph_cache() -> Path:
@@ -66,10 +88,11 @@ def default_target() -> Target:
 
 
 def package_folder(model: str, options: Options) -> Path:
-    """Return the default folder of a model's package: ``packages/NAME-TARGET-PRECISION``."""
+    """Return the default folder of a model's package: ``packages/NAME-TARGET-PRECISION``, and single ones."""
     plain = re.sub(r"\.(safetensors|ckpt)(\?.*)?$", "", Path(model).name, flags=re.IGNORECASE)
     name = re.sub(r"[^\w.-]+", "-", plain.split("@")[0]).strip("-.") or "model"
-    return Path("packages") / f"{name}-{options.target}-{options.precision}"
+    single = "".join(f"-{submodel}-{precision}" for submodel, precision in sorted(options.precisions.items()))
+    return Path("packages") / f"{name}-{options.target}-{options.precision}{single}"
 
 
 def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source, ConversionPlan]:
@@ -88,7 +111,8 @@ def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source
     wanted = request.options.scheduler_class
     config = {**source.checkpoint.recipe.scheduler_config, **({"_class_name": wanted} if wanted else {})}
     schedulers.check(config)
-    return source, make_plan(source.checkpoint, request.options, graph_cache())
+    adapted = request.adapted(source.checkpoint, listener)
+    return source, make_plan(adapted, request.options, graph_cache())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +196,7 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     with source.using:
         return convert(
             plan,
-            source.fetch(output, plan.package_bytes, listener),
+            request.adapted(source.fetch(output, plan, listener)),
             output,
             tool_version=__version__,
             graph_cache=graph_cache(),
@@ -220,7 +244,13 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
     path = images / f"{opened.name}.png"
     # One submodel at a time, so that small machines come to an image too.
     device_request = start.DeviceRequest(low_vram=True)
-    outcomes, runner = smoke_test.try_out(opened, device_request, steps=_FIRST_STEPS, listener=listener)
+    outcomes, runner = smoke_test.try_out(
+        opened,
+        device_request,
+        steps=_FIRST_STEPS,
+        cpu_limit_seconds=_FIRST_IMAGE_CPU_SECONDS,
+        listener=listener,
+    )
     if any(outcome.faults for outcome in outcomes):
         path = path.with_stem(f"{path.stem}-wrong")  # a later run must not take it for the finished image
     path = smoke_test.keep(outcomes[0], opened, runner, path)
@@ -295,6 +325,13 @@ def verify_package(
     from sdsetup.runtime.devices import choose_device, list_devices
 
     package = open_package(folder)
+    merged = [str(entry["name"]) for entry in package.manifest.get("adapters", ())]
+    if checkpoint is not None and merged:
+        raise SetupError(
+            "verify.adapters",
+            f"{folder} has adapters merged ({', '.join(merged)}), so its numbers are not the checkpoint's.",
+            "leave --checkpoint out; the numbers were compared when the package was made.",
+        )
     require_onnxruntime()
     device = choose_device(list_devices(), target=provider, number=device_id, name=adapter)
     return verify(

@@ -84,6 +84,13 @@ XL_UNET = {
     "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
     "use_linear_projection": True,
 }
+# The form of SSD-1B: other depths on the way up than on the way down, no attention in the middle.
+XL_DISTILLED_UNET = {
+    **XL_UNET,
+    "mid_block_type": "UNetMidBlock2D",
+    "reverse_transformer_layers_per_block": ((3, 1), 1),
+    "transformer_layers_per_block": (1, (2,)),
+}
 XL_TEXT_2 = {
     **TEXT,
     "hidden_size": 48,
@@ -167,6 +174,7 @@ VARIANTS = {
     "stable-diffusion-xl inpainting": replace(
         _XL, pipeline="StableDiffusionXLInpaintPipeline", unet={**XL_UNET, "in_channels": 9}
     ),
+    "stable-diffusion-xl distilled U-Net": replace(_XL, unet=XL_DISTILLED_UNET),
     "stable-diffusion-xl-refiner": replace(
         _XL,
         pipeline="StableDiffusionXLImg2ImgPipeline",

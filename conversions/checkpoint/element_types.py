@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from conversions.checkpoint.gguf_blocks import BLOCK_TYPES, BlockType
 from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.errors import ConversionError
 
@@ -60,10 +62,26 @@ def _plain(dtype: type[np.generic]) -> ElementType:
     )
 
 
+def _float8(dtype: type[np.generic]) -> ElementType:
+    return ElementType(
+        block=1, block_bytes=1, decode=lambda raw: np.frombuffer(raw, dtype).astype(np.float32)
+    )
+
+
+def _quantized(kind: BlockType) -> ElementType:
+    def decode(raw: bytearray) -> Numbers:
+        return kind.decode(np.frombuffer(raw, np.uint8).reshape(-1, kind.block_bytes)).reshape(-1)
+
+    return ElementType(block=kind.block, block_bytes=kind.block_bytes, decode=decode)
+
+
 ELEMENT_TYPES: Mapping[str, ElementType] = {
     "F16": _plain(np.float16),
     "F32": _plain(np.float32),
     "F64": _plain(np.float64),
     "BF16": ElementType(block=1, block_bytes=2, decode=_bfloat16),
+    "F8_E4M3": _float8(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": _float8(ml_dtypes.float8_e5m2),
+    **{name: _quantized(kind) for name, kind in BLOCK_TYPES.items()},
 }
-"""Types that weights may have, by the name that safetensors gives them."""
+"""Types that weights may have, by the name that safetensors or ggml gives them."""

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from conversions.checkpoint.json_file import read_object
 from conversions.checkpoint.lfs_pointer import is_pointer_file, pointer_error
 from conversions.checkpoint.safetensors_header import StoredTensor, read_header
+from conversions.checkpoint.scaled_tensors import unscaled
 from conversions.checkpoint.storage import Folder, Storage
 from conversions.checkpoint.weight_files import WeightFiles, choose
 from conversions.errors import ConversionError
 from conversions.family import Family, PipelineConfigs, Submodel, families_of, find_family
-from conversions.typed_config import read_config
 from conversions.weights.expression import Tensors, as_expressions
 
 if TYPE_CHECKING:
@@ -188,18 +188,16 @@ def assemble(
     Raises:
         ConversionError: A component's class or a field of its configuration cannot be used.
     """
-    components = dict(components)
-    configs = PipelineConfigs(
-        index=index,
-        components={name: each.config for name, each in components.items()},
-        scheduler=scheduler,
+    configs = family.typed(
+        PipelineConfigs(
+            index=index,
+            components={name: each.config for name, each in components.items()},
+            scheduler=scheduler,
+        ),
+        storage.label,
     )
+    components = {name: replace(each, config=configs.components[name]) for name, each in components.items()}
     submodels = family.submodels(configs)
-    for submodel in submodels:
-        component = components[submodel.component]
-        file = f"{storage.label}/{submodel.component}/config.json"
-        config = read_config(submodel.kind.fields, component.config, file)
-        components[submodel.component] = replace(component, config=config)
     return Checkpoint(
         storage=storage,
         family=family,
@@ -239,7 +237,7 @@ def component_tensors(storage: Storage, component: Component) -> Tensors:
     Raises:
         ConversionError: A file is damaged, holds pickled data, or does not hold what it should.
     """
-    tensors: Tensors = as_expressions(stored_tensors(storage, component.weights))
+    tensors: Tensors = unscaled(as_expressions(stored_tensors(storage, component.weights)))
     for transform in component.transforms:
         tensors = transform(tensors)
     return tensors

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,10 @@ def read_bytes(path: Path, *, hint: str = _AGAIN) -> bytes:
         ConversionError: ``checkpoint.unreadable`` or ``checkpoint.lfs_pointer``.
     """
     try:
-        _check_size(str(path), path.stat().st_size, hint)
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe or a device would never end
+            raise OSError(errno.EINVAL, "it is no ordinary file")
+        _check_size(str(path), found.st_size, hint)
         content = path.read_bytes()
     except OSError as error:
         raise ConversionError(

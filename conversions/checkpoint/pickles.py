@@ -53,6 +53,8 @@ def without_pickles(checkpoint: Checkpoint, target: Path, *, variant: str, liste
         for name in checkpoint.storage.names():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             if name not in pickled:
+                if not name.endswith(".safetensors"):
+                    checkpoint.storage.demand_own(name)
                 _link(source / name, partial / name)
         with isolated_process("reading pickles") as process:
             for name in sorted(pickled):

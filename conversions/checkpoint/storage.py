@@ -98,8 +98,30 @@ class Folder:
         return self.path / name
 
     def read(self, name: str) -> bytes:
-        """Return a small file whole."""
+        """Return a small file whole.
+
+        Raises:
+            ConversionError: See :meth:`demand_own`.
+        """
+        self.demand_own(name)
         return (self.path / name).read_bytes()
+
+    def demand_own(self, name: str) -> None:
+        """Refuse a small file that is a link to somewhere else: what is copied is passed on with a package.
+
+        Links into the Hub's cache are how its folders look. Weights may be links: they are read as tensors.
+
+        Raises:
+            ConversionError: ``checkpoint.link_outside``.
+        """
+        found = (self.path / name).resolve()
+        cached = found.parent.name == "blobs" and found.parents[1].name.startswith("models--")
+        if not cached and not found.is_relative_to(self.path.resolve()):
+            raise ConversionError(
+                "checkpoint.link_outside",
+                f"{self.path / name} is a link to {found}, outside of the checkpoint.",
+                "Put a copy of the file in its place if you trust where the checkpoint comes from.",
+            )
 
     def open(self, name: str) -> Reader:
         """Open a large file for reading by position."""

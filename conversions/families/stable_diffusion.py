@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conversions.families.shared import original_layout as original
+from conversions.families.shared.adapted_components import ADAPTED_TEXT, ADAPTED_UNET
 from conversions.families.shared.clip_files import tokenizer_files
 from conversions.families.shared.original_unet import differences, structure_of_file
 from conversions.families.shared.unet_recipe import UNetRecipe
@@ -202,6 +203,7 @@ FAMILY = Family(
     tokenizers=("tokenizer",),
     recipe=recipe,
     single_file=SINGLE_FILE,
+    adapted=(ADAPTED_TEXT, ADAPTED_UNET),
     shipped=(
         ShippedGraph(label="Stable Diffusion 1.x", kind=CLIP_TEXT, config=SD1_TEXT),
         ShippedGraph(label="Stable Diffusion 1.x", kind=UNET, config=SD1_UNET),

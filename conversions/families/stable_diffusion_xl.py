@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from conversions.families.shared import original_layout as original
+from conversions.families.shared.adapted_components import ADAPTED_TEXT, ADAPTED_TEXT_2, ADAPTED_UNET
 from conversions.families.shared.clip_files import tokenizer_files
 from conversions.families.shared.original_unet import differences, structure_of_file
 from conversions.families.shared.unet_recipe import UNetRecipe
@@ -246,6 +247,7 @@ FAMILY = Family(
         recognise=_recognise,
         small_files=_small_files,
     ),
+    adapted=(ADAPTED_TEXT, ADAPTED_TEXT_2, ADAPTED_UNET),
     shipped=(
         ShippedGraph(label="Stable Diffusion XL", kind=CLIP_TEXT_LAYERS, config=SDXL_TEXT),
         ShippedGraph(label="Stable Diffusion XL", kind=CLIP_TEXT_PROJECTED, config=SDXL_TEXT_2),

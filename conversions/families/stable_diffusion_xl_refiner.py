@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from conversions.families.shared import original_layout as original
+from conversions.families.shared.adapted_components import ADAPTED_TEXT_2, ADAPTED_UNET
 from conversions.families.shared.original_unet import differences
 from conversions.families.stable_diffusion_xl import (
     PIPELINES,
@@ -100,6 +101,7 @@ FAMILY = Family(
     metadata=("scheduler", "tokenizer_2"),
     tokenizers=("tokenizer_2",),
     recipe=recipe,
+    adapted=(ADAPTED_TEXT_2, ADAPTED_UNET),
     matches=_matches,
     single_file=SingleFileLayout(
         components=(

@@ -29,6 +29,7 @@ from conversions.family import (
     family_named,
     find_family,
 )
+from conversions.package.manifest_fields import check_fields
 
 if TYPE_CHECKING:
     from conversions.recipe import Recipe
@@ -92,6 +93,11 @@ class Package:
         return tuple(self.manifest["submodels"])
 
     @property
+    def is_fp32(self) -> bool:
+        """Whether all its submodels are float32."""
+        return all(self.precision(name) == "fp32" for name in self.submodel_names)
+
+    @property
     def files(self) -> dict[str, FileRecord]:
         """Files with hash and size, by path relative to the folder."""
         return {name: FileRecord(**entry) for name, entry in self.manifest["files"].items()}
@@ -100,10 +106,24 @@ class Package:
         """Return the path of a submodel's ONNX file."""
         return self.folder / submodel / GRAPH_FILE
 
+    def weight_files(self, submodel: str) -> dict[str, FileRecord]:
+        """Return the files that hold a submodel's weights, by path relative to the folder."""
+        prefix, small = f"{submodel}/", (GRAPH_FILE, "config.json")
+        return {
+            name: entry
+            for name, entry in self.files.items()
+            if name.startswith(prefix) and name.removeprefix(prefix) not in small
+        }
+
     def precision(self, submodel: str) -> str:
         """Return the precision that a submodel was converted to, ``"fp16"`` or ``"fp32"``."""
         own = self.manifest["submodels"][submodel].get("precision")
         return str(own or self.manifest["precision"])
+
+    def quantized(self, submodel: str) -> dict[str, str]:
+        """Return the precision of each quantised weight of a submodel, by the weight's name."""
+        found = self.manifest["submodels"][submodel].get("quantized", {})
+        return dict.fromkeys(found.get("weights", ()), found.get("precision", ""))
 
     def config(self, folder: str, file: str = "config.json") -> dict[str, Any]:
         """Return a parsed JSON file of one of its folders; empty when there is none.
@@ -129,8 +149,8 @@ class Package:
 
     @cached_property
     def configs(self) -> PipelineConfigs:
-        """What decides how images are made."""
-        return self._configs((self.family,))
+        """What decides how images are made; ``config.invalid`` where a field is of another type."""
+        return self.family.typed(self._configs((self.family,)), str(self.folder))
 
     @cached_property
     def submodels(self) -> tuple[Submodel, ...]:
@@ -193,8 +213,8 @@ def open_package(folder: Path) -> Package:
                 "package.format",
                 f"{folder} was made by another version of sdsetup (package format {manifest['format']}).",
             )
+        check_fields(manifest, str(path))
         package = Package(folder=folder, manifest=manifest)
-        package.files, package.submodel_names  # noqa: B018 - a manifest without them is torn
     except (ValueError, KeyError, TypeError) as error:
         raise ConversionError("package.torn", f"{path} cannot be read ({error}).") from error
     return package

@@ -15,9 +15,11 @@ from conversions.family import Submodel
 from conversions.graph_kind import Config
 from conversions.options import Options
 from conversions.package.layout import FORMAT, Staging
+from conversions.passes.quantize_weights import quantized_weights
 from conversions.plan import ConversionPlan
 from conversions.verification.fp16_overflow import LARGEST_FP16, OverflowingNode
 from conversions.verification.parity import ParityReport
+from conversions.weights.quantize import BLOCK
 
 KEPT = "kept_fp32"
 """Key of a float16 submodel's nodes that stay in float32, with the reason; absent when there are none."""
@@ -28,24 +30,32 @@ _DISTRIBUTIONS = ("onnx", "onnx-ir", "numpy", "torch", "diffusers", "transformer
 def make_manifest(
     plan: ConversionPlan, checkpoint: Checkpoint, staging: Staging, tool_version: str
 ) -> dict[str, Any]:
-    """Make the manifest of a finished package; equal inputs give equal manifests."""
+    """Make the manifest of a finished package; equal inputs give equal manifests.
+
+    Its entry ``linked`` tells which file of the package is which file of the checkpoint, by link, and when
+    that was last changed.
+    """
     submodels: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    linked: dict[str, Any] = {}
     for part in plan.components:
         notes = staging.finished(part.name)
         assert notes is not None
         submodels |= notes["submodels"]
         sources |= notes["sources"]
+        linked |= notes["linked"]
     return {
         "format": FORMAT,
         "tool": {"sdsetup": tool_version, **_versions()},
         "checkpoint": {"origin": plan.origin, "commit": plan.commit, "sha256": dict(sorted(sources.items()))},
+        **({"adapters": [asdict(each) for each in plan.adapters]} if plan.adapters else {}),
         "family": plan.family,
         "pipeline": checkpoint.index.get("_class_name"),
         "precision": plan.options.precision,
         "target": plan.options.target,
         "opset": plan.opset,
         "submodels": submodels,
+        "linked": dict(sorted(linked.items())),
         "files": {name: vars(entry) for name, entry in sorted(staging.files().items())},
     }
 
@@ -87,11 +97,18 @@ def describe_submodel(
 
     description = {
         "component": submodel.component,
-        "precision": options.precision_of(submodel.name),
+        "precision": options.precision_of(submodel),
         "nodes": len(model.graph),
         "inputs": specs(submodel.kind.inputs(config)),
         "outputs": specs(submodel.kind.outputs(config)),
     }
+    quantized = quantized_weights(model)
+    if quantized:
+        description["quantized"] = {
+            "precision": options.precision_of(submodel),
+            "block": BLOCK,
+            "weights": quantized,
+        }
     if kept:
         description[KEPT] = {
             "limit": LARGEST_FP16,

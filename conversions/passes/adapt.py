@@ -11,11 +11,14 @@ import onnx_ir as ir
 from conversions.family import Submodel
 from conversions.graph_kind import Config
 from conversions.options import Options
+from conversions.passes.quantize_weights import quantize_weights
 from conversions.passes.to_fp16 import to_fp16
+from conversions.passes.weights_as_stored import weights_as_stored
 from conversions.providers.ep_partition import check_placement, demand_kernels
 from conversions.providers.table import provider_for
 from conversions.verification.fp16_overflow import OverflowingNode, find_norms, find_overflowing
 from conversions.verification.linear_attention import find_linear_attention
+from conversions.weights.quantize import BITS
 
 IN_RANGE: Mapping[str, float] = MappingProxyType({})
 """Measured activations that all stay in float16's range."""
@@ -52,7 +55,7 @@ def adapt(
     for name in provider.passes:
         getattr(importlib.import_module(f"conversions.passes.{name}"), name)(model)
     kept: tuple[OverflowingNode, ...] = ()
-    if options.precision_of(submodel.name) == "fp16":
+    if options.is_fp16(submodel):
         if ranges is not None:
             kept = find_overflowing(model, ranges, fp16_variance=provider.fp16_variance)
         elif provider.fp16_variance:
@@ -61,6 +64,9 @@ def adapt(
         kept += tuple(each for each in find_linear_attention(model) if each.node not in named)
         fixed = {spec.name for spec in submodel.kind.inputs(config) if spec.dtype == "float32"}
         to_fp16(model, keep={each.node for each in kept}, fixed=fixed)
+    weights_as_stored(model)
+    if (precision := options.precision_of(submodel)) in BITS:
+        quantize_weights(model, precision, submodel.kind.sensitive)
     if provider.kernel_table:
         demand_kernels(check_placement(model, options.target, sizes, submodel=submodel.name))
     return kept

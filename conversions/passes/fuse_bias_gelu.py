@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from conversions.passes.rewiring import take_place
+from conversions.passes.rewiring import biased, take_place
 
 DOMAIN = "com.microsoft"
 
@@ -30,20 +30,13 @@ def fuse_bias_gelu(model: ir.Model) -> int:
 
 def _fuse(graph: ir.Graph, gelu: ir.Node) -> bool:
     total = gelu.inputs[0]
-    adding = total.producer() if total is not None else None
-    if total is None or adding is None or adding.op_type != "Add":
+    parts = biased(total)
+    if parts is None or total is None:
         return False
-    biases = [value for value in adding.inputs if value is not None and _is_vector(value)]
-    if len(biases) != 1 or len(total.uses()) != 1 or total.is_graph_output():
-        return False
-    (bias,) = biases
-    (rest,) = (value for value in adding.inputs if value is not bias)
-    fused = ir.node("BiasGelu", [rest, bias], domain=DOMAIN, name=gelu.name)
+    adding = total.producer()
+    assert adding is not None
+    fused = ir.node("BiasGelu", parts, domain=DOMAIN, name=gelu.name)
     graph.insert_before(gelu, fused)
     take_place(fused.outputs[0], gelu.outputs[0])
     graph.remove([gelu, adding], safe=True)
     return True
-
-
-def _is_vector(value: ir.Value) -> bool:
-    return value.is_initializer() and value.shape is not None and len(value.shape) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from conversions.passes.rewiring import take_place
+from conversions.passes.rewiring import only_reader, take_place
 from conversions.shape_inference import infer_shapes, known_value, static_shape
 
 DOMAIN = "com.microsoft"
@@ -49,14 +49,14 @@ def fuse_group_norm(model: ir.Model) -> int:
 def _fuse(graph: ir.Graph, norm: ir.Node) -> bool:
     scale, shift = known_value(norm.inputs[1]), known_value(norm.inputs[2])
     before = _producer(norm.inputs[0], "Reshape")
-    after = _only_reader(norm.outputs[0], "Reshape")
+    after = only_reader(norm.outputs[0], "Reshape")
     if scale is None or shift is None or before is None or after is None:
         return False
     if not np.all(scale == 1) or np.any(shift):
         return False
     image, groups = before.inputs[0], int(scale.size)
-    scaling = _only_reader(after.outputs[0], "Mul")
-    adding = _only_reader(scaling.outputs[0], "Add") if scaling else None
+    scaling = only_reader(after.outputs[0], "Mul")
+    adding = only_reader(scaling.outputs[0], "Add") if scaling else None
     if image is None or scaling is None or adding is None or not _groups_channels(before, groups):
         return False
     factor = _per_channel(_other_input(scaling, after.outputs[0]), groups)
@@ -88,14 +88,6 @@ def _fuse(graph: ir.Graph, norm: ir.Node) -> bool:
 def _producer(value: ir.Value | None, operator: str) -> ir.Node | None:
     node = value.producer() if value is not None else None
     return node if node is not None and node.op_type == operator else None
-
-
-def _only_reader(value: ir.Value, operator: str) -> ir.Node | None:
-    readers = {use.node for use in value.uses()}
-    if len(readers) != 1 or value.is_graph_output():
-        return None
-    (node,) = readers
-    return node if node.op_type == operator else None
 
 
 def _other_input(node: ir.Node, value: ir.Value) -> ir.Value | None:
@@ -169,7 +161,7 @@ def _through_silu(adding: ir.Node) -> tuple[ir.Node, int]:
     sigmoid = next((node for node in readers if node.op_type == "Sigmoid"), None)
     if sigmoid is None or len(readers) != 2 or total.is_graph_output():
         return adding, 0
-    product = _only_reader(sigmoid.outputs[0], "Mul")
+    product = only_reader(sigmoid.outputs[0], "Mul")
     if product is None or set(product.inputs) != {total, sigmoid.outputs[0]} or product not in readers:
         return adding, 0
     return product, 1

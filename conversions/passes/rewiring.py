@@ -15,6 +15,36 @@ def take_place(new: ir.Value, old: ir.Value) -> None:
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
+def biased(value: ir.Value | None) -> tuple[ir.Value, ir.Value] | None:
+    """Return what a bias was added to, and the bias, where the sum has one reader.
+
+    Args:
+        value: What may be the sum of a value, whatever made it, and one initializer of one dimension.
+    """
+    node = value.producer() if value is not None else None
+    if value is None or node is None or (node.domain, node.op_type) != ("", "Add"):
+        return None
+    vectors = [each for each in node.inputs if each is not None and _is_vector(each)]
+    if len(vectors) != 1 or len(value.uses()) != 1 or value.is_graph_output():
+        return None
+    (bias,) = vectors
+    (rest,) = (each for each in node.inputs if each is not bias)
+    return (rest, bias) if rest is not None else None
+
+
+def _is_vector(value: ir.Value) -> bool:
+    return value.is_initializer() and value.shape is not None and len(value.shape) == 1
+
+
+def only_reader(value: ir.Value, operator: str) -> ir.Node | None:
+    """Return the node that alone reads a value, where it is of this operator."""
+    readers = {use.node for use in value.uses()}
+    if len(readers) != 1 or value.is_graph_output():
+        return None
+    (node,) = readers
+    return node if node.op_type == operator else None
+
+
 class NodeWriter:
     """Writes nodes before a given one; each is named after it, and equal constants are shared.
 

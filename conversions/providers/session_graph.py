@@ -1,4 +1,4 @@
-"""Adapt a package's graph to a provider: replace operators that it has no kernel for."""
+"""Adapt a package's graph to a provider: replace operators that it lacks, fuse for those that it has."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ _CONCERNS: Mapping[str, tuple[bytes, ...]] = {
     "argmax_in_float": (b"ArgMax",),
     "drop_allowzero": (b"allowzero",),
     "expand_attention": (b"MultiHeadAttention",),
+    "expand_fused_matmul": (b"FusedMatMul",),
     "expand_group_norm": (b"GroupNorm",),
+    "fuse_bias_split_gelu": (b"Split",),
     "fuse_group_norm": (b"InstanceNormalization",),
+    "fuse_skip_layer_norm": (b"LayerNormalization",),
     "group_norm_channels_last": (b"GroupNorm", b"InstanceNormalization"),
 }
 """Operators that each ``at_load`` pass rewrites; the pass is skipped when a graph has none of them."""
@@ -34,10 +37,12 @@ class SessionGraph:
     Attributes:
         model: The file's path, or a serialized graph whose weights stay in the package's own file.
         config: Entries for ``SessionOptions.add_session_config_entry``.
+        removed: Initializers that the edits have left without a reader.
     """
 
     model: str | bytes
     config: dict[str, str] = field(default_factory=dict)
+    removed: frozenset[str] = frozenset()
 
 
 def session_graph(graph: Path, provider: Provider, edits: Sequence[Edit] = ()) -> SessionGraph:
@@ -65,10 +70,12 @@ def session_graph(graph: Path, provider: Provider, edits: Sequence[Edit] = ()) -
     changes = sum(getattr(import_module(f"conversions.passes.{name}"), name)(model) for name in passes)
     if not changes and not edits:
         return SessionGraph(model=str(graph))
+    before = set(model.graph.initializers)
     for edit in edits:
         edit(model)
     return SessionGraph(
         model=ir.serde.serialize_model(model).SerializeToString(),
         # Source: onnxruntime_session_options_config_keys.h, for models that are loaded from memory.
         config={"session.model_external_initializers_file_folder_path": str(graph.parent)},
+        removed=frozenset(before - set(model.graph.initializers)),
     )

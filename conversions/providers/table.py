@@ -35,8 +35,9 @@ class Provider:
         kernel_table: Table under ``conversions/providers/kernels``, empty when there is none.
         passes: Graph passes that this provider's graphs get when they are converted, by their module under
             ``conversions/passes``.
-        at_load: Graph passes that every graph gets when a session is opened, against operators that this
-            provider has no kernel for; see ``conversions.providers.session_graph``.
+        at_load: Graph passes that every graph gets when a session is opened, in this order: against operators
+            that this provider has no kernel for, and for operators that only it has one for; see
+            ``conversions.providers.session_graph``.
         fp16_variance: Whether a norm of float16 values keeps their variance in float16, so that it is wrong
             where the variance passes 65,504; see ``conversions.verification.fp16_overflow``.
         sizes: ``FIXED_SIZES`` or ``FREE_SIZES``.
@@ -45,7 +46,7 @@ class Provider:
         own_process: Whether a lost device ends the process, so that sessions belong in a worker process.
         session_config: Entries for ``SessionOptions.add_session_config_entry``.
         provider_options: Options of every session.
-        float32_options: Options for graphs that compute in float32 alone.
+        float32_options: Options for float32 graphs that are to compute at full precision.
         device_option: Provider option that selects the device; empty when there is none.
         device_metadata: Key in an ``OrtEpDevice``'s metadata that holds that option's value; empty when the
             devices are counted in the order they are listed.
@@ -100,7 +101,8 @@ PROVIDERS: tuple[Provider, ...] = (
     # Source: ONNX Runtime, docs/execution-providers/CUDA-ExecutionProvider.md, docs/OperatorKernels.md; in
     # its sources contrib_ops/cuda/diffusion/group_norm.cc (channels must come last) and
     # core/providers/cuda/nn/conv.cc: HEURISTIC asks cuDNN for its own choice, as PyTorch does; DEFAULT is
-    # its slow fallback. kSameAsRequested keeps the arena from doubling. prefer_nhwc and the operators are as
+    # its slow fallback. kSameAsRequested keeps the arena from doubling. SkipLayerNormalization sums in
+    # float32 in its strict mode; not every version does so without. prefer_nhwc and the operators are as
     # they were measured to be fastest: docs/explanation/providers.md.
     Provider(
         target="cuda",
@@ -109,16 +111,24 @@ PROVIDERS: tuple[Provider, ...] = (
         package="onnxruntime-gpu",
         systems=("win32", "linux"),
         dtypes=frozenset({"float32", "float16", "bfloat16"}),
-        at_load=("fuse_group_norm", "group_norm_channels_last", "argmax_in_float"),
+        at_load=(
+            "fuse_group_norm",
+            "group_norm_channels_last",
+            "argmax_in_float",
+            "fuse_bias_split_gelu",
+            "fuse_skip_layer_norm",
+        ),
         sizes=FIXED_SIZES,
         preload=True,
         provider_options={
             "cudnn_conv_algo_search": "HEURISTIC",
             "arena_extend_strategy": "kSameAsRequested",
             "prefer_nhwc": "1",
+            "enable_skip_layer_norm_strict_mode": "1",
         },
-        # TF32 keeps ten bits of a float32, about float16's; off for all, it would take the tensor cores away
-        # from float16 convolutions too.
+        # TF32 keeps float32's range, and ten bits, about float16's. What stays float32 in a float16 package
+        # wants the range, and PyTorch computes its convolutions so too. Off for all, it would take the tensor
+        # cores away from float16 convolutions.
         float32_options={"use_tf32": "0"},
         device_option="device_id",
         verified="an H200: parity, judged images, and speed against PyTorch and optimum-onnx",
@@ -131,7 +141,7 @@ PROVIDERS: tuple[Provider, ...] = (
         package="onnxruntime-migraphx",
         systems=("linux",),
         passes=("expand_attention",),
-        at_load=("expand_group_norm", "expand_attention"),
+        at_load=("expand_group_norm", "expand_attention", "expand_fused_matmul"),
         sizes=FIXED_SIZES,
         device_option="device_id",
         verified="nothing; written against its documentation",
@@ -144,7 +154,7 @@ PROVIDERS: tuple[Provider, ...] = (
         package="onnxruntime-openvino",
         systems=("win32", "linux"),
         passes=("expand_attention",),
-        at_load=("expand_group_norm", "expand_attention"),
+        at_load=("expand_group_norm", "expand_attention", "expand_fused_matmul"),
         sizes=FIXED_SIZES,
         # It computes in what the package holds; left alone, Intel's GPUs compute a float32 graph in float16.
         provider_options={"precision": "ACCURACY"},
@@ -160,7 +170,7 @@ PROVIDERS: tuple[Provider, ...] = (
         package="onnxruntime-ep-webgpu",
         plugin="onnxruntime_ep_webgpu",
         passes=("expand_attention",),
-        at_load=("expand_group_norm", "expand_attention"),
+        at_load=("expand_group_norm", "expand_attention", "expand_fused_matmul"),
         sizes=FIXED_SIZES,
         provider_options={"enableInt64": "1"},
         verified="SwiftShader, a software Vulkan driver, float32",
@@ -173,7 +183,7 @@ PROVIDERS: tuple[Provider, ...] = (
         package="onnxruntime",
         systems=("darwin",),
         passes=("expand_attention",),
-        at_load=("expand_group_norm", "expand_attention"),
+        at_load=("expand_group_norm", "expand_attention", "expand_fused_matmul"),
         sizes=FIXED_SIZES,
         provider_options={
             "ModelFormat": "MLProgram",

@@ -62,6 +62,11 @@ def _product(node: ir.Node, first: ir.Shape) -> Shapes:
     return [ir.Shape([*first[:-2], rows, columns])]
 
 
+def _quantized_product(node: ir.Node, first: ir.Shape) -> Shapes:
+    columns = node.attributes.get_int("N", 0)
+    return [ir.Shape([*first[:-1], columns])] if columns else []
+
+
 _SHAPES: dict[str, Callable[[ir.Node, ir.Shape], Shapes]] = {
     "BiasAdd": _like_first,
     "BiasGelu": _like_first,
@@ -70,6 +75,7 @@ _SHAPES: dict[str, Callable[[ir.Node, ir.Shape], Shapes]] = {
     "FusedMatMul": _product,
     "Gelu": _like_first,
     "GroupNorm": _like_first,
+    "MatMulNBits": _quantized_product,
     "MultiHeadAttention": _attention,
     "QuickGelu": _like_first,
     "RotaryEmbedding": _like_first,

@@ -214,6 +214,8 @@ CLIP_TEXT = GraphKind(
     # Source: transformers 5 drops this prefix when it loads (PrefixChange in its conversion_mapping.py).
     renames=(Rename(pattern=r"^text_model\.", replacement=""),),
     unused=(r"embeddings\.position_ids$",),
+    quantizable=True,
+    sensitive=(r"^text_projection\.",),
     sizes={"batch": 2, "sequence": 77},
     traced_sizes={"batch": 2, "sequence": 13},
     skip_layers=skip_layers,

@@ -178,6 +178,9 @@ UNET = GraphKind(
     component_class=_class,
     create=_create,
     wrap=_wrap,
+    quantizable=True,
+    # What depends on the time alone: small, and every layer adds it.
+    sensitive=(r"^time_embedding\.", r"^add_embedding\.", r"\.time_emb_proj\."),
     sizes={"batch": 2, "height": 24, "width": 32, "sequence": 77},
     # Odd on purpose: the U-Net then traces the path that fits each upsampled image to its skip connection,
     # which is right for every size.

@@ -7,10 +7,11 @@ vocabulary and the merges alone; how text is split is the class's, as there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from conversions.errors import ConversionError
 from conversions.tokenizers.added_tokens import AddedTokens, read_added_tokens
 from conversions.tokenizers.files import MERGES, VOCABULARY, WHOLE, TokenizerFiles
 
@@ -52,6 +53,35 @@ class ClipTokenizer:
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the ids of a text without start, end and padding."""
         return tuple(self.backend.encode(text, add_special_tokens=False).ids)
+
+    def with_tokens(self, tokens: Sequence[str]) -> ClipTokenizer:
+        """Return the same tokenizer with further tokens, which get the next ids in their order.
+
+        Source: ``PreTrainedTokenizerBase.add_tokens`` of transformers: the tokens are no special ones and are
+        found in the normalised text.
+
+        Raises:
+            ConversionError: ``embedding.token``; one is known already.
+        """
+        from tokenizers import AddedToken, Tokenizer
+
+        backend = Tokenizer.from_str(self.backend.to_str())
+        for place, token in enumerate(tokens):
+            if backend.token_to_id(token) is not None or not token.strip():
+                raise ConversionError(
+                    "embedding.token",
+                    f"The token {token!r} cannot be added: the tokenizer knows it already.",
+                    "Rename the file: its name is the token.",
+                )
+            backend.add_tokens([AddedToken(token, normalized=True, special=False)])
+            assert backend.token_to_id(token) == self.size + place
+        backend.encode_special_tokens = self.backend.encode_special_tokens
+        return replace(
+            self,
+            backend=backend,
+            size=self.size + len(tokens),
+            added_tokens=(*self.added_tokens, *tokens),
+        )
 
     def expand(self, text: str) -> str:
         """Write out the added tokens of a text that stand for several vectors.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -45,6 +46,10 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the ids of a text without start, end and padding."""
+        ...
+
+    def with_tokens(self, tokens: Sequence[str]) -> Tokenizer:
+        """Return the same tokenizer with further tokens, which get the next ids in their order."""
         ...
 
     def expand(self, text: str) -> str:

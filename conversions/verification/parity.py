@@ -19,18 +19,26 @@ from conversions.providers.devices import Device
 from conversions.verification.ep_assignment import Placement, describe_shares, share_of_time
 from conversions.verification.metrics import compare
 from conversions.verification.reference import (
+    Arrays,
     ExpressionWeights,
     FolderWeights,
     Reference,
     ReferenceWeights,
-    Tensors,
     make_inputs,
     run_reference,
 )
 
 # The lowest accepted PSNR of a submodel against PyTorch in float32. apple/ml-stable-diffusion asks for 35 dB;
 # float16 arithmetic alone costs these models 60 to 80 dB, a wrong graph leaves less than 30.
-GATES_DB: Mapping[str, float] = {"fp32": 80.0, "fp16": 40.0}
+GATES_DB: Mapping[str, float] = {"fp32": 80.0, "fp16": 40.0, "int8": 40.0, "int4": 40.0}
+
+# How far outputs with quantised weights may be from those with the checkpoint's own, both in float32.
+# Source: docs/explanation/quantisation.md says what was measured, and what these gates can tell.
+QUANTIZATION_GATES_DB: Mapping[str, float] = {"int8": 30.0, "int4": 12.0}
+
+
+# Models that take more than this in float32 are kept in float16 by the reference, where they are stored so.
+_LARGE_BYTES = 6 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +67,8 @@ class SubmodelReport:
         placement: Where its nodes ran, and for how long.
         finite: Whether no output held NaN or infinity.
         parity: None when there was no checkpoint to compare with.
+        quantization_db: PSNR of PyTorch's outputs with quantised weights against those with the checkpoint's
+            own: what the quantisation costs. None where nothing is quantised or compared.
         seconds: Time of one run.
         problems: Descriptions of what is wrong; empty when nothing is.
     """
@@ -67,6 +77,7 @@ class SubmodelReport:
     placement: Placement
     finite: bool
     parity: Parity | None
+    quantization_db: float | None
     seconds: float
     problems: tuple[str, ...]
 
@@ -142,14 +153,50 @@ def check_files(package: Package, listener: Listener) -> tuple[str, ...]:
 
 
 def check_graph(graph: Path) -> None:
-    """Run the ONNX checker on a graph, by path since its weights may exceed 2 GB.
+    """Run the ONNX checker on a graph, and see that its weights lie inside their files.
+
+    The checker itself refuses files with several hard links, which is what linked weights are; so it gets
+    the graph with external weights as inputs.
 
     Raises:
         onnx.checker.ValidationError: The graph is invalid.
     """
     import onnx
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-    onnx.checker.check_model(str(graph))
+    model = onnx.load(graph, load_external_data=False)
+    external = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
+    inside = [tensor for tensor in model.graph.initializer if not uses_external_data(tensor)]
+    for tensor in external:
+        place = ExternalDataInfo(tensor)
+        path = graph.parent / place.location
+        end = int(place.offset or 0) + int(place.length or 0)
+        if Path(place.location).name != place.location or not path.is_file() or end > path.stat().st_size:
+            raise onnx.checker.ValidationError(f"the weight {tensor.name} is not inside {path}")
+        model.graph.input.append(
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        )
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(inside)
+    onnx.checker.check_model(model)
+
+
+def demand_valid_graph(graph: Path) -> None:
+    """Run :func:`check_graph`, and say what it found in one line.
+
+    Raises:
+        ConversionError: ``package.invalid_graph``.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        check_graph(graph)
+    except (onnx.checker.ValidationError, DecodeError, RuntimeError, ValueError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ConversionError(
+            "package.invalid_graph", f"{graph} is no valid ONNX graph: {reason.rstrip('.')}."
+        ) from error
 
 
 def verify(
@@ -191,29 +238,31 @@ def verify(
     inputs = {
         name: make_inputs(submodel.kind, configs[name], chosen[name]) for name, submodel in submodels.items()
     }
-    if references is None:
-        references = {} if checkpoint is None else run_references(submodels, checkpoint, inputs, listener)
+    if references is None and checkpoint is not None:
+        quantized = {name: package.quantized(name) for name in submodels}
+        references = run_references(submodels, checkpoint, inputs, quantized, listener)
+    references = references or {}
     reports = []
     with isolated_process("running the submodels") as process:
         for name in submodels:
             task = f"run {name}"
             listener(Started(task=task, label=f"{name}: checking on {device}"))
             try:
-                process.call(check_graph, package.graph(name))
+                process.call(demand_valid_graph, package.graph(name))
                 outcome = process.call(
                     onnx_session.run, package.graph(name), inputs[name], device, chosen[name]
                 )
             finally:
                 listener(Finished(task=task))
-            precision = package.manifest["submodels"][name]["precision"]
-            reports.append(_judge(name, outcome, references.get(name), GATES_DB[precision]))
+            reports.append(_judge(name, outcome, references.get(name), package.precision(name)))
     return ParityReport(provider=provider, device=str(device), problems=problems, submodels=tuple(reports))
 
 
 def run_references(
     submodels: Mapping[str, Submodel],
     checkpoint: Checkpoint,
-    inputs: Mapping[str, Tensors],
+    inputs: Mapping[str, Arrays],
+    quantized: Mapping[str, Mapping[str, str]],
     listener: Listener,
 ) -> dict[str, Reference]:
     """Run PyTorch on every submodel, one after the other in a child process.
@@ -222,6 +271,7 @@ def run_references(
         submodels: By name.
         checkpoint: Their weights.
         inputs: As ``make_inputs`` gives them, for each submodel.
+        quantized: Precisions of the weights that are quantised in the package, by submodel and name.
         listener: Told of the progress.
 
     Raises:
@@ -239,6 +289,7 @@ def run_references(
                 component.config,
                 weights_of(checkpoint, component),
                 inputs[name],
+                quantized[name],
             )
             listener(Finished(task=task))
     return results
@@ -254,20 +305,24 @@ def weights_of(checkpoint: Checkpoint, component: Component) -> ReferenceWeights
     paths = {name: path for name in storage.names() if (path := storage.path_of(name)) is not None}
     config = paths.get(f"{component.name}/config.json")
     beside = {paths[name].parent for name in component.weights.names if name in paths}
-    if not component.transforms and config is not None and beside == {config.parent}:
-        return FolderWeights(folder=config.parent, files=component.weights)
     tensors = component_tensors(storage, component)
+    elements = sum(tensor.size for tensor in tensors.values())
+    stored = {tensor.dtype for tensor in tensors.values()}
+    large = 4 * elements > _LARGE_BYTES and stored <= {"F16"}
+    if not (component.transforms or large) and config is not None and beside == {config.parent}:
+        return FolderWeights(folder=config.parent, files=component.weights)
     if not {tensor.file for each in tensors.values() for tensor in each.stored} <= set(paths):
         raise ConversionError(
             "verify.remote", "Numbers can only be compared with a checkpoint on this machine."
         )
-    return ExpressionWeights(tensors=tensors, paths=paths)
+    return ExpressionWeights(tensors=tensors, paths=paths, dtype="float16" if large else "float32")
 
 
 def _judge(
-    name: str, outcome: onnx_session.Outcome, reference: Reference | None, gate_db: float
+    name: str, outcome: onnx_session.Outcome, reference: Reference | None, precision: str
 ) -> SubmodelReport:
     problems = []
+    gate_db = GATES_DB[precision]
     finite = True
     parity = None
     for output, found in outcome.outputs.items():
@@ -287,6 +342,17 @@ def _judge(
         problems.append(
             f"it agrees with PyTorch to only {parity.psnr_db:.1f} dB; {gate_db:.0f} dB are required"
         )
+    quantization_db = None
+    if reference is not None and reference.unquantized is not None:
+        quantization_db = min(
+            compare(reference.outputs[output], exact).psnr_db
+            for output, exact in reference.unquantized.items()
+        )
+        if quantization_db < QUANTIZATION_GATES_DB[precision]:
+            problems.append(
+                f"{precision} weights change what it computes too much: {quantization_db:.1f} dB, "
+                f"and {QUANTIZATION_GATES_DB[precision]:.0f} dB are required"
+            )
     if outcome.placement.elsewhere:
         listed = ", ".join(f"{count} {op}" for op, count in sorted(outcome.placement.elsewhere.items()))
         problems.append(f"nodes fell back to the CPU: {listed}")
@@ -295,6 +361,7 @@ def _judge(
         placement=outcome.placement,
         finite=finite,
         parity=parity,
+        quantization_db=quantization_db,
         seconds=outcome.seconds,
         problems=tuple(problems),
     )

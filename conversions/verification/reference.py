@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -23,13 +24,14 @@ from conversions.errors import ConversionError
 from conversions.graph_kind import Config, GraphKind
 from conversions.graphs.untraceable import naming_class
 from conversions.verification.fp16_overflow import ActivationRange
+from conversions.verification.layerwise import in_float32, uninitialised
 from conversions.weights.binding import match_names
 from conversions.weights.expression import Expression, evaluate_range
 
 if TYPE_CHECKING:
     import torch
 
-Tensors = dict[str, npt.NDArray[np.generic]]
+Arrays = dict[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +49,20 @@ class FolderWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpressionWeights:
-    """Weights that no folder holds as they are: those of a single file, or with adapters merged.
+    """Weights that are not left to the libraries to load.
+
+    These are those that no folder holds as they are (of a single file, or with adapters merged), and those of
+    models so large that they are kept in the type they are stored in.
 
     Attributes:
         tensors: By the names that diffusers and transformers give them.
         paths: Where each file of the checkpoint lies, by its name.
+        dtype: Type in which they are kept, as torch names it; layers compute in float32 whatever it is.
     """
 
     tensors: Mapping[str, Expression]
     paths: Mapping[str, Path]
+    dtype: str = "float32"
 
 
 ReferenceWeights: TypeAlias = FolderWeights | ExpressionWeights
@@ -66,17 +73,19 @@ class Reference:
     """Result of the PyTorch run.
 
     Attributes:
-        outputs: By name, float32 or bool.
+        outputs: By name, float32 or bool; with the weights that quantised ones stand for.
+        unquantized: The same with the checkpoint's own weights; None where none is quantised.
         largest: Largest magnitude of any activation, attention scores included.
         largest_deviation: Largest standard deviation of what a norm normalised together.
     """
 
-    outputs: Tensors
+    outputs: Arrays
+    unquantized: Arrays | None
     largest: float
     largest_deviation: float
 
 
-def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed: int = 0) -> Tensors:
+def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed: int = 0) -> Arrays:
     """Make inputs for a submodel, float32 values that float16 can hold.
 
     Args:
@@ -86,7 +95,7 @@ def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed:
         seed: Seed of the numpy generator.
     """
     random = np.random.default_rng(seed)
-    inputs: Tensors = {}
+    inputs: Arrays = {}
     for spec in kind.inputs(config):
         shape = tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)
         if spec.name in kind.example:
@@ -98,7 +107,13 @@ def make_inputs(kind: GraphKind, config: Config, sizes: Mapping[str, int], seed:
     return inputs
 
 
-def run_reference(kind: GraphKind, config: Config, weights: ReferenceWeights, inputs: Tensors) -> Reference:
+def run_reference(
+    kind: GraphKind,
+    config: Config,
+    weights: ReferenceWeights,
+    inputs: Arrays,
+    quantized: Mapping[str, str] = MappingProxyType({}),
+) -> Reference:
     """Run a submodel in PyTorch.
 
     Args:
@@ -106,6 +121,7 @@ def run_reference(kind: GraphKind, config: Config, weights: ReferenceWeights, in
         config: The component's configuration.
         weights: The component's weights.
         inputs: As ``make_inputs`` gives them.
+        quantized: Precisions of the weights that the package holds quantised, by name.
     """
     import torch
 
@@ -121,15 +137,27 @@ def run_reference(kind: GraphKind, config: Config, weights: ReferenceWeights, in
                     local_files_only=True,
                 )
             else:
-                model = kind.create(config)
+                with uninitialised(getattr(torch, weights.dtype)):
+                    model = kind.create(config)
                 _fill(model, kind, weights)
         module = kind.wrap(model).eval()
-        with ActivationRange() as activations:
+
+        def run() -> Arrays:
             results = module(*(torch.from_numpy(inputs[spec.name]) for spec in kind.inputs(config)))
-    values = results if isinstance(results, tuple) else (results,)
-    specs = kind.outputs(config)
+            values = results if isinstance(results, tuple) else (results,)
+            return {
+                spec.name: value.numpy() for spec, value in zip(kind.outputs(config), values, strict=True)
+            }
+
+        unquantized = None
+        if quantized:
+            with in_float32(model, {}):
+                unquantized = run()
+        with in_float32(model, quantized), ActivationRange() as activations:
+            outputs = run()
     return Reference(
-        outputs={spec.name: value.numpy() for spec, value in zip(specs, values, strict=True)},
+        outputs=outputs,
+        unquantized=unquantized,
         largest=activations.largest,
         largest_deviation=activations.largest_deviation,
     )
@@ -147,7 +175,11 @@ def _fill(model: torch.nn.Module, kind: GraphKind, weights: ExpressionWeights) -
     named = match_names(kind.id, weights.tensors, wanted.keys(), kind.renames)
     missing = sorted(set(wanted) - set(named))
     if missing:
-        raise ConversionError("weights.missing", f"There is no tensor for {missing[0]} of {kind.id}.")
+        raise ConversionError(
+            "weights.missing",
+            f"There is no tensor for {missing[0]} of {kind.id}.",
+            "The checkpoint lacks a part; download it again.",
+        )
     with ExitStack() as stack:
         files: dict[str, Any] = {}
 

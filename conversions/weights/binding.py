@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -13,8 +13,10 @@ from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.errors import ConversionError
 from conversions.family import Submodel
 from conversions.graph_kind import Rename
+from conversions.passes.quantize_weights import QUANTIZED
 from conversions.passes.simplify import TRANSPOSED
 from conversions.weights.expression import Expression, Reshape, Stored, Tensors, Transpose
+from conversions.weights.quantize import BITS, QuantizationScales, QuantizedCodes, ZeroPoints
 
 # Alignment of large tensors in bytes, so that a session can memory-map them.
 # Source: the alignment that onnx's docs/ExternalData.md recommends.
@@ -24,6 +26,9 @@ _SHOWN = 8
 
 STORED_TYPES = {"F16": ir.DataType.FLOAT16, "F32": ir.DataType.FLOAT}
 """Element types of a package by the name that safetensors gives them."""
+
+ELEMENT_TYPES_OF = {"fp16": ir.DataType.FLOAT16, "fp32": ir.DataType.FLOAT}
+"""Element types of weights by whether a submodel computes in float16 or float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +103,7 @@ def bind(
     Raises:
         ConversionError: ``weights.missing``, ``weights.shape`` or ``weights.ambiguous``, with names.
     """
-    wanted = {name for _, model in graphs for name in _weights(model)}
+    wanted = {_stored_name(value) for _, model in graphs for value in _weights(model).values()}
     submodel = graphs[0][0]
     by_name = match_names(component, tensors, wanted, submodel.kind.renames)
     missing = sorted(wanted - set(by_name))
@@ -158,12 +163,13 @@ def _candidates(name: str, renames: Sequence[Rename]) -> Iterable[str]:
 
 def _lay_out(component: str, model: ir.Model, by_name: Tensors, linked: Collection[str]) -> list[Binding]:
     weights = _weights(model)
-    order = sorted(weights, key=lambda name: place_in_checkpoint(by_name[name]))
+    sources = {name: _source(value, by_name) for name, value in weights.items()}
+    order = sorted(weights, key=lambda name: place_in_checkpoint(sources[name]))
     bindings: list[Binding] = []
     in_place: list[Binding] = []
     end = 0
     for name in order:
-        value, source = weights[name], by_name[name]
+        value, source = weights[name], sources[name]
         assert value.shape is not None
         assert value.dtype is not None
         shape = tuple(int(size) for size in value.shape.numpy())
@@ -202,6 +208,36 @@ def _lay_out(component: str, model: ir.Model, by_name: Tensors, linked: Collecti
         end = binding.offset + binding.size_bytes
         bindings.append(binding)
     return bindings + in_place
+
+
+def _stored_name(weight: ir.Value) -> str:
+    """Return the name of the stored tensor that an initializer is made of."""
+    return weight.metadata_props.get(QUANTIZED, str(weight.name)).rpartition(" ")[2]
+
+
+def _source(weight: ir.Value, by_name: Tensors) -> Expression:
+    """Return the values of an initializer: a stored tensor, or part of one that is quantised."""
+    stored = by_name[_stored_name(weight)]
+    if QUANTIZED not in weight.metadata_props:
+        return stored
+    part, precision, _ = weight.metadata_props[QUANTIZED].split(" ")
+    return _quantized_part(stored, part, precision)
+
+
+def _quantized_part(stored: Expression, part: str, precision: str) -> Expression:
+    """Return a part of a quantised weight of a float16 submodel.
+
+    Args:
+        stored: The weight.
+        part: ``"codes"``, ``"scales"`` or ``"zero_points"``.
+        precision: ``"int4"`` or ``"int8"``.
+    """
+    makers: Mapping[str, Callable[..., Expression]] = {
+        "codes": QuantizedCodes,
+        "scales": QuantizationScales,
+        "zero_points": ZeroPoints,
+    }
+    return makers[part](of=stored, bits=BITS[precision], scale_type="F16")
 
 
 def place_in_checkpoint(source: Expression) -> tuple[str, int]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from conversions.checkpoint.element_types import ELEMENT_TYPES, Numbers
 from conversions.checkpoint.safetensors_header import StoredTensor
+from conversions.errors import ConversionError
 
 Read: TypeAlias = Callable[[StoredTensor, int, int], Numbers]
 """Reads ``count`` elements of a stored tensor from element ``first`` on, flat: float16, float32 or float64,
@@ -254,6 +255,39 @@ class Scale(Expression):
         return numbers
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScaleRows(Expression):
+    """A tensor times one stored number, or its rows times one each."""
+
+    of: Expression
+    scales: Expression
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Dimensions of the tensor."""
+        return self.of.shape
+
+    @property
+    def dtype(self) -> str:
+        """Float32."""
+        return "F32"
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The tensor and its scales."""
+        return (self.of, self.scales)
+
+    def evaluate(self, first: int, count: int, read: Read) -> Numbers:
+        """Evaluate the tensor and multiply in float32."""
+        numbers = self.of.evaluate(first, count, read).astype(np.float32)
+        scales = self.scales.evaluate(0, self.scales.size, read).astype(np.float32)
+        if scales.size > 1:
+            width = self.size // self.shape[0]
+            scales = scales[np.arange(first, first + count) // width]
+        product: Numbers = numbers * scales
+        return product
+
+
 def evaluate_range(expression: Expression, first: int, count: int, read: Read) -> Numbers:
     """Evaluate any range of elements, also one that does not begin and end where a granule does.
 
@@ -276,8 +310,17 @@ def rows(tensor: StoredTensor, first: int, last: int) -> Stored:
         tensor: Stored whole.
         first: First row along the first axis.
         last: Behind the last row.
+
+    Raises:
+        ConversionError: ``weights.dtype``; its blocks do not end where rows do.
     """
-    row_bytes = tensor.size_bytes // tensor.shape[0]
+    row_bytes, rest = divmod(tensor.size_bytes, tensor.shape[0])
+    if rest:
+        raise ConversionError(
+            "weights.dtype",
+            f"The tensor {tensor.name} is stored as {tensor.dtype} in blocks that its rows share.",
+            "Use this model in another precision.",
+        )
     return Stored(
         tensor=StoredTensor(
             name=tensor.name,

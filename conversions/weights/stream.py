@@ -135,7 +135,13 @@ def stream(
             for binding in items
             for piece in _split(submodel, binding)
         ),
-        key=lambda piece: (*place_in_checkpoint(piece.binding.source), piece.first),
+        # Several weights may be made of one tensor: each is written whole before the next.
+        key=lambda piece: (
+            *place_in_checkpoint(piece.binding.source),
+            piece.submodel,
+            piece.binding.offset,
+            piece.first,
+        ),
     )
     progress = StreamProgress(progress_path, [piece.identity for piece in pieces])
     saved = progress.load(paths)
@@ -287,7 +293,7 @@ def infinite(numbers: Numbers) -> float:
     Compares bits: measured on 8 MB of float16, 45 GB/s against 1.4 GB/s of numpy.isfinite, and 1.8 GB/s of
     the hash that every piece goes through.
     """
-    if not numbers.size:
+    if not numbers.size or not np.issubdtype(numbers.dtype, np.floating):
         return 0.0
     signed, unsigned, positive, negative = _BITS[numbers.dtype.itemsize]
     found = numbers.view(signed).max() >= positive or numbers.view(unsigned).max() >= negative

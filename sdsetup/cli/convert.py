@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
 
 import typer
 from rich.table import Table
 
+from conversions.options import Precision
 from sdsetup.cli import output, progress
+from sdsetup.cli.adapter_options import IgnoreUnmatchedOption, LoraOption, requests_of
 from sdsetup.cli.download import show_download
 from sdsetup.cli.memory import show_memory
 from sdsetup.disk_space import human_size
@@ -22,19 +25,20 @@ if TYPE_CHECKING:
     from sdsetup.workflow import FirstImage
 
 
-class Precision(StrEnum):
-    """Element type of a package."""
-
-    FP16 = "fp16"
-    FP32 = "fp32"
-
-
 class Target(StrEnum):
     """What a package is made for."""
 
     DIRECTML = "directml"
     CUDA = "cuda"
     CPU = "cpu"
+
+
+PrecisionOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TYPE", help="fp16, fp32, int8 or int4; SUBMODEL=TYPE for one submodel. [default: fp16]"
+    ),
+]
 
 
 class PredictionType(StrEnum):
@@ -58,7 +62,7 @@ def convert(
             "--output", "-o", help="Folder of the package. [default: packages/NAME-TARGET-PRECISION]"
         ),
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="Element type of the package.")] = Precision.FP16,
+    precision: PrecisionOption = None,
     target: Annotated[
         Target | None, typer.Option(help="What the package is made for. [default: this machine]")
     ] = None,
@@ -97,6 +101,8 @@ def convert(
         str | None,
         typer.Option(metavar="NAME", help="Let the package use this scheduler instead of the checkpoint's."),
     ] = None,
+    lora: LoraOption = None,
+    ignore_unmatched: IgnoreUnmatchedOption = False,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare every submodel with PyTorch.")
     ] = True,
@@ -110,6 +116,9 @@ def convert(
     images_folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the first image goes.")] = Path(
         "images"
     ),
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy all weights, rather than link to the checkpoint's files.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a package that is there.")] = False,
     retrace: Annotated[bool, typer.Option("--retrace", help="Trace all graphs anew.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
@@ -121,12 +130,14 @@ def convert(
     from sdsetup.checkpoint_source import CheckpointRequest
     from sdsetup.imaging import schedulers
 
+    whole, single = precisions_of(precision or ())
     options = Options(
-        precision=precision.value,
+        precision=whole,
         target=target.value if target else workflow.default_target(),
         safety_checker=safety_checker,
-        keep_fp32=frozenset(keep_fp32 or ()),
+        precisions={**single, **dict.fromkeys(keep_fp32 or (), "fp32")},
         scheduler_class=schedulers.class_of(scheduler) if scheduler else "",
+        copy=copy,
     )
     request = workflow.ConvertRequest(
         checkpoint_request=CheckpointRequest(
@@ -145,6 +156,8 @@ def convert(
         overwrite=overwrite,
         verify=verify,
         retrace=retrace,
+        adapters=requests_of(lora),
+        ignore_unmatched=ignore_unmatched,
     )
     place = folder or workflow.package_folder(model, options)
     drawing = verify if smoke_test is None else smoke_test
@@ -184,6 +197,29 @@ def convert(
         show_next(converted.package.folder)
 
 
+def precisions_of(given: Sequence[str]) -> tuple[Precision, dict[str, Precision]]:
+    """Read what was given as ``--precision``: that of the package, and those of single submodels.
+
+    Raises:
+        typer.BadParameter: Something is no precision.
+    """
+    whole: list[Precision] = []
+    single: dict[str, Precision] = {}
+    for text in given:
+        submodel, _, name = text.rpartition("=")
+        precision = next((known for known in get_args(Precision) if known == name), None)
+        if precision is None:
+            known = ", ".join(get_args(Precision))
+            raise typer.BadParameter(f"{name!r} is not one of {known}.", param_hint="--precision")
+        if submodel:
+            single[submodel] = precision
+        else:
+            whole.append(precision)
+    if len(whole) > 1:
+        raise typer.BadParameter("it was given twice for the package.", param_hint="--precision")
+    return (whole or ["fp16"])[0], single
+
+
 def kept_of(package: Path) -> str:
     """Say what an interrupted conversion leaves at the place of its package."""
     from conversions.package.layout import MANIFEST, Staging
@@ -208,11 +244,19 @@ def show_plan(plan: ConversionPlan, place: Path) -> None:
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for part in plan.components:
         submodels = ", ".join(f"{name} ({origin})" for name, origin in part.submodels.items())
-        table.add_row(part.name, submodels, human_size(part.source_bytes), human_size(part.package_bytes))
+        table.add_row(part.name, submodels, human_size(part.source_bytes), human_size(part.copied_bytes))
     output.show(table)
+    for adapter in plan.adapters:
+        output.say(f"Merged into the weights: {adapter.name}, weight {adapter.weight:g}")
     output.say(f"{plan.options.precision} for {plan.options.target}, opset {plan.opset}, into {place}")
+    linked = plan.package_bytes - plan.copied_bytes
+    if linked:
+        output.say(
+            f"{human_size(linked)} stay in the checkpoint's files and are linked; "
+            "on a disk without links they are copied."
+        )
     output.say(
-        f"Disk: {human_size(plan.package_bytes)}. Memory: {human_size(plan.ram_bytes)}, "
+        f"Disk: {human_size(plan.copied_bytes)}. Memory: {human_size(plan.ram_bytes)}, "
         f"{human_size(plan.check_ram_bytes)} while verifying."
     )
 

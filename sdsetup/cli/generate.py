@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdsetup.cli import output, package_folder
+from sdsetup.cli.adapter_options import IgnoreUnmatchedOption, LoraOption, TextualInversionOption, requests_of
 from sdsetup.cli.device_options import AdapterOption, DeviceOption, LowVramOption, ProviderOption
 from sdsetup.cli.progress import listening
 from sdsetup.errors import SetupError, UsageError, saying_what_is_kept
@@ -59,6 +60,9 @@ def generate(
         float | None,
         typer.Option(help="Share of the way after which the refiner takes over. [default: 0.8]"),
     ] = None,
+    lora: LoraOption = None,
+    ignore_unmatched: IgnoreUnmatchedOption = False,
+    textual_inversion: TextualInversionOption = None,
     destination: Annotated[
         Path | None, typer.Option("--output", "-o", help="A .png file or a folder; this folder without it.")
     ] = None,
@@ -81,7 +85,10 @@ def generate(
     from sdsetup.imaging.refiner import open_refiner
     from sdsetup.imaging.request import Request, complete
     from sdsetup.runtime import start
+    from sdsetup.runtime.adapters import open_adapters
     from sdsetup.runtime.package import open_for_images
+    from sdsetup.runtime.textual_inversion import open_embeddings
+    from sdsetup.runtime.used_again import used_again
 
     given: dict[str, Any] = {
         "prompt": prompt,
@@ -121,6 +128,16 @@ def generate(
     ]
     opened = open_for_images(package)
     request = complete(request, opened)
+    requests, embeddings = requests_of(lora), tuple(textual_inversion or ())
+    if before is not None:
+        again = used_again(() if requests else before.adapters, () if embeddings else before.embeddings)
+        requests, embeddings = requests or again.adapters, embeddings or again.embeddings
+        remarks += again.remarks
+    adapters = replace(
+        open_adapters(opened, requests, ignore_unmatched=ignore_unmatched),
+        embeddings=open_embeddings(opened, embeddings),
+    )
+    remarks += adapters.notices
     device_request = start.DeviceRequest(
         provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram
     )
@@ -130,12 +147,19 @@ def generate(
             output.say(remark)
         if before is not None and before.fingerprint != opened.fingerprint:
             output.say(f"the image was made with another package than {opened.folder}: it will differ.")
-        runner = start.start(opened, device_request, listener)
-        metadata = image_file.metadata_of(request, opened, runner.device.provider.name)
+        runner = start.start(opened, device_request, listener, adapters)
+        provider_name = runner.device.provider.name
+        metadata = image_file.metadata_of(request, opened, provider_name, adapters)
         paths = image_file.paths_for(destination, metadata, overwrite=overwrite)
         try:
             with open_refiner(request, opened, device_request, listener) as second:
-                pipeline = Pipeline(package=opened, runner=runner, listener=listener, refiner=second)
+                pipeline = Pipeline(
+                    package=opened,
+                    runner=runner,
+                    listener=listener,
+                    refiner=second,
+                    tokens=adapters.embeddings.tokens,
+                )
                 generated = pipeline.generate(request)
         finally:
             runner.close()

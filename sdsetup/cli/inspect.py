@@ -63,6 +63,10 @@ def _show(inspection: Inspection) -> None:
         ("scheduler", f"{inspection.scheduler or 'none'}, {inspection.prediction_type}"),
         ("usual choice", f"{inspection.steps} steps, guidance {inspection.guidance_scale:g}"),
         ("without", ", ".join(inspection.missing) or "nothing"),
+        *(
+            ("adapter", f"{each.name}, weight {each.weight:g}, sha256 {each.sha256[:12]}")
+            for each in inspection.adapters
+        ),
     ):
         facts.add_row(label, value)
     output.show(facts)

@@ -11,7 +11,15 @@ from typing import Annotated
 import typer
 
 from sdsetup.cli import output, progress
-from sdsetup.cli.convert import Precision, image_document, kept_of, show_image, show_next, show_report
+from sdsetup.cli.convert import (
+    PrecisionOption,
+    image_document,
+    kept_of,
+    precisions_of,
+    show_image,
+    show_next,
+    show_report,
+)
 from sdsetup.errors import saying_what_is_kept
 
 
@@ -19,7 +27,7 @@ def install(
     model: Annotated[
         str, typer.Argument(help="A diffusers folder, a model of the Hub (owner/name), or demo.")
     ] = "demo",
-    precision: Annotated[Precision, typer.Option(help="Element type of the package.")] = Precision.FP16,
+    precision: PrecisionOption = None,
     images_folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the image goes.")] = Path(
         "images"
     ),
@@ -40,7 +48,8 @@ def install(
     from sdsetup import workflow
 
     del flavour  # read when the environment was made
-    options = Options(precision=precision.value, target=workflow.default_target())
+    whole, single = precisions_of(precision or ())
+    options = Options(precision=whole, precisions=single, target=workflow.default_target())
     place = workflow.package_folder(model, options)
     with saying_what_is_kept(lambda: kept_of(place)), progress.listening() as listener:
         installed = workflow.install(model, options, images_folder, listener)

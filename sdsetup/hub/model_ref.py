@@ -162,7 +162,7 @@ def parse(model: str, revision: str | None = None) -> LocalModel | DemoModel | R
             f"The model names revision {inner!r} and --revision names {revision!r}.",
             "Give only one of them.",
         )
-    if not _REPO_ID.fullmatch(repo_id) or "--" in repo_id or ".." in repo_id or len(repo_id) > 96:
+    if not is_repo_id(repo_id):
         raise SetupError(
             "hub.bad-name",
             f"{text!r} is neither a folder here nor a name that the Hub allows.",
@@ -179,6 +179,12 @@ def parse(model: str, revision: str | None = None) -> LocalModel | DemoModel | R
     return RepoName(
         repo_id=known or repo_id, revision=wanted, moved_from=repo_id if known is not None else None
     )
+
+
+def is_repo_id(text: str) -> bool:
+    """Whether a text is a name that the Hub allows: ``owner/name``, or ``name`` of old ones."""
+    allowed = _REPO_ID.fullmatch(text) is not None and len(text) <= 96
+    return allowed and "--" not in text and ".." not in text
 
 
 def _looks_like_a_path(text: str) -> bool:

@@ -58,6 +58,8 @@ def _ask(repo_id: str, revision: str | None, listener: Listener) -> HubModel:
     info = session.with_retries(
         lambda: api.model_info(repo_id, revision=revision, files_metadata=True), listener
     )
+    if not isinstance(info.id, str) or not model_ref.is_repo_id(info.id):
+        raise ValueError("it names no repository")
     if info.gated:
         # The metadata of a gated model is public; its files are not.
         session.with_retries(lambda: api.auth_check(info.id), listener)
@@ -69,7 +71,7 @@ def _ask(repo_id: str, revision: str | None, listener: Listener) -> HubModel:
         )
     if info.id != repo_id:
         listener(Notice(text=f"{repo_id} is called {info.id} now."))
-    if info.sha is None or not re.fullmatch(r"[0-9a-f]{40}", info.sha):
+    if not isinstance(info.sha, str) or not re.fullmatch(r"[0-9a-f]{40}", info.sha):
         raise ValueError("it names no commit")
     return HubModel(
         repo_id=info.id,
@@ -82,10 +84,10 @@ def _ask(repo_id: str, revision: str | None, listener: Listener) -> HubModel:
 
 def _remote_file(sibling: RepoSibling) -> RemoteFile:
     sha256 = sibling.lfs.sha256 if sibling.lfs is not None else None
-    if (
-        not re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", sha256 or sibling.blob_id or "")
-        or sibling.size is None
-    ):
+    if not isinstance(sibling.rfilename, str):
+        raise TypeError("it lists a file without a name")
+    hashed = re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", sha256 or sibling.blob_id or "")
+    if not hashed or type(sibling.size) is not int or sibling.size < 0:
         raise ValueError(f"it lists {sibling.rfilename!r} without a hash or a size")
     return RemoteFile(
         name=sibling.rfilename, size_bytes=sibling.size, sha256=sha256, git_sha1=sibling.blob_id

@@ -6,9 +6,7 @@ import contextlib
 import io
 import json
 import os
-import struct
 import tempfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,20 +15,18 @@ from typing import Any, get_type_hints
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from conversions.package.layout import Package
 from sdsetup import __version__, new_file, os_errors
 from sdsetup.errors import SetupError, UsageError
+from sdsetup.imaging.read_image import reading
 from sdsetup.imaging.request import Request
 from sdsetup.redaction import redact_document
+from sdsetup.runtime.adapters import AppliedAdapter, PackageAdapters
+from sdsetup.runtime.textual_inversion import AppliedEmbedding
 
 _KEYWORD = "sdsetup"
-# What Pillow raises for files that are none of its own, are damaged or would fill the memory.
-_UNREADABLE = (
-    *(OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error),
-    *(UnidentifiedImageError, Image.DecompressionBombError, MemoryError),
-)
 # Chunks, their checksums and the program's name.
 _PNG_OVERHEAD_BYTES = 16384
 # File systems take 255 bytes; some of them less, and a number may be added.
@@ -47,6 +43,8 @@ class ImageMetadata:
         fingerprint: SHA-256 of the package's manifest.
         provider: ONNX Runtime's name of the execution provider.
         version: This program's.
+        adapters: What was merged into the weights, in order.
+        embeddings: Textual inversions that the text encoders got, in order.
     """
 
     request: Request
@@ -54,6 +52,8 @@ class ImageMetadata:
     fingerprint: str
     provider: str
     version: str = __version__
+    adapters: tuple[AppliedAdapter, ...] = ()
+    embeddings: tuple[AppliedEmbedding, ...] = ()
 
     def of_image(self, place: int) -> ImageMetadata:
         """Return the metadata that makes only image ``place`` of a batch."""
@@ -80,10 +80,18 @@ def _of_types(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def metadata_of(request: Request, package: Package, provider: str) -> ImageMetadata:
+def metadata_of(
+    request: Request, package: Package, provider: str, adapters: PackageAdapters | None = None
+) -> ImageMetadata:
     """Note how an image is made."""
+    adapters = adapters or PackageAdapters()
     return ImageMetadata(
-        request=request, package=package.name, fingerprint=package.fingerprint, provider=provider
+        request=request,
+        package=package.name,
+        fingerprint=package.fingerprint,
+        provider=provider,
+        adapters=adapters.applied,
+        embeddings=adapters.embeddings.applied,
     )
 
 
@@ -93,17 +101,8 @@ def read_metadata(path: Path) -> ImageMetadata:
     Raises:
         SetupError: The file cannot be read, is no image, or carries no metadata.
     """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            text = image.info.get(_KEYWORD)
-    except _UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise SetupError(
-            "image.unreadable",
-            f"{path} cannot be read as an image: {reason}.",
-            "give --from a PNG that sdsetup generate wrote.",
-        ) from error
+    with reading(path, "give --from a PNG that sdsetup generate wrote.") as image:
+        text = image.info.get(_KEYWORD)
     if text is None:
         raise SetupError(
             "image.no_recipe",
@@ -113,8 +112,14 @@ def read_metadata(path: Path) -> ImageMetadata:
     try:
         document = json.loads(str(text))
         request = Request(**_of_types(Request, document["request"]))
+        adapters = tuple(
+            AppliedAdapter(**_of_types(AppliedAdapter, each)) for each in document.pop("adapters", ())
+        )
+        embeddings = tuple(
+            AppliedEmbedding(**_of_types(AppliedEmbedding, each)) for each in document.pop("embeddings", ())
+        )
         others = _of_types(ImageMetadata, {**document, "request": request})
-        return ImageMetadata(**others)
+        return ImageMetadata(**others, adapters=adapters, embeddings=embeddings)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise SetupError(
             "image.no_recipe",
@@ -234,7 +239,8 @@ def find_package(metadata: ImageMetadata, image: Path) -> Path:
     Raises:
         UsageError: It is in neither place.
     """
-    for folder in (Path(), image.parent, image.parent.parent):
+    named = metadata.package == Path(metadata.package).name  # no path that somebody wrote into an image
+    for folder in (Path(), image.parent, image.parent.parent) if named else ():
         if (folder / metadata.package / "manifest.json").is_file():
             return folder / metadata.package
     raise UsageError(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from conversions.recipe import Floats, ImageSize
-from sdsetup.errors import SetupError
+from sdsetup.imaging.read_image import reading
 
 _HALF = 0.5
 
@@ -67,12 +67,5 @@ def _resized(image: Image.Image, size: ImageSize) -> NDArray[np.uint8]:
 
 def _open(path: Path) -> Image.Image:
     """Open an image, turned as its camera notes say."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SetupError(
-            "image.unreadable", f"{path} cannot be read as an image: {reason}.", "give a PNG or a JPEG."
-        ) from error
+    with reading(path, "give a PNG or a JPEG.") as image:
+        return ImageOps.exif_transpose(image)

@@ -22,11 +22,13 @@ from sdsetup.imaging.feature_extractor import extract
 from sdsetup.imaging.latent_noise import LatentNoise
 from sdsetup.imaging.request import Request, complete, first_index, scheduler_for
 from sdsetup.imaging.schedulers import Floats, Scheduler, State
+from sdsetup.imaging.time_budget import in_words
 from sdsetup.imaging.tokenizer import ClipTokenizer
 from sdsetup.runtime.runner import Runner
 from sdsetup.runtime.sessions import Array
 
 _HALF = 0.5
+_WORTH_SAYING_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +57,21 @@ class PackagePrompts:
     Attributes:
         package: Where the tokenizers are.
         length: Tokens that a text encoder takes at once.
+        tokens: Tokens that are added to a tokenizer's own, by its folder.
     """
 
     package: Package
     length: int
+    tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _opened: dict[str, ClipTokenizer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def encode(self, prompt: str, tokenizer: str, *, at_least: int = 1) -> EncodedPrompt:
         """Split a prompt into chunks of tokens; see ``conversions.recipe.PromptEncoder``."""
         if tokenizer not in self._opened:
             folder = self.package.folder / tokenizer
-            self._opened[tokenizer] = ClipTokenizer(folder=folder, length=self.length)
+            self._opened[tokenizer] = ClipTokenizer(
+                folder=folder, length=self.length, tokens=self.tokens.get(tokenizer, ())
+            )
         encoded = prompts.encode(prompt, self._opened[tokenizer], at_least=at_least)
         return EncodedPrompt(tokens=encoded.tokens, weights=encoded.weights)
 
@@ -96,12 +102,14 @@ class Pipeline:
         runner: Runs the submodels.
         listener: Hears of progress.
         refiner: Makes the last steps; None makes all of them here.
+        tokens: Tokens that are added to a tokenizer's own, by its folder.
     """
 
     package: Package
     runner: Runner
     listener: Listener = ignore
     refiner: Refiner | None = None
+    tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def generate(self, request: Request, *, check_safety: bool = True) -> GeneratedImages:
         """Make a batch of images.
@@ -165,6 +173,26 @@ class Pipeline:
         )
         self._done_with("denoiser")
         return refined, stop - first
+
+    def step_seconds(self, request: Request) -> float:
+        """Make one step of an image and return how long the denoiser ran, without opening it.
+
+        Raises:
+            UsageError: A value of the request is out of range.
+            SetupError: A submodel failed or gave numbers that are not finite.
+        """
+        request = complete(request, self.package)
+        silent = replace(self, listener=ignore)
+        noise = LatentNoise.of(request.seed, request.images)
+        conditioning = silent.encode(request)
+        silent._done_with("text")
+        start = noise.draw(self.package.recipe.latents.shape(request.size))
+        initial = silent.encode_initial(request, noise)
+        silent._done_with("encoder")
+        scheduler = scheduler_for(request, self.package.recipe)
+        state, first = scheduler.start(start), first_index(request, scheduler, self.package.recipe)
+        silent._walk(request, scheduler, state, range(first, first + 1), conditioning, initial, start, noise)
+        return self.runner.usage()[self._denoiser].run_seconds[-1]
 
     def encode(self, request: Request) -> Conditioning:
         """Turn the prompts into what the denoiser is conditioned on."""
@@ -269,8 +297,17 @@ class Pipeline:
             if initial is not None and initial.mask is not None and recipe.blends_masks:
                 state = replace(state, sample=_blended(state.sample, initial, scheduler, start, place + 1))
             self.listener(Advanced(task="denoise", done=done))
+            if done == 1:
+                self._announce(count - 1)
         self.listener(Finished(task="denoise", note=f"{count} steps"))
         return state.sample
+
+    def _announce(self, left: int) -> None:
+        """Say how long the other steps will take where people would wonder: without a GPU."""
+        seconds = left * self.runner.usage()[self._denoiser].run_seconds[-1]
+        if self.runner.device.provider.target == "cpu" and seconds > _WORTH_SAYING_SECONDS:
+            device = self.runner.device
+            self.listener(Notice(text=f"The other {left} steps take {in_words(seconds)} on {device}."))
 
     def decode(self, latents: Floats) -> NDArray[np.uint8]:
         """Turn latents into pixels, an image at a time: the decoder needs the most memory of all.
@@ -340,7 +377,9 @@ class Pipeline:
 
     @cached_property
     def _prompts(self) -> PackagePrompts:
-        return PackagePrompts(package=self.package, length=self.package.recipe.prompt_length)
+        return PackagePrompts(
+            package=self.package, length=self.package.recipe.prompt_length, tokens=self.tokens
+        )
 
     @property
     def _denoiser(self) -> str:

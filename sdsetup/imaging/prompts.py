@@ -139,7 +139,9 @@ def encode(prompt: str, tokenizer: ClipTokenizer, *, at_least: int = 1) -> Encod
     room = tokenizer.length - 2
     rows: list[list[tuple[int, float]]] = []
     for part in _split_at_breaks(parse(prompt)):
-        pairs = [(number, span.weight) for span in part for number in tokenizer.encode(span.text)]
+        pairs = [
+            (number, span.weight) for span in part for number in tokenizer.encode(tokenizer.expand(span.text))
+        ]
         rows += [pairs[start : start + room] for start in range(0, max(len(pairs), 1), room)]
     rows += [[]] * (at_least - len(rows))
     ids = np.full((len(rows), tokenizer.length), tokenizer.padding, dtype=np.int32)

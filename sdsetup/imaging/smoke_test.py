@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from conversions.events import Listener
+from conversions.events import Listener, Notice
 from conversions.package.layout import Package
 from sdsetup import demo, new_file
 from sdsetup.demo.judge import judge
 from sdsetup.errors import SetupError
-from sdsetup.imaging import image_file
+from sdsetup.imaging import image_file, time_budget
 from sdsetup.imaging.blank_image import find_blank
 from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request
@@ -78,17 +78,54 @@ def _demo_faults(pixels: NDArray[np.uint8], caption: str) -> tuple[str, ...]:
     return judge(pixels, caption).reasons
 
 
-def smoke_test(pipeline: Pipeline, trials: tuple[Trial, ...], *, steps: int) -> tuple[Outcome, ...]:
+def smoke_test(
+    pipeline: Pipeline, trials: tuple[Trial, ...], *, steps: int, limit_seconds: float | None = None
+) -> tuple[Outcome, ...]:
     """Generate each trial's image and check it.
 
     The safety checker runs on the first image, but flagged images are checked all the same.
 
+    Args:
+        pipeline: Ready to make images.
+        trials: What to make.
+        steps: Scheduler steps of each image.
+        limit_seconds: Time for all images, for which they get smaller and fewer steps; None for any.
+
     Raises:
         SetupError: A submodel failed or its outputs are not finite.
     """
+    steps = min(steps, pipeline.package.recipe.defaults.steps)
     with TemporaryDirectory() as folder:
-        inputs = _inputs_for(pipeline.package, Path(folder))
+        inputs: dict[str, Any] = {**_inputs_for(pipeline.package, Path(folder))}
+        if limit_seconds is not None:
+            effort = _fitted(pipeline, trials[0], steps, inputs, limit_seconds / len(trials))
+            steps, size = effort.steps, effort.size
+            inputs |= {"width": size.width, "height": size.height}
         return _try_each(pipeline, trials, steps, inputs)
+
+
+def _fitted(
+    pipeline: Pipeline, trial: Trial, steps: int, inputs: Mapping[str, Any], limit_seconds: float
+) -> time_budget.Effort:
+    """Measure one step, and say what is left out where an image would take too long."""
+    recipe = pipeline.package.recipe
+    small = time_budget.smallest(recipe.native, recipe.size_multiple)
+    request = Request(
+        prompt=trial.prompt, seed=trial.seed, steps=steps, width=small.width, height=small.height, **inputs
+    )
+    effort = time_budget.fit(
+        recipe.native, recipe.size_multiple, steps, pipeline.step_seconds(request), limit_seconds
+    )
+    size = effort.size
+    if (size.width, size.height, effort.steps) != (recipe.native.width, recipe.native.height, steps):
+        pipeline.listener(
+            Notice(
+                text=f"There is no GPU to use, so the first image gets {size.width}x{size.height} pixels and "
+                f"{effort.steps} steps, which takes {time_budget.in_words(effort.seconds)}; usual are "
+                f"{recipe.native.width}x{recipe.native.height} and {steps}, as sdsetup generate makes them."
+            )
+        )
+    return effort
 
 
 def _inputs_for(package: Package, folder: Path) -> dict[str, str]:
@@ -116,7 +153,6 @@ def _try_each(
     pipeline: Pipeline, trials: tuple[Trial, ...], steps: int, inputs: Mapping[str, Any]
 ) -> tuple[Outcome, ...]:
     outcomes: list[Outcome] = []
-    steps = min(steps, pipeline.package.recipe.defaults.steps)
     for trial in trials:
         request = Request(prompt=trial.prompt, seed=trial.seed, steps=steps, **inputs)
         images = pipeline.generate(request, check_safety=False)
@@ -140,7 +176,12 @@ def _try_each(
 
 
 def try_out(
-    package: Package, device_request: start.DeviceRequest, *, steps: int, listener: Listener
+    package: Package,
+    device_request: start.DeviceRequest,
+    *,
+    steps: int,
+    cpu_limit_seconds: float | None = None,
+    listener: Listener,
 ) -> tuple[tuple[Outcome, ...], Runner]:
     """Start a runner, run the smoke test on a package, and close the runner.
 
@@ -148,6 +189,7 @@ def try_out(
         package: The package.
         device_request: The device to run on.
         steps: Scheduler steps of each image.
+        cpu_limit_seconds: Time for all images where no GPU is used; None for any.
         listener: Told of the progress.
 
     Returns:
@@ -159,7 +201,9 @@ def try_out(
     runner = start.start(package, device_request, listener)
     try:
         pipeline = Pipeline(package=package, runner=runner, listener=listener)
-        return smoke_test(pipeline, trials_for(package.manifest), steps=steps), runner
+        limit_seconds = cpu_limit_seconds if runner.device.provider.target == "cpu" else None
+        trials = trials_for(package.manifest)
+        return smoke_test(pipeline, trials, steps=steps, limit_seconds=limit_seconds), runner
     finally:
         runner.close()
 

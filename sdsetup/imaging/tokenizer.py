@@ -19,10 +19,12 @@ class ClipTokenizer:
     Attributes:
         folder: The package's ``tokenizer`` folder.
         length: Tokens that the text encoder takes at once, start and end included.
+        tokens: Tokens that are added to those of the files.
     """
 
     folder: Path
     length: int = CLIP_LENGTH
+    tokens: tuple[str, ...] = ()
 
     @property
     def start(self) -> int:
@@ -50,6 +52,7 @@ class ClipTokenizer:
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         try:
-            return open_tokenizer(self.folder)
+            opened = open_tokenizer(self.folder)
+            return opened.with_tokens(self.tokens) if self.tokens else opened
         except ConversionError as error:
             raise SetupError(error.code, error.message, "Convert the checkpoint again.") from error

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from conversions.package.layout import (
-    DATA_FILE,
-    GRAPH_FILE,
     MANIFEST,
     FileRecord,
     Package,
@@ -45,16 +43,35 @@ def open_for_images(folder: Path) -> Package:
     for part in package.family.parts:
         if part.role in _NEEDED and not part.optional and part.name not in package.submodel_names:
             raise torn(folder, f"{part.name} is missing")
+    whole = {package.graph(name).relative_to(folder).as_posix() for name in package.submodel_names}
+    whole.update(file for name in package.submodel_names for file in package.weight_files(name))
     for name, expected in package.files.items():
-        _check_file(folder, name, expected)
+        _check_file(folder, name, expected, whole=name in whole)
+    for name, link in package.manifest.get("linked", {}).items():
+        _check_link(folder, name, link["file"], link["modified_ns"])
     return package
 
 
-def _check_file(folder: Path, name: str, expected: FileRecord) -> None:
-    """Check that a file is there, and that a graph or its weights are whole; small files may be edited."""
+def _check_file(folder: Path, name: str, expected: FileRecord, *, whole: bool) -> None:
+    """Check that a file is there, and that graphs and weights are whole; small files may be edited."""
     try:
         size = (folder / name).stat().st_size
     except OSError as error:
         raise torn(folder, f"{name} is missing") from error
-    if name.endswith((GRAPH_FILE, DATA_FILE)) and size != expected.size_bytes:
+    if whole and size != expected.size_bytes:
         raise torn(folder, f"{name} has {size} bytes instead of {expected.size_bytes}")
+
+
+def _check_link(folder: Path, name: str, source: str, modified_ns: int) -> None:
+    """Check that a file shared with the checkpoint by a hard link was not changed with it.
+
+    A copy of the package shares nothing any more, so its files' times mean nothing.
+    """
+    found = (folder / name).stat()
+    if found.st_nlink > 1 and found.st_mtime_ns != modified_ns:
+        raise SetupError(
+            "package.link_changed",
+            f"{folder / name} is the checkpoint's own file {source} by a link, "
+            "and it was changed after the conversion.",
+            "convert the checkpoint again; --copy makes a package that shares no file.",
+        )

@@ -11,10 +11,12 @@ from typing import Protocol
 from conversions.events import Finished, Listener, Started, ignore
 from conversions.package.layout import Package
 from conversions.providers.session_graph import Edit
+from conversions.providers.table import FIXED_SIZES
 from conversions.verification.ep_assignment import Placement
 from sdsetup.runtime import sessions
+from sdsetup.runtime.adapters import PackageAdapters
 from sdsetup.runtime.devices import Device
-from sdsetup.runtime.sessions import Array, Arrays, Loaded, OutOfMemoryError
+from sdsetup.runtime.sessions import Array, Arrays, Dimensions, Loaded, OutOfMemoryError
 
 # Below this, a full-size package's submodels and the desktop do not fit together.
 LOW_MEMORY_BYTES = 8 * 2**30
@@ -86,14 +88,17 @@ class LocalRunner:
         listener: Hears of submodels being opened.
         upcast: Float16 submodels that run in float32.
         skipped: Layers to leave out at a submodel's end, by name.
+        adapters: Merged into the weights when a submodel is opened.
     """
 
     package: Package
     device: Device
     low_memory: bool = False
     listener: Listener = ignore
+    adapters: PackageAdapters = field(default_factory=PackageAdapters)
     upcast: frozenset[str] = frozenset()
     skipped: Mapping[str, int] = field(default_factory=dict)
+    _dimensions: dict[str, Dimensions] = field(default_factory=dict, init=False)
     _open: dict[str, Loaded] = field(default_factory=dict, init=False)
     _usage: dict[str, Usage] = field(default_factory=dict, init=False)
 
@@ -136,14 +141,13 @@ class LocalRunner:
         self._open.clear()
 
     def _run(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
+        sizes = self._sizes(submodel, inputs)
         loaded = self._open.get(submodel)
-        if loaded is not None and loaded.sizes:
-            wanted = sessions.sizes_of(self.package.graph(submodel), inputs)
-            if wanted != loaded.sizes:
-                del self._open[submodel]
-                loaded = None
+        if loaded is not None and loaded.sizes != sizes:
+            del self._open[submodel]
+            loaded = None
         if loaded is None:
-            loaded = self._load(submodel, inputs)
+            loaded = self._load(submodel, sizes)
         started = perf_counter()
         outputs, loaded = sessions.run(loaded, inputs, f"running {submodel}")
         seconds = perf_counter() - started
@@ -157,12 +161,28 @@ class LocalRunner:
         )
         return outputs
 
-    def _load(self, submodel: str, inputs: Arrays) -> Loaded:
+    def _sizes(self, submodel: str, inputs: Arrays) -> dict[str, int]:
+        """Return the sizes that a session must have for these inputs; the graph is read for it once."""
+        if self.device.provider.sizes != FIXED_SIZES:
+            return {}
+        if submodel not in self._dimensions:
+            self._dimensions[submodel] = sessions.dimensions_of(self.package.graph(submodel))
+        return sessions.sizes_of(self._dimensions[submodel], inputs)
+
+    def _load(self, submodel: str, sizes: Mapping[str, int]) -> Loaded:
         task = f"load-{submodel}"
         self.listener(Started(task=task, label=f"{submodel}: loading", total=None))
         upcast = submodel in self.upcast
+        weights = self.adapters.weights(self.package, submodel)
         loaded = sessions.load(
-            self.package.graph(submodel), self.device, inputs, upcast=upcast, edits=self._edits(submodel)
+            self.package.graph(submodel),
+            self.device,
+            sizes,
+            upcast=upcast,
+            # Float32 among float16 submodels is there for its range, not for its precision.
+            exact=self.package.is_fp32,
+            edits=(*self.adapters.edits(self.package, submodel, weights), *self._edits(submodel)),
+            weights=weights,
         )
         share = f"{loaded.placement.node_share:.0%} of {sum(loaded.placement.nodes.values())} nodes"
         self.listener(Finished(task=task, note=f"{share} on {self.device.provider.label}"))

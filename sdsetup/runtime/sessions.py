@@ -15,13 +15,15 @@ from conversions.errors import ConversionError
 from conversions.providers import onnx_session
 from conversions.providers.devices import Device
 from conversions.providers.session_graph import Edit
-from conversions.providers.table import FIXED_SIZES
 from conversions.verification.ep_assignment import Placement, add_profile, read_placement
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
+
+Dimensions: TypeAlias = Mapping[str, tuple[str, ...]]
+"""Names of the dimensions of a graph's inputs, by input."""
 
 _NUMPY_TYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
@@ -58,40 +60,65 @@ class Loaded:
     profiling: bool = False
 
 
-def sizes_of(graph: Path, inputs: Arrays) -> dict[str, int]:
-    """Map the graph's named dimensions to their sizes in ``inputs``."""
+def dimensions_of(graph: Path) -> Dimensions:
+    """Read the names of the dimensions of a graph's inputs; a dimension without one is empty.
+
+    Raises:
+        SetupError: The graph cannot be read.
+    """
     import onnx
 
-    sizes: dict[str, int] = {}
-    for declared in onnx.load(graph, load_external_data=False).graph.input:
-        if declared.name in inputs:
-            named = [dimension.dim_param for dimension in declared.type.tensor_type.shape.dim]
-            sizes |= {
-                name: size for name, size in zip(named, inputs[declared.name].shape, strict=True) if name
-            }
-    return sizes
+    try:
+        declared = onnx.load(graph, load_external_data=False).graph.input
+    except Exception as error:
+        raise explained(error, f"opening {graph.parent.name}") from error
+    return {
+        each.name: tuple(dimension.dim_param for dimension in each.type.tensor_type.shape.dim)
+        for each in declared
+    }
+
+
+def sizes_of(dimensions: Dimensions, inputs: Arrays) -> dict[str, int]:
+    """Map the named dimensions of a graph's inputs to their sizes in ``inputs``."""
+    return {
+        name: size
+        for tensor, names in dimensions.items()
+        if tensor in inputs
+        for name, size in zip(names, inputs[tensor].shape, strict=True)
+        if name
+    }
 
 
 def load(
-    graph: Path, device: Device, inputs: Arrays, *, upcast: bool = False, edits: Sequence[Edit] = ()
+    graph: Path,
+    device: Device,
+    sizes: Mapping[str, int],
+    *,
+    upcast: bool = False,
+    exact: bool = True,
+    edits: Sequence[Edit] = (),
+    weights: Arrays | None = None,
 ) -> Loaded:
     """Open a session for a graph on a device.
 
     Args:
         graph: The ONNX file.
         device: Where to run; ONNX Runtime may put single nodes elsewhere; see the placement.
-        inputs: The first run's inputs: their sizes are fixed on providers that need it.
+        sizes: Of the dimensions to fix, by name; empty on providers that take any size.
         upcast: Compute in float32 although the graph is float16, on the same stored weights.
+        exact: Compute float32 at full precision, where the provider has a faster one.
         edits: Further changes of the graph for this session.
+        weights: Arrays to use instead of what the package holds, by initializer.
 
     Raises:
         SetupError: The graph cannot be loaded, or not on this provider.
         DeviceLostError: The device is gone.
     """
-    sizes = sizes_of(graph, inputs) if device.provider.sizes == FIXED_SIZES else {}
     started = perf_counter()
     try:
-        session = onnx_session.open_session(graph, device, sizes, upcast=upcast, edits=edits)
+        session = onnx_session.open_session(
+            graph, device, sizes, upcast=upcast, exact=exact, edits=edits, weights=weights
+        )
     except ConversionError as error:
         raise SetupError("device.refused", error.message, hint_for(error)) from error
     except Exception as error:

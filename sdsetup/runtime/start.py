@@ -9,6 +9,7 @@ from typing import Any
 from conversions.events import Listener, Notice, ignore
 from conversions.package.layout import Package
 from conversions.verification.ep_assignment import describe_shares, share_of_time
+from sdsetup.runtime.adapters import PackageAdapters
 from sdsetup.runtime.devices import choose_device, list_devices
 from sdsetup.runtime.runner import Runner, Usage, wants_low_memory
 from sdsetup.runtime.worker import make_runner
@@ -31,8 +32,13 @@ class DeviceRequest:
     low_vram: bool | None = None
 
 
-def start(package: Package, device_request: DeviceRequest, listener: Listener = ignore) -> Runner:
-    """Choose the device, announce it, and return a runner of the package on it.
+def start(
+    package: Package,
+    device_request: DeviceRequest,
+    listener: Listener = ignore,
+    adapters: PackageAdapters | None = None,
+) -> Runner:
+    """Choose the device, announce it, and return a runner of the package on it, with adapters merged.
 
     Raises:
         SetupError: The requested device is not available.
@@ -52,7 +58,7 @@ def start(package: Package, device_request: DeviceRequest, listener: Listener = 
     )
     if nothing_requested and device.provider.target == "cpu" and package.target != "cpu":
         listener(Notice(text="no GPU that ONNX Runtime can use was found; sdsetup doctor says why."))
-    return make_runner(package, device, low_memory=low_memory, listener=listener)
+    return make_runner(package, device, low_memory=low_memory, listener=listener, adapters=adapters)
 
 
 def summary(runner: Runner) -> str:

@@ -17,6 +17,8 @@ from typing import Any
 from conversions.events import Event, Listener, Notice, ignore
 from conversions.package.layout import Package
 from sdsetup.errors import SetupError
+from sdsetup.redaction import redact_process_output
+from sdsetup.runtime.adapters import PackageAdapters
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.runner import LocalRunner, Usage
 from sdsetup.runtime.sessions import Array, Arrays, DeviceLostError
@@ -65,8 +67,10 @@ def _serve(
     low_memory: bool,
     upcast: frozenset[str],
     skipped: Mapping[str, int],
+    adapters: PackageAdapters,
 ) -> None:
     """Serve requests until the connection is closed; the main function of the worker process."""
+    redact_process_output()
     # Ctrl-C reaches every process of a console; only the parent reacts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     runner = LocalRunner(
@@ -76,6 +80,7 @@ def _serve(
         listener=lambda event: connection.send(_Progress(event=event)),
         upcast=upcast,
         skipped=skipped,
+        adapters=adapters,
     )
     while True:
         try:
@@ -103,12 +108,14 @@ class WorkerRunner:
         listener: Receives events when submodels are loaded and when a worker is lost.
         upcast: Float16 submodels that run in float32, in each worker that is started.
         skipped: Layers to leave out at a submodel's end, by name, in each worker that is started.
+        adapters: Merged into the weights by each worker that is started.
     """
 
     package: Package
     device: Device
     low_memory: bool = False
     listener: Listener = ignore
+    adapters: PackageAdapters = field(default_factory=PackageAdapters)
     upcast: frozenset[str] = frozenset()
     skipped: Mapping[str, int] = field(default_factory=dict)
     _process: BaseProcess | None = field(default=None, init=False)
@@ -191,7 +198,10 @@ class WorkerRunner:
             self._connection, theirs = context.Pipe()
             self._process = context.Process(
                 target=_serve,
-                args=(theirs, self.package, self.device, self.low_memory, self.upcast, self.skipped),
+                args=(
+                    *(theirs, self.package, self.device, self.low_memory, self.upcast, self.skipped),
+                    self.adapters,
+                ),
                 daemon=True,
             )
             self._process.start()
@@ -210,8 +220,19 @@ class WorkerRunner:
 
 
 def make_runner(
-    package: Package, device: Device, *, low_memory: bool, listener: Listener = ignore
+    package: Package,
+    device: Device,
+    *,
+    low_memory: bool,
+    listener: Listener = ignore,
+    adapters: PackageAdapters | None = None,
 ) -> LocalRunner | WorkerRunner:
     """Return a runner suited to the device's provider."""
     kind = WorkerRunner if device.provider.own_process else LocalRunner
-    return kind(package=package, device=device, low_memory=low_memory, listener=listener)
+    return kind(
+        package=package,
+        device=device,
+        low_memory=low_memory,
+        listener=listener,
+        adapters=adapters or PackageAdapters(),
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -19,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from conversions.package.layout import record
 from tests.benchmarks import full_size, process_tree
 
 COPY = "import shutil, sys; shutil.copytree(sys.argv[1], sys.argv[2])"
@@ -43,6 +45,17 @@ for file in (name for name in storage.names() if name.endswith(".safetensors")):
             sink.write(stored.astype(np.float16, copy=False).data)
 """
 
+HASH = """
+import hashlib, sys
+from pathlib import Path
+buffer = bytearray(4 << 20)
+for path in sorted(Path(sys.argv[1]).rglob("*.safetensors")):
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+"""
+
 OPTIMUM = """
 import sys
 from optimum.exporters.onnx import main_export
@@ -64,28 +77,47 @@ runpy.run_path(script, run_name="__main__")
 """
 
 
+_CACHED = "benchmark/sdxl"
+
+
+def cache(sdxl: Path, hub: Path) -> None:
+    """Lay a checkpoint out as the Hub's cache has it: files named by their hashes, and links to them.
+
+    Args:
+        sdxl: The checkpoint.
+        hub: Folder of the cache; its files are hard links, which take no space.
+    """
+    root = hub / f"models--{_CACHED.replace('/', '--')}"
+    commit = "0" * 40
+    for path in (each for each in sdxl.rglob("*") if each.is_file()):
+        blob = root / "blobs" / record(path).sha256
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        if not blob.exists():
+            os.link(path, blob)
+        link = root / "snapshots" / commit / path.relative_to(sdxl)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(os.path.relpath(blob, link.parent))
+    (root / "refs").mkdir(exist_ok=True)
+    (root / "refs" / "main").write_text(commit, "ascii")
+
+
 def commands(sd14: Path, sdxl: Path, optimum: Path | None, script: Path | None) -> dict[str, list[str]]:
     """Return what is timed; each command gets the folder to write as its last argument."""
     python = sys.executable
     ours = [python, "-m", "sdsetup", "convert", str(sd14), "--target", "cpu", "--output"]
+    linked = [python, "-m", "sdsetup", "convert", "--target", "cpu", "--no-verify"]
     timed = {
         "sd14 cp": [python, "-c", COPY, str(sd14)],
         "sd14 bare loop": [python, "-c", BARE, str(sd14)],
         "sd14 sdsetup": [*ours[:-1], "--no-verify", "--output"],
         "sd14 sdsetup, verified": [*ours[:-1], "--no-smoke-test", "--output"],
         "sdxl cp": [python, "-c", COPY, str(sdxl)],
-        "sdxl bare loop": [python, "-c", BARE, str(sdxl)],
-        "sdxl sdsetup": [
-            python,
-            "-m",
-            "sdsetup",
-            "convert",
-            str(sdxl),
-            "--target",
-            "cpu",
-            "--no-verify",
-            "--output",
-        ],
+        "sdxl hashing alone": [python, "-c", HASH, str(sdxl)],
+        "sdxl sdsetup": [*linked, str(sdxl), "--output"],
+        "sdxl sdsetup, hashes known": [*linked, _CACHED, "--output"],
+        "sdxl sdsetup --copy": [*linked, str(sdxl), "--copy", "--output"],
+        "sdxl sdsetup --precision unet=int4": [*linked, str(sdxl), "--precision", "unet=int4", "--output"],
     }
     if optimum is not None:
         peer = str(optimum / "bin" / "python")
@@ -102,6 +134,8 @@ def measure(work: Path, runs: int, optimum: Path | None, script: Path | None, on
         if not (work / name / "model_index.json").exists():
             shutil.rmtree(work / name, ignore_errors=True)
             make(work / name)
+    cache(work / "sdxl", work / "hub")
+    offline = {**os.environ, "HF_HUB_CACHE": str(work / "hub"), "HF_HUB_OFFLINE": "1"}
     timed = {
         name: argv
         for name, argv in commands(work / "sd14", work / "sdxl", optimum, script).items()
@@ -109,16 +143,22 @@ def measure(work: Path, runs: int, optimum: Path | None, script: Path | None, on
     }
     costs: dict[str, list[process_tree.Cost]] = {name: [] for name in timed}
     sizes: dict[str, int] = {}
+    written: dict[str, int] = {}
     cold = True
     for _ in range(runs):
         for name, argv in timed.items():
             output = work / "output"
             cold = process_tree.drop_caches() and cold
             try:
-                costs[name].append(process_tree.run([*argv, str(output)], work))
+                costs[name].append(process_tree.run([*argv, str(output)], work, offline))
             except subprocess.CalledProcessError as error:
                 print(f"{name} failed:\n{error.output}", file=sys.stderr)
             sizes[name] = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+            written[name] = sum(
+                path.stat().st_size
+                for path in output.rglob("*")
+                if path.is_file() and path.stat().st_nlink == 1
+            )
             shutil.rmtree(output, ignore_errors=True)
     medians = {
         name: {
@@ -127,6 +167,7 @@ def measure(work: Path, runs: int, optimum: Path | None, script: Path | None, on
             "peak_rss_mib": max(cost.peak_rss_bytes for cost in each) >> 20,
             "peak_disk_over_output": round(max(cost.peak_disk_bytes for cost in each) / sizes[name], 3),
             "output_mib": sizes[name] >> 20,
+            "written_mib": round(written[name] / (1 << 20), 2),
         }
         for name, each in costs.items()
         if each
@@ -146,8 +187,10 @@ def _ratios(medians: dict[str, Any]) -> dict[str, float]:
         ("sd14 sdsetup", "sd14 bare loop"),
         ("sd14 optimum-onnx", "sd14 sdsetup"),
         ("sd14 diffusers' script", "sd14 sdsetup"),
-        ("sdxl sdsetup", "sdxl cp"),
-        ("sdxl sdsetup", "sdxl bare loop"),
+        ("sd14 sdsetup", "sd14 cp"),
+        ("sdxl sdsetup, hashes known", "sdxl cp"),
+        ("sdxl sdsetup", "sdxl hashing alone"),
+        ("sdxl sdsetup --copy", "sdxl cp"),
     )
     return {
         f"{first} / {second}": round(medians[first]["wall_seconds"] / medians[second]["wall_seconds"], 2)

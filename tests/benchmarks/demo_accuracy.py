@@ -1,28 +1,29 @@
 """How often the demo draws what it is asked, on captions of combinations it has never seen.
 
-Run as ``python -m tests.benchmarks.demo_accuracy [CAPTIONS]``. Converts the demo to float16 for the CPU.
-Makes an image for each caption with ONNX Runtime, and from the same noise with PyTorch in float32.
+Run as ``python -m tests.benchmarks.demo_accuracy [CAPTIONS] [fp16|fp32|int8|int4]``. Converts the demo for
+the CPU. Makes an image for each caption with ONNX Runtime, and from the same noise with PyTorch in float32.
 Judges both, and writes one JSON object.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
 from conversions.events import ignore
+from conversions.options import Options, Precision
 from sdsetup import demo
 from sdsetup.checkpoint_source import CheckpointRequest
 from sdsetup.demo.judge import judge
@@ -58,15 +59,16 @@ class TorchRunner(LocalRunner):
         return {"sample": self.models.vae.decode(given["latent_sample"]).sample.numpy()}
 
 
-def measure(count: int) -> dict[str, Any]:
+def measure(count: int, precision: Precision) -> dict[str, Any]:
     """Judge ``count`` images of each runner."""
     scenes = sample(count, seed=4, unseen=True)
     texts = captions(scenes)
     device = choose_device(list_devices(), target="cpu")
     passed, seconds = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        package = open_for_images(_converted(Path(folder) / "demo"))
-        for name, kind in (("onnx_fp16", LocalRunner), ("pytorch_fp32", TorchRunner)):
+        package = open_for_images(_converted(Path(folder) / "demo", precision))
+        ours = f"onnx_{precision}"
+        for name, kind in ((ours, LocalRunner), ("pytorch_fp32", TorchRunner)):
             pipeline = Pipeline(package=package, runner=kind(package=package, device=device))
             began = time.perf_counter()
             images = [
@@ -80,7 +82,7 @@ def measure(count: int) -> dict[str, Any]:
         "captions": count,
         "steps": _STEPS,
         "accuracy": {name: _by_kind(right, scenes.kind) for name, right in passed.items()},
-        "verdicts_that_agree": round(float((passed["onnx_fp16"] == passed["pytorch_fp32"]).mean()), 4),
+        "verdicts_that_agree": round(float((passed[ours] == passed["pytorch_fp32"]).mean()), 4),
         "seconds_a_image": seconds,
         "machine": {
             "python": platform.python_version(),
@@ -91,11 +93,14 @@ def measure(count: int) -> dict[str, Any]:
     }
 
 
-def _converted(folder: Path) -> Path:
-    convert_model(
-        ConvertRequest(checkpoint_request=CheckpointRequest(model="demo"), output=folder, verify=False),
-        ignore,
+def _converted(folder: Path, precision: Precision) -> Path:
+    request = ConvertRequest(
+        checkpoint_request=CheckpointRequest(model="demo"),
+        options=Options(precision=precision, target="cpu"),
+        output=folder,
+        verify=False,
     )
+    convert_model(request, ignore)
     return folder
 
 
@@ -107,4 +112,8 @@ def _by_kind(right: np.ndarray, kinds: np.ndarray) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 200), indent=1))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("captions", type=int, nargs="?", default=200)
+    parser.add_argument("precision", choices=get_args(Precision), nargs="?", default="fp16")
+    chosen = parser.parse_args()
+    print(json.dumps(measure(chosen.captions, chosen.precision), indent=1))

@@ -58,7 +58,7 @@ def take(package: Path, submodel: str, side: int) -> int:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    loaded = sessions.load(package / submodel / "model.onnx", CPU, inputs)
+    loaded = sessions.load(package / submodel / "model.onnx", CPU, {})
     sessions.run(loaded, inputs, "running it")
     done.set()
     watcher.join()

@@ -48,7 +48,7 @@ def measure(work: Path) -> dict[str, Any]:
             mine = {name: submodel}
             config = checkpoint.config_of(submodel)
             inputs = {name: make_inputs(submodel.kind, config, {**submodel.kind.sizes, **sizes})}
-            references = run_references(mine, checkpoint, inputs, ignore)
+            references = run_references(mine, checkpoint, inputs, {name: {} for name in mine}, ignore)
             for precision, package in packages.items():
                 report = verify(
                     open_package(package),

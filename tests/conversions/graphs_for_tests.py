@@ -106,8 +106,20 @@ class Gelu(OpRun):
         return ((0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))).astype(x.dtype),)
 
 
+class BiasSplitGelu(OpRun):
+    """com.microsoft.BiasSplitGelu, from its description in ContribOperators.md."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, x, bias):  # type: ignore[no-untyped-def]
+        left, right = np.split((x + bias).astype(np.float64), 2, axis=-1)
+        return ((left * 0.5 * right * (1 + np.vectorize(math.erf)(right / math.sqrt(2)))).astype(x.dtype),)
+
+
 def run_by_definition(model: ir.Model, feeds: dict[str, np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
-    return list(ReferenceEvaluator(ir.to_proto(model), new_ops=[Gelu, GroupNorm]).run(None, feeds))
+    return list(
+        ReferenceEvaluator(ir.to_proto(model), new_ops=[BiasSplitGelu, Gelu, GroupNorm]).run(None, feeds)
+    )
 
 
 def psnr(expected: np.ndarray[Any, Any], got: np.ndarray[Any, Any]) -> float:

@@ -192,6 +192,16 @@ def alter_headers(headers: dict[str, str]) -> Action:
     return act
 
 
+def rewrite(change: Callable[[bytes], bytes]) -> Action:
+    """Send something else than the right body of a small answer, with its right length."""
+
+    def act(exchange: Exchange) -> bool:
+        exchange.rewritten = change
+        return False
+
+    return act
+
+
 def redirect_to_itself() -> Action:
     """Answer with a redirect to the same address."""
 

@@ -97,6 +97,7 @@ class Exchange:
         self.body = Body()
         self.omitted: frozenset[str] = frozenset()
         self.altered: dict[str, str] = {}
+        self.rewritten: Callable[[bytes], bytes] = bytes
         self._handler = handler
         length = int(self.headers.get("content-length", "0"))
         self.form = parse_qs(handler.rfile.read(length).decode()) if length else {}
@@ -107,6 +108,7 @@ class Exchange:
             self.hub.sent_bytes += len(data)
 
     def answer(self, code: int, headers: dict[str, str], body: bytes = b"") -> None:
+        body = self.rewritten(body)
         self.head(code, {**headers, "Content-Length": str(len(body))})
         if self.method != "HEAD":
             self.stream.write(body)

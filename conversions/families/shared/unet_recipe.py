@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from conversions.errors import ConversionError
 from conversions.family import PipelineConfigs
 from conversions.graph_kind import Config
 from conversions.recipe import (
@@ -116,7 +117,15 @@ class UNetRecipe:
     def native_size(self) -> tuple[int, int]:
         """Width and height, in pixels, of the images that the checkpoint was trained on."""
         sample = self.unet.get("sample_size") or self.latent_side
-        height, width = (sample, sample) if isinstance(sample, int) else sample
+        sides = (sample, sample) if isinstance(sample, int) else tuple(sample)
+        if len(sides) != 2 or not all(isinstance(side, int) for side in sides):
+            raise ConversionError(
+                "config.invalid",
+                f"The U-Net's config.json says sample_size = {sample}; it must be a side, "
+                "or height and width.",
+                "Correct this field, or download the file again.",
+            )
+        height, width = sides
         return int(width) * self.latents.downscale, int(height) * self.latents.downscale
 
     @property

@@ -120,7 +120,7 @@ def _rank(value: ir.Value | None) -> int | None:
 def _matmul_rank(node: ir.Node) -> str:
     ranks = [_rank(value) for value in node.inputs]
     highest = max((rank for rank in ranks if rank is not None), default=0)
-    return f"MatMul of {highest} dimensions; 4 is the most" if highest > 4 else ""
+    return f"{node.op_type} of {highest} dimensions; 4 is the most" if highest > 4 else ""
 
 
 def _group_norm_form(node: ir.Node) -> str:
@@ -147,6 +147,7 @@ def _no_allowzero(node: ir.Node) -> str:
 SHAPE_RULES: dict[str, Rule] = {
     "Reshape": _no_allowzero,
     "MatMul": _matmul_rank,
+    "com.microsoft.FusedMatMul": _matmul_rank,
     "com.microsoft.GroupNorm": _group_norm_form,
     "com.microsoft.MultiHeadAttention": _attention_form,
 }

@@ -30,7 +30,7 @@ from conversions.providers.ep_partition import check_graphs
 from conversions.recipe import ImageSize, Task
 from conversions.verification.metrics import compare
 from conversions.verification.parity import weights_of
-from conversions.verification.reference import Reference, Tensors, make_inputs, run_reference
+from conversions.verification.reference import Arrays, Reference, make_inputs, run_reference
 from sdsetup.imaging.latent_noise import LatentNoise
 from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request, complete
@@ -81,7 +81,7 @@ def convert_to(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 
 @pytest.fixture(scope="module")
-def references(checkpoint: Path) -> dict[str, tuple[Tensors, Reference]]:
+def references(checkpoint: Path) -> dict[str, tuple[Arrays, Reference]]:
     """Inputs and PyTorch's outputs for each submodel."""
     opened = open_folder(checkpoint)
     found = {}
@@ -96,7 +96,7 @@ def references(checkpoint: Path) -> dict[str, tuple[Tensors, Reference]]:
 @pytest.mark.parametrize(("precision", "least_db"), [("fp32", 110), ("fp16", 50)])
 def test_every_submodel_agrees_with_pytorch(
     convert_to: Callable[..., Package],
-    references: dict[str, tuple[Tensors, Reference]],
+    references: dict[str, tuple[Arrays, Reference]],
     precision: Precision,
     least_db: float,
 ) -> None:

@@ -93,6 +93,37 @@ def test_verification_finds_a_silent_fallback_and_says_which_device_it_was(tiny_
     assert report.document()["submodels"][0]["placement"]["node_share"] == 0.0
 
 
+def saved(folder: Path, dtype: str) -> Path:
+    model = parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["" : 18]>
+        g ({dtype}[batch, 3] x) => ({dtype}[batch, 3] y) {{ y = Tanh(x) }}"""
+    )
+    path = folder / f"{dtype}.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("dtype", "upcast", "exact", "tf32"),
+    [
+        ("float", False, True, "0"),
+        ("float", False, False, None),
+        ("float16", True, True, "0"),
+        ("float16", True, False, None),
+        ("float16", False, True, None),
+        ("float16", False, False, None),
+    ],
+)
+def test_cuda_computes_float32_at_full_precision_where_that_is_asked_for(
+    tmp_path: Path, dtype: str, upcast: bool, exact: bool, tf32: str | None
+) -> None:
+    cuda = provider_for("cuda")
+    options = onnx_session.provider_options(saved(tmp_path, dtype), cuda, upcast=upcast, exact=exact)
+
+    assert options.pop("use_tf32", None) == tf32
+    assert options == cuda.provider_options
+
+
 def test_a_device_is_chosen_by_its_number_or_by_its_own_word() -> None:
     assert Device(provider=provider_for("cuda"), name="x", number=1).options == {"device_id": "1"}
     gpu = Device(provider=provider_for("openvino"), name="OpenVINO GPU.0", number=1, option="GPU.0")

@@ -75,6 +75,41 @@ def test_cuda_normalises_groups_with_channels_last(graph: Path) -> None:
     assert {each.name: each.i for each in norm.attribute}["channels_last"] == 1
 
 
+LAYERS = """
+<ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
+g (float16[batch, length, 8] x, float16[batch, length, 8] h) => (float16[batch, length, 1280] y) {
+    p = MatMul(x, square)
+    b = Add(p, bias)
+    s = Add(b, h)
+    n = LayerNormalization(s, gain, bias)
+    q = MatMul(n, wide)
+    c = Add(q, wide_bias)
+    l, r = Split <axis = -1, num_outputs = 2> (c)
+    g = com.microsoft.Gelu(r)
+    y = Mul(l, g)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("target", "added"),
+    [("cuda", {"SkipLayerNormalization", "BiasSplitGelu"}), ("cpu", set()), ("directml", set())],
+)
+def test_cuda_alone_gets_a_transformer_s_layers_fused(tmp_path: Path, target: str, added: set[str]) -> None:
+    model = parser.parse_model(LAYERS)
+    shapes = {"square": (8, 8), "bias": 8, "gain": 8, "wide": (8, 2560), "wide_bias": 2560}
+    for name, shape in shapes.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float16), name))
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="model.onnx_data", size_threshold=0)
+
+    found = operators(session_graph(path, provider_for(target)))
+
+    assert {name for name in found if name in ("SkipLayerNormalization", "BiasSplitGelu")} == added
+    assert found["MatMul"] == 2
+    if added:
+        assert set(found) == added | {"MatMul"}
+
+
 def test_a_graph_that_needs_no_change_is_handed_over_as_its_file(graph: Path) -> None:
     assert session_graph(graph, provider_for("directml")) == SessionGraph(model=str(graph))
 

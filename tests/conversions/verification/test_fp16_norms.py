@@ -14,9 +14,10 @@ from safetensors.numpy import load_file, save_file
 
 from conversions import graphs
 from conversions.checkpoint.folder import open_folder
-from conversions.conversion import Checks, Converted, adapt, convert
+from conversions.conversion import Checks, Converted, convert
 from conversions.events import Event, Notice, Started, ignore
 from conversions.options import Options
+from conversions.passes.adapt import adapt
 from conversions.plan import make_plan
 from conversions.providers.devices import CPU
 from conversions.shape_inference import infer_shapes

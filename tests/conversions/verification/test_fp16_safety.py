@@ -19,6 +19,7 @@ from conversions.events import Event, Notice, Started, ignore
 from conversions.options import Options
 from conversions.package.layout import record
 from conversions.passes.expand_attention import expand_attention
+from conversions.passes.expand_fused_matmul import expand_fused_matmul
 from conversions.passes.expand_group_norm import expand_group_norm
 from conversions.passes.upcast_to_fp32 import upcast_to_fp32
 from conversions.plan import make_plan
@@ -95,6 +96,7 @@ def loaded(graph: Path) -> ir.Model:
     model = ir.from_proto(onnx.load(graph))
     expand_attention(model)
     expand_group_norm(model)
+    expand_fused_matmul(model)
     return model
 
 

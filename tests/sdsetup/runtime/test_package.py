@@ -99,3 +99,15 @@ def test_the_fingerprint_changes_with_the_manifest(folder):
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     toy_package.write_json(folder / "manifest.json", manifest | {"precision": "other"})
     assert open_for_images(folder).fingerprint != before
+
+
+def test_a_package_is_float32_when_all_its_submodels_are(tmp_path):
+    folder = toy_package.write(tmp_path / "x")
+    assert open_for_images(folder).is_fp32
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["precision"] = "fp16"
+    manifest["submodels"]["vae_decoder"]["precision"] = "fp32"
+    toy_package.write_json(folder / "manifest.json", manifest)
+    package = open_for_images(folder)
+    assert package.precision("vae_decoder") == "fp32"
+    assert not package.is_fp32

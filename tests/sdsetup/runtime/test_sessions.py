@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,11 +6,13 @@ import onnx
 import pytest
 from onnx import parser
 
-from conversions.providers.table import provider_for
+from conversions.providers.table import FIXED_SIZES, provider_for
 from conversions.verification.ep_assignment import Placement, describe_shares, share_of_time
 from sdsetup.errors import SetupError
 from sdsetup.runtime import sessions
 from sdsetup.runtime.devices import Device
+from sdsetup.runtime.package import open_for_images
+from sdsetup.runtime.runner import LocalRunner
 from tests.sdsetup import toy_package
 
 CPU = Device(provider=provider_for("cpu"), name="CPU")
@@ -28,11 +31,37 @@ def unet(tmp_path_factory):
 
 
 def test_sizes_of_named_dimensions_are_read_from_the_inputs(unet):
-    assert sessions.sizes_of(unet, INPUTS) == {"batch": 2, "height": 8, "width": 16, "sequence": 77}
+    sizes = sessions.sizes_of(sessions.dimensions_of(unet), INPUTS)
+    assert sizes == {"batch": 2, "height": 8, "width": 16, "sequence": 77}
+
+
+def test_a_runner_reads_a_graph_s_dimensions_once_and_opens_a_session_for_each_size(tmp_path):
+    """The provider is the CPU's with fixed sizes; the graph's file is gone before the second run."""
+    folder = toy_package.write(tmp_path / "x", precision="fp32")
+    fixed = Device(provider=replace(provider_for("cpu"), sizes=FIXED_SIZES), name="CPU")
+    runner = LocalRunner(package=open_for_images(folder), device=fixed)
+    runner.run("unet", INPUTS)
+    assert len(runner.usage()["unet"].load_seconds) == 1
+
+    wider = {**INPUTS, "sample": np.ones((2, 4, 8, 24), np.float32)}
+    assert runner.run("unet", wider)["out_sample"].shape == (2, 4, 8, 24)
+    assert len(runner.usage()["unet"].load_seconds) == 2
+
+    (folder / "unet" / "model.onnx").unlink()
+    assert runner.run("unet", wider)["out_sample"].shape == (2, 4, 8, 24)
+    assert len(runner.usage()["unet"].load_seconds) == 2
+
+
+def test_a_torn_graph_is_one_clear_message_where_sizes_are_fixed(tmp_path):
+    folder = toy_package.write(tmp_path / "x")
+    graph = folder / "unet" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:100])
+    with pytest.raises(SetupError, match="failed while opening unet"):
+        sessions.dimensions_of(graph)
 
 
 def test_float32_goes_into_a_float16_graph_and_comes_out_of_it(unet):
-    loaded = sessions.load(unet, CPU, INPUTS)
+    loaded = sessions.load(unet, CPU, {})
     outputs, _ = sessions.run(loaded, INPUTS, "running unet")
     assert outputs["out_sample"].dtype == np.float32
     assert outputs["out_sample"].shape == (2, 4, 8, 16)
@@ -45,7 +74,7 @@ def test_torn_weights_are_one_clear_message(tmp_path):
     data = folder / "unet" / "model.onnx_data"
     data.write_bytes(data.read_bytes()[:100])
     with pytest.raises(SetupError, match="failed while opening unet"):
-        sessions.load(folder / "unet" / "model.onnx", CPU, INPUTS)
+        sessions.load(folder / "unet" / "model.onnx", CPU, {})
 
 
 def test_a_torn_graph_is_one_clear_message(tmp_path):
@@ -53,13 +82,13 @@ def test_a_torn_graph_is_one_clear_message(tmp_path):
     graph = folder / "unet" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:100])
     with pytest.raises(SetupError, match="failed while opening unet"):
-        sessions.load(graph, CPU, INPUTS)
+        sessions.load(graph, CPU, {})
 
 
 def test_a_provider_that_is_not_here_is_an_error_and_no_fallback(unet):
     absent = Device(provider=provider_for("cuda"), name="GPU")
     with pytest.warns(UserWarning), pytest.raises(SetupError, match="fell back to CPUExecutionProvider"):
-        sessions.load(unet, absent, INPUTS)
+        sessions.load(unet, absent, {})
 
 
 @pytest.mark.parametrize("code", ["887A0005", "887a0006", "887A0007", "887A0020"])
@@ -121,7 +150,7 @@ def test_group_norm_runs_on_a_provider_without_its_kernel(tmp_path):
     path.parent.mkdir()
     onnx.save(model, path, save_as_external_data=True, location="model.onnx_data", size_threshold=0)
     x = np.random.default_rng(0).standard_normal((2, 4, 3, 5)).astype(np.float32)
-    outputs, _ = sessions.run(sessions.load(path, CPU, {"x": x}), {"x": x}, "running norm")
+    outputs, _ = sessions.run(sessions.load(path, CPU, {}), {"x": x}, "running norm")
     grouped = x.reshape(2, 2, -1)
     centred = (grouped - grouped.mean(-1, keepdims=True)) / np.sqrt(grouped.var(-1, keepdims=True) + 1e-5)
     plain = centred.reshape(x.shape) * gain[:, None, None] + bias[:, None, None]

@@ -1,0 +1,268 @@
+"""Adapters merged into a package's weights when a session is opened; the package stays as it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial, reduce
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conversions.checkpoint.safetensors_header import StoredTensor
+from conversions.errors import ConversionError
+from conversions.package.layout import Package
+from conversions.providers.session_graph import Edit
+from conversions.weights.expression import Expression, Reshape, Stored, Tensors, Transpose, evaluate_range
+from conversions.weights.kernels import to_float16, to_float32
+from conversions.weights.lora.adapter_file import read_adapter
+from conversions.weights.lora.match import match, unmatched_notice
+from conversions.weights.lora.request import AdapterRequest
+from conversions.weights.lora.transform import MergeAdapter
+from conversions.weights.read_numbers import read_numbers
+from sdsetup.error_hints import hint_for
+from sdsetup.errors import SetupError
+from sdsetup.runtime.sessions import Array, Arrays
+from sdsetup.runtime.textual_inversion import PackageEmbeddings, resize
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+# Elements that are merged at once, so that what is between reading and rounding stays in the cache.
+_PIECE_ELEMENTS = 1 << 18
+_MOST_THREADS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppliedAdapter:
+    """An adapter that an image is made with.
+
+    Attributes:
+        path: Its file.
+        weight: What its change is multiplied by.
+        sha256: Hash of the file.
+    """
+
+    path: str
+    weight: float
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageAdapters:
+    """Adapters matched with a package's weights; holds no weights itself, so a process can be given it.
+
+    Attributes:
+        applied: The adapters, in order.
+        notices: What of them is left out.
+        transforms: What merges them, by the component that is changed.
+        paths: Where each adapter's file lies, by the name that its tensors give.
+        embeddings: Textual inversion, whose rows the text encoders get.
+    """
+
+    applied: tuple[AppliedAdapter, ...] = ()
+    notices: tuple[str, ...] = ()
+    transforms: Mapping[str, tuple[MergeAdapter, ...]] = field(default_factory=dict, repr=False)
+    paths: Mapping[str, Path] = field(default_factory=dict, repr=False)
+    embeddings: PackageEmbeddings = field(default_factory=PackageEmbeddings)
+
+    def weights(self, package: Package, submodel: str) -> Arrays:
+        """Return all weights of a submodel that differ from the package's, by initializer.
+
+        Raises:
+            SetupError: ``lora.not_finite``; see ``merged_weights``.
+        """
+        extended = self.embeddings.extended_weights(package, submodel)
+        return {**self.merged_weights(package, submodel), **extended}
+
+    def edits(self, package: Package, submodel: str, weights: Arrays) -> tuple[Edit, ...]:
+        """Return what a submodel's graph needs so that a session takes its weights."""
+        component = next(each.component for each in package.submodels if each.name == submodel)
+        if component not in self.embeddings.rows:
+            return ()
+        return (partial(resize, shapes={name: array.shape for name, array in weights.items()}),)
+
+    def merged_weights(self, package: Package, submodel: str) -> Arrays:
+        """Merge the adapters into the weights of a submodel that they change.
+
+        Args:
+            package: Its files are read.
+            submodel: Name of one of its submodels.
+
+        Returns:
+            The changed initializers by name, in the graph's types and shapes.
+
+        Raises:
+            SetupError: ``lora.not_finite``; a changed weight is NaN or infinite, or leaves float16's range.
+        """
+        component = next(each.component for each in package.submodels if each.name == submodel)
+        transforms = self.transforms.get(component, ())
+        if not transforms:
+            return {}
+        from conversions.weights.stream import infinite
+
+        weights = _graph_weights(package, submodel)
+        before: Tensors = {name: each.expression for name, each in weights.items()}
+        after: Tensors = reduce(lambda tensors, transform: transform(tensors), transforms, before)
+        folder = package.folder / submodel
+        paths = {**self.paths, **{each.tensor.file: folder / each.tensor.file for each in weights.values()}}
+        read = read_numbers(paths)
+
+        def merge(name: str) -> Array:
+            return weights[name].evaluate(after[name], read)
+
+        changed = [name for name in after if after[name] is not before[name]]
+        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
+            merged = dict(zip(changed, threads.map(merge, changed), strict=True))
+        if wrong := next((name for name, values in merged.items() if infinite(values)), None):
+            raise SetupError(
+                "lora.not_finite",
+                f"{wrong} of {submodel} is not finite with {_listed(self.applied)}.",
+                "use a smaller weight, or look for another file of the adapter.",
+            )
+        return merged
+
+
+def open_adapters(
+    package: Package, requests: Sequence[AdapterRequest], *, ignore_unmatched: bool = False
+) -> PackageAdapters:
+    """Read adapters and match them with a package; only tables of tensors are read.
+
+    Args:
+        package: To make images with.
+        requests: The adapters, in order.
+        ignore_unmatched: Whether keys that belong to nothing in the package are left out.
+
+    Raises:
+        SetupError: An adapter cannot be read, or does not fit.
+    """
+    if not requests:
+        return PackageAdapters()
+    adapted = {each.component for each in package.family.adapted}
+    _demand_plain_weights(package, adapted)
+    components: dict[str, Tensors] = {
+        submodel.component: {
+            name: weight.expression for name, weight in _graph_weights(package, submodel.name).items()
+        }
+        for submodel in package.submodels
+        if submodel.component in adapted
+    }
+    transforms: dict[str, tuple[MergeAdapter, ...]] = {}
+    applied, notices, paths = [], [], {}
+    try:
+        for number, request in enumerate(requests, start=1):
+            file = f"lora/{number}-{request.path.name}"
+            adapter = read_adapter(request.path, file)
+            matched = match(adapter, components, package.family, ignore_unmatched=ignore_unmatched)
+            notices.append(unmatched_notice(adapter, matched))
+            paths[file] = request.path.absolute()
+            applied.append(
+                AppliedAdapter(
+                    path=str(request.path.absolute()), weight=request.weight, sha256=adapter.sha256
+                )
+            )
+            for component, layers in matched.layers.items():
+                transform = MergeAdapter(
+                    order=number,
+                    name=request.path.name,
+                    sha256=adapter.sha256,
+                    weight=request.weight,
+                    layers=layers,
+                )
+                transforms[component] = (*transforms.get(component, ()), transform)
+    except ConversionError as error:
+        raise SetupError(error.code, error.message, hint_for(error)) from error
+    return PackageAdapters(
+        applied=tuple(applied),
+        notices=tuple(notice for notice in notices if notice),
+        transforms=transforms,
+        paths=paths,
+    )
+
+
+def _demand_plain_weights(package: Package, components: Collection[str]) -> None:
+    """Check that the weights to change are numbers as they are, not quantised ones."""
+    for submodel in package.submodels:
+        precision = package.precision(submodel.name)
+        if submodel.component in components and precision not in ("fp16", "fp32"):
+            raise SetupError(
+                "lora.quantized",
+                f"{submodel.name} of {package.folder} keeps its weights in {precision}, which nothing can be "
+                "added to.",
+                f"merge it at conversion: sdsetup convert MODEL --precision {precision} --lora FILE.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _GraphWeight:
+    """A weight of a graph and where it lies.
+
+    Attributes:
+        tensor: Its place in a file beside the graph.
+        transposed: Whether a matrix is stored as ``[in, out]``.
+    """
+
+    tensor: StoredTensor
+    transposed: bool
+
+    @property
+    def expression(self) -> Expression:
+        """The weight as PyTorch has it; a vector without the axes of length one that a graph may give it."""
+        stored = Stored(tensor=self.tensor)
+        if self.transposed:
+            return Transpose(of=stored)
+        significant = tuple(size for size in stored.shape if size != 1)
+        return Reshape(of=stored, to=significant) if len(significant) == 1 else stored
+
+    def evaluate(self, changed: Expression, read: Callable[[StoredTensor, int, int], Array]) -> Array:
+        """Evaluate a changed weight and store it as the graph has it."""
+        ordered = Transpose(of=changed) if self.transposed else changed
+        result = np.empty(ordered.size, np.float16 if self.tensor.dtype == "F16" else np.float32)
+        step = max(1, _PIECE_ELEMENTS // ordered.granule) * ordered.granule
+        for first in range(0, ordered.size, step):
+            count = min(step, ordered.size - first)
+            piece = to_float32(evaluate_range(ordered, first, count, read))
+            result[first : first + count] = to_float16(piece) if result.dtype == np.float16 else piece
+        return result.reshape(self.tensor.shape)
+
+
+def _graph_weights(package: Package, submodel: str) -> dict[str, _GraphWeight]:
+    """Return the weights of a submodel that lie in files beside its graph, by initializer."""
+    import onnx_ir as ir
+
+    types = {ir.DataType.FLOAT16: "F16", ir.DataType.FLOAT: "F32"}
+    found = {}
+    for name, value in ir.load(package.graph(submodel)).graph.initializers.items():
+        tensor = value.const_value
+        if not isinstance(tensor, ir.ExternalTensor) or tensor.dtype not in types:
+            continue
+        shape = tuple(int(size) for size in tensor.shape.numpy())
+        found[name] = _GraphWeight(
+            tensor=StoredTensor(
+                name=name,
+                file=str(tensor.location),
+                dtype=types[tensor.dtype],
+                shape=shape,
+                offset=tensor.offset or 0,
+                size_bytes=tensor.nbytes,
+            ),
+            transposed=len(shape) == 2 and _is_transposed(value),
+        )
+    return found
+
+
+def _is_transposed(weight: ir.Value) -> bool:
+    """Whether the readers of a matrix want it as ``[in, out]``: MatMul does, unless it transposes itself."""
+    for node, place in weight.uses():
+        if node.op_type == "Cast":
+            return _is_transposed(node.outputs[0])
+        if node.op_type in ("MatMul", "FusedMatMul", "Gemm"):
+            return place == 1 and not node.attributes.get_int("transB", 0)
+    return False
+
+
+def _listed(applied: Sequence[AppliedAdapter]) -> str:
+    return " and ".join(f"{each.path} (weight {each.weight:g})" for each in applied)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from conversions.checkpoint.folder import open_folder
+from conversions.verification import parity
+from conversions.verification.parity import weights_of
+from conversions.verification.reference import ExpressionWeights, FolderWeights, make_inputs, run_reference
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture
+def half(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    import shutil
+
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "half"))
+    for path in folder.rglob("*.safetensors"):
+        save_file({name: each.astype(np.float16) for name, each in load_file(path).items()}, path)
+    return folder
+
+
+def test_weights_kept_in_float16_give_float32_s_numbers(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open_folder(half)
+    for submodel in (each for each in opened.submodels if each.kind.quantizable):
+        config, kind = opened.config_of(submodel), submodel.kind
+        component = opened.components[submodel.component]
+        inputs = make_inputs(kind, config, kind.sizes)
+        monkeypatch.setattr(parity, "_LARGE_BYTES", 6 << 30)
+        small = weights_of(opened, component)
+        monkeypatch.setattr(parity, "_LARGE_BYTES", 0)
+        large = weights_of(opened, component)
+        assert isinstance(small, FolderWeights)
+        assert isinstance(large, ExpressionWeights)
+        assert large.dtype == "float16"
+        expected = run_reference(kind, config, small, inputs)
+        found = run_reference(kind, config, large, inputs)
+        for name, numbers in expected.outputs.items():
+            np.testing.assert_allclose(found.outputs[name], numbers, rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_s_own_weights_are_back_after_it_ran() -> None:
+    import torch
+
+    from conversions.verification.layerwise import in_float32
+
+    model = torch.nn.Sequential(torch.nn.Linear(64, 8), torch.nn.Linear(8, 3)).half()
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    with torch.no_grad(), in_float32(model, {"0.weight": "int4"}):
+        rounded = model(torch.ones(2, 64))
+    with torch.no_grad(), in_float32(model, {}):
+        plain = model(torch.ones(2, 64))
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, plain)
+    for name, each in model.state_dict().items():
+        assert each.dtype == torch.float16
+        assert torch.equal(each, before[name])

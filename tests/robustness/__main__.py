@@ -1,0 +1,103 @@
+"""``python -m tests.robustness [--minutes N] [--seed N] [--write]``: attack for as long as asked."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.robustness import checkpoints, hub_answers, kills, packages, shortages
+from tests.robustness.materials import Materials
+from tests.robustness.search import Figures
+
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+
+# Attacks with their share of the time; what is cheap finds the most.
+ATTACKS: tuple[tuple[float, Callable[..., Figures]], ...] = (
+    (0.30, checkpoints.plan),
+    (0.10, checkpoints.convert),
+    (0.06, checkpoints.verify),
+    (0.10, packages.inspect),
+    (0.12, packages.generate),
+    (0.08, packages.verify),
+    (0.06, hub_answers.answers),
+    (0.08, kills.convert),
+    (0.04, kills.generate),
+    (0.02, kills.download),
+    (0.02, shortages.at_once),
+    (0.02, shortages.full_disk),
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Attack; return 1 where a fault was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.robustness", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="keep checkpoints, graphs and packages there for next time")
+    parser.add_argument("--only", help="a module or module.attack, such as packages or kills.convert")
+    parser.add_argument("--write", action="store_true", help=f"write the figures into {PAGE.name}")
+    options = parser.parse_args(arguments)
+    began = time.monotonic()
+    chosen = [(share, attack) for share, attack in ATTACKS if name_of(attack).startswith(options.only or "")]
+    found = []
+    with tempfile.TemporaryDirectory(prefix="robustness-") as folder:
+        materials = Materials(work=Path(folder) / "work", kept=options.keep or Path(folder) / "kept")
+        prepare(materials)
+        for share, attack in chosen:
+            seconds = options.minutes * 60 * share / sum(part for part, _ in chosen)
+            found.append(attack(materials, until=time.monotonic() + seconds, seed=options.seed))
+            print(table(found[-1:]), flush=True)  # noqa: T201
+    command = "python -m tests.robustness " + " ".join(
+        word for word in arguments if word != "--write" and "/" not in word and word != "--keep"
+    )
+    text = (
+        f"`{command.strip()}`, {datetime.now(UTC):%Y-%m-%d}, {(time.monotonic() - began) / 60:.0f} minutes, "
+        f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}:\n\n{table(found)}"
+    )
+    print(text)  # noqa: T201
+    if options.write:
+        write(text)
+    return int(any(figures.faults for figures in found))
+
+
+def prepare(materials: Materials) -> None:
+    """Make what is attacked, and trace its graphs; this takes minutes the first time."""
+    materials.toy()
+    for variant in materials.variants:
+        materials.package(variant)
+
+
+def name_of(attack: Callable[..., Figures]) -> str:
+    """Return an attack's name: its module's and its own."""
+    return f"{attack.__module__.rpartition('.')[2]}.{attack.__name__}"
+
+
+def table(found: list[Figures]) -> str:
+    """Write figures as a table of Markdown."""
+    lines = ["| attack | cases | ended | slowest | faults |", "|---|---|---|---|---|"]
+    for each in found:
+        ends = ", ".join(f"{count} {end}" for end, count in sorted(each.ends.items()))
+        lines.append(
+            f"| {each.attack} | {each.cases:,} | {ends} | {each.slowest_seconds:.0f} s | {len(each.faults)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write(text: str) -> None:
+    """Put the figures into the page."""
+    page = PAGE.read_text("utf-8")
+    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
+    PAGE.write_text(pattern.sub(lambda _: f"{BEGIN}\n{text}{END}", page), "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
