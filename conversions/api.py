@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from conversions.checkpoint.folder import Checkpoint, open_folder
+from conversions.checkpoint.single_file import open_file
 from conversions.conversion import Checks, Converted
 from conversions.conversion import convert as carry_out
 from conversions.events import Listener, ignore
@@ -19,16 +20,17 @@ from conversions.verification.parity import verify as compare
 
 
 def open_checkpoint(folder: str | Path, *, variant: str = "") -> Checkpoint:
-    """Open a checkpoint in the diffusers layout; reads small files only.
+    """Open a checkpoint in the diffusers layout, or a single safetensors file; reads small parts only.
 
     Args:
-        folder: The folder with ``model_index.json``.
+        folder: The folder with ``model_index.json``, or the file.
         variant: Weight files to prefer where there are several, such as ``"fp16"``.
 
     Raises:
         ConversionError: The folder is missing, or is no checkpoint that can be converted.
     """
-    return open_folder(Path(folder), variant=variant)
+    path = Path(folder)
+    return open_file(path) if path.is_file() else open_folder(path, variant=variant)
 
 
 def convert(
@@ -115,4 +117,4 @@ def inspect(model: str | Path | Checkpoint | Package) -> Inspection:
     folder = Path(model)
     if (folder / MANIFEST).is_file():
         return inspect_package(open_package(folder))
-    return inspect_checkpoint(open_folder(folder))
+    return inspect_checkpoint(open_checkpoint(folder))

@@ -17,6 +17,7 @@ from conversions.weights.lora.module_names import AdaptedComponent
 
 if TYPE_CHECKING:
     from conversions.recipe import Recipe
+    from conversions.single_file_layout import SingleFileLayout
 
 ONNX_CLASS = "OnnxRuntimeModel"
 """The class that a package's ``model_index.json`` gives to each submodel."""
@@ -104,6 +105,7 @@ class Family:
         tokenizers: Folders of the tokenizers; one that a checkpoint's index declares absent is not needed.
         recipe: Makes the recipe for images from a pipeline's configurations.
         matches: Tells families of one pipeline class apart; None for the one that takes all others.
+        single_file: How its single files are laid out; None where they cannot be read.
         shipped: Configurations whose graphs ship with the program.
         adapted: The components that adapters such as LoRA may change.
     """
@@ -116,6 +118,7 @@ class Family:
     tokenizers: tuple[str, ...]
     recipe: Callable[[PipelineConfigs], Recipe]
     matches: Callable[[PipelineConfigs], bool] | None = None
+    single_file: SingleFileLayout | None = None
     shipped: tuple[ShippedGraph, ...] = ()
     adapted: tuple[AdaptedComponent, ...] = ()
 

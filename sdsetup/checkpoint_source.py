@@ -1,4 +1,4 @@
-"""Find a model's checkpoint: in a folder, in the Hub's cache, or remote on the Hub."""
+"""Find a model's checkpoint: in a folder or a file, in the Hub's cache, or remote on the Hub."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from conversions.events import Listener
-from sdsetup import demo, disk_space, hub
-from sdsetup.errors import SetupError
+from sdsetup import demo, disk_space, hub, single_file_source
+from sdsetup.errors import SetupError, UsageError
 
 if TYPE_CHECKING:
     from conversions.checkpoint.folder import Checkpoint
@@ -24,12 +24,15 @@ class CheckpointRequest:
     """A checkpoint to find, and how.
 
     Attributes:
-        model: A folder, ``demo``, or a repository on the Hub.
+        model: A folder, a single file or its address on the Hub, ``demo``, or a repository on the Hub.
         revision: Branch, tag or commit of the repository.
         variant: Weight variant to prefer, for example ``"fp16"``.
         safety_checker: Whether to include the safety checker.
         allow_pickle: Whether to read weights that exist only as pickles.
         keep: Whether to download a repository into the Hub's cache instead of reading it remotely.
+        base: For a single file: a checkpoint that gives configurations, and what the file lacks.
+        autoencoder: For a single file: a folder or a file whose autoencoder is used instead of the file's.
+        prediction_type: For a single file: what its denoiser predicts; empty leaves it to the file.
     """
 
     model: str
@@ -38,6 +41,9 @@ class CheckpointRequest:
     safety_checker: bool = True
     allow_pickle: bool = False
     keep: bool = True
+    base: str = ""
+    autoencoder: str = ""
+    prediction_type: str = ""
 
     @property
     def without(self) -> tuple[str, ...]:
@@ -105,6 +111,14 @@ def find(checkpoint_request: CheckpointRequest, listener: Listener) -> Source:
     """
     from conversions.checkpoint.folder import open_checkpoint, open_folder
 
+    if (address := single_file_source.file_on_hub(checkpoint_request.model)) is not None:
+        path, repo_id, commit = single_file_source.fetch(address, checkpoint_request.revision, listener)
+        return _single_file(path, checkpoint_request, listener, origin=repo_id, commit=commit)
+    single_file_source.refuse_other_sites(checkpoint_request.model)
+    given = Path(checkpoint_request.model).expanduser()
+    if given.is_file():
+        return _single_file(given, checkpoint_request, listener)
+    _only_for_files(checkpoint_request)
     ref = hub.resolve(checkpoint_request.model, checkpoint_request.revision, listener=listener)
     if isinstance(ref, hub.LocalModel):
         return _readable(
@@ -148,6 +162,62 @@ def find(checkpoint_request: CheckpointRequest, listener: Listener) -> Source:
         without=checkpoint_request.without,
     )
     return Source(checkpoint=checkpoint, checkpoint_request=checkpoint_request, download=plan)
+
+
+def _single_file(
+    path: Path,
+    checkpoint_request: CheckpointRequest,
+    listener: Listener,
+    *,
+    origin: str = "",
+    commit: str = "",
+) -> Source:
+    """Open a single file; a base on the Hub is downloaded first."""
+    from conversions.checkpoint.single_file import open_file
+
+    readable = single_file_source.readable(
+        path, allow_pickle=checkpoint_request.allow_pickle, listener=listener
+    )
+    autoencoder = checkpoint_request.autoencoder
+    base = None
+    if checkpoint_request.base:
+        single_file_source.refuse_package(checkpoint_request.base)
+        request = CheckpointRequest(
+            model=checkpoint_request.base, allow_pickle=checkpoint_request.allow_pickle, safety_checker=False
+        )
+        source = find(request, listener)
+        base = source.checkpoint
+        if source.download is not None:
+            hub.download(source.download, listener=listener)
+            base = _open_snapshot(source.download.model, request)
+    checkpoint = open_file(
+        readable,
+        base=base,
+        autoencoder=single_file_source.autoencoder_at(autoencoder, listener) if autoencoder else None,
+        prediction_type=checkpoint_request.prediction_type,
+        origin=origin or path.name,
+        commit=commit,
+    )
+    return Source(checkpoint=checkpoint, checkpoint_request=checkpoint_request)
+
+
+def _only_for_files(checkpoint_request: CheckpointRequest) -> None:
+    given = [
+        option
+        for option, value in (
+            ("--base", checkpoint_request.base),
+            ("--vae", checkpoint_request.autoencoder),
+            ("--prediction-type", checkpoint_request.prediction_type),
+        )
+        if value
+    ]
+    if given:
+        raise UsageError(
+            "convert.only-single-files",
+            f"{' and '.join(given)} can only be used with a single file yet; "
+            f"{checkpoint_request.model} is none.",
+            "Leave it out, or give a .safetensors file.",
+        )
 
 
 def _open_snapshot(model: hub.HubModel, checkpoint_request: CheckpointRequest) -> Checkpoint:

@@ -13,6 +13,9 @@ from conversions.errors import ConversionError
 HINTS: Mapping[str, str] = MappingProxyType(
     {
         "checkpoint.corrupt": "Then run the same command again.",
+        "checkpoint.is_autoencoder": "With it: sdsetup convert MODEL --vae FILE",
+        "checkpoint.component_missing": "From a single file: --vae FOLDER|FILE gives the autoencoder, "
+        "--base FOLDER|OWNER/NAME the rest.",
         "checkpoint.optional_missing": "Without it: add --drop-{component}.",
         "graph.attention": "Convert the checkpoint again: sdsetup convert MODEL --output FOLDER --overwrite",
         "graph.group_norm": "Convert the checkpoint again: sdsetup convert MODEL --output FOLDER --overwrite",
@@ -49,6 +52,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
 # The library's own hint says all: what is supported, or what is wrong with the files.
 NEEDS_NO_COMMAND = frozenset(
     {
+        "checkpoint.link_outside",
         "checkpoint.lfs_pointer",
         "checkpoint.unreadable",
         "config.invalid",
@@ -59,7 +63,8 @@ NEEDS_NO_COMMAND = frozenset(
         "tokenizer.unsupported",
         "weights.ambiguous",
         "weights.not_finite",
-        "checkpoint.component_missing",
+        "checkpoint.is_embedding",
+        "checkpoint.is_lora",
         "checkpoint.missing",
         "checkpoint.not_a_folder",
         "checkpoint.not_a_pipeline",

@@ -92,7 +92,8 @@ def default_target() -> Target:
 
 def package_folder(model: str, options: Options) -> Path:
     """Return the default folder of a model's package: ``packages/NAME-TARGET-PRECISION``, and single ones."""
-    name = re.sub(r"[^\w.-]+", "-", Path(model).name.split("@")[0]).strip("-.") or "model"
+    plain = re.sub(r"\.(safetensors|ckpt)(\?.*)?$", "", Path(model).name, flags=re.IGNORECASE)
+    name = re.sub(r"[^\w.-]+", "-", plain.split("@")[0]).strip("-.") or "model"
     single = "".join(f"-{submodel}-{precision}" for submodel, precision in sorted(options.precisions.items()))
     return Path("packages") / f"{name}-{options.target}-{options.precision}{single}"
 
@@ -108,6 +109,8 @@ def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source
     from sdsetup.imaging import schedulers
 
     source = find(request.checkpoint_request, listener)
+    for notice in source.checkpoint.notices:
+        listener(Notice(text=notice))
     wanted = request.options.scheduler_class
     config = {**source.checkpoint.recipe.scheduler_config, **({"_class_name": wanted} if wanted else {})}
     schedulers.check(config)
@@ -329,7 +332,7 @@ def verify_package(
         ConversionError: The package or the checkpoint cannot be read, or the device refuses a submodel.
         SetupError: The requested device is not available.
     """
-    from conversions.checkpoint.folder import open_folder
+    from conversions import open_checkpoint
     from conversions.package.layout import open_package
     from conversions.providers.onnx_session import require_onnxruntime
     from conversions.verification.parity import verify
@@ -347,7 +350,7 @@ def verify_package(
     device = choose_device(list_devices(), target=provider, number=device_id, name=adapter)
     return verify(
         package,
-        None if checkpoint is None else open_folder(checkpoint),
+        None if checkpoint is None else open_checkpoint(checkpoint),
         device=device,
         listener=listener,
     )

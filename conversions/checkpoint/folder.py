@@ -60,6 +60,7 @@ class Checkpoint:
         scheduler: Its ``scheduler_config.json``; empty where there is none.
         origin: The repository it came from, or the folder's name.
         commit: The repository's commit; empty for a folder.
+        notices: What a reader should know of how it was understood.
     """
 
     storage: Storage
@@ -70,6 +71,7 @@ class Checkpoint:
     scheduler: Mapping[str, Any]
     origin: str
     commit: str = ""
+    notices: tuple[str, ...] = ()
 
     @property
     def configs(self) -> PipelineConfigs:
@@ -119,7 +121,7 @@ def open_folder(
     if not path.is_dir():
         raise ConversionError(
             "checkpoint.not_a_folder",
-            f"{path} is a file; single-file checkpoints cannot be converted yet.",
+            f"{path} is a file, where a folder is wanted.",
             "Give a folder in the diffusers layout, with a file model_index.json in it.",
         )
     return open_checkpoint(
@@ -167,8 +169,32 @@ def open_checkpoint(
         for name in family.components
         if not (family.optional(name) and (name in absent or name not in index))
     }
+    return assemble(storage, family, index, components, configs.scheduler, origin=origin, commit=commit)
+
+
+def assemble(
+    storage: Storage,
+    family: Family,
+    index: Mapping[str, Any],
+    components: Mapping[str, Component],
+    scheduler: Mapping[str, Any],
+    *,
+    origin: str,
+    commit: str = "",
+    notices: tuple[str, ...] = (),
+) -> Checkpoint:
+    """Make a checkpoint of its parts; reads the components' configurations.
+
+    Raises:
+        ConversionError: A component's class or a field of its configuration cannot be used.
+    """
     configs = family.typed(
-        replace(configs, components={name: each.config for name, each in components.items()}), storage.label
+        PipelineConfigs(
+            index=index,
+            components={name: each.config for name, each in components.items()},
+            scheduler=scheduler,
+        ),
+        storage.label,
     )
     components = {name: replace(each, config=configs.components[name]) for name, each in components.items()}
     submodels = family.submodels(configs)
@@ -178,9 +204,10 @@ def open_checkpoint(
         index=index,
         components=components,
         submodels=submodels,
-        scheduler=configs.scheduler,
+        scheduler=scheduler,
         origin=origin,
         commit=commit,
+        notices=notices,
     )
 
 
@@ -317,5 +344,6 @@ def _where_instead(names: Any) -> str:
     if below:
         return f"There is one in its folder {Path(below[0]).parent.as_posix()}: give that folder."
     if any(name.endswith((".safetensors", ".ckpt")) and "/" not in name for name in names):
-        return "Single-file checkpoints cannot be converted yet; get the model in the diffusers layout."
+        listed = [name for name in names if name.endswith((".safetensors", ".ckpt")) and "/" not in name]
+        return f"It holds single files: give one of them ({', '.join(listed[:4])})."
     return "Give the folder that holds model_index.json."

@@ -72,6 +72,28 @@ def without_pickles(checkpoint: Checkpoint, target: Path, *, variant: str, liste
     )
 
 
+def rewrite_file(source: Path, target: Path, *, listener: Listener) -> Path:
+    """Rewrite one pickle as safetensors; a target that an earlier run has finished is taken as it is.
+
+    Args:
+        source: The pickle.
+        target: The file to write.
+        listener: Told of the progress.
+
+    Raises:
+        ConversionError: ``weights.unsafe_pickle`` when the file holds more than tensors.
+    """
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{target.name}.partial")
+        listener(Started(task=source.name, label=f"{source.name}: rewriting as safetensors"))
+        with isolated_process("reading pickles") as process:
+            process.call(_write_tensors, source, partial)
+        listener(Finished(task=source.name))
+        partial.replace(target)
+    return target
+
+
 def _write_tensors(source: Path, target: Path) -> None:
     """Runs in a process of its own, which alone pays torch's memory."""
     import pickle

@@ -64,6 +64,44 @@ def read_header(storage: Storage, file: str) -> dict[str, StoredTensor]:
     Raises:
         ConversionError: ``checkpoint.truncated``, ``checkpoint.corrupt`` or ``checkpoint.lfs_pointer``.
     """
+    text, whole = _read_table(storage, file), storage.size_bytes(file)
+    base = _LENGTH_BYTES + len(text)
+    try:
+        found = _parse(text, file, base)
+    except _TableError as error:
+        raise _corrupt(storage, file, str(error)) from error
+    end = max((tensor.offset + tensor.size_bytes for tensor in found), default=base)
+    if end > whole:
+        raise ConversionError(
+            "checkpoint.truncated",
+            f"{storage.label}/{file} is cut short: {whole:,} of {end:,} bytes are there.",
+            "Download or copy this file again.",
+        )
+    if end < whole:
+        raise _corrupt(storage, file, f"{whole - end:,} bytes at its end belong to no tensor")
+    return {tensor.name: tensor for tensor in found}
+
+
+def read_metadata(storage: Storage, file: str) -> dict[str, str]:
+    """Read the free texts of a safetensors file's header, for people and tools; what is no text is left out.
+
+    Raises:
+        ConversionError: As ``read_header``.
+    """
+    try:
+        table = json.loads(_read_table(storage, file))
+    except (ValueError, RecursionError) as error:
+        raise _corrupt(storage, file, "its table of tensors cannot be read") from error
+    found = table.get("__metadata__") if isinstance(table, dict) else None
+    return {
+        str(name): value
+        for name, value in (found.items() if isinstance(found, dict) else ())
+        if isinstance(value, str)
+    }
+
+
+def _read_table(storage: Storage, file: str) -> bytes:
+    """Read the text of a header."""
     whole = storage.size_bytes(file)
     reader = storage.open(file)
     try:
@@ -80,20 +118,7 @@ def read_header(storage: Storage, file: str) -> dict[str, StoredTensor]:
         reader.read_into(memoryview(text), _LENGTH_BYTES)
     finally:
         reader.close()
-    try:
-        found = _parse(bytes(text), file, _LENGTH_BYTES + length)
-    except _TableError as error:
-        raise _corrupt(storage, file, str(error)) from error
-    end = max((tensor.offset + tensor.size_bytes for tensor in found), default=_LENGTH_BYTES + length)
-    if end > whole:
-        raise ConversionError(
-            "checkpoint.truncated",
-            f"{storage.label}/{file} is cut short: {whole:,} of {end:,} bytes are there.",
-            "Download or copy this file again.",
-        )
-    if end < whole:
-        raise _corrupt(storage, file, f"{whole - end:,} bytes at its end belong to no tensor")
-    return {tensor.name: tensor for tensor in found}
+    return bytes(text)
 
 
 class _TableError(Exception):

@@ -6,15 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from conversions.families.shared import original_layout as original
 from conversions.families.shared.adapted_components import ADAPTED_TEXT, ADAPTED_UNET
+from conversions.families.shared.clip_files import tokenizer_files
+from conversions.families.shared.original_unet import differences, structure_of_file
 from conversions.families.shared.unet_recipe import UNetRecipe
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
+from conversions.single_file_layout import FileFacts, SingleFileLayout, SmallFiles
 from conversions.submodels.clip_text import CLIP_TEXT
 from conversions.submodels.safety_checker import SAFETY_CHECKER
 from conversions.submodels.tiny_vae import TINY_DECODER, TINY_ENCODER
 from conversions.submodels.unet import UNET
 from conversions.submodels.vae import DECODER, ENCODER
+from conversions.weights.expression import Tensors
 
 PIPELINES = (
     "StableDiffusionPipeline",
@@ -132,6 +137,63 @@ DEMO_VAE: Config = {
     "norm_num_groups": 16,
 }
 
+_PIPELINE_OF_CHANNELS = {4: "StableDiffusionPipeline", 9: "StableDiffusionInpaintPipeline"}
+
+
+def index_and_scheduler(channels: int, scheduler: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return ``model_index.json`` and the scheduler of a checkpoint with one text encoder.
+
+    Args:
+        channels: Input channels of the U-Net.
+        scheduler: Its configuration.
+    """
+    classes = {
+        "text_encoder": ("transformers", "CLIPTextModel"),
+        "tokenizer": ("transformers", "CLIPTokenizer"),
+        "unet": ("diffusers", "UNet2DConditionModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+    }
+    index = original.index_of(_PIPELINE_OF_CHANNELS[channels], scheduler["_class_name"], classes)
+    return {**index, "safety_checker": [None, None], "feature_extractor": [None, None]}, scheduler
+
+
+def _recognise(unet: Tensors) -> tuple[str, ...]:
+    return min(differences(unet, SD1_UNET), differences(unet, SD1_INPAINTING_UNET), key=len)
+
+
+def _small_files(unet: Tensors, facts: FileFacts) -> SmallFiles:
+    channels = structure_of_file(unet)["in_channels"]
+    scheduler = original.scheduler_config(
+        "PNDMScheduler",
+        original.said_prediction(facts) or "epsilon",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        skip_prk_steps=True,
+    )
+    index, scheduler = index_and_scheduler(channels, scheduler)
+    return SmallFiles(
+        index=index,
+        scheduler=scheduler,
+        components={
+            "text_encoder": original.text_config(SD1_TEXT, "CLIPTextModel"),
+            "unet": original.unet_config({**SD1_UNET, "in_channels": channels}, side=64),
+            "vae": original.vae_config(VAE, side=512, scaling_factor=0.18215),
+        },
+        others=tokenizer_files("tokenizer"),
+    )
+
+
+SINGLE_FILE = SingleFileLayout(
+    components=(
+        original.clip_in_file("cond_stage_model.transformer."),
+        original.UNET_IN_FILE,
+        original.VAE_IN_FILE,
+    ),
+    denoiser="unet",
+    recognise=_recognise,
+    small_files=_small_files,
+)
+
 FAMILY = Family(
     name="stable-diffusion",
     title="Stable Diffusion 1.x",
@@ -140,6 +202,7 @@ FAMILY = Family(
     metadata=METADATA,
     tokenizers=("tokenizer",),
     recipe=recipe,
+    single_file=SINGLE_FILE,
     adapted=(ADAPTED_TEXT, ADAPTED_UNET),
     shipped=(
         ShippedGraph(label="Stable Diffusion 1.x", kind=CLIP_TEXT, config=SD1_TEXT),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from conversions.families.shared import original_layout as original
 from conversions.families.shared.adapted_components import ADAPTED_TEXT, ADAPTED_TEXT_2, ADAPTED_UNET
+from conversions.families.shared.clip_files import tokenizer_files
+from conversions.families.shared.original_unet import differences, structure_of_file
 from conversions.families.shared.unet_recipe import UNetRecipe
+from conversions.families.stable_diffusion import VAE
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
 from conversions.recipe import (
@@ -21,10 +25,12 @@ from conversions.recipe import (
     Run,
     Task,
 )
+from conversions.single_file_layout import FileFacts, SingleFileLayout, SmallFiles
 from conversions.submodels.clip_text import CLIP_TEXT_LAYERS, CLIP_TEXT_PROJECTED
 from conversions.submodels.tiny_vae import TINY_DECODER, TINY_ENCODER
 from conversions.submodels.unet import UNET
 from conversions.submodels.vae import DECODER, ENCODER
+from conversions.weights.expression import Tensors
 
 PIPELINES = (
     "StableDiffusionXLPipeline",
@@ -148,6 +154,75 @@ SDXL_TEXT_2: Config = {
     "eos_token_id": 2,
 }
 
+SDXL_INPAINTING_UNET: Config = {**SDXL_UNET, "in_channels": 9}
+_SECOND_CLASSES = {
+    "text_encoder_2": ("transformers", "CLIPTextModelWithProjection"),
+    "tokenizer_2": ("transformers", "CLIPTokenizer"),
+    "unet": ("diffusers", "UNet2DConditionModel"),
+    "vae": ("diffusers", "AutoencoderKL"),
+}
+_FIRST_CLASSES = {
+    "text_encoder": ("transformers", "CLIPTextModel"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
+}
+
+
+def euler(facts: FileFacts) -> dict[str, Any]:
+    """Return the scheduler of XL's checkpoints; the markers ``v_pred`` and ``ztsnr`` are NoobAI's."""
+    config = original.scheduler_config(
+        "EulerDiscreteScheduler",
+        original.said_prediction(facts) or "epsilon",
+        interpolation_type="linear",
+        sample_max_value=1.0,
+        skip_prk_steps=True,
+        timestep_spacing="leading",
+        use_karras_sigmas=False,
+    )
+    return {**config, "rescale_betas_zero_snr": True} if "ztsnr" in facts.tensors else config
+
+
+def small_files(pipeline: str, unet: Config, facts: FileFacts, *, first: bool, **index: bool) -> SmallFiles:
+    """Return the small files of an XL checkpoint.
+
+    Args:
+        pipeline: Class of its pipeline.
+        unet: Configuration of its U-Net.
+        facts: What else is known of the file.
+        first: Whether it has the first text encoder.
+        **index: Further fields of ``model_index.json``.
+    """
+    classes = {**(_FIRST_CLASSES if first else {}), **_SECOND_CLASSES}
+    absent = {} if first else {name: [None, None] for name in _FIRST_CLASSES}
+    scheduler = euler(facts)
+    components = {
+        "text_encoder_2": original.text_config(SDXL_TEXT_2, "CLIPTextModelWithProjection"),
+        "unet": original.unet_config(unet, side=128),
+        "vae": original.vae_config(VAE, side=1024, scaling_factor=0.13025),
+    }
+    if first:
+        components["text_encoder"] = original.text_config(SDXL_TEXT, "CLIPTextModel")
+    return SmallFiles(
+        index={**original.index_of(pipeline, scheduler["_class_name"], classes), **absent, **index},
+        scheduler=scheduler,
+        components=components,
+        others={
+            **(tokenizer_files("tokenizer") if first else {}),
+            **tokenizer_files("tokenizer_2", padding="!"),
+        },
+    )
+
+
+def _recognise(unet: Tensors) -> tuple[str, ...]:
+    return min(differences(unet, SDXL_UNET), differences(unet, SDXL_INPAINTING_UNET), key=len)
+
+
+def _small_files(unet: Tensors, facts: FileFacts) -> SmallFiles:
+    channels = structure_of_file(unet)["in_channels"]
+    pipeline = "StableDiffusionXLInpaintPipeline" if channels == 9 else "StableDiffusionXLPipeline"
+    config = {**SDXL_UNET, "in_channels": channels}
+    return small_files(pipeline, config, facts, first=True, force_zeros_for_empty_prompt=True)
+
+
 FAMILY = Family(
     name="stable-diffusion-xl",
     title="Stable Diffusion XL",
@@ -161,13 +236,22 @@ FAMILY = Family(
     metadata=("scheduler", "tokenizer", "tokenizer_2"),
     tokenizers=("tokenizer", "tokenizer_2"),
     recipe=recipe,
+    single_file=SingleFileLayout(
+        components=(
+            original.clip_in_file("conditioner.embedders.0.transformer."),
+            original.openclip_in_file("text_encoder_2", "conditioner.embedders.1.model.", projected=True),
+            original.UNET_IN_FILE,
+            original.VAE_IN_FILE,
+        ),
+        denoiser="unet",
+        recognise=_recognise,
+        small_files=_small_files,
+    ),
     adapted=(ADAPTED_TEXT, ADAPTED_TEXT_2, ADAPTED_UNET),
     shipped=(
         ShippedGraph(label="Stable Diffusion XL", kind=CLIP_TEXT_LAYERS, config=SDXL_TEXT),
         ShippedGraph(label="Stable Diffusion XL", kind=CLIP_TEXT_PROJECTED, config=SDXL_TEXT_2),
         ShippedGraph(label="Stable Diffusion XL", kind=UNET, config=SDXL_UNET),
-        ShippedGraph(
-            label="Stable Diffusion XL inpainting", kind=UNET, config={**SDXL_UNET, "in_channels": 9}
-        ),
+        ShippedGraph(label="Stable Diffusion XL inpainting", kind=UNET, config=SDXL_INPAINTING_UNET),
     ),
 )

@@ -7,12 +7,22 @@ from typing import ClassVar
 
 import numpy as np
 
+from conversions.families.shared import original_layout as original
 from conversions.families.shared.adapted_components import ADAPTED_TEXT_2, ADAPTED_UNET
-from conversions.families.stable_diffusion_xl import PIPELINES, SECOND_TEXT_ENCODER, VAE_PARTS, XLRecipe
+from conversions.families.shared.original_unet import differences
+from conversions.families.stable_diffusion_xl import (
+    PIPELINES,
+    SECOND_TEXT_ENCODER,
+    VAE_PARTS,
+    XLRecipe,
+    small_files,
+)
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
 from conversions.recipe import Floats, ImageSize, Task
+from conversions.single_file_layout import FileFacts, SingleFileLayout, SmallFiles
 from conversions.submodels.unet import UNET_REFINER
+from conversions.weights.expression import Tensors
 
 # Source: the defaults of StableDiffusionXLImg2ImgPipeline.__call__ in diffusers.
 _AESTHETIC_SCORE = 6.0
@@ -62,6 +72,23 @@ REFINER_UNET: Config = {
     "use_linear_projection": True,
 }
 
+
+def _recognise(unet: Tensors) -> tuple[str, ...]:
+    return differences(unet, REFINER_UNET)
+
+
+def _small_files(unet: Tensors, facts: FileFacts) -> SmallFiles:
+    del unet
+    return small_files(
+        "StableDiffusionXLImg2ImgPipeline",
+        REFINER_UNET,
+        facts,
+        first=False,
+        force_zeros_for_empty_prompt=False,
+        requires_aesthetics_score=True,
+    )
+
+
 FAMILY = Family(
     name="stable-diffusion-xl-refiner",
     title="Stable Diffusion XL refiner",
@@ -76,5 +103,15 @@ FAMILY = Family(
     recipe=recipe,
     adapted=(ADAPTED_TEXT_2, ADAPTED_UNET),
     matches=_matches,
+    single_file=SingleFileLayout(
+        components=(
+            original.openclip_in_file("text_encoder_2", "conditioner.embedders.0.model.", projected=True),
+            original.UNET_IN_FILE,
+            original.VAE_IN_FILE,
+        ),
+        denoiser="unet",
+        recognise=_recognise,
+        small_files=_small_files,
+    ),
     shipped=(ShippedGraph(label="Stable Diffusion XL refiner", kind=UNET_REFINER, config=REFINER_UNET),),
 )

@@ -41,9 +41,20 @@ PrecisionOption: TypeAlias = Annotated[
 ]
 
 
+class PredictionType(StrEnum):
+    """What a denoiser predicts."""
+
+    EPSILON = "epsilon"
+    V_PREDICTION = "v_prediction"
+
+
 def convert(
     model: Annotated[
-        str, typer.Argument(help="A diffusers folder, a model of the Hub (owner/name), or demo.")
+        str,
+        typer.Argument(
+            help="A diffusers folder, a single file (.safetensors), a model of the Hub (owner/name), the "
+            "address of a file there, or demo."
+        ),
     ],
     folder: Annotated[
         Path | None,
@@ -63,6 +74,22 @@ def convert(
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Accept weights that are only pickles.")
     ] = False,
+    base: Annotated[
+        str,
+        typer.Option(metavar="CHECKPOINT", help="Take what a single file lacks from this folder or model."),
+    ] = "",
+    autoencoder: Annotated[
+        str,
+        typer.Option(
+            "--vae",
+            metavar="FOLDER|FILE|REPO",
+            help="Use this autoencoder (VAE) instead of a single file's own.",
+        ),
+    ] = "",
+    prediction_type: Annotated[
+        PredictionType | None,
+        typer.Option(help="What a single file's denoiser predicts. [default: as the file says]"),
+    ] = None,
     keep_fp32: Annotated[
         list[str] | None, typer.Option(metavar="SUBMODEL", help="Leave this submodel in float32.")
     ] = None,
@@ -121,6 +148,9 @@ def convert(
             safety_checker=safety_checker,
             allow_pickle=allow_pickle,
             keep=cache,
+            base=base,
+            autoencoder=autoencoder,
+            prediction_type=prediction_type.value if prediction_type else "",
         ),
         options=options,
         output=folder,

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 def inspect(
     model: Annotated[
-        str, typer.Argument(help="A diffusers folder, a model of the Hub (owner/name), a package, or demo.")
+        str,
+        typer.Argument(
+            help="A diffusers folder, a single file (.safetensors), a model of the Hub (owner/name), the "
+            "address of a file there, a package, or demo."
+        ),
     ],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
     variant: Annotated[str, typer.Option(help="Prefer the weights of this variant, such as fp16.")] = "",

@@ -15,11 +15,13 @@ def purpose_for(kind: Kind, model: str) -> Purpose:
 
     Args:
         kind: The use.
-        model: A Hub repository, a folder, or empty.
+        model: A Hub repository, a folder, a single file or its address, or empty.
 
     Raises:
         UsageError: The model is neither a folder that exists nor a repository's name.
     """
+    if "://" in model or (kind == "convert" and Path(model).expanduser().is_file()):
+        return replace(purpose(kind), model=model)
     on_hub = model.count("/") == 1 and not model.startswith((".", "~", "/")) and "\\" not in model
     if model and model != "demo" and not on_hub and not Path(model).expanduser().is_dir():
         raise UsageError(

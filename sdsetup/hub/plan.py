@@ -22,6 +22,7 @@ _INDEX = "model_index.json"
 _WITHOUT_WEIGHTS = ("scheduler", "tokenizer", "feature_extractor", "image_processor")
 _SETTINGS = (".json", ".txt", ".model")
 # Tokenizer tables, a few MiB, are the largest files other than weights.
+_SHOWN = 6
 _LARGEST_SETTING_BYTES = 32 * 2**20
 
 
@@ -119,6 +120,13 @@ def _components(model: HubModel, listener: Listener) -> list[str]:
     if index is None:
         if not model.online:
             raise _not_in_cache(model, _INDEX)
+        if files := [each.name for each in model.files if each.name.endswith((".safetensors", ".ckpt"))]:
+            raise SetupError(
+                "hub.single-files",
+                f"{model.repo_id} has no {_INDEX}, but single files: {', '.join(files[:_SHOWN])}"
+                f"{f' and {len(files) - _SHOWN} more' if len(files) > _SHOWN else ''}.",
+                f"Take one of them: sdsetup convert {page(model.repo_id)}/blob/{model.revision}/{files[0]}",
+            )
         raise SetupError(
             "hub.not-diffusers",
             f"{model.repo_id} is no diffusers checkpoint: it has no {_INDEX}.",

@@ -1,6 +1,7 @@
 """Checkpoints of true size with random weights: what a real one costs, without a real one.
 
-Run as ``python -m tests.benchmarks.full_size FOLDER [sd14|sdxl]``. The configurations are those of
+Run as ``python -m tests.benchmarks.full_size FOLDER [sd14|sdxl] [--single-file]``,
+which also writes FOLDER.safetensors, the same weights in the original naming. The configurations are those of
 CompVis/stable-diffusion-v1-4 and of SDXL base's U-Net; the weights come from a fixed seed, scaled so that
 signals neither grow nor die, in float32 (SD 1.4, 5.5 GB) or float16 (SDXL's U-Net, 5.1 GB).
 """
@@ -24,6 +25,7 @@ from conversions.submodels.unet import UNET
 from conversions.submodels.vae import DECODER
 from tests.checkpoints import INDEX, PREPROCESSOR, SCHEDULER
 from tests.sdsetup.imaging import clip_vocabulary
+from tests.single_files import write_single_file
 
 _FILES = {
     "text_encoder": "model.safetensors",
@@ -136,5 +138,8 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 if __name__ == "__main__":
-    make = make_sdxl if sys.argv[2:] == ["sdxl"] else make_sd14
-    print(make(Path(sys.argv[1])))
+    make = make_sdxl if "sdxl" in sys.argv[2:] else make_sd14
+    home = Path(sys.argv[1])
+    print(home if (home / "model_index.json").exists() else make(home))
+    if "--single-file" in sys.argv[2:]:
+        print(write_single_file(home, home.with_suffix(".safetensors")))

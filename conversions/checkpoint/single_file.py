@@ -1,0 +1,233 @@
+"""A checkpoint in one file: which family it is, what it lacks, and where the rest comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from conversions.checkpoint.folder import Checkpoint, Component, assemble
+from conversions.checkpoint.json_file import read_object
+from conversions.checkpoint.layered import Layered, Place, all_of
+from conversions.checkpoint.memory import Memory
+from conversions.checkpoint.safetensors_header import StoredTensor, read_header, read_metadata
+from conversions.checkpoint.storage import Folder
+from conversions.checkpoint.unknown_file import refusal
+from conversions.checkpoint.weight_files import WeightFiles, choose
+from conversions.errors import ConversionError
+from conversions.family import Family, all_families
+from conversions.single_file_layout import FileComponent, FileFacts, Select, SingleFileLayout, SmallFiles
+from conversions.weights.expression import as_expressions
+
+_INDEX, _SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
+_FILE = "single-file.safetensors"
+
+
+def open_file(
+    path: Path,
+    *,
+    base: Checkpoint | None = None,
+    autoencoder: Path | None = None,
+    prediction_type: str = "",
+    origin: str = "",
+    commit: str = "",
+) -> Checkpoint:
+    """Open a single file.
+
+    Args:
+        path: A safetensors file.
+        base: A checkpoint that gives the configurations, and the components that the file lacks.
+        autoencoder: A folder or a file with the autoencoder to use instead of the file's.
+        prediction_type: What the denoiser predicts, where the caller knows; empty leaves it to the file.
+        origin: What to call it; the file's name when empty.
+        commit: The repository's commit, where it comes from one.
+
+    Raises:
+        ConversionError: It is no checkpoint of a known family, is damaged, or lacks a component.
+    """
+    if not path.is_file():
+        raise ConversionError("checkpoint.missing", f"There is no file {path}.", "Check the spelling.")
+    return open_file_of(
+        Place(storage=Folder(path.parent), name=path.name),
+        label=str(path),
+        base=base,
+        autoencoder=autoencoder,
+        prediction_type=prediction_type,
+        origin=origin or path.name,
+        commit=commit,
+    )
+
+
+def open_file_of(
+    place: Place,
+    *,
+    label: str,
+    base: Checkpoint | None = None,
+    autoencoder: Path | None = None,
+    prediction_type: str = "",
+    origin: str,
+    commit: str = "",
+) -> Checkpoint:
+    """Open a single file wherever it is; see ``open_file``."""
+    stored = read_header(place.storage, place.name)
+    metadata = read_metadata(place.storage, place.name)
+    names = frozenset(stored)
+    facts = FileFacts(metadata=metadata, tensors=names, prediction_type=prediction_type)
+    family = _family(label, stored, base)
+    layout = family.single_file
+    assert layout is not None
+    small = _small_files(layout, stored, facts, base)
+    present = {
+        each.name: prefix
+        for each in layout.components
+        if (prefix := each.prefix_in(names)) is not None and (prefix or each.name == layout.denoiser)
+    }
+    own = Memory(f"the files that {family.title} has", _written(small))
+    places: dict[str, Place] = {} if base is None else all_of(base.storage)
+    places |= {_FILE: place}
+    places |= all_of(own) if base is None else {}
+    components = {}
+    for each in layout.components:
+        config = small.components.get(each.name)
+        if config is None:
+            continue
+        if each.name == _autoencoder_of(family) and autoencoder is not None:
+            components[each.name] = _replaced(each, autoencoder, config, places)
+        elif each.name in present:
+            components[each.name] = Component(
+                name=each.name,
+                config=config,
+                weights=WeightFiles(files=(_FILE,), index=None, format="safetensors", variant=""),
+                transforms=(Select(prefix=present[each.name]), each.names(config)),
+            )
+        elif base is not None and each.name in base.components:
+            components[each.name] = base.components[each.name]
+    missing = [name for name in small.components if name not in components and name in family.components]
+    missing = [name for name in missing if not family.optional(name)]
+    if missing:
+        raise _lacks(label, family, missing)
+    notices = [small.notice] if small.notice else []
+    ignored = sum(name.startswith(("model_ema.", "ema.")) for name in names)
+    if ignored:
+        notices.append(f"Averages of training (EMA) are not used: {ignored:,} of the file's tensors.")
+    index = dict(small.index)
+    replaced = components[_autoencoder_of(family)].config.get("_class_name")
+    if autoencoder is not None and replaced:
+        index[_autoencoder_of(family)] = ["diffusers", replaced]
+    title = metadata.get("modelspec.title", "").strip()
+    return assemble(
+        Layered(label, places),
+        family,
+        index,
+        components,
+        small.scheduler,
+        origin=f"{origin} ({title[:80]})" if title else origin,
+        commit=commit,
+        notices=tuple(notices),
+    )
+
+
+def _autoencoder_of(family: Family) -> str:
+    return next(part.component for part in family.parts if part.role == "decoder")
+
+
+def _family(label: str, stored: Mapping[str, StoredTensor], base: Checkpoint | None) -> Family:
+    """Return the family of a file by its denoiser's tensors; that of the base where there is one."""
+    tensors = as_expressions(stored)
+    nearest: tuple[int, str, tuple[str, ...]] | None = None
+    for family in all_families():
+        layout = family.single_file
+        prefix = None if layout is None else layout.component(layout.denoiser).prefix_in(frozenset(stored))
+        if layout is None or prefix is None:
+            continue
+        if base is not None:
+            if family.name == base.family.name:
+                return family
+            continue
+        different = layout.recognise(Select(prefix=prefix)(tensors))
+        if not different:
+            return family
+        if nearest is None or len(different) < nearest[0]:
+            nearest = (len(different), family.title, different)
+    raise refusal(label, stored, None if nearest is None else nearest[1:])
+
+
+def _small_files(
+    layout: SingleFileLayout, stored: Mapping[str, StoredTensor], facts: FileFacts, base: Checkpoint | None
+) -> SmallFiles:
+    if base is not None:
+        said = {"prediction_type": facts.prediction_type} if facts.prediction_type else {}
+        return SmallFiles(
+            index=base.index,
+            scheduler={**base.scheduler, **said},
+            components={name: each.config for name, each in base.components.items()},
+            others={},
+        )
+    prefix = layout.component(layout.denoiser).prefix_in(facts.tensors) or ""
+    return layout.small_files(Select(prefix=prefix)(as_expressions(stored)), facts)
+
+
+def _written(small: SmallFiles) -> dict[str, bytes]:
+    files = {_INDEX: small.index, _SCHEDULER: small.scheduler}
+    files |= {f"{name}/config.json": config for name, config in small.components.items()}
+    return {name: json.dumps(dict(each), indent=2).encode() for name, each in files.items()} | dict(
+        small.others
+    )
+
+
+def _replaced(
+    each: FileComponent, given: Path, config: Mapping[str, object], places: dict[str, Place]
+) -> Component:
+    """Take a component from a folder of diffusers, from a pipeline's folder, or from a file of its own."""
+    if given.is_dir():
+        folder = Folder(given)
+        inner = f"{each.name}/" if (given / each.name / "config.json").is_file() else ""
+        weights = choose(folder.names(), inner.rstrip("/"))
+        if weights.format == "pickle":
+            raise ConversionError(
+                "weights.pickle",
+                f"The weights {given / weights.files[0]} are a pickle, a format that can carry programs.",
+            )
+        config = read_object(folder, f"{inner}config.json")
+        storage, files, transforms = folder, weights.files, ()
+        names = [f"replaced-{each.name}/{name.rpartition('/')[2]}" for name in files]
+        places |= {new: Place(storage=storage, name=old) for new, old in zip(names, files, strict=True)}
+        return Component(
+            name=each.name,
+            config=config,
+            weights=WeightFiles(files=tuple(names), index=None, format="safetensors", variant=""),
+            transforms=transforms,
+        )
+    if not given.is_file():
+        raise ConversionError(
+            "checkpoint.missing", f"There is no file or folder {given}.", "Check the spelling."
+        )
+    storage = Folder(given.parent)
+    stored = frozenset(read_header(storage, given.name))
+    prefix = each.prefix_in(stored)
+    if prefix is None:
+        raise ConversionError(
+            "checkpoint.component_missing",
+            f"{given} does not hold the component {each.name!r}.",
+            "Give a file or a folder that holds it.",
+        )
+    name = f"replaced-{each.name}.safetensors"
+    places[name] = Place(storage=storage, name=given.name)
+    original = not any(".resnets." in tensor for tensor in stored)
+    return Component(
+        name=each.name,
+        config=dict(config),
+        weights=WeightFiles(files=(name,), index=None, format="safetensors", variant=""),
+        transforms=(Select(prefix=prefix), *((each.names(config),) if original else ())),
+    )
+
+
+def _lacks(label: str, family: Family, missing: list[str]) -> ConversionError:
+    only_autoencoder = missing == [_autoencoder_of(family)]
+    return ConversionError(
+        "checkpoint.component_missing",
+        f"{label} is {family.title}, but lacks {', '.join(missing)}.",
+        "Give the autoencoder, or a checkpoint of the same family to take it from."
+        if only_autoencoder
+        else "Give a checkpoint of the same family to take the rest from.",
+    )
