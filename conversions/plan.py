@@ -249,6 +249,8 @@ def _fingerprint(checkpoint: Checkpoint, options: Options, submodels: list[Submo
         options.scheduler_class,
         sorted(options.precisions.items()),
         options.copy,
+        dict(checkpoint.index),
+        dict(checkpoint.scheduler),
     ]
     for submodel in submodels:
         component = checkpoint.components[submodel.component]

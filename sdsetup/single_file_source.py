@@ -14,7 +14,7 @@ from conversions.events import Listener
 from sdsetup import hub
 from sdsetup.errors import SetupError
 
-_ENDINGS = (".safetensors", ".ckpt")
+_ENDINGS = (".safetensors", ".ckpt", ".gguf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def fetch(address: FileOnHub, revision: str | None, listener: Listener) -> tuple
 
 
 def readable(path: Path, *, allow_pickle: bool, listener: Listener) -> Path:
-    """Return a safetensors file with the same weights: the file itself, or a pickle rewritten.
+    """Return a file of data alone with the same weights: the file itself, or a pickle rewritten.
 
     Raises:
         SetupError: ``file.not-weights`` or ``file.pickle``.
@@ -99,12 +99,12 @@ def readable(path: Path, *, allow_pickle: bool, listener: Listener) -> Path:
     from conversions.checkpoint.pickles import rewrite_file
 
     ending = path.suffix.lower()
-    if ending == ".safetensors":
+    if ending in (".safetensors", ".gguf"):
         return path
     if ending not in (".ckpt", ".pt", ".pth", ".bin"):
         raise SetupError(
             "file.not-weights",
-            f"{path} is neither a .safetensors nor a .ckpt file.",
+            f"{path} is no .safetensors, .gguf or .ckpt file.",
             "Give the file of a model, or a folder in the diffusers layout.",
         )
     if not allow_pickle:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from conversions.checkpoint.json_file import read_object
 from conversions.checkpoint.lfs_pointer import is_pointer_file, pointer_error
-from conversions.checkpoint.safetensors_header import StoredTensor, read_header
+from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.checkpoint.scaled_tensors import unscaled
 from conversions.checkpoint.storage import Folder, Storage
+from conversions.checkpoint.tensor_table import read_tensors
 from conversions.checkpoint.weight_files import WeightFiles, choose
 from conversions.errors import ConversionError
 from conversions.family import Family, PipelineConfigs, Submodel, families_of, find_family
@@ -256,7 +257,7 @@ def stored_tensors(storage: Storage, weights: WeightFiles) -> dict[str, StoredTe
         )
     found: dict[str, StoredTensor] = {}
     for file in weights.files:
-        for name, tensor in read_header(storage, file).items():
+        for name, tensor in read_tensors(storage, file).items():
             if name in found:
                 raise ConversionError(
                     "checkpoint.corrupt",

@@ -10,8 +10,9 @@ from conversions.checkpoint.folder import Checkpoint, Component, assemble
 from conversions.checkpoint.json_file import read_object
 from conversions.checkpoint.layered import Layered, Place, all_of
 from conversions.checkpoint.memory import Memory
-from conversions.checkpoint.safetensors_header import StoredTensor, read_header, read_metadata
+from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.checkpoint.storage import Folder
+from conversions.checkpoint.tensor_table import read_tensors, read_texts
 from conversions.checkpoint.unknown_file import refusal
 from conversions.checkpoint.weight_files import WeightFiles, choose
 from conversions.errors import ConversionError
@@ -20,7 +21,6 @@ from conversions.single_file_layout import FileComponent, FileFacts, Select, Sin
 from conversions.weights.expression import as_expressions
 
 _INDEX, _SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
-_FILE = "single-file.safetensors"
 
 
 def open_file(
@@ -35,7 +35,7 @@ def open_file(
     """Open a single file.
 
     Args:
-        path: A safetensors file.
+        path: A safetensors or GGUF file.
         base: A checkpoint that gives the configurations, and the components that the file lacks.
         autoencoder: A folder or a file with the autoencoder to use instead of the file's.
         prediction_type: What the denoiser predicts, where the caller knows; empty leaves it to the file.
@@ -69,8 +69,9 @@ def open_file_of(
     commit: str = "",
 ) -> Checkpoint:
     """Open a single file wherever it is; see ``open_file``."""
-    stored = read_header(place.storage, place.name)
-    metadata = read_metadata(place.storage, place.name)
+    stored = read_tensors(place.storage, place.name)
+    metadata = read_texts(place.storage, place.name)
+    file = f"single-file{Path(place.name).suffix.lower()}"
     names = frozenset(stored)
     facts = FileFacts(metadata=metadata, tensors=names, prediction_type=prediction_type)
     family = _family(label, stored, base)
@@ -84,7 +85,7 @@ def open_file_of(
     }
     own = Memory(f"the files that {family.title} has", _written(small))
     places: dict[str, Place] = {} if base is None else all_of(base.storage)
-    places |= {_FILE: place}
+    places |= {file: place}
     places |= all_of(own) if base is None else {}
     components = {}
     for each in layout.components:
@@ -97,7 +98,7 @@ def open_file_of(
             components[each.name] = Component(
                 name=each.name,
                 config=config,
-                weights=WeightFiles(files=(_FILE,), index=None, format="safetensors", variant=""),
+                weights=WeightFiles(files=(file,), index=None, format="safetensors", variant=""),
                 transforms=(Select(prefix=present[each.name]), each.names(config)),
             )
         elif base is not None and each.name in base.components:
@@ -203,7 +204,7 @@ def _replaced(
             "checkpoint.missing", f"There is no file or folder {given}.", "Check the spelling."
         )
     storage = Folder(given.parent)
-    stored = frozenset(read_header(storage, given.name))
+    stored = frozenset(read_tensors(storage, given.name))
     prefix = each.prefix_in(stored)
     if prefix is None:
         raise ConversionError(
@@ -211,7 +212,7 @@ def _replaced(
             f"{given} does not hold the component {each.name!r}.",
             "Give a file or a folder that holds it.",
         )
-    name = f"replaced-{each.name}.safetensors"
+    name = f"replaced-{each.name}{given.suffix.lower()}"
     places[name] = Place(storage=storage, name=given.name)
     original = not any(".resnets." in tensor for tensor in stored)
     return Component(

@@ -193,7 +193,7 @@ def _looks_like_a_path(text: str) -> bool:
         or "\\" in text
         or re.match(r"[A-Za-z]:", text) is not None
         or (
-            text.lower().endswith((".safetensors", ".ckpt", ".bin", ".pt"))
+            text.lower().endswith((".safetensors", ".gguf", ".ckpt", ".bin", ".pt"))
             and "://" not in text
             and not _starts_with_host(text)
         )

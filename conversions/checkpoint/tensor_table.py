@@ -1,0 +1,32 @@
+"""Where a file's tensors lie, whatever its format: safetensors or GGUF, by the file's name."""
+
+from __future__ import annotations
+
+from conversions.checkpoint.gguf import read_gguf
+from conversions.checkpoint.safetensors_header import StoredTensor, read_header, read_metadata
+from conversions.checkpoint.storage import Storage
+
+
+def read_tensors(storage: Storage, file: str) -> dict[str, StoredTensor]:
+    """Read a file's table of tensors.
+
+    Raises:
+        ConversionError: As ``read_header`` and ``read_gguf``.
+    """
+    return dict(read_gguf(storage, file).tensors) if _is_gguf(file) else read_header(storage, file)
+
+
+def read_texts(storage: Storage, file: str) -> dict[str, str]:
+    """Read a file's free texts, such as its title.
+
+    Raises:
+        ConversionError: As ``read_metadata`` and ``read_gguf``.
+    """
+    if not _is_gguf(file):
+        return read_metadata(storage, file)
+    found = read_gguf(storage, file).metadata
+    return {key: value for key, value in found.items() if isinstance(value, str)}
+
+
+def _is_gguf(file: str) -> bool:
+    return file.lower().endswith(".gguf")
