@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conversions.families.shared.clip_files import tokenizer_files
 from conversions.tokenizers import Tokenizer, open_tokenizer
+from conversions.tokenizers.compare import compare_tokenizers
 from sdsetup.demo import checkpoint_path
 from tests.conversions.tokenizers.odd_prompts import odd_prompts
 from tests.sdsetup.imaging import clip_vocabulary
@@ -201,3 +203,16 @@ def test_byte_order_marks_and_windows_line_ends_change_nothing(tmp_path: Path) -
     with_marks(tmp_path / "marked")
     plain, marked = open_tokenizer(tmp_path / "plain"), open_tokenizer(tmp_path / "marked")
     assert [marked.encode(text) for text in odd_prompts()] == [plain.encode(text) for text in odd_prompts()]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("padding", ["<|endoftext|>", "!"])
+def test_the_tokenizer_that_ships_gives_transformers_ids(tmp_path: Path, padding: str) -> None:
+    for name, content in tokenizer_files("tokenizer", padding=padding).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    tokenizer = open_tokenizer(tmp_path / "tokenizer")
+    assert tokenizer.encode("a photo of a cat") == (320, 1125, 539, 320, 2368)
+    assert (tokenizer.start, tokenizer.end, tokenizer.length) == (49406, 49407, 77)
+    assert tokenizer.padding == (0 if padding == "!" else 49407)
+    assert compare_tokenizers(tmp_path / "tokenizer") == []
