@@ -47,6 +47,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
 # The library's own hint says all: what is supported, or what is wrong with the files.
 NEEDS_NO_COMMAND = frozenset(
     {
+        "checkpoint.link_outside",
         "checkpoint.lfs_pointer",
         "checkpoint.unreadable",
         "config.invalid",
