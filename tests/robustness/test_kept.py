@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+if sys.platform == "win32":
+    pytest.skip("links and limits are made the POSIX way", allow_module_level=True)
 
 from tests.hub_server import Fault, HubServer, Repo, faults
 from tests.hub_server.checkpoint import checkpoint_files

@@ -15,13 +15,12 @@ import onnx
 import pytest
 from PIL import Image, PngImagePlugin
 
-from tests.hub_server.client import Done
-from tests.robustness.user import User, list_files
-
 if sys.platform == "win32":
     pytest.skip("links and limits are made the POSIX way", allow_module_level=True)
 
+from tests.hub_server.client import Done
 from tests.robustness import mutations
+from tests.robustness.user import User, list_files
 from tests.sdsetup import toy_package
 
 SECRET = "a secret of the user"  # noqa: S105
