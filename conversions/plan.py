@@ -20,6 +20,7 @@ from conversions.options import Options
 from conversions.passes.adapt import adapt
 from conversions.pipeline_graphs import PipelineGraphs
 from conversions.tokenizers.registry import open_tokenizer_of
+from conversions.verification.parity import is_kept_in_float16
 from conversions.weights.binding import ELEMENT_TYPES_OF, STORED_TYPES
 from conversions.weights.expression import Expression, Stored, Tensors
 from conversions.weights.link import linkable_files
@@ -155,7 +156,6 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
                 ),
             )
         )
-    largest = max(component.source_bytes for component in components)
     return ConversionPlan(
         origin=checkpoint.origin,
         commit=checkpoint.commit,
@@ -167,7 +167,7 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
             transform for part in checkpoint.components.values() for transform in part.transforms
         ),
         ram_bytes=_STREAMING_BYTES,
-        check_ram_bytes=largest + _CHECKING_BYTES,
+        check_ram_bytes=max(_reference_bytes(checkpoint, part) for part in components) + _CHECKING_BYTES,
         fingerprint=_fingerprint(checkpoint, options, submodels),
     )
 
@@ -226,6 +226,12 @@ def linkable(
     if options.copy or any(options.precision_of(submodel) in BITS for submodel in submodels):
         return set()
     return linkable_files(checkpoint.storage, tensors.values(), _element_types(options, submodels))
+
+
+def _reference_bytes(checkpoint: Checkpoint, part: PlannedComponent) -> int:
+    """Return the size of a component's weights while PyTorch computes with them."""
+    tensors = component_tensors(checkpoint.storage, checkpoint.components[part.name])
+    return sum(tensor.size for tensor in tensors.values()) * (2 if is_kept_in_float16(tensors) else 4)
 
 
 def _stays(tensor: Expression, links: set[str], options: Options, submodels: Sequence[Submodel]) -> bool:

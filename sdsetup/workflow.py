@@ -151,6 +151,7 @@ def inspect_model(request: CheckpointRequest, listener: Listener) -> InspectedMo
         "precision": options.precision,
         "target": options.target,
         "package_bytes": plan.package_bytes,
+        "copied_bytes": plan.copied_bytes,
         "ram_bytes": plan.ram_bytes,
         "check_ram_bytes": plan.check_ram_bytes,
     }

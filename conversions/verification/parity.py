@@ -27,6 +27,7 @@ from conversions.verification.reference import (
     make_inputs,
     run_reference,
 )
+from conversions.weights.expression import Tensors
 
 # The lowest accepted PSNR of a submodel against PyTorch in float32. apple/ml-stable-diffusion asks for 35 dB;
 # float16 arithmetic alone costs these models 60 to 80 dB, a wrong graph leaves less than 30.
@@ -306,9 +307,7 @@ def weights_of(checkpoint: Checkpoint, component: Component) -> ReferenceWeights
     config = paths.get(f"{component.name}/config.json")
     beside = {paths[name].parent for name in component.weights.names if name in paths}
     tensors = component_tensors(storage, component)
-    elements = sum(tensor.size for tensor in tensors.values())
-    stored = {tensor.dtype for tensor in tensors.values()}
-    large = 4 * elements > _LARGE_BYTES and stored <= {"F16"}
+    large = is_kept_in_float16(tensors)
     if not (component.transforms or large) and config is not None and beside == {config.parent}:
         return FolderWeights(folder=config.parent, files=component.weights)
     if not {tensor.file for each in tensors.values() for tensor in each.stored} <= set(paths):
@@ -316,6 +315,12 @@ def weights_of(checkpoint: Checkpoint, component: Component) -> ReferenceWeights
             "verify.remote", "Numbers can only be compared with a checkpoint on this machine."
         )
     return ExpressionWeights(tensors=tensors, paths=paths, dtype="float16" if large else "float32")
+
+
+def is_kept_in_float16(tensors: Tensors) -> bool:
+    """Whether the reference keeps a component's weights in float16, since they are many and stored so."""
+    elements = sum(tensor.size for tensor in tensors.values())
+    return 4 * elements > _LARGE_BYTES and {tensor.dtype for tensor in tensors.values()} == {"F16"}
 
 
 def _judge(

@@ -43,7 +43,7 @@ def inspect(
         needs = found.conversion
         output.say(
             f"Converting it to {needs['precision']} for {needs['target']} writes "
-            f"{human_size(needs['package_bytes'])} and takes {human_size(needs['ram_bytes'])} of memory, "
+            f"{human_size(needs['copied_bytes'])} and takes {human_size(needs['ram_bytes'])} of memory, "
             f"{human_size(needs['check_ram_bytes'])} with verification."
         )
         output.say(f"Convert it: sdsetup convert {model}")
