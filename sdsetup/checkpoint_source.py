@@ -79,7 +79,7 @@ class Source:
         Raises:
             SetupError: ``disk.full``, or the download failed.
         """
-        needs = [(output, self._bytes_to_write(output, plan))]
+        needs = [(output, self.bytes_to_write(output, plan))]
         if self.download is None or not self.checkpoint_request.keep:
             disk_space.require(needs)
             return self.checkpoint
@@ -87,7 +87,7 @@ class Source:
         hub.download(self.download, listener=listener)
         return _open_snapshot(self.download.model, self.checkpoint_request)
 
-    def _bytes_to_write(self, output: Path, plan: ConversionPlan) -> int:
+    def bytes_to_write(self, output: Path, plan: ConversionPlan) -> int:
         """Return the size of what is not linked; a disk without links is met by the conversion."""
         files = {name for part in self.checkpoint.components.values() for name in part.weights.files}
         paths = [path for name in files if (path := self.checkpoint.storage.path_of(name)) is not None]

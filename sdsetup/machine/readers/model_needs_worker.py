@@ -44,7 +44,7 @@ def _of_conversion(model: str) -> dict[str, Any]:
     drawing = memory.forecast.staged_cpu_bytes if memory is not None and options.target == "cpu" else 0
     found: dict[str, Any] = {
         "download_bytes": source.download.download_bytes if source.download is not None else 0,
-        "package_bytes": plan.copied_bytes,
+        "package_bytes": source.bytes_to_write(workflow.package_folder(model, options), plan),
         "ram_bytes": max(plan.ram_bytes, plan.check_ram_bytes, drawing),
     }
     return found if memory is None else found | _on_card(memory)

@@ -45,7 +45,7 @@ def test_a_checkpoint_becomes_a_verified_package_and_a_image_and_a_second_run_ke
 ) -> None:
     model = demo.checkpoint_path()
     planned = model_needs.read(Questions(output=tmp_path, converting=str(model)))
-    assert 0 < planned.package_bytes < 100_000_000
+    assert 0 <= planned.package_bytes < 100_000_000  # the demo's weights are linked on one volume
 
     first = _said(tmp_path, "install", str(model))
     assert first["report"] is not None
