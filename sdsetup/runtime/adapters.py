@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.errors import ConversionError
 from conversions.package.layout import Package
 from conversions.providers.session_graph import Edit
-from conversions.weights.expression import Expression, Reshape, Stored, Tensors, Transpose, evaluate_range
-from conversions.weights.kernels import to_float16, to_float32
+from conversions.weights.expression import Tensors
 from conversions.weights.lora.adapter_file import read_adapter
 from conversions.weights.lora.match import match, unmatched_notice
 from conversions.weights.lora.request import AdapterRequest
@@ -25,14 +21,13 @@ from conversions.weights.lora.transform import MergeAdapter
 from conversions.weights.read_numbers import read_numbers
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
+from sdsetup.runtime.graph_weights import graph_weights
 from sdsetup.runtime.sessions import Array, Arrays
 from sdsetup.runtime.textual_inversion import PackageEmbeddings, resize
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
+    pass
 
-# Elements that are merged at once, so that what is between reading and rounding stays in the cache.
-_PIECE_ELEMENTS = 1 << 18
 _MOST_THREADS = 8
 
 
@@ -104,7 +99,7 @@ class PackageAdapters:
             return {}
         from conversions.weights.stream import infinite
 
-        weights = _graph_weights(package, submodel)
+        weights = graph_weights(package, submodel)
         before: Tensors = {name: each.expression for name, each in weights.items()}
         after: Tensors = reduce(lambda tensors, transform: transform(tensors), transforms, before)
         folder = package.folder / submodel
@@ -145,7 +140,7 @@ def open_adapters(
     _demand_plain_weights(package, adapted)
     components: dict[str, Tensors] = {
         submodel.component: {
-            name: weight.expression for name, weight in _graph_weights(package, submodel.name).items()
+            name: weight.expression for name, weight in graph_weights(package, submodel.name).items()
         }
         for submodel in package.submodels
         if submodel.component in adapted
@@ -194,74 +189,6 @@ def _demand_plain_weights(package: Package, components: Collection[str]) -> None
                 "added to.",
                 f"merge it at conversion: sdsetup convert MODEL --precision {precision} --lora FILE.",
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _GraphWeight:
-    """A weight of a graph and where it lies.
-
-    Attributes:
-        tensor: Its place in a file beside the graph.
-        transposed: Whether a matrix is stored as ``[in, out]``.
-    """
-
-    tensor: StoredTensor
-    transposed: bool
-
-    @property
-    def expression(self) -> Expression:
-        """The weight as PyTorch has it; a vector without the axes of length one that a graph may give it."""
-        stored = Stored(tensor=self.tensor)
-        if self.transposed:
-            return Transpose(of=stored)
-        significant = tuple(size for size in stored.shape if size != 1)
-        return Reshape(of=stored, to=significant) if len(significant) == 1 else stored
-
-    def evaluate(self, changed: Expression, read: Callable[[StoredTensor, int, int], Array]) -> Array:
-        """Evaluate a changed weight and store it as the graph has it."""
-        ordered = Transpose(of=changed) if self.transposed else changed
-        result = np.empty(ordered.size, np.float16 if self.tensor.dtype == "F16" else np.float32)
-        step = max(1, _PIECE_ELEMENTS // ordered.granule) * ordered.granule
-        for first in range(0, ordered.size, step):
-            count = min(step, ordered.size - first)
-            piece = to_float32(evaluate_range(ordered, first, count, read))
-            result[first : first + count] = to_float16(piece) if result.dtype == np.float16 else piece
-        return result.reshape(self.tensor.shape)
-
-
-def _graph_weights(package: Package, submodel: str) -> dict[str, _GraphWeight]:
-    """Return the weights of a submodel that lie in files beside its graph, by initializer."""
-    import onnx_ir as ir
-
-    types = {ir.DataType.FLOAT16: "F16", ir.DataType.FLOAT: "F32"}
-    found = {}
-    for name, value in ir.load(package.graph(submodel)).graph.initializers.items():
-        tensor = value.const_value
-        if not isinstance(tensor, ir.ExternalTensor) or tensor.dtype not in types:
-            continue
-        shape = tuple(int(size) for size in tensor.shape.numpy())
-        found[name] = _GraphWeight(
-            tensor=StoredTensor(
-                name=name,
-                file=str(tensor.location),
-                dtype=types[tensor.dtype],
-                shape=shape,
-                offset=tensor.offset or 0,
-                size_bytes=tensor.nbytes,
-            ),
-            transposed=len(shape) == 2 and _is_transposed(value),
-        )
-    return found
-
-
-def _is_transposed(weight: ir.Value) -> bool:
-    """Whether the readers of a matrix want it as ``[in, out]``: MatMul does, unless it transposes itself."""
-    for node, place in weight.uses():
-        if node.op_type == "Cast":
-            return _is_transposed(node.outputs[0])
-        if node.op_type in ("MatMul", "FusedMatMul", "Gemm"):
-            return place == 1 and not node.attributes.get_int("transB", 0)
-    return False
 
 
 def _listed(applied: Sequence[AppliedAdapter]) -> str:

@@ -13,9 +13,11 @@ import numpy.typing as npt
 from conversions.errors import ConversionError
 from conversions.package.layout import Package
 from conversions.tokenizers import open_tokenizer
+from conversions.weights.read_numbers import read_numbers
 from conversions.weights.textual_inversion import read_embeddings, table_for
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
+from sdsetup.runtime.graph_weights import graph_weights
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -148,11 +150,11 @@ def resize(model: ir.Model, *, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 def _table(package: Package, submodel: str, end: str) -> tuple[str, npt.NDArray[Any]]:
     """Return the name and the numbers of a text encoder's table of tokens."""
-    import onnx_ir as ir
-
-    for name, value in ir.load(package.graph(submodel)).graph.initializers.items():
-        if name.endswith(end) and value.const_value is not None:
-            return name, value.const_value.numpy()
+    for name, weight in graph_weights(package, submodel).items():
+        if name.endswith(end):
+            tensor = weight.tensor
+            read = read_numbers({tensor.file: package.graph(submodel).parent / tensor.file})
+            return name, read(tensor, 0, weight.expression.size).reshape(tensor.shape)
     raise SetupError(
         "embedding.table",
         f"{submodel} of {package.folder} has no table of tokens that can be extended.",
