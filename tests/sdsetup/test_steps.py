@@ -43,6 +43,7 @@ def test_a_step_that_is_not_needed_is_passed_over_and_none_comes_back() -> None:
     assert clock.title == "step 3 of 3: checking"
 
 
+@pytest.mark.torch
 def test_a_conversion_has_the_steps_that_its_tasks_belong_to(tiny_checkpoint: Path, tmp_path: Path) -> None:
     plan = make_plan(open_folder(tiny_checkpoint), Options(target="cpu"), tmp_path)
     every = conversion_steps(plan, download_bytes=10**6, verify=True, image=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-import gguf
 import numpy as np
 import pytest
 
@@ -15,6 +14,8 @@ from conversions.checkpoint.gguf import read_gguf
 from conversions.checkpoint.gguf_blocks import BLOCK_TYPES
 from conversions.checkpoint.storage import Folder
 from conversions.errors import ConversionError
+
+gguf = pytest.importorskip("gguf")
 
 FAR = (0, 1, 2**31, 2**63, 2**64 - 1)
 RANDOM = np.random.default_rng(17)

@@ -126,6 +126,7 @@ def test_other_weights_stay(columns: int, body: str, keep: tuple[str, ...]) -> N
     assert quantize_weights(graph(columns, body), "int4", keep) == 0
 
 
+@pytest.mark.torch
 def test_a_stored_matrix_is_bound_to_all_its_parts_and_written(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

