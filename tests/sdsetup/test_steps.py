@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from conversions.checkpoint.folder import open_folder
 from conversions.events import Step
 from conversions.options import Options
