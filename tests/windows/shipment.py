@@ -1,6 +1,7 @@
 """What is made on Linux for the DirectML tests: packages, and what their submodels answer on the CPU.
 
 FOLDER/package                  float16, made for DirectML by ``sdsetup convert``
+FOLDER/xl-fp16, xl-int4         a small Stable Diffusion XL in both precisions
 FOLDER/reference/SUBMODEL.npz   the same checkpoint in float32 on Linux's CPU provider:
                                 ``in.NAME`` and ``out.NAME`` tensors, ``size.NAME`` of each free dimension
 """
@@ -24,14 +25,14 @@ def make(folder: Path) -> None:
         folder: An existing folder to fill.
     """
     from conversions.events import ignore
-    from conversions.options import Options
+    from conversions.options import Options, Precision
     from conversions.package.layout import open_package
     from conversions.providers import onnx_session
     from conversions.providers.devices import CPU
     from conversions.verification.reference import make_inputs
     from sdsetup.checkpoint_source import CheckpointRequest
     from sdsetup.workflow import ConvertRequest, convert_model
-    from tests.checkpoints import make_tiny
+    from tests.checkpoints import VARIANTS, make_tiny, make_variant
 
     with tempfile.TemporaryDirectory() as temporary:
         checkpoint = make_tiny(Path(temporary) / "checkpoint")
@@ -57,6 +58,18 @@ def make(folder: Path) -> None:
             ),
             ignore,
         )
+        large = make_variant(Path(temporary) / "xl", VARIANTS["stable-diffusion-xl"])
+        precisions: tuple[Precision, ...] = ("fp16", "int4")
+        for precision in precisions:
+            convert_model(
+                ConvertRequest(
+                    checkpoint_request=CheckpointRequest(model=str(large)),
+                    options=Options(target="directml", precision=precision),
+                    output=folder / f"xl-{precision}",
+                    verify=False,
+                ),
+                ignore,
+            )
         package = open_package(Path(temporary) / "cpu")
         (folder / "reference").mkdir()
         for submodel in package.submodels:
