@@ -20,7 +20,7 @@ from conversions.options import Options
 from conversions.passes.adapt import adapt
 from conversions.pipeline_graphs import PipelineGraphs
 from conversions.tokenizers.registry import open_tokenizer_of
-from conversions.verification.parity import is_kept_in_float16
+from conversions.verification.layerwise import is_kept_in_float16
 from conversions.weights.binding import ELEMENT_TYPES_OF, STORED_TYPES
 from conversions.weights.expression import Expression, Stored, Tensors
 from conversions.weights.link import linkable_files

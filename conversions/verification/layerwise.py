@@ -12,10 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from conversions.weights.expression import Tensors
 from conversions.weights.quantize import BITS, quantize
 
 if TYPE_CHECKING:
     import torch
+
+
+# Models that take more than this in float32 are kept in float16 by the reference, where they are stored so.
+_LARGE_BYTES = 6 << 30
+
+
+def is_kept_in_float16(tensors: Tensors) -> bool:
+    """Whether the reference keeps a component's weights in float16, since they are many and stored so."""
+    elements = sum(tensor.size for tensor in tensors.values())
+    return 4 * elements > _LARGE_BYTES and {tensor.dtype for tensor in tensors.values()} == {"F16"}
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from conversions.package.layout import Package, record
 from conversions.providers import onnx_session
 from conversions.providers.devices import Device
 from conversions.verification.ep_assignment import Placement, describe_shares, share_of_time
+from conversions.verification.layerwise import is_kept_in_float16
 from conversions.verification.metrics import compare
 from conversions.verification.reference import (
     Arrays,
@@ -27,7 +28,6 @@ from conversions.verification.reference import (
     make_inputs,
     run_reference,
 )
-from conversions.weights.expression import Tensors
 
 # The lowest accepted PSNR of a submodel against PyTorch in float32. apple/ml-stable-diffusion asks for 35 dB;
 # float16 arithmetic alone costs these models 60 to 80 dB, a wrong graph leaves less than 30.
@@ -36,10 +36,6 @@ GATES_DB: Mapping[str, float] = {"fp32": 80.0, "fp16": 40.0, "int8": 40.0, "int4
 # How far outputs with quantised weights may be from those with the checkpoint's own, both in float32.
 # Source: docs/explanation/quantisation.md says what was measured, and what these gates can tell.
 QUANTIZATION_GATES_DB: Mapping[str, float] = {"int8": 30.0, "int4": 12.0}
-
-
-# Models that take more than this in float32 are kept in float16 by the reference, where they are stored so.
-_LARGE_BYTES = 6 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,12 +311,6 @@ def weights_of(checkpoint: Checkpoint, component: Component) -> ReferenceWeights
             "verify.remote", "Numbers can only be compared with a checkpoint on this machine."
         )
     return ExpressionWeights(tensors=tensors, paths=paths, dtype="float16" if large else "float32")
-
-
-def is_kept_in_float16(tensors: Tensors) -> bool:
-    """Whether the reference keeps a component's weights in float16, since they are many and stored so."""
-    elements = sum(tensor.size for tensor in tensors.values())
-    return 4 * elements > _LARGE_BYTES and {tensor.dtype for tensor in tensors.values()} == {"F16"}
 
 
 def _judge(

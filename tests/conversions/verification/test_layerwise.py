@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from conversions.checkpoint.folder import open_folder
-from conversions.verification import parity
+from conversions.verification import layerwise
 from conversions.verification.parity import weights_of
 from conversions.verification.reference import ExpressionWeights, FolderWeights, make_inputs, run_reference
 
@@ -30,9 +30,9 @@ def test_weights_kept_in_float16_give_float32_s_numbers(half: Path, monkeypatch:
         config, kind = opened.config_of(submodel), submodel.kind
         component = opened.components[submodel.component]
         inputs = make_inputs(kind, config, kind.sizes)
-        monkeypatch.setattr(parity, "_LARGE_BYTES", 6 << 30)
+        monkeypatch.setattr(layerwise, "_LARGE_BYTES", 6 << 30)
         small = weights_of(opened, component)
-        monkeypatch.setattr(parity, "_LARGE_BYTES", 0)
+        monkeypatch.setattr(layerwise, "_LARGE_BYTES", 0)
         large = weights_of(opened, component)
         assert isinstance(small, FolderWeights)
         assert isinstance(large, ExpressionWeights)
