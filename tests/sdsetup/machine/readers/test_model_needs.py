@@ -17,7 +17,7 @@ from conversions.options import Options
 from conversions.package.layout import open_package
 from conversions.pipeline_graphs import package_graphs
 from conversions.recipe import ImageSize
-from sdsetup import demo, workflow
+from sdsetup import demo, disk_space, workflow
 from sdsetup.checkpoint_source import CheckpointRequest
 from sdsetup.machine.facts import Plan, Questions
 from sdsetup.machine.readers import model_needs as probe
@@ -49,8 +49,11 @@ def test_a_plan_says_what_the_conversion_really_takes(named: str, tmp_path: Path
     )
     package = workflow.convert_model(request, ignore).package.folder
     written = sum(file.stat().st_size for file in package.glob("*/model.onnx_data"))
-    # The file pads its tensors, and an unverified package for DirectML holds its norms in float32.
-    assert found.package_bytes == pytest.approx(written, rel=0.1, abs=100_000)
+    if disk_space.same_volume(demo.checkpoint_path(), workflow.package_folder("demo", options)):
+        # The file pads its tensors, and an unverified package for DirectML holds its norms in float32.
+        assert found.package_bytes == pytest.approx(written, rel=0.1, abs=100_000)
+    else:
+        assert found.package_bytes > written  # nothing can be linked where packages go by themselves
     memory = forecast(package_graphs(open_package(package)), ImageSize(width=found.side, height=found.side))
     # Of an unverified package for DirectML all norms are float32; the plan is that of a verified one.
     assert found.vram_bytes == pytest.approx(memory.device_bytes, rel=0.01)
