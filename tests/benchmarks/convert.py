@@ -165,7 +165,9 @@ def measure(work: Path, runs: int, optimum: Path | None, script: Path | None, on
             "runs": len(each),
             "wall_seconds": statistics.median(cost.wall_seconds for cost in each),
             "peak_rss_mib": max(cost.peak_rss_bytes for cost in each) >> 20,
-            "peak_disk_over_output": round(max(cost.peak_disk_bytes for cost in each) / sizes[name], 3),
+            "peak_disk_over_output": round(
+                max(cost.peak_disk_bytes for cost in each) / max(1, sizes[name]), 3
+            ),
             "output_mib": sizes[name] >> 20,
             "written_mib": round(written[name] / (1 << 20), 2),
         }
