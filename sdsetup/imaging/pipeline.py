@@ -304,7 +304,8 @@ class Pipeline:
 
     def _announce(self, left: int) -> None:
         """Say how long the other steps will take where people would wonder: without a GPU."""
-        seconds = left * self.runner.usage()[self._denoiser].run_seconds[-1]
+        usage = self.runner.usage().get(self._denoiser)
+        seconds = 0.0 if usage is None else left * usage.run_seconds[-1]
         if self.runner.device.provider.target == "cpu" and seconds > _WORTH_SAYING_SECONDS:
             device = self.runner.device
             self.listener(Notice(text=f"The other {left} steps take {in_words(seconds)} on {device}."))
