@@ -21,8 +21,8 @@ from conversions.passes.adapt import adapt
 from conversions.pipeline_graphs import PipelineGraphs
 from conversions.tokenizers.registry import open_tokenizer_of
 from conversions.verification.layerwise import is_kept_in_float16
-from conversions.weights.binding import ELEMENT_TYPES_OF, STORED_TYPES
-from conversions.weights.expression import Expression, Stored, Tensors
+from conversions.weights.binding import ELEMENT_TYPES_OF, as_stored
+from conversions.weights.expression import Tensors
 from conversions.weights.link import linkable_files
 from conversions.weights.lora.transform import MergedAdapter, merged_adapters
 from conversions.weights.quantize import BITS
@@ -134,11 +134,15 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
             f"Its submodels are {', '.join(submodel.name for submodel in submodels)}.",
         )
     components = []
+    reference_bytes = []
     for name in dict.fromkeys(submodel.component for submodel in submodels):
         component = checkpoint.components[name]
         mine = [submodel for submodel in submodels if submodel.component == name]
         tensors = component_tensors(checkpoint.storage, component)
         links = linkable(checkpoint, tensors, options, mine)
+        dtypes = _element_types(options, mine)
+        elements = sum(tensor.size for tensor in tensors.values())
+        reference_bytes.append(elements * (2 if is_kept_in_float16(tensors) else 4))
         width = max(2 if options.is_fp16(submodel) else 4 for submodel in mine)
         components.append(
             PlannedComponent(
@@ -148,11 +152,11 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
                 },
                 files=component.weights.files,
                 source_bytes=sum(tensor.stored_bytes for tensor in tensors.values()),
-                package_bytes=sum(tensor.size * width for tensor in tensors.values()),
+                package_bytes=elements * width,
                 copied_bytes=sum(
                     tensor.size * width
                     for tensor in tensors.values()
-                    if not _stays(tensor, links, options, mine)
+                    if (stored := as_stored(tensor, dtypes)) is None or stored.file not in links
                 ),
             )
         )
@@ -167,7 +171,7 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
             transform for part in checkpoint.components.values() for transform in part.transforms
         ),
         ram_bytes=_STREAMING_BYTES,
-        check_ram_bytes=max(_reference_bytes(checkpoint, part) for part in components) + _CHECKING_BYTES,
+        check_ram_bytes=max(reference_bytes) + _CHECKING_BYTES,
         fingerprint=_fingerprint(checkpoint, options, submodels),
     )
 
@@ -226,18 +230,6 @@ def linkable(
     if options.copy or any(options.precision_of(submodel) in BITS for submodel in submodels):
         return set()
     return linkable_files(checkpoint.storage, tensors.values(), _element_types(options, submodels))
-
-
-def _reference_bytes(checkpoint: Checkpoint, part: PlannedComponent) -> int:
-    """Return the size of a component's weights while PyTorch computes with them."""
-    tensors = component_tensors(checkpoint.storage, checkpoint.components[part.name])
-    return sum(tensor.size for tensor in tensors.values()) * (2 if is_kept_in_float16(tensors) else 4)
-
-
-def _stays(tensor: Expression, links: set[str], options: Options, submodels: Sequence[Submodel]) -> bool:
-    """Say whether a weight stays in a linked file."""
-    fits = STORED_TYPES.get(tensor.dtype) in _element_types(options, submodels)
-    return isinstance(tensor, Stored) and fits and tensor.tensor.file in links
 
 
 def _element_types(options: Options, submodels: Sequence[Submodel]) -> set[ir.DataType]:

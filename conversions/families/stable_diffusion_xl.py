@@ -11,8 +11,8 @@ import numpy as np
 from conversions.families.shared import original_layout as original
 from conversions.families.shared.adapted_components import ADAPTED_TEXT, ADAPTED_TEXT_2, ADAPTED_UNET
 from conversions.families.shared.clip_files import tokenizer_files
-from conversions.families.shared.original_unet import differences, structure_of_file
 from conversions.families.shared.unet_recipe import UNetRecipe
+from conversions.families.shared.unet_structure import differences, structure_of_file
 from conversions.families.stable_diffusion import VAE
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config

@@ -9,7 +9,7 @@ import numpy as np
 
 from conversions.families.shared import original_layout as original
 from conversions.families.shared.adapted_components import ADAPTED_TEXT_2, ADAPTED_UNET
-from conversions.families.shared.original_unet import differences
+from conversions.families.shared.unet_structure import differences
 from conversions.families.stable_diffusion_xl import (
     PIPELINES,
     SECOND_TEXT_ENCODER,

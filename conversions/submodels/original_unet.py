@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-_RESNET = {
+RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
     "time_emb_proj": "emb_layers.1",
@@ -17,7 +17,9 @@ _RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-_APART = {
+"""The layers of a residual block: original names by diffusers'."""
+
+APART = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
@@ -26,6 +28,8 @@ _APART = {
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
 }
+"""Modules outside of the blocks: original names by diffusers'."""
+
 _BLOCK_PART = re.compile(
     r"((?:down_blocks|up_blocks)\.\d+|mid_block)\.(resnets|attentions|\w+samplers)\.(\d+)\."
 )
@@ -45,15 +49,15 @@ def original_names(tensors: Collection[str]) -> dict[str, str]:
     places = dict(_places({name.rstrip(".") for name in parts}))
     names = {}
     for module in modules:
-        if module in _APART:
-            names[module] = _APART[module]
+        if module in APART:
+            names[module] = APART[module]
             continue
         found = _BLOCK_PART.match(f"{module}.")
         if found is None or (part := found[0].rstrip(".")) not in places:
             continue
         inner = module[len(part) + 1 :]
         if found[2] == "resnets":
-            inner = _RESNET.get(inner, inner)
+            inner = RESNET.get(inner, inner)
         elif found[2] == "downsamplers":
             inner = "op"
         names[module] = f"{places[part]}.{inner}"

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from conversions.checkpoint.element_types import element_type
-from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.checkpoint.weight_files import WeightFiles
 from conversions.errors import ConversionError
 from conversions.graph_kind import Config, GraphKind
@@ -27,6 +24,7 @@ from conversions.verification.fp16_overflow import ActivationRange
 from conversions.verification.layerwise import in_float32, uninitialised
 from conversions.weights.binding import match_names
 from conversions.weights.expression import Expression, evaluate_range
+from conversions.weights.read_numbers import read_numbers
 
 if TYPE_CHECKING:
     import torch
@@ -180,16 +178,7 @@ def _fill(model: torch.nn.Module, kind: GraphKind, weights: ExpressionWeights) -
             f"There is no tensor for {missing[0]} of {kind.id}.",
             "The checkpoint lacks a part; download it again.",
         )
-    with ExitStack() as stack:
-        files: dict[str, Any] = {}
-
-        def read(tensor: StoredTensor, first: int, count: int) -> npt.NDArray[np.generic]:
-            if tensor.file not in files:
-                files[tensor.file] = stack.enter_context(weights.paths[tensor.file].open("rb"))
-            found = element_type(tensor)
-            files[tensor.file].seek(tensor.offset + found.bytes_of(first))
-            return found.decode(bytearray(files[tensor.file].read(found.bytes_of(count))))
-
-        for name, target in wanted.items():
-            numbers = evaluate_range(named[name], 0, named[name].size, read).astype(np.float32)
-            target.copy_(torch.from_numpy(numbers).reshape(target.shape))
+    read = read_numbers(weights.paths)
+    for name, target in wanted.items():
+        numbers = evaluate_range(named[name], 0, named[name].size, read).astype(np.float32)
+        target.copy_(torch.from_numpy(numbers).reshape(target.shape))

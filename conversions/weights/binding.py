@@ -185,7 +185,7 @@ def _lay_out(component: str, model: ir.Model, by_name: Tensors, linked: Collecti
             )
         if transposed:
             source = Transpose(of=source)
-        known = _as_stored(source, value.dtype)
+        known = as_stored(source, (value.dtype,))
         if known is not None and known.file in linked:
             in_place.append(
                 Binding(
@@ -246,11 +246,16 @@ def place_in_checkpoint(source: Expression) -> tuple[str, int]:
     return first.file, first.offset
 
 
-def _as_stored(source: Expression, dtype: ir.DataType) -> StoredTensor | None:
-    """Return the stored tensor whose bytes are an expression's values in an element type, if there is one."""
+def as_stored(source: Expression, dtypes: Collection[ir.DataType]) -> StoredTensor | None:
+    """Return the stored tensor whose bytes are an expression's values, if there is one.
+
+    Args:
+        source: The expression.
+        dtypes: Element types that the values may have.
+    """
     while isinstance(source, Reshape):
         source = source.of
-    if isinstance(source, Stored) and STORED_TYPES.get(source.dtype) == dtype:
+    if isinstance(source, Stored) and STORED_TYPES.get(source.dtype) in dtypes:
         return source.tensor
     return None
 

@@ -125,10 +125,31 @@ class Stored(Expression):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reshape(Expression):
-    """The same elements in the same order, with other dimensions."""
+class Unary(Expression):
+    """A computation on one weight; as it stands here it changes neither dimensions nor type."""
 
     of: Expression
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Dimensions of the operand."""
+        return self.of.shape
+
+    @property
+    def dtype(self) -> str:
+        """Element type of the operand."""
+        return self.of.dtype
+
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The operand."""
+        return (self.of,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reshape(Unary):
+    """The same elements in the same order, with other dimensions."""
+
     to: tuple[int, ...]
 
     @property
@@ -136,41 +157,19 @@ class Reshape(Expression):
         """The new dimensions."""
         return self.to
 
-    @property
-    def dtype(self) -> str:
-        """Element type of the operand."""
-        return self.of.dtype
-
-    @property
-    def operands(self) -> tuple[Expression, ...]:
-        """The operand."""
-        return (self.of,)
-
     def evaluate(self, first: int, count: int, read: Read) -> Numbers:
         """Evaluate the operand."""
         return self.of.evaluate(first, count, read)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transpose(Expression):
+class Transpose(Unary):
     """A matrix with rows and columns exchanged; axes of length one do not count."""
-
-    of: Expression
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Dimensions of the operand in reverse."""
         return self.of.shape[::-1]
-
-    @property
-    def dtype(self) -> str:
-        """Element type of the operand."""
-        return self.of.dtype
-
-    @property
-    def operands(self) -> tuple[Expression, ...]:
-        """The operand."""
-        return (self.of,)
 
     @property
     def granule(self) -> int:
@@ -228,26 +227,15 @@ class Concat(Expression):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale(Expression):
+class Scale(Unary):
     """A tensor times a number."""
 
-    of: Expression
     factor: float
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Dimensions of the operand."""
-        return self.of.shape
 
     @property
     def dtype(self) -> str:
         """Float32."""
         return "F32"
-
-    @property
-    def operands(self) -> tuple[Expression, ...]:
-        """The operand."""
-        return (self.of,)
 
     def evaluate(self, first: int, count: int, read: Read) -> Numbers:
         """Evaluate the operand and multiply in float32."""
@@ -256,16 +244,10 @@ class Scale(Expression):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaleRows(Expression):
+class ScaleRows(Unary):
     """A tensor times one stored number, or its rows times one each."""
 
-    of: Expression
     scales: Expression
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Dimensions of the tensor."""
-        return self.of.shape
 
     @property
     def dtype(self) -> str:

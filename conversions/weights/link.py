@@ -17,8 +17,8 @@ import numpy as np
 import onnx_ir as ir
 
 from conversions.checkpoint.storage import Storage
-from conversions.weights.binding import STORED_TYPES
-from conversions.weights.expression import Expression, Stored, all_stored
+from conversions.weights.binding import STORED_TYPES, as_stored
+from conversions.weights.expression import Expression, all_stored
 from conversions.weights.stream import infinite
 
 # Linux: share the blocks of one file with another, copied when either is written (Btrfs, XFS).
@@ -50,11 +50,10 @@ def linkable_files(
     for weight in weights:
         for tensor in weight.stored:
             read[tensor.file] = read.get(tensor.file, 0) + tensor.size_bytes
-        if isinstance(weight, Stored) and STORED_TYPES.get(weight.dtype) in dtypes:
-            tensor = weight.tensor
-            used[tensor.file] = used.get(tensor.file, 0) + tensor.size_bytes
-            if tensor.offset % STORED_TYPES[tensor.dtype].itemsize:
-                unfit.add(tensor.file)
+        if (kept := as_stored(weight, dtypes)) is not None:
+            used[kept.file] = used.get(kept.file, 0) + kept.size_bytes
+            if kept.offset % STORED_TYPES[kept.dtype].itemsize:
+                unfit.add(kept.file)
     return {
         file
         for file, size_bytes in used.items()

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from conversions.checkpoint.element_types import Numbers
-from conversions.weights.expression import Expression, Read
+from conversions.weights.expression import Read, Unary
 
 BLOCK = 32
 """Weights that share a scale."""
@@ -85,23 +85,16 @@ def _packed(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Quantized(Expression):
-    """Something of a quantised matrix, evaluated in whole rows.
+class _Quantized(Unary):
+    """Something of a quantised matrix [N, K], evaluated in whole rows.
 
     Attributes:
-        of: The matrix [N, K].
         bits: 4 or 8.
         scale_type: Stored type of the scales, as safetensors names it.
     """
 
-    of: Expression
     bits: int
     scale_type: str
-
-    @property
-    def operands(self) -> tuple[Expression, ...]:
-        """The matrix."""
-        return (self.of,)
 
     @property
     def granule(self) -> int:

@@ -8,14 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from conversions.errors import ConversionError
 from conversions.package.layout import Package
 from conversions.providers.session_graph import Edit
 from conversions.weights.expression import Tensors
-from conversions.weights.lora.adapter_file import read_adapter
-from conversions.weights.lora.match import match, unmatched_notice
+from conversions.weights.lora.opened import open_all
 from conversions.weights.lora.request import AdapterRequest
 from conversions.weights.lora.transform import MergeAdapter
 from conversions.weights.read_numbers import read_numbers
@@ -24,9 +22,6 @@ from sdsetup.errors import SetupError
 from sdsetup.runtime.graph_weights import graph_weights
 from sdsetup.runtime.sessions import Array, Arrays
 from sdsetup.runtime.textual_inversion import PackageEmbeddings, resize
-
-if TYPE_CHECKING:
-    pass
 
 _MOST_THREADS = 8
 
@@ -145,36 +140,24 @@ def open_adapters(
         for submodel in package.submodels
         if submodel.component in adapted
     }
-    transforms: dict[str, tuple[MergeAdapter, ...]] = {}
-    applied, notices, paths = [], [], {}
     try:
-        for number, request in enumerate(requests, start=1):
-            file = f"lora/{number}-{request.path.name}"
-            adapter = read_adapter(request.path, file)
-            matched = match(adapter, components, package.family, ignore_unmatched=ignore_unmatched)
-            notices.append(unmatched_notice(adapter, matched))
-            paths[file] = request.path.absolute()
-            applied.append(
-                AppliedAdapter(
-                    path=str(request.path.absolute()), weight=request.weight, sha256=adapter.sha256
-                )
-            )
-            for component, layers in matched.layers.items():
-                transform = MergeAdapter(
-                    order=number,
-                    name=request.path.name,
-                    sha256=adapter.sha256,
-                    weight=request.weight,
-                    layers=layers,
-                )
-                transforms[component] = (*transforms.get(component, ()), transform)
+        opened = open_all(requests, components, package.family, ignore_unmatched=ignore_unmatched)
     except ConversionError as error:
         raise SetupError(error.code, error.message, hint_for(error)) from error
+    transforms: dict[str, tuple[MergeAdapter, ...]] = {}
+    for adapter in opened:
+        for component, transform in adapter.transforms.items():
+            transforms[component] = (*transforms.get(component, ()), transform)
     return PackageAdapters(
-        applied=tuple(applied),
-        notices=tuple(notice for notice in notices if notice),
+        applied=tuple(
+            AppliedAdapter(
+                path=str(each.request.path.absolute()), weight=each.request.weight, sha256=each.sha256
+            )
+            for each in opened
+        ),
+        notices=tuple(each.notice for each in opened if each.notice),
         transforms=transforms,
-        paths=paths,
+        paths={each.file: each.request.path.absolute() for each in opened},
     )
 
 

@@ -11,25 +11,13 @@ import re
 from dataclasses import dataclass
 
 from conversions.errors import ConversionError
+from conversions.submodels.original_unet import APART, RESNET
 from conversions.weights.expression import Expression, Reshape, Stored, Tensors, Transpose, rows
 
-_RESNET = (
-    ("in_layers.0.", "norm1."),
-    ("in_layers.2.", "conv1."),
-    ("emb_layers.1.", "time_emb_proj."),
-    ("out_layers.0.", "norm2."),
-    ("out_layers.3.", "conv2."),
-    ("skip_connection.", "conv_shortcut."),
-)
+_RESNET = tuple((f"{old}.", f"{new}.") for new, old in RESNET.items())
 _UNET_ENDS = (
-    ("time_embed.0.", "time_embedding.linear_1."),
-    ("time_embed.2.", "time_embedding.linear_2."),
+    *((f"{old}.", f"{new}.") for new, old in APART.items()),
     ("time_embed.cond_proj.", "time_embedding.cond_proj."),
-    ("label_emb.0.0.", "add_embedding.linear_1."),
-    ("label_emb.0.2.", "add_embedding.linear_2."),
-    ("input_blocks.0.0.", "conv_in."),
-    ("out.0.", "conv_norm_out."),
-    ("out.2.", "conv_out."),
 )
 _UNET_BLOCK = re.compile(r"(input_blocks|middle_block|output_blocks)\.(\d{1,3})\.(?:(\d)\.)?(.*)")
 _VAE_BLOCK = re.compile(

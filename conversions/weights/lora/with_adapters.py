@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from conversions.checkpoint.folder import Checkpoint, component_tensors
 from conversions.checkpoint.layered import Layered, Place, all_of
 from conversions.checkpoint.storage import Folder
-from conversions.weights.lora.adapter_file import read_adapter
-from conversions.weights.lora.match import match, unmatched_notice
+from conversions.weights.lora.opened import open_all
 from conversions.weights.lora.request import AdapterRequest
-from conversions.weights.lora.transform import MergeAdapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,28 +48,16 @@ def with_adapters(
     }
     places = all_of(checkpoint.storage)
     components = dict(checkpoint.components)
-    notices = []
-    for number, request in enumerate(requests, start=1):
-        file = f"lora/{number}-{request.path.name}"
-        adapter = read_adapter(request.path, file)
-        matched = match(adapter, tensors, checkpoint.family, ignore_unmatched=ignore_unmatched)
-        if notice := unmatched_notice(adapter, matched):
-            notices.append(notice)
-        places[file] = Place(storage=Folder(request.path.parent), name=request.path.name)
-        for component, layers in matched.layers.items():
-            if layers:
-                transform = MergeAdapter(
-                    order=number,
-                    name=request.path.name,
-                    sha256=adapter.sha256,
-                    weight=request.weight,
-                    layers=layers,
-                )
-                before = components[component]
-                components[component] = replace(before, transforms=(*before.transforms, transform))
+    opened = open_all(requests, tensors, checkpoint.family, ignore_unmatched=ignore_unmatched)
+    for adapter in opened:
+        path = adapter.request.path
+        places[adapter.file] = Place(storage=Folder(path.parent), name=path.name)
+        for component, transform in adapter.transforms.items():
+            before = components[component]
+            components[component] = replace(before, transforms=(*before.transforms, transform))
     return AdaptedCheckpoint(
         checkpoint=replace(
             checkpoint, storage=Layered(checkpoint.storage.label, places), components=components
         ),
-        notices=tuple(notices),
+        notices=tuple(adapter.notice for adapter in opened if adapter.notice),
     )
