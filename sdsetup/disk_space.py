@@ -39,8 +39,11 @@ def require(needs: Iterable[tuple[Path, int]]) -> None:
 
 
 def same_volume(first: Path, second: Path) -> bool:
-    """Say whether two paths, which need not exist yet, are on one volume."""
-    return _existing(first).stat().st_dev == _existing(second).stat().st_dev
+    """Say whether two paths, which need not exist yet, are on one volume.
+
+    The folders are compared: an overlay, such as a container's disk, gives its files other device numbers.
+    """
+    return _folder_of(first).stat().st_dev == _folder_of(second).stat().st_dev
 
 
 def human_size(size_bytes: float) -> str:
@@ -54,6 +57,11 @@ def human_size(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1024
     return f"{size_bytes:.1f} GiB"
+
+
+def _folder_of(path: Path) -> Path:
+    place = _existing(path).resolve()
+    return place.parent if place.is_file() else place
 
 
 def _existing(folder: Path) -> Path:

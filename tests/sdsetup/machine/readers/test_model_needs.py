@@ -144,7 +144,7 @@ def test_offline_is_skipped_and_what_the_cache_holds_is_planned(hub: HubServer, 
         assert "--offline" in found["model.plan"]["evidence"]
         assert machine.run_cold("download", "acme/demo").code == 0
         found = _doctor(machine, "acme/demo", "--offline")
-        assert {finding["status"] for finding in found.values()} == {"ok"}
+        assert {finding["status"] for finding in found.values()} == {"ok"}, found
         assert "downloads 0.0 MB" in found["model.plan"]["evidence"]
 
 
