@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import dataclass, replace
 from math import prod
 
 import onnx_ir as ir
@@ -100,6 +101,10 @@ class Forecast:
         """Main memory when submodels run on the CPU, loaded and unloaded one at a time."""
         return max((need.cpu_bytes for need in self.needs), default=0)
 
+    def without(self, submodels: Set[str]) -> Forecast:
+        """Return the forecast for a device on which some submodels do not run."""
+        return replace(self, needs=tuple(need for need in self.needs if need.submodel not in submodels))
+
     def fits(self, free_bytes: int) -> bool:
         """Whether a device with this much free memory can make the image, at least one submodel at a time."""
         return self.staged_bytes <= free_bytes
@@ -136,19 +141,25 @@ def forecast(graphs: PipelineGraphs, size: ImageSize) -> Forecast:
     needs = []
     for name, model in graphs.models.items():
         fixed = fix_sizes(model, graphs.sizes(name, size))
-        weights = list(model.graph.initializers.values())
         needs.append(
             SubmodelNeed(
                 submodel=name,
-                weights_bytes=sum(_bytes_of(value) for value in weights),
+                weights_bytes=weights_bytes(model),
                 activation_bytes=peak_activation_bytes(fixed),
                 float32_weights_bytes=sum(
-                    _bytes_of(value, wide=True) for value in weights if _is_half(value)
+                    _bytes_of(value, wide=True)
+                    for value in model.graph.initializers.values()
+                    if _is_half(value)
                 ),
                 float32_activation_bytes=peak_activation_bytes(fixed, wide=True),
             )
         )
     return Forecast(width=size.width, height=size.height, needs=tuple(needs))
+
+
+def weights_bytes(model: ir.Model) -> int:
+    """Return the size of a graph's weights as they are stored."""
+    return sum(_bytes_of(value) for value in model.graph.initializers.values())
 
 
 def largest_square(graphs: PipelineGraphs, free_bytes: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,15 @@ import typer
 from rich.table import Table
 
 from sdsetup.cli import output, package_folder
-from sdsetup.cli.device_options import AdapterOption, DeviceOption, LowVramOption, ProviderOption
+from sdsetup.cli.device_options import (
+    AdapterOption,
+    DeviceOption,
+    EncoderProviderOption,
+    LowVramOption,
+    ProviderOption,
+    VramOption,
+    device_request,
+)
 from sdsetup.cli.progress import listening
 from sdsetup.disk_space import human_size
 
@@ -28,18 +37,32 @@ def benchmark(
     device_id: DeviceOption = None,
     adapter: AdapterOption = None,
     low_vram: LowVramOption = None,
+    vram: VramOption = None,
+    encoder_provider: EncoderProviderOption = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Compare with what --json printed before, here or elsewhere."),
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a table to post.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Time loading, steps and images, and watch memory, to compare machines."""
+    from sdsetup.imaging import benchmark_table
     from sdsetup.imaging.benchmark import benchmark as measure
-    from sdsetup.imaging.request import Request
+    from sdsetup.imaging.request import Request, complete
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_for_images
 
     package_folder.demand(package)
+    other = benchmark_table.read(against) if against is not None else None
     opened = open_for_images(package)
-    device_request = start.DeviceRequest(
-        provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram
+    requested = device_request(
+        provider=provider,
+        device_id=device_id,
+        adapter=adapter,
+        low_vram=low_vram,
+        vram=vram,
+        encoder_provider=encoder_provider,
     )
     request = Request(
         prompt="a photograph of an astronaut riding a horse",
@@ -51,16 +74,29 @@ def benchmark(
         scheduler="euler",  # one UNet run a step, whatever the checkpoint's own scheduler is
     )
     with listening() as listener:
-        runner = start.start(opened, device_request, listener)
+        runner = start.start(opened, requested, complete(request, opened).size, listener)
         try:
             result = measure(opened, runner, request, runs=runs, listener=listener)
         finally:
             runner.close()
     if as_json:
         output.emit_json(result.as_document())
+    elif markdown:
+        output.emit(benchmark_table.as_markdown(result.as_document(), other))
     else:
         output.show(_table(result))
+        if other is not None:
+            output.show(_comparison(benchmark_table.rows(result.as_document(), other), against))
         output.say(start.summary(runner))
+
+
+def _comparison(rows: Sequence[tuple[str, ...]], against: Path | None) -> Table:
+    table = Table(show_header=True)
+    for heading in ("", "now", str(against), "now / then"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _table(result: Benchmark) -> Table:

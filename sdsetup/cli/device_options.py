@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
+
+if TYPE_CHECKING:
+    from sdsetup.runtime.start import DeviceRequest
 
 _PANEL = "Where to run"
 
@@ -40,6 +43,47 @@ LowVramOption: TypeAlias = Annotated[
     typer.Option(
         "--low-vram/--no-low-vram",
         rich_help_panel=_PANEL,
-        help="Hold one submodel at a time; by itself on devices under 8 GiB.",
+        help="Hold one submodel at a time. [default: where all together do not fit]",
     ),
 ]
+VramOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--vram",
+        metavar="GIB",
+        min=0.5,
+        rich_help_panel=_PANEL,
+        help="Keep to this much of the device's memory. [default: all of it]",
+    ),
+]
+EncoderProviderOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder-provider",
+        metavar="NAME",
+        rich_help_panel=_PANEL,
+        help="Run the text encoders there, such as cpu. [default: cpu where the device is too small]",
+    ),
+]
+
+
+def device_request(
+    *,
+    provider: str | None,
+    device_id: int | None,
+    adapter: str | None,
+    low_vram: bool | None,
+    vram: float | None,
+    encoder_provider: str | None,
+) -> DeviceRequest:
+    """Put the options of one command together."""
+    from sdsetup.runtime.start import DeviceRequest
+
+    return DeviceRequest(
+        provider=provider,
+        device_id=device_id,
+        adapter=adapter,
+        low_vram=low_vram,
+        vram_bytes=None if vram is None else round(vram * 2**30),
+        encoder_provider=encoder_provider,
+    )

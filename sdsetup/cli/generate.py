@@ -11,7 +11,15 @@ import typer
 
 from sdsetup.cli import output, package_folder
 from sdsetup.cli.adapter_options import IgnoreUnmatchedOption, LoraOption, TextualInversionOption, requests_of
-from sdsetup.cli.device_options import AdapterOption, DeviceOption, LowVramOption, ProviderOption
+from sdsetup.cli.device_options import (
+    AdapterOption,
+    DeviceOption,
+    EncoderProviderOption,
+    LowVramOption,
+    ProviderOption,
+    VramOption,
+    device_request,
+)
 from sdsetup.cli.progress import listening
 from sdsetup.errors import SetupError, UsageError, saying_what_is_kept
 
@@ -77,6 +85,8 @@ def generate(
     device_id: DeviceOption = None,
     adapter: AdapterOption = None,
     low_vram: LowVramOption = None,
+    vram: VramOption = None,
+    encoder_provider: EncoderProviderOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Make images from a prompt with a converted package."""
@@ -138,8 +148,13 @@ def generate(
         embeddings=open_embeddings(opened, embeddings),
     )
     remarks += adapters.notices
-    device_request = start.DeviceRequest(
-        provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram
+    requested = device_request(
+        provider=provider,
+        device_id=device_id,
+        adapter=adapter,
+        low_vram=low_vram,
+        vram=vram,
+        encoder_provider=encoder_provider,
     )
     written: list[image_file.WrittenImage] = []
     with saying_what_is_kept(lambda: _kept(written)), listening() as listener:
@@ -147,12 +162,12 @@ def generate(
             output.say(remark)
         if before is not None and before.fingerprint != opened.fingerprint:
             output.say(f"the image was made with another package than {opened.folder}: it will differ.")
-        runner = start.start(opened, device_request, listener, adapters)
+        runner = start.start(opened, requested, request.size, listener, adapters)
         provider_name = runner.device.provider.name
         metadata = image_file.metadata_of(request, opened, provider_name, adapters)
         paths = image_file.paths_for(destination, metadata, overwrite=overwrite)
         try:
-            with open_refiner(request, opened, device_request, listener) as second:
+            with open_refiner(request, opened, requested, listener) as second:
                 pipeline = Pipeline(
                     package=opened,
                     runner=runner,

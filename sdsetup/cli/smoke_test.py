@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from sdsetup.cli import output, package_folder
-from sdsetup.cli.device_options import AdapterOption, DeviceOption, LowVramOption, ProviderOption
+from sdsetup.cli.device_options import (
+    AdapterOption,
+    DeviceOption,
+    EncoderProviderOption,
+    LowVramOption,
+    ProviderOption,
+    VramOption,
+    device_request,
+)
 from sdsetup.cli.progress import listening
 
 
@@ -22,6 +30,8 @@ def smoke_test(
     device_id: DeviceOption = None,
     adapter: AdapterOption = None,
     low_vram: LowVramOption = None,
+    vram: VramOption = None,
+    encoder_provider: EncoderProviderOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Make an image and fail if it is black, flat, full of NaN or not what was asked for."""
@@ -31,11 +41,16 @@ def smoke_test(
 
     package_folder.demand(package)
     opened = open_for_images(package)
-    device_request = start.DeviceRequest(
-        provider=provider, device_id=device_id, adapter=adapter, low_vram=low_vram
+    requested = device_request(
+        provider=provider,
+        device_id=device_id,
+        adapter=adapter,
+        low_vram=low_vram,
+        vram=vram,
+        encoder_provider=encoder_provider,
     )
     with listening() as listener:
-        outcomes, runner = smoke_test.try_out(opened, device_request, steps=steps, listener=listener)
+        outcomes, runner = smoke_test.try_out(opened, requested, steps=steps, listener=listener)
     if destination is not None:
         for outcome in outcomes:
             output.say(f"wrote {smoke_test.keep(outcome, opened, runner, destination)}")

@@ -19,6 +19,7 @@ from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request, complete
 from sdsetup.runtime.memory_peak import measure_memory_peak
 from sdsetup.runtime.runner import Runner, Usage
+from sdsetup.runtime.two_devices import TwoDevices
 from sdsetup.runtime.worker import WorkerRunner
 
 _FLAVOURS = (
@@ -148,7 +149,8 @@ def _times(used: Usage) -> SubmodelTimes:
 
 
 def _process_of(runner: Runner) -> int:
-    worker = runner.process_id if isinstance(runner, WorkerRunner) else None
+    main = runner.main if isinstance(runner, TwoDevices) else runner
+    worker = main.process_id if isinstance(main, WorkerRunner) else None
     return worker or os.getpid()
 
 

@@ -42,7 +42,7 @@ def open_refiner(
             f"{request.refiner} cannot refine images of {base.folder}: its latents are others.",
             "use the refiner that was made for this model.",
         )
-    runner = start.start(package, device_request, listener)
+    runner = start.start(package, device_request, request.size, listener)
     try:
         pipeline = Pipeline(package=package, runner=runner, listener=listener)
         yield Refiner(pipeline=pipeline, start=request.refiner_start)

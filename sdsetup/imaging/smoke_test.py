@@ -199,7 +199,7 @@ def try_out(
     Raises:
         SetupError: The device is not available, a submodel failed or its outputs are not finite.
     """
-    runner = start.start(package, device_request, listener)
+    runner = start.start(package, device_request, package.recipe.native, listener)
     try:
         pipeline = Pipeline(package=package, runner=runner, listener=listener)
         limit_seconds = cpu_limit_seconds if runner.device.provider.target == "cpu" else None

@@ -18,9 +18,6 @@ from sdsetup.runtime.adapters import PackageAdapters
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.sessions import Array, Arrays, Dimensions, Loaded, OutOfMemoryError
 
-# Below this, a full-size package's submodels and the desktop do not fit together.
-LOW_MEMORY_BYTES = 8 * 2**30
-
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
@@ -70,11 +67,6 @@ class Runner(Protocol):
     def close(self) -> None:
         """Release all memory."""
         ...
-
-
-def wants_low_memory(device: Device) -> bool:
-    """Whether a device has too little memory to keep all submodels loaded."""
-    return device.memory_bytes is not None and device.memory_bytes < LOW_MEMORY_BYTES
 
 
 @dataclass(kw_only=True)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from conversions.events import Listener, Notice, ignore
 from conversions.package.layout import Package
+from conversions.recipe import ImageSize
 from conversions.verification.ep_assignment import describe_shares, share_of_time
+from sdsetup.disk_space import human_size
+from sdsetup.runtime import memory_plan
 from sdsetup.runtime.adapters import PackageAdapters
-from sdsetup.runtime.devices import choose_device, list_devices
-from sdsetup.runtime.runner import Runner, Usage, wants_low_memory
+from sdsetup.runtime.devices import Device, choose_device, list_devices
+from sdsetup.runtime.memory_plan import MemoryPlan
+from sdsetup.runtime.runner import Runner, Usage
+from sdsetup.runtime.two_devices import TwoDevices
 from sdsetup.runtime.worker import make_runner
 
 
@@ -23,34 +29,67 @@ class DeviceRequest:
         provider: A target's name or ONNX Runtime's name of a provider; None chooses the best one available.
         device_id: The provider's index of the device.
         adapter: Words of the device's name.
-        low_vram: Whether to close each submodel after its stage; None decides by the device's memory.
+        low_vram: Whether to close each submodel after its stage; None decides by the memory.
+        vram_bytes: Memory of the device that may be used; None is all of it.
+        encoder_provider: Where the text encoders run; None decides by the memory.
     """
 
     provider: str | None = None
     device_id: int | None = None
     adapter: str | None = None
     low_vram: bool | None = None
+    vram_bytes: int | None = None
+    encoder_provider: str | None = None
 
 
 def start(
     package: Package,
     device_request: DeviceRequest,
+    size: ImageSize,
     listener: Listener = ignore,
     adapters: PackageAdapters | None = None,
 ) -> Runner:
-    """Choose the device, announce it, and return a runner of the package on it, with adapters merged.
+    """Choose the device, plan its memory, announce both, and return a runner with adapters merged.
+
+    Args:
+        package: What will be run.
+        device_request: What the user asks for.
+        size: Of the images to be made.
+        listener: Told of the choice, and of submodels being opened.
+        adapters: Merged into the weights.
 
     Raises:
-        SetupError: The requested device is not available.
+        SetupError: A requested device is not available, or the images do not fit into ``vram_bytes``.
     """
+    devices = list_devices()
     device = choose_device(
-        list_devices(),
+        devices,
         target=device_request.provider,
         number=device_request.device_id,
         name=device_request.adapter,
     )
-    low_memory = wants_low_memory(device) if device_request.low_vram is None else device_request.low_vram
-    listener(Notice(text=f"running on {device}{', one submodel at a time' if low_memory else ''}."))
+    other = choose_device(devices, target=device_request.encoder_provider or "cpu")
+    on_gpu = device.provider.target != "cpu"
+    # What an integrated GPU may borrow of the main memory is not told here, so it holds as little as can be.
+    integrated = device.discrete is False
+    own_bytes = None if integrated else device.memory_bytes
+    low_vram = device_request.low_vram
+    budget = (device_request.vram_bytes or own_bytes) if on_gpu else None
+    plan = memory_plan.make_plan(
+        package,
+        size,
+        budget,
+        one_at_a_time=True if low_vram is None and integrated else low_vram,
+        encoders_elsewhere=None if device_request.encoder_provider is None else other != device,
+    )
+    if budget is not None and device_request.vram_bytes is not None:
+        memory_plan.demand(plan, budget)
+    listener(Notice(text=f"running on {device}{_described(plan, other)}."))
+    if budget is not None and (plan.peak_bytes or 0) > budget:
+        needed = f"{human_size(plan.peak_bytes or 0)} of memory, and {device} has {human_size(budget)}"
+        listener(Notice(text=f"the images need about {needed}: it may run out."))
+    if device_request.vram_bytes is not None and not on_gpu:
+        listener(Notice(text="--vram means a GPU's memory, and the images are made on the CPU."))
     nothing_requested = (
         device_request.provider is None
         and device_request.device_id is None
@@ -58,7 +97,15 @@ def start(
     )
     if nothing_requested and device.provider.target == "cpu" and package.target != "cpu":
         listener(Notice(text="no GPU that ONNX Runtime can use was found; sdsetup doctor says why."))
-    return make_runner(package, device, low_memory=low_memory, listener=listener, adapters=adapters)
+    make = partial(make_runner, package, low_memory=plan.one_at_a_time, listener=listener, adapters=adapters)
+    if not plan.elsewhere:
+        return make(device)
+    return TwoDevices(main=make(device), other=make(other), elsewhere=plan.elsewhere)
+
+
+def _described(plan: MemoryPlan, other: Device) -> str:
+    elsewhere = f", {' and '.join(sorted(plan.elsewhere))} on {other}" if plan.elsewhere else ""
+    return f"{elsewhere}{', one submodel at a time' if plan.one_at_a_time else ''}"
 
 
 def summary(runner: Runner) -> str:

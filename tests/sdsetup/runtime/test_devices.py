@@ -7,7 +7,6 @@ from conversions.providers.cuda_devices import CudaDevice
 from conversions.providers.table import provider_for
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.runtime.devices import Device, choose_device, list_devices
-from sdsetup.runtime.runner import wants_low_memory
 
 DML, CPU = provider_for("directml"), provider_for("cpu")
 INTEGRATED = Device(
@@ -150,11 +149,3 @@ def test_one_listed_card_goes_by_the_name_that_its_driver_gives(monkeypatch):
         (device,) = list_devices()
         assert (str(device), device.memory_bytes) == ("NVIDIA GeForce RTX 3060 (CUDA 0)", 12 * 2**30)
         assert (device.listed, device.discrete) == (places, True)
-
-
-@pytest.mark.parametrize(
-    ("memory", "low"), [(None, False), (4 * 2**30, True), (8 * 2**30, False), (2**34, False)]
-)
-def test_small_devices_hold_one_submodel_at_a_time(memory, low):
-    device = Device(provider=DML, name="x", memory_bytes=memory)
-    assert wants_low_memory(device) == low

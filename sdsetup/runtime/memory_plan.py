@@ -1,0 +1,81 @@
+"""Plan which submodels are loaded together, and which elsewhere, within a device's memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from conversions.forecast import SESSION_BYTES, forecast, weights_bytes
+from conversions.package.layout import Package
+from conversions.pipeline_graphs import package_graphs
+from conversions.recipe import ImageSize
+from sdsetup.disk_space import human_size
+from sdsetup.errors import SetupError
+
+# More than activations take for each pixel of the images: SDXL's float32 decoder takes 3.8 GiB at 1024x1024.
+_MOST_BYTES_A_PIXEL = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """How a package's submodels share a device.
+
+    Attributes:
+        one_at_a_time: Close each submodel when its stage is over.
+        elsewhere: Submodels that run on another device: the CPU, or where it was asked for.
+        peak_bytes: What the device will hold at most; None where it was not reckoned.
+    """
+
+    one_at_a_time: bool = False
+    elsewhere: frozenset[str] = frozenset()
+    peak_bytes: int | None = None
+
+
+def make_plan(
+    package: Package,
+    size: ImageSize,
+    budget_bytes: int | None,
+    *,
+    one_at_a_time: bool | None = None,
+    encoders_elsewhere: bool | None = None,
+) -> MemoryPlan:
+    """Plan for images of a size.
+
+    Args:
+        package: What makes the images.
+        size: Of the images.
+        budget_bytes: Memory of the device that may be used; None when it is not known.
+        one_at_a_time: Whether each submodel is closed after its stage; None decides by the memory.
+        encoders_elsewhere: Whether the text encoders run on another device; None moves those that are
+            too large for this one by themselves, as they run only once an image.
+    """
+    encoders = frozenset(package.with_role("text"))
+    elsewhere = encoders if encoders_elsewhere else frozenset()
+    if budget_bytes is None:
+        return MemoryPlan(one_at_a_time=bool(one_at_a_time), elsewhere=elsewhere)
+    graphs = package_graphs(package)
+    sizes = {name: weights_bytes(model) for name, model in graphs.models.items()}
+    if encoders_elsewhere is None:
+        elsewhere = frozenset(name for name in encoders if sizes[name] + SESSION_BYTES > budget_bytes)
+    held = sum(weights + SESSION_BYTES for name, weights in sizes.items() if name not in elsewhere)
+    if held + _MOST_BYTES_A_PIXEL * size.width * size.height * size.images <= budget_bytes:
+        return MemoryPlan(one_at_a_time=bool(one_at_a_time), elsewhere=elsewhere)
+    needed = forecast(graphs, size).without(elsewhere)
+    if one_at_a_time is None:
+        one_at_a_time = needed.device_bytes > budget_bytes
+    peak = needed.staged_bytes if one_at_a_time else needed.device_bytes
+    return MemoryPlan(one_at_a_time=one_at_a_time, elsewhere=elsewhere, peak_bytes=peak)
+
+
+def demand(plan: MemoryPlan, budget_bytes: int) -> None:
+    """Stop where a plan does not keep to a budget.
+
+    Raises:
+        SetupError: ``device.budget``.
+    """
+    if plan.peak_bytes is not None and plan.peak_bytes > budget_bytes:
+        raise SetupError(
+            "device.budget",
+            f"the images need about {human_size(plan.peak_bytes)} of the device's memory, "
+            f"and {human_size(budget_bytes)} may be used.",
+            "use a smaller --width and --height, fewer --images, or convert again with --precision int4.",
+        )

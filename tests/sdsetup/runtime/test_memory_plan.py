@@ -1,0 +1,109 @@
+"""What is loaded together within a device's memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from conversions.events import Notice
+from conversions.forecast import forecast
+from conversions.package.layout import Package
+from conversions.pipeline_graphs import package_graphs
+from conversions.providers.devices import CPU, Device
+from conversions.providers.table import provider_for
+from conversions.recipe import ImageSize
+from sdsetup.errors import SetupError
+from sdsetup.imaging.pipeline import Pipeline
+from sdsetup.imaging.request import Request
+from sdsetup.runtime import memory_plan, start
+from sdsetup.runtime.memory_plan import MemoryPlan, make_plan
+from sdsetup.runtime.package import open_for_images
+from sdsetup.runtime.runner import LocalRunner
+from sdsetup.runtime.two_devices import TwoDevices
+from tests.sdsetup import toy_package
+
+LARGE = 64 * 2**30
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return open_for_images(toy_package.write(tmp_path_factory.mktemp("packages") / "plain"))
+
+
+def test_a_device_of_unknown_or_ample_memory_holds_all(package: Package) -> None:
+    native = package.recipe.native
+    assert make_plan(package, native, None) == MemoryPlan()
+    assert make_plan(package, native, LARGE) == MemoryPlan()
+    assert make_plan(package, native, LARGE, one_at_a_time=True) == MemoryPlan(one_at_a_time=True)
+
+
+def test_what_does_not_fit_together_is_loaded_one_at_a_time(package: Package) -> None:
+    needed = forecast(package_graphs(package), package.recipe.native)
+    assert needed.staged_bytes < needed.device_bytes
+    together = make_plan(package, package.recipe.native, needed.device_bytes)
+    assert together == MemoryPlan(peak_bytes=needed.device_bytes)
+    staged = make_plan(package, package.recipe.native, needed.device_bytes - 1)
+    assert staged == MemoryPlan(one_at_a_time=True, peak_bytes=needed.staged_bytes)
+    memory_plan.demand(staged, needed.staged_bytes)
+
+
+def test_larger_images_need_more_than_the_same_budget(package: Package) -> None:
+    budget = forecast(package_graphs(package), package.recipe.native).staged_bytes
+    with pytest.raises(SetupError, match="may be used") as caught:
+        memory_plan.demand(make_plan(package, ImageSize(width=2048, height=2048), budget), budget)
+    assert caught.value.code == "device.budget"
+    assert "--width" in caught.value.hint
+
+
+def test_encoders_that_are_too_large_run_elsewhere_and_are_not_counted(package: Package) -> None:
+    encoders = frozenset(package.with_role("text"))
+    everything = forecast(package_graphs(package), package.recipe.native)
+    budget = everything.without(encoders).device_bytes
+    assert budget < everything.device_bytes
+    moved = make_plan(package, package.recipe.native, budget, encoders_elsewhere=True)
+    assert moved == MemoryPlan(elsewhere=encoders, peak_bytes=budget)
+    assert make_plan(package, package.recipe.native, 1).elsewhere == encoders
+    assert not make_plan(package, package.recipe.native, 1, encoders_elsewhere=False).elsewhere
+
+
+def test_two_devices_make_the_image_of_one(package: Package) -> None:
+    request = Request(prompt="a red horse", seed=3, steps=3)
+    expected = Pipeline(package=package, runner=LocalRunner(package=package, device=CPU)).generate(request)
+    encoders = frozenset(package.with_role("text"))
+    main, other = (LocalRunner(package=package, device=CPU) for _ in range(2))
+    both = TwoDevices(main=main, other=other, elsewhere=encoders)
+    images = Pipeline(package=package, runner=both).generate(request)
+    assert np.array_equal(images.pixels, expected.pixels)
+    assert set(other.usage()) == encoders
+    assert not set(main.usage()) & encoders
+    assert set(both.usage()) == set(main.usage()) | encoders
+
+
+def test_what_was_planned_is_said(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Device(
+        provider=provider_for("directml"), name="Small card", discrete=True, memory_bytes=300 * 2**20
+    )
+    monkeypatch.setattr(start, "list_devices", lambda: [small, CPU])
+    heard: list[str] = []
+
+    def listen(event: object) -> None:
+        if isinstance(event, Notice):
+            heard.append(event.text)
+
+    begin = start.DeviceRequest(encoder_provider="cpu")
+    runner = start.start(package, begin, package.recipe.native, listen)
+    assert isinstance(runner, TwoDevices)
+    assert runner.device == small
+    assert "text_encoder on" in heard[0]
+    assert "one submodel at a time" in heard[0]
+    with pytest.raises(SetupError, match="may be used"):
+        start.start(package, start.DeviceRequest(vram_bytes=2**20), package.recipe.native, listen)
+
+
+def test_a_budget_of_a_gpu_is_said_to_mean_nothing_on_the_cpu(package: Package) -> None:
+    heard: list[str] = []
+    begin = start.DeviceRequest(provider="cpu", vram_bytes=2**20)
+    start.start(
+        package, begin, package.recipe.native, lambda event: heard.append(getattr(event, "text", ""))
+    ).close()
+    assert any("--vram" in text for text in heard)
