@@ -33,7 +33,8 @@ class SubmodelNeed:
         submodel: Its name.
         weights_bytes: Size of its weights.
         activation_bytes: Peak of live activations while it runs, inputs and outputs included.
-        float32_weights_bytes: Size of the float32 copies that the CPU makes of half-precision weights.
+        float32_weights_bytes: Size of the largest float32 copy that the CPU makes of a half-precision weight;
+            it has one at a time.
         float32_activation_bytes: As ``activation_bytes``, on the CPU, which computes in float32.
     """
 
@@ -146,10 +147,13 @@ def forecast(graphs: PipelineGraphs, size: ImageSize) -> Forecast:
                 submodel=name,
                 weights_bytes=weights_bytes(model),
                 activation_bytes=peak_activation_bytes(fixed),
-                float32_weights_bytes=sum(
-                    _bytes_of(value, wide=True)
-                    for value in model.graph.initializers.values()
-                    if _is_half(value)
+                float32_weights_bytes=max(
+                    (
+                        _bytes_of(value, wide=True)
+                        for value in model.graph.initializers.values()
+                        if _is_half(value)
+                    ),
+                    default=0,
                 ),
                 float32_activation_bytes=peak_activation_bytes(fixed, wide=True),
             )

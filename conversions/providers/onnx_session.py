@@ -82,7 +82,8 @@ def open_session(
         edits: Further changes of the graph for this session.
         weights: Arrays to use instead of what the graph's files hold, by initializer.
         log_severity: Least severity that ONNX Runtime prints; 4 prints what is fatal.
-        frugal: Whether the session is for one run, which is to take little memory.
+        frugal: Whether the session is for one run, which is to take little memory; on the CPU a float16
+            graph always is.
 
     Returns:
         The ``onnxruntime.InferenceSession``. It profiles its first run if ``is_profiled``.
@@ -99,7 +100,10 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = log_severity
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    skipped = _save_memory(options, provider) if frugal else []
+    # A CPU widens float16 anyhow, at each run or for good. On two cores, SD 1.4's U-Net at 64x64 latents:
+    # 3.0 GiB instead of 5.7, opened in 0.3 s instead of 17, and a step takes 11% longer.
+    frugal = frugal or (provider.target == "cpu" and _stores_half(graph))
+    skipped = _save_memory(options, provider, graph) if frugal else []
     form = session_graph(graph, provider, (*edits, upcast_to_fp32) if upcast else edits)
     for key, value in {**provider.session_config, **form.config}.items():
         options.add_session_config_entry(key, value)
@@ -139,7 +143,7 @@ def provider_options(graph: Path, provider: Provider, *, upcast: bool, exact: bo
     return dict(provider.provider_options)
 
 
-def _save_memory(options: Any, provider: Provider) -> list[str]:
+def _save_memory(options: Any, provider: Provider, graph: Path) -> list[str]:
     """Turn off what only pays off over many runs; return the optimisers to disable."""
     import onnxruntime
 
@@ -151,7 +155,9 @@ def _save_memory(options: Any, provider: Provider) -> list[str]:
     # Optimisation makes a float32 copy of every float16 weight, and prepacking another: on SD 1.4's
     # U-Net 5.9 GB and 28 s for one run, instead of 1.9 GB and 6 s.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.add_session_config_entry("session.disable_prepacking", "1")
+    # Four-bit products are only fast on packed weights, which are small.
+    if b"MatMulNBits" not in graph.read_bytes():
+        options.add_session_config_entry("session.disable_prepacking", "1")
     return ["ConstantFolding"]
 
 
@@ -174,6 +180,14 @@ def _is_half(graph: Path) -> bool:
 
     outputs = onnx.load(graph, load_external_data=False).graph.output
     return any(each.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16 for each in outputs)
+
+
+def _stores_half(graph: Path) -> bool:
+    """Whether a graph has float16 weights."""
+    import onnx
+
+    stored = onnx.load(graph, load_external_data=False).graph.initializer
+    return any(each.data_type == onnx.TensorProto.FLOAT16 for each in stored)
 
 
 def wants_float16(error: Exception) -> bool:
