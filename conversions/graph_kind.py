@@ -60,10 +60,13 @@ class GraphKind:
         create: Makes the component from a configuration, with weights of no meaning.
         wrap: Makes of the component the torch module whose positional inputs and outputs are the tensors
             above; parameters below its attribute ``model`` carry the checkpoint's names.
+        reference: As ``wrap``, with the library's own forward, where ``wrap`` puts the layers together in
+            another way; None where it does not. Verification compares with it.
         renames: Older tensor names, tried in this order after the name itself.
         quantizable: Whether weights of linear layers may have 4 or 8 bits.
         sensitive: Regular expressions of weights that are never quantised: results depend on them most.
-        unused: Regular expressions of stored tensors that no graph needs (buffers that are computed today).
+        unused: Regular expressions of stored tensors that no graph needs: buffers that are computed today,
+            and layers behind the last output.
         sizes: For each free dimension the size at which parity is measured; small, and none divides another
             by accident.
         traced_sizes: For each free dimension the size to trace at. Odd where the graph must fit every size.
@@ -82,6 +85,7 @@ class GraphKind:
     component_class: Callable[[], Any]
     create: Callable[[Config], Any]
     wrap: Callable[[Any], Any]
+    reference: Callable[[Any], Any] | None = None
     fields: tuple[Field, ...] = ()
     version: int = 1
     variant: str = ""
