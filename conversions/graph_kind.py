@@ -50,6 +50,7 @@ class GraphKind:
         version: Raise it when a change of this file makes stored graphs out of date.
         variant: Tells kinds of one id apart that differ in inputs or outputs; empty for the usual one.
         class_name: The component's class, as ``model_index.json`` and ``config.json`` name it.
+        also: Other classes that hold the same model: with a head, say, that no graph needs.
         fields: Types, defaults and bounds of the configuration's fields.
         defaults: Configuration fields with the value that a config lacking them means.
         relevant: Picks what shapes the graph out of a configuration; for those with nested or dead parts.
@@ -89,6 +90,7 @@ class GraphKind:
     fields: tuple[Field, ...] = ()
     version: int = 1
     variant: str = ""
+    also: tuple[str, ...] = ()
     renames: tuple[Rename, ...] = ()
     unused: tuple[str, ...] = ()
     quantizable: bool = False

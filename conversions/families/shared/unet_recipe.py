@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from conversions.errors import ConversionError
+from conversions.families.shared.autoencoder import sampled
 from conversions.family import PipelineConfigs
 from conversions.graph_kind import Config
 from conversions.recipe import (
@@ -289,14 +290,12 @@ class UNetRecipe:
 
         An AutoencoderKL gives mean and log variance, of which a sample is taken; AutoencoderTiny gives
         latents.
-        Source: DiagonalGaussianDistribution of diffusers.
         """
         outputs = run("vae_encoder", {"sample": pixels})
-        if "latents" in outputs:
-            return self.latents.encode(outputs["latents"])
-        mean, logvar = np.split(outputs["latent_parameters"], 2, axis=1)
-        deviation = np.exp(np.float32(0.5) * np.clip(logvar, -30, 20))
-        return self.latents.encode(mean + deviation * noise)
+        encoded = outputs.get("latents")
+        return self.latents.encode(
+            sampled(outputs["latent_parameters"], noise) if encoded is None else encoded
+        )
 
 
 def guidance_embedding(guidance: float, width: int) -> Floats:
