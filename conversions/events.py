@@ -15,7 +15,7 @@ class Started:
 
     Attributes:
         task: Identifier, unique among the tasks that run at the same time.
-        label: What a person reads, for example ``"transformer: writing weights"``.
+        label: What a person reads, for example ``"safety_checker: writing weights"``.
         total: How much work there is, in ``unit``; None when that is unknown.
         unit: What is counted.
     """

@@ -258,7 +258,7 @@ def _kind(part: Part, configs: PipelineConfigs) -> GraphKind:
     if not found:
         return part.kinds[0]
     for kind in part.kinds:
-        if kind.class_name == found:
+        if found == kind.class_name or found in kind.also:
             return kind
     raise ConversionError(
         "component.unsupported",

@@ -50,6 +50,7 @@ class GraphKind:
         version: Raise it when a change of this file makes stored graphs out of date.
         variant: Tells kinds of one id apart that differ in inputs or outputs; empty for the usual one.
         class_name: The component's class, as ``model_index.json`` and ``config.json`` name it.
+        also: Other classes that hold the same model: with a head, say, that no graph needs.
         fields: Types, defaults and bounds of the configuration's fields.
         defaults: Configuration fields with the value that a config lacking them means.
         relevant: Picks what shapes the graph out of a configuration; for those with nested or dead parts.
@@ -60,10 +61,13 @@ class GraphKind:
         create: Makes the component from a configuration, with weights of no meaning.
         wrap: Makes of the component the torch module whose positional inputs and outputs are the tensors
             above; parameters below its attribute ``model`` carry the checkpoint's names.
+        reference: As ``wrap``, with the library's own forward, where ``wrap`` puts the layers together in
+            another way; None where it does not. Verification compares with it.
         renames: Older tensor names, tried in this order after the name itself.
         quantizable: Whether weights of linear layers may have 4 or 8 bits.
         sensitive: Regular expressions of weights that are never quantised: results depend on them most.
-        unused: Regular expressions of stored tensors that no graph needs (buffers that are computed today).
+        unused: Regular expressions of stored tensors that no graph needs: buffers that are computed today,
+            and layers behind the last output.
         sizes: For each free dimension the size at which parity is measured; small, and none divides another
             by accident.
         traced_sizes: For each free dimension the size to trace at. Odd where the graph must fit every size.
@@ -82,9 +86,11 @@ class GraphKind:
     component_class: Callable[[], Any]
     create: Callable[[Config], Any]
     wrap: Callable[[Any], Any]
+    reference: Callable[[Any], Any] | None = None
     fields: tuple[Field, ...] = ()
     version: int = 1
     variant: str = ""
+    also: tuple[str, ...] = ()
     renames: tuple[Rename, ...] = ()
     unused: tuple[str, ...] = ()
     quantizable: bool = False

@@ -104,13 +104,16 @@ class Conditioning:
     """What the denoiser is given beside latents and time, the same at every step.
 
     Attributes:
-        inputs: Tensors by input name, with one row for each row that the denoiser sees.
-        branches: Rows that each image takes in the denoiser's batch: 2 with classifier-free guidance, where
-            the rows of the negative prompt come first.
+        size: The images' size.
+        runs: For each run of the denoiser at a step, tensors by input name, with one row for each row that it
+            sees. Prompts of different lengths take several runs.
+        branches: Rows that each image takes in the batch of a run: 2 where both prompts of classifier-free
+            guidance are in one; the rows of the negative prompt come first then.
     """
 
-    inputs: Tensors
-    branches: int
+    size: ImageSize
+    runs: tuple[Tensors, ...]
+    branches: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +129,48 @@ class EncodedPrompt:
     weights: Floats
 
 
+@dataclass(frozen=True, kw_only=True)
+class PaddedTokens:
+    """A text as an encoder without weights and chunks takes it.
+
+    Attributes:
+        ids: int32 ``[1, length]``.
+        mask: int32 ``[1, length]``; 0 where there is padding.
+    """
+
+    ids: NDArray[np.int32]
+    mask: NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseLevels:
+    """What decides the noise levels of a flow-matching model beside its scheduler's configuration.
+
+    Attributes:
+        image_tokens: Tokens that the denoiser makes of the latents: more of them need more noise.
+        mu: Log of the shift where it depends on the size; None takes the configuration's line through two
+            sizes.
+        sigmas: Levels before they are shifted, falling, one a step; None leaves them to the scheduler.
+    """
+
+    image_tokens: int
+    mu: float | None = None
+    sigmas: tuple[float, ...] | None = None
+
+
 class PromptEncoder(Protocol):
     """Turns prompts into tokens, and encoded chunks into one weighted row."""
+
+    def tokenize(self, text: str, tokenizer: str, *, length: int, multiple: int = 0) -> PaddedTokens:
+        """Return a text's tokens, special ones of the tokenizer included, cut or filled up to a length.
+
+        Args:
+            text: Read as it is: brackets are no weights.
+            tokenizer: Folder of the tokenizer in the package.
+            length: The most tokens.
+            multiple: Fill up to a multiple of this instead of to ``length``; 0 fills up to it.
+        """
+        ...
 
     def encode(self, prompt: str, tokenizer: str, *, at_least: int = 1) -> EncodedPrompt:
         """Split a prompt into chunks of tokens.
@@ -228,6 +271,11 @@ class Recipe(Protocol):
         ...
 
     @property
+    def weighs_words(self) -> bool:
+        """Whether brackets in a prompt weigh words; language models read them as they are."""
+        ...
+
+    @property
     def blends_masks(self) -> bool:
         """Whether a mask is applied to the latents after each step, for denoisers that do not read it."""
         ...
@@ -240,14 +288,18 @@ class Recipe(Protocol):
         """Say whether the denoiser sees each image twice at this guidance."""
         ...
 
+    def noise_levels(self, steps: int, size: ImageSize) -> NoiseLevels | None:
+        """Return what decides the noise levels of flow matching; None for other models."""
+        ...
+
     def encode(self, run: Run, prompts: PromptEncoder, request: GuidedPrompts) -> Conditioning:
         """Turn the prompts into what the denoiser is conditioned on."""
         ...
 
     def denoiser_inputs(
         self, latents: Floats, timestep: float, conditioning: Conditioning, initial: InitialImage | None
-    ) -> Tensors:
-        """Put the denoiser's inputs together.
+    ) -> tuple[Tensors, ...]:
+        """Put the denoiser's inputs together, for each of its runs at a step.
 
         Args:
             latents: ``[images, channels, height, width]``, scaled as the scheduler says.
@@ -257,8 +309,8 @@ class Recipe(Protocol):
         """
         ...
 
-    def guide(self, output: Floats, conditioning: Conditioning, guidance_scale: float) -> Floats:
-        """Reduce the denoiser's output to one row for each image."""
+    def guide(self, outputs: tuple[Floats, ...], conditioning: Conditioning, guidance_scale: float) -> Floats:
+        """Reduce the denoiser's outputs, one of each run, to a prediction of the latents' shape."""
         ...
 
     def decode(self, run: Run, latents: Floats) -> Floats:

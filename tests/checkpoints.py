@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tests.flow_checkpoints import FLOW_VARIANTS, FlowVariant
 from tests.sdsetup.imaging import clip_vocabulary
 
 # Enough of everything to be a Stable Diffusion, little enough to be traced in seconds.
@@ -155,7 +156,7 @@ _XL = Variant(
     scheduler=EULER,
     index={"force_zeros_for_empty_prompt": True},
 )
-VARIANTS = {
+VARIANTS: dict[str, Variant | FlowVariant] = {
     "stable-diffusion": Variant(),
     "stable-diffusion inpainting": Variant(
         pipeline="StableDiffusionInpaintPipeline", unet={**UNET, "in_channels": 9}
@@ -182,11 +183,12 @@ VARIANTS = {
         text=None,
         index={"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},
     ),
+    **FLOW_VARIANTS,
 }
 """A tiny checkpoint for every family, and for what its checkpoints differ in."""
 
 
-def make_variant(folder: Path, variant: Variant, *, seed: int = 0) -> Path:
+def make_variant(folder: Path, variant: Variant | FlowVariant, *, seed: int = 0) -> Path:
     """Write a tiny checkpoint without a safety checker; equal seeds give equal files."""
     import torch
     from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
@@ -194,6 +196,9 @@ def make_variant(folder: Path, variant: Variant, *, seed: int = 0) -> Path:
 
     torch.manual_seed(seed)
     folder.mkdir(parents=True)
+    if isinstance(variant, FlowVariant):
+        variant.write(folder, seed)
+        return folder
     index: dict[str, Any] = {
         "_class_name": variant.pipeline,
         "_diffusers_version": "0.19.0",

@@ -54,7 +54,7 @@ def choose(names: Iterable[str], component: str, *, variant: str = "") -> Weight
 
     Args:
         names: File names relative to the checkpoint, with ``/`` between folders.
-        component: Folder of the component, for example ``"transformer"``; empty for its own folder.
+        component: Folder of the component in the checkpoint; empty for its own folder.
         variant: The precision to prefer, for example ``"fp16"``.
 
     Returns:

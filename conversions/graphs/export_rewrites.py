@@ -18,6 +18,9 @@ from onnxscript import opset18 as op
 from onnxscript.values import Op, Opset
 from torch import Tensor, nn
 
+from conversions.graphs import transformer_rewrites
+from conversions.graphs.transformer_rewrites import MASKED
+
 
 def _contrib(
     name: str, inputs: Sequence[str], optional: Sequence[str] = (), **attributes: OpSchema.AttrType
@@ -45,28 +48,29 @@ _MULTI_HEAD_ATTENTION = _contrib(
     ["query"],
     ["key", "value", "bias", "key_padding_mask", "attention_bias"],
     num_heads=OpSchema.AttrType.INT,
+    scale=OpSchema.AttrType.FLOAT,
 )
 _GELU = _contrib("Gelu", ["X"])
 _FAST_GELU = _contrib("FastGelu", ["X"])
 
-# Added to attention scores that must not count: exp() of it is 0 in float32, and float16 can hold it.
-# Source: mask_filter_value of com.microsoft.MultiHeadAttention in ONNX Runtime's ContribOperators.md.
-MASKED = -10_000.0
-
 
 @torch.library.custom_op("sdsetup::attention", mutates_args=())
-def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, heads: int) -> Tensor:
-    """Multi-head attention on [batch, sequence, heads * head size], scaled by 1/sqrt(head size).
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, heads: int, scale: float | None = None
+) -> Tensor:
+    """Multi-head attention on [batch, sequence, heads * head size], scaled by 1/sqrt(head size) or as given.
 
     Source: Vaswani et al., "Attention Is All You Need", section 3.2.
     """
     split = [part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (query, key, value)]
-    mixed = nn.functional.scaled_dot_product_attention(*split, attn_mask=bias)
+    mixed = nn.functional.scaled_dot_product_attention(*split, attn_mask=bias, scale=scale)
     return mixed.transpose(1, 2).flatten(2)
 
 
 @attention.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, heads: int) -> Tensor:
+def _(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, heads: int, scale: float | None = None
+) -> Tensor:
     return query.new_empty(query.shape[0], query.shape[1], value.shape[2])
 
 
@@ -99,7 +103,7 @@ def _(image: Tensor) -> Tensor:
 @torch.library.custom_op("sdsetup::to_image", mutates_args=())
 def to_image(tokens: Tensor, like: Tensor) -> Tensor:
     """[batch, height * width, channels] -> the shape of ``like``, [batch, channels, height, width]."""
-    return tokens.transpose(1, 2).reshape(like.shape)
+    return tokens.transpose(1, 2).reshape(like.shape).clone()
 
 
 @to_image.register_fake
@@ -111,9 +115,12 @@ def _ints(*values: int) -> Any:
     return op.Constant(value_ints=list(values))
 
 
-def _write_attention(query: Any, key: Any, value: Any, bias: Any, heads: int) -> Any:
+def _write_attention(
+    query: Any, key: Any, value: Any, bias: Any, heads: int, scale: float | None = None
+) -> Any:
     masks = () if bias is None else (None, None, bias)
-    return _MULTI_HEAD_ATTENTION(query, key, value, *masks, num_heads=heads)
+    scaled = {} if scale is None else {"scale": scale}
+    return _MULTI_HEAD_ATTENTION(query, key, value, *masks, num_heads=heads, **scaled)
 
 
 def _write_causal_bias(tokens: Any, heads: int) -> Any:
@@ -208,6 +215,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.split.Tensor: _write_split,
         aten.gelu.default: _write_gelu,
         aten.slice.Tensor: _write_slice,
+        **transformer_rewrites.translations(),
     }
 
 
@@ -243,6 +251,9 @@ class AttentionProcessor:
         if layer.residual_connection:
             mixed = mixed + residual
         return mixed if layer.rescale_output_factor == 1.0 else mixed / layer.rescale_output_factor
+
+
+_PROCESSORS = {"AttnProcessor": AttentionProcessor, "AttnProcessor2_0": AttentionProcessor}
 
 
 def _enter_transformer(self: Any, hidden_states: Tensor) -> tuple[Tensor, int]:
@@ -305,16 +316,21 @@ def _timesteps(self: Any, timesteps: Tensor) -> Tensor:
 
 
 def make_traceable(root: nn.Module) -> None:
-    """Give the layers of ``root`` forms that trace to few nodes and pose no conditions on sizes."""
-    from diffusers.models.attention_processor import Attention
+    """Give the layers of ``root`` forms that trace to few nodes and pose no conditions on sizes.
+
+    An attention processor is replaced by its class; one that is not known is traced as it is.
+    """
     from diffusers.models.embeddings import Timesteps
     from diffusers.models.transformers.transformer_2d import Transformer2DModel
     from diffusers.models.upsampling import Upsample2D
     from transformers.models.clip.modeling_clip import CLIPAttention
 
+    transformer_rewrites.make_norms_traceable(root)
+    processors = {**_PROCESSORS, **transformer_rewrites.PROCESSORS}
     for layer in root.modules():
-        if isinstance(layer, Attention):
-            layer.set_processor(AttentionProcessor())
+        processor = type(getattr(layer, "processor", None)).__name__
+        if processor in processors:
+            layer.processor = processors[processor]()
         elif isinstance(layer, Timesteps) and layer.num_channels % 2 == 0:
             layer.forward = _timesteps.__get__(layer)
         elif isinstance(layer, Transformer2DModel):

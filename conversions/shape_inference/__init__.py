@@ -18,7 +18,7 @@ from onnx.defs import OpSchema
 from onnx.reference import ReferenceEvaluator
 
 from conversions.errors import ConversionError
-from conversions.shape_inference.contrib import contrib_shapes
+from conversions.shape_inference.contrib import IN_ONNX_DOMAIN, contrib_shapes
 
 FOLD_LIMIT = 4096
 """Elements up to which a constant is followed through the graph: shapes, axes and small tables."""
@@ -162,7 +162,7 @@ class _Walk:
 
     def infer(self, node: ir.Node) -> None:
         first = node.inputs[0] if node.inputs else None
-        if node.domain == "com.microsoft":
+        if node.domain == "com.microsoft" or node.op_type in IN_ONNX_DOMAIN:
             for output, shape in zip(node.outputs, contrib_shapes(node), strict=False):
                 _set_type(output, first.dtype if first is not None else None, shape)
             return

@@ -1,4 +1,4 @@
-"""Output shapes of ONNX Runtime's own operators (domain ``com.microsoft``), as far as models here use them.
+"""Output shapes of ONNX Runtime's own operators, as far as models here use them.
 
 Source: the operators' descriptions in ONNX Runtime's ContribOperators.md.
 """
@@ -10,6 +10,9 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 Shapes = list[ir.Shape | None]
+
+IN_ONNX_DOMAIN = frozenset({"SimplifiedLayerNormalization"})
+"""Those that ONNX Runtime registers in the domain of ONNX itself."""
 
 
 def contrib_shapes(node: ir.Node) -> Shapes:
@@ -79,6 +82,7 @@ _SHAPES: dict[str, Callable[[ir.Node, ir.Shape], Shapes]] = {
     "MultiHeadAttention": _attention,
     "QuickGelu": _like_first,
     "RotaryEmbedding": _like_first,
+    "SimplifiedLayerNormalization": _like_first,
     "SkipLayerNormalization": _skip_norm,
     "SkipSimplifiedLayerNormalization": _skip_norm,
 }

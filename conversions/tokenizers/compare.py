@@ -47,8 +47,9 @@ def compare_tokenizers(folder: Path, prompts: Sequence[str] = PROMPTS) -> list[s
         references = process.call(_reference, folder, tokenizer.class_name, tokenizer.length, texts)
     differing = []
     for text, expected in zip(texts, references, strict=True):
-        words = tokenizer.encode(text)[: tokenizer.length - 2]
-        ids = [tokenizer.start, *words, tokenizer.end]
+        begin, end = tokenizer.prefix, tokenizer.suffix
+        words = tokenizer.encode(text)[: tokenizer.length - len(begin) - len(end)]
+        ids = [*begin, *words, *end]
         if ids + [tokenizer.padding] * (tokenizer.length - len(ids)) != expected:
             differing.append(text)
     return differing

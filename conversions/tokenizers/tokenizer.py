@@ -25,13 +25,18 @@ class Tokenizer(Protocol):
         ...
 
     @property
-    def start(self) -> int:
-        """Id of the token that begins every text."""
+    def prefix(self) -> tuple[int, ...]:
+        """Ids of the tokens that begin every text."""
         ...
 
     @property
-    def end(self) -> int:
-        """Id of the token that ends every text."""
+    def suffix(self) -> tuple[int, ...]:
+        """Ids of the tokens that end every text."""
+        ...
+
+    @property
+    def pads_left(self) -> bool:
+        """Whether a short text is filled up at its beginning."""
         ...
 
     @property
@@ -45,7 +50,7 @@ class Tokenizer(Protocol):
         ...
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Return the ids of a text without start, end and padding."""
+        """Return the ids of a text without prefix, suffix and padding."""
         ...
 
     def with_tokens(self, tokens: Sequence[str]) -> Tokenizer:

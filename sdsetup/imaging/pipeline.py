@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from conversions.events import Advanced, Finished, Listener, Notice, Started, ignore
 from conversions.family import Role
 from conversions.package.layout import Package
-from conversions.recipe import Conditioning, EncodedPrompt, GuidedPrompts, InitialImage
+from conversions.recipe import Conditioning, EncodedPrompt, GuidedPrompts, InitialImage, PaddedTokens
 from sdsetup.durations import in_words
 from sdsetup.errors import SetupError
 from sdsetup.imaging import initial_image, prompts
@@ -23,7 +23,7 @@ from sdsetup.imaging.feature_extractor import extract
 from sdsetup.imaging.latent_noise import LatentNoise
 from sdsetup.imaging.request import Request, complete, first_index, scheduler_for
 from sdsetup.imaging.schedulers import Floats, Scheduler, State
-from sdsetup.imaging.tokenizer import ClipTokenizer
+from sdsetup.imaging.tokenizer import PromptTokenizer
 from sdsetup.runtime.runner import Runner
 from sdsetup.runtime.sessions import Array
 
@@ -63,21 +63,27 @@ class PackagePrompts:
     package: Package
     length: int
     tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    _opened: dict[str, ClipTokenizer] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _opened: dict[str, PromptTokenizer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def encode(self, prompt: str, tokenizer: str, *, at_least: int = 1) -> EncodedPrompt:
         """Split a prompt into chunks of tokens; see ``conversions.recipe.PromptEncoder``."""
-        if tokenizer not in self._opened:
-            folder = self.package.folder / tokenizer
-            self._opened[tokenizer] = ClipTokenizer(
-                folder=folder, length=self.length, tokens=self.tokens.get(tokenizer, ())
-            )
-        encoded = prompts.encode(prompt, self._opened[tokenizer], at_least=at_least)
+        encoded = prompts.encode(prompt, self._tokenizer(tokenizer), at_least=at_least)
         return EncodedPrompt(tokens=encoded.tokens, weights=encoded.weights)
+
+    def tokenize(self, text: str, tokenizer: str, *, length: int, multiple: int = 0) -> PaddedTokens:
+        """Return a text's tokens, cut or filled up; see ``conversions.recipe.PromptEncoder``."""
+        return prompts.tokenize(text, self._tokenizer(tokenizer), length=length, multiple=multiple)
 
     def embed(self, hidden: Floats, encoded: EncodedPrompt) -> Floats:
         """Join the hidden states of a prompt's chunks, with its weights."""
         return prompts.embed(hidden, encoded.weights)
+
+    def _tokenizer(self, name: str) -> PromptTokenizer:
+        if name not in self._opened:
+            self._opened[name] = PromptTokenizer(
+                folder=self.package.folder / name, length=self.length, tokens=self.tokens.get(name, ())
+            )
+        return self._opened[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,11 +293,12 @@ class Pipeline:
         count = len(places)
         self.listener(Started(task="denoise", label="making the image", total=count, unit="steps"))
         for done, place in enumerate(places, start=1):
-            inputs = recipe.denoiser_inputs(
+            runs = recipe.denoiser_inputs(
                 scheduler.model_input(state), scheduler.timesteps[place], conditioning, initial
             )
-            output = self._run(self._denoiser, inputs, f" at step {done} of {count}")
-            guided = recipe.guide(output[recipe.prediction], conditioning, request.guidance_scale or 0.0)
+            when = f" at step {done} of {count}"
+            outputs = tuple(self._run(self._denoiser, each, when)[recipe.prediction] for each in runs)
+            guided = recipe.guide(outputs, conditioning, request.guidance_scale or 0.0)
             fresh = noise.draw(start.shape[1:]) if scheduler.wants_noise(state) else None
             state = scheduler.advance(state, guided, fresh)
             if initial is not None and initial.mask is not None and recipe.blends_masks:

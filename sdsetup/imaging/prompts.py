@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from conversions.recipe import PaddedTokens
 from sdsetup.errors import UsageError
 from sdsetup.imaging.schedulers import Floats
-from sdsetup.imaging.tokenizer import ClipTokenizer
+from sdsetup.imaging.tokenizer import PromptTokenizer
 
 _BRACKET_WEIGHT = 1.1
 _PIECES = re.compile(r"\\[()\[\]\\]|[()\[\]]|[^\\()\[\]]+|\\")
@@ -124,7 +125,7 @@ def parse(prompt: str) -> tuple[Span, ...]:
     return tuple(joined)
 
 
-def encode(prompt: str, tokenizer: ClipTokenizer, *, at_least: int = 1) -> Encoded:
+def encode(prompt: str, tokenizer: PromptTokenizer, *, at_least: int = 1) -> Encoded:
     """Turn a prompt into chunks of tokens.
 
     Args:
@@ -136,7 +137,8 @@ def encode(prompt: str, tokenizer: ClipTokenizer, *, at_least: int = 1) -> Encod
         UsageError: It is no text that can be encoded.
     """
     _demand_unicode(prompt, "the prompt")
-    room = tokenizer.length - 2
+    begin, end = tokenizer.prefix, tokenizer.suffix
+    room = tokenizer.length - len(begin) - len(end)
     rows: list[list[tuple[int, float]]] = []
     for part in _split_at_breaks(parse(prompt)):
         pairs = [
@@ -148,9 +150,30 @@ def encode(prompt: str, tokenizer: ClipTokenizer, *, at_least: int = 1) -> Encod
     importance = np.ones((len(rows), tokenizer.length), dtype=np.float32)
     for place, pairs in enumerate(rows):
         numbers = [number for number, _ in pairs]
-        ids[place, : len(pairs) + 2] = [tokenizer.start, *numbers, tokenizer.end]
-        importance[place, 1 : len(pairs) + 1] = [weight for _, weight in pairs]
+        row = [*begin, *numbers, *end]
+        ids[place, : len(row)] = row
+        importance[place, len(begin) : len(begin) + len(pairs)] = [weight for _, weight in pairs]
     return Encoded(tokens=ids, weights=importance)
+
+
+def tokenize(text: str, tokenizer: PromptTokenizer, *, length: int, multiple: int = 0) -> PaddedTokens:
+    """Turn a text into one row of tokens, without weights; see ``conversions.recipe.PromptEncoder``.
+
+    Source: ``padding="max_length", truncation=True`` of transformers' tokenizers.
+
+    Raises:
+        UsageError: It is no text that can be encoded.
+    """
+    _demand_unicode(text, "the prompt")
+    begin, end = tokenizer.prefix, tokenizer.suffix
+    words = tokenizer.encode(text)[: length - len(begin) - len(end)]
+    row = [*begin, *words, *end]
+    full = -(-max(len(row), 1) // multiple) * multiple if multiple else length
+    used = slice(full - len(row), full) if tokenizer.pads_left else slice(len(row))
+    ids = np.full((1, full), tokenizer.padding, dtype=np.int32)
+    mask = np.zeros((1, full), dtype=np.int32)
+    ids[0, used], mask[0, used] = row, 1
+    return PaddedTokens(ids=ids, mask=mask)
 
 
 def embed(hidden: Floats, weights: Floats) -> Floats:

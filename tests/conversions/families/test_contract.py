@@ -27,7 +27,7 @@ from conversions.plan import make_plan
 from conversions.providers import onnx_session
 from conversions.providers.devices import CPU
 from conversions.providers.ep_partition import check_graphs
-from conversions.recipe import ImageSize, Task
+from conversions.recipe import ImageSize, Recipe, Task
 from conversions.verification.metrics import compare
 from conversions.verification.parity import weights_of
 from conversions.verification.reference import Arrays, Reference, make_inputs, run_reference
@@ -35,12 +35,18 @@ from sdsetup.imaging.latent_noise import LatentNoise
 from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request, complete
 from sdsetup.runtime.runner import LocalRunner
-from tests.checkpoints import VARIANTS, make_variant
+from tests.checkpoints import VARIANTS, Variant, make_variant
 
 pytestmark = pytest.mark.torch
 
-SIZE = ImageSize(width=136, height=72, images=2)
+IMAGES = 2
 STEPS = 6
+
+
+def size_for(recipe: Recipe) -> ImageSize:
+    """An odd number of the smallest steps of a side."""
+    step = recipe.size_multiple
+    return ImageSize(width=17 * step, height=9 * step, images=IMAGES)
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -116,7 +122,8 @@ def test_a_package_opens_as_what_it_was_made_of(
     opened, package = open_folder(checkpoint), convert_to("fp16")
     assert name.startswith(package.family.name) or package.family.name == "stable-diffusion"
     assert package.submodels == opened.submodels
-    assert package.recipe.native == opened.recipe.native == ImageSize(width=128, height=128)
+    side = 128 if isinstance(VARIANTS[name], Variant) else 1024
+    assert package.recipe.native == opened.recipe.native == ImageSize(width=side, height=side)
     assert package.recipe.tasks == opened.recipe.tasks
     assert package.recipe.defaults == opened.recipe.defaults
 
@@ -125,10 +132,10 @@ def test_every_submodel_is_one_fused_graph_on_directml_and_its_memory_is_foretol
     convert_to: Callable[..., Package],
 ) -> None:
     pipeline = package_graphs(convert_to("fp16", "directml"))
-    for report in check_graphs(pipeline, "directml", SIZE).values():
+    for report in check_graphs(pipeline, "directml", size_for(pipeline.recipe)).values():
         assert not report.unfit
         assert report.shape_nodes == 0
-    small, large = (forecast(pipeline, ImageSize(width=side, height=side)) for side in (64, 128))
+    small, large = (forecast(pipeline, ImageSize(width=side, height=side)) for side in (64, 1024))
     assert 0 < small.staged_bytes < large.staged_bytes
 
 
@@ -137,18 +144,19 @@ def requests(package: Package, folder: Path) -> Iterator[Request]:
     image, mask = folder / "image.png", folder / "mask.png"
     random = np.random.default_rng(3)
     coarse = Image.fromarray(random.integers(0, 256, (9, 17, 3), dtype=np.uint8))
-    coarse.resize((SIZE.width, SIZE.height)).save(image)
-    hidden = np.zeros((SIZE.height, SIZE.width), np.uint8)
+    size = size_for(package.recipe)
+    coarse.resize((size.width, size.height)).save(image)
+    hidden = np.zeros((size.height, size.width), np.uint8)
     hidden[16:56, 32:104] = 255
     Image.fromarray(hidden).save(mask)
     base = Request(
-        prompt="a red (horse:1.0) on the moon",
+        prompt="a red (horse:1.0) on the moon" if package.recipe.weighs_words else "a red horse (1.3), 月",
         negative_prompt="blurry",
         seed=5,
         steps=STEPS,
-        width=SIZE.width,
-        height=SIZE.height,
-        images=SIZE.images,
+        width=size.width,
+        height=size.height,
+        images=size.images,
     )
     inputs: dict[Task, dict[str, Any]] = {
         "text-to-image": {},
@@ -187,7 +195,7 @@ def diffusers_images(
     pipeline = diffusers_pipeline(checkpoint, request)
     size = {"width": request.width, "height": request.height}
     given: dict[str, Any] = {
-        "prompt": [request.prompt.replace("(", "").replace(":1.0)", "")] * request.images,
+        "prompt": [request.prompt.replace("(horse:1.0)", "horse")] * request.images,
         "negative_prompt": [request.negative_prompt] * request.images,
         "num_inference_steps": request.steps,
         "guidance_scale": request.guidance_scale,
@@ -202,10 +210,15 @@ def diffusers_images(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with our_noise(pipeline, request, package):
-            latents = pipeline(**given, output_type="latent").images.numpy()
+            latents = pipeline(**copied(given), output_type="latent").images.numpy()
         with our_noise(pipeline, request, package):
-            images = pipeline(**given, output_type="np").images
+            images = pipeline(**copied(given), output_type="np").images
     return latents, (images * 255).round().astype(np.uint8)
+
+
+def copied(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Copy the lists: ZImagePipeline writes its template into the list of prompts that it is given."""
+    return {name: list(each) if isinstance(each, list) else each for name, each in arguments.items()}
 
 
 def opened(path: str) -> Image.Image:
@@ -217,11 +230,17 @@ def diffusers_pipeline(checkpoint: Path, request: Request) -> Any:
     """Open diffusers' pipeline of the checkpoint's kind for a task."""
     import diffusers
 
-    index = open_folder(checkpoint).index
+    opened = open_folder(checkpoint)
+    index = opened.index
+    task = {"text-to-image": "", "image-to-image": "Img2Img", "inpainting": "Inpaint"}[request.task]
+    if not opened.family.name.startswith("stable-diffusion"):
+        named = index["_class_name"].removesuffix("Pipeline")
+        pipeline = getattr(diffusers, f"{named}{task}Pipeline").from_pretrained(checkpoint)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
     kind = "StableDiffusionXL" if "text_encoder_2" in index else "StableDiffusion"
     if index["_class_name"].startswith("LatentConsistency") and request.task != "inpainting":
         kind = "LatentConsistencyModel"
-    task = {"text-to-image": "", "image-to-image": "Img2Img", "inpainting": "Inpaint"}[request.task]
     extra = {} if kind == "StableDiffusionXL" else {"safety_checker": None}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -144,10 +144,10 @@ def test_a_damaged_graph_in_the_cache_counts_as_absent(tiny_checkpoint: Path, tm
 def test_the_tables_of_defaults_are_those_of_the_libraries() -> None:
     import inspect
 
-    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPVisionConfig
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, ZImageTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPVisionConfig, Qwen3Config
 
-    from conversions.submodels import clip_text, safety_checker, tiny_vae, unet, vae
+    from conversions.submodels import clip_text, qwen3, safety_checker, tiny_vae, unet, vae, z_image
 
     def plain(value: object) -> object:
         return list(value) if isinstance(value, tuple) else value
@@ -156,6 +156,7 @@ def test_the_tables_of_defaults_are_those_of_the_libraries() -> None:
         (unet.DEFAULTS, unet.UNET.irrelevant, UNet2DConditionModel),
         (vae.DEFAULTS, vae.IRRELEVANT, AutoencoderKL),
         (tiny_vae.DEFAULTS, tiny_vae.IRRELEVANT, AutoencoderTiny),
+        (z_image.DEFAULTS, z_image.IRRELEVANT, ZImageTransformer2DModel),
     ):
         signature = inspect.signature(library.__init__).parameters
         known = {
@@ -167,5 +168,6 @@ def test_the_tables_of_defaults_are_those_of_the_libraries() -> None:
     for table, config in (
         (clip_text.DEFAULTS, CLIPTextConfig()),
         (safety_checker.VISION_DEFAULTS, CLIPVisionConfig()),
+        (qwen3.DEFAULTS, Qwen3Config()),
     ):
         assert {name: getattr(config, name) for name in table} == table

@@ -148,7 +148,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def ours(tokenizer: Tokenizer, text: str) -> list[int]:
-    ids = [tokenizer.start, *tokenizer.encode(text)[: tokenizer.length - 2], tokenizer.end]
+    ids = [*tokenizer.prefix, *tokenizer.encode(text)[: tokenizer.length - 2], *tokenizer.suffix]
     return ids + [tokenizer.padding] * (tokenizer.length - len(ids))
 
 
@@ -164,7 +164,7 @@ def test_three_hundred_odd_prompts_are_the_ids_of_transformers(pair: tuple[Token
     assert len(prompts) >= 300
     assert [text for text in prompts if ours(mine, text) != theirs(reference, text)] == []
     assert mine.padding == reference.pad_token_id
-    assert (mine.start, mine.end) == (reference.bos_token_id, reference.eos_token_id)
+    assert mine.prefix + mine.suffix == (reference.bos_token_id, reference.eos_token_id)
     assert mine.size == max(reference.get_vocab().values()) + 1
 
 
@@ -213,6 +213,6 @@ def test_the_tokenizer_that_ships_gives_transformers_ids(tmp_path: Path, padding
         (tmp_path / name).write_bytes(content)
     tokenizer = open_tokenizer(tmp_path / "tokenizer")
     assert tokenizer.encode("a photo of a cat") == (320, 1125, 539, 320, 2368)
-    assert (tokenizer.start, tokenizer.end, tokenizer.length) == (49406, 49407, 77)
+    assert (tokenizer.prefix, tokenizer.suffix, tokenizer.length) == ((49406,), (49407,), 77)
     assert tokenizer.padding == (0 if padding == "!" else 49407)
     assert compare_tokenizers(tmp_path / "tokenizer") == []

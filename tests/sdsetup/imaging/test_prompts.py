@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 
 from sdsetup.errors import UsageError
 from sdsetup.imaging.prompts import embed, encode, examine, parse
-from sdsetup.imaging.tokenizer import ClipTokenizer
+from sdsetup.imaging.tokenizer import PromptTokenizer
 from tests.sdsetup.imaging import clip_vocabulary
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    return ClipTokenizer(folder=clip_vocabulary.write(tmp_path_factory.mktemp("tokenizer")))
+    return PromptTokenizer(folder=clip_vocabulary.write(tmp_path_factory.mktemp("tokenizer")))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_any_bracketing_is_read_without_failing(prompt):
 def test_a_short_prompt_is_one_padded_chunk(tokenizer):
     encoded = encode("a horse", tokenizer)
     words = tokenizer.encode("a horse")
-    expected = [tokenizer.start, *words, tokenizer.end]
+    expected = [*tokenizer.prefix, *words, *tokenizer.suffix]
     assert encoded.tokens.shape == (1, 77)
     assert encoded.tokens.dtype == np.int32
     assert encoded.tokens[0, : len(expected)].tolist() == expected
@@ -65,8 +65,8 @@ def test_a_short_prompt_is_one_padded_chunk(tokenizer):
 def test_a_long_prompt_is_cut_into_chunks_with_their_own_start_and_end(tokenizer, words, chunks):
     encoded = encode("! " * words, tokenizer)
     assert encoded.tokens.shape == (chunks, 77)
-    assert np.all(encoded.tokens[:, 0] == tokenizer.start)
-    assert all(tokenizer.end in row for row in encoded.tokens.tolist())
+    assert np.all(encoded.tokens[:, 0] == tokenizer.prefix[0])
+    assert all(tokenizer.suffix[0] in row for row in encoded.tokens.tolist())
     assert np.count_nonzero(encoded.tokens == tokenizer.encode("!")[0]) == words
 
 

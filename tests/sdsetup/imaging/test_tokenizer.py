@@ -3,7 +3,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdsetup.errors import SetupError
-from sdsetup.imaging.tokenizer import ClipTokenizer
+from sdsetup.imaging.tokenizer import PromptTokenizer
 from tests.sdsetup.imaging import clip_vocabulary
 
 
@@ -50,7 +50,7 @@ def pair(request, tmp_path_factory):
     config = {"files": SD14, "whole": SD14, "plain": None, "sd21": SD21}[request.param]
     folder = tmp_path_factory.mktemp("tokenizer")
     clip_vocabulary.write(folder, whole=request.param == "whole", config=config)
-    return ClipTokenizer(folder=folder), transformers.CLIPTokenizer.from_pretrained(folder)
+    return PromptTokenizer(folder=folder), transformers.CLIPTokenizer.from_pretrained(folder)
 
 
 def theirs(tokenizer, text):
@@ -58,7 +58,7 @@ def theirs(tokenizer, text):
 
 
 def ours(tokenizer, text):
-    tokens = [tokenizer.start, *tokenizer.encode(text)[:75], tokenizer.end]
+    tokens = [*tokenizer.prefix, *tokenizer.encode(text)[:75], *tokenizer.suffix]
     return tokens + [tokenizer.padding] * (77 - len(tokens))
 
 
@@ -79,7 +79,7 @@ def test_any_text_is_the_numbers_of_transformers(pair, text):
 
 def test_a_missing_vocabulary_is_one_clear_message(tmp_path):
     with pytest.raises(SetupError, match=r"There is no tokenizer"):
-        ClipTokenizer(folder=tmp_path).encode("a cat")
+        PromptTokenizer(folder=tmp_path).encode("a cat")
 
 
 def test_a_torn_vocabulary_is_one_clear_message(tmp_path):
@@ -87,7 +87,7 @@ def test_a_torn_vocabulary_is_one_clear_message(tmp_path):
     text = (tmp_path / "vocab.json").read_text(encoding="utf-8")
     (tmp_path / "vocab.json").write_text(text[: len(text) // 2], encoding="utf-8")
     with pytest.raises(SetupError, match=r"vocab\.json is not valid JSON"):
-        ClipTokenizer(folder=tmp_path).encode("a cat")
+        PromptTokenizer(folder=tmp_path).encode("a cat")
 
 
 @pytest.mark.parametrize("line", ["zz zz", "one two three", "alone"])
@@ -96,4 +96,4 @@ def test_unusable_merges_are_one_clear_message(tmp_path, line):
     with (tmp_path / "merges.txt").open("a", encoding="utf-8") as merges:
         merges.write(line + "\n")
     with pytest.raises(SetupError, match="cannot be used"):
-        ClipTokenizer(folder=tmp_path).encode("a cat")
+        PromptTokenizer(folder=tmp_path).encode("a cat")

@@ -1,0 +1,182 @@
+"""Z-Image and Z-Image-Turbo: Qwen3 reads the prompt, a transformer of one stream denoises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from conversions.families.shared.flow_recipe import FlowRecipe, chat
+from conversions.family import Family, Part, ShippedGraph
+from conversions.graph_kind import Config
+from conversions.recipe import (
+    Defaults,
+    Floats,
+    GuidedPrompts,
+    ImageSize,
+    PromptEncoder,
+    Run,
+    Tensors,
+)
+from conversions.submodels import qwen3
+from conversions.submodels import z_image as denoiser
+from conversions.submodels.qwen3 import QWEN3_LAST_BUT_ONE
+from conversions.submodels.vae import DECODER, ENCODER
+from conversions.submodels.z_image import Z_IMAGE
+
+# Turbo is told by its scheduler: everything else of it is as in the model that it was distilled from.
+# Source: scheduler/scheduler_config.json of Tongyi-MAI/Z-Image-Turbo; Tongyi-MAI/Z-Image has 6.
+_TURBO_SHIFT = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZImageRecipe(FlowRecipe):
+    """Images as diffusers' ZImagePipeline and ZImageImg2ImgPipeline make them."""
+
+    @property
+    def unsupported(self) -> str:
+        """Why no images can be made with the checkpoint."""
+        return denoiser.unsupported(self.config_of("transformer")) or qwen3.unsupported(
+            self.config_of("text_encoder")
+        )
+
+    @property
+    def defaults(self) -> Defaults:
+        """What images are when a request does not say: few steps without guidance for Turbo.
+
+        Source: ``__call__`` and the example of diffusers' ZImagePipeline; ``__call__`` of
+        ZImageImg2ImgPipeline for the strength.
+        """
+        turbo = self.configs.scheduler.get("shift") == _TURBO_SHIFT
+        return Defaults(
+            width=self.native_side,
+            height=self.native_side,
+            steps=8 if turbo else 50,
+            guidance_scale=0.0 if turbo else 5.0,
+            strength={"image-to-image": 0.6},
+        )
+
+    def guided(self, guidance_scale: float) -> bool:
+        """Say whether there is guidance: this pipeline's scale counts from 0, not from 1."""
+        return guidance_scale > 0
+
+    def sizes(self, role: str, size: ImageSize) -> dict[str, int]:
+        """Return the size of each free dimension of a submodel's inputs, for the longest prompt."""
+        _, height, width = self.latents.shape(size)
+        rows, columns = self.grid(size)
+        match role:
+            case "text":
+                return {"batch": 1, "sequence": self.prompt_length}
+            case "denoiser":
+                tokens = denoiser.filled_up(rows * columns)
+                return {"batch": size.images, "tokens": tokens, "sequence": self.prompt_length}
+            case "decoder":
+                return {"batch": size.images, "height": height, "width": width}
+            case _:
+                return {"batch": size.images, "height": size.height, "width": size.width}
+
+    def condition(self, run: Run, prompts: PromptEncoder, request: GuidedPrompts, text: str) -> Tensors:
+        """Return the states of the prompt's tokens, and the positions of text and image.
+
+        Source: ``_encode_prompt`` of diffusers' ZImagePipeline; ``patchify_and_embed`` of its transformer.
+        """
+        tokens = prompts.tokenize(
+            chat(text, thinking=True),
+            "tokenizer",
+            length=self.prompt_length,
+            multiple=denoiser.MULTIPLE,
+        )
+        inputs = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
+        output = f"hidden_states.{qwen3.last_but_one(self.config_of('text_encoder'))}"
+        states = run("text_encoder", inputs)[output][:, tokens.mask[0] == 1]
+        words = states.shape[1]
+        length = denoiser.filled_up(words)
+        states = np.pad(states, ((0, 0), (0, length - words), (0, 0)))
+        rows, columns = self.grid(request.size)
+        config = self.config_of("transformer")
+        image = denoiser.image_positions(rows, columns, length)
+        image_cos, image_sin = denoiser.rotary_tables(config, image)
+        text_cos, text_sin = denoiser.rotary_tables(config, denoiser.text_positions(length))
+        return {
+            "encoder_hidden_states": np.repeat(states, request.size.images, axis=0),
+            "image_padding": padding(rows * columns, len(image)),
+            "text_padding": padding(words, length),
+            "image_rotary_cos": image_cos,
+            "image_rotary_sin": image_sin,
+            "text_rotary_cos": text_cos,
+            "text_rotary_sin": text_sin,
+        }
+
+    def combine(self, towards: Floats, away: Floats, guidance_scale: float) -> Floats:
+        """Apply guidance as ZImagePipeline does."""
+        guided: Floats = towards + np.float32(guidance_scale) * (towards - away)
+        return guided
+
+    def time(self, timestep: float) -> np.float32:
+        """Return how far the image has come, 0 to 1: time runs against the noise."""
+        return (np.float32(1000) - np.float32(timestep)) / np.float32(1000)
+
+    def pack(self, latents: Floats) -> Floats:
+        """Turn patches into tokens, channels fastest, and fill up by repeating the last."""
+        images, channels, height, width = latents.shape
+        side = self.patch
+        grid = latents.reshape(images, channels, height // side, side, width // side, side)
+        tokens = grid.transpose(0, 2, 4, 3, 5, 1).reshape(images, -1, side * side * channels)
+        more = denoiser.filled_up(tokens.shape[1]) - tokens.shape[1]
+        return np.pad(tokens, ((0, 0), (0, more), (0, 0)), mode="edge")
+
+    def unpack(self, tokens: Floats, size: ImageSize) -> Floats:
+        """Turn tokens into the velocity of the latents, whose sign is opposite to the model's."""
+        channels, height, width = self.latents.shape(size)
+        rows, columns = self.grid(size)
+        side = self.patch
+        grid = tokens[:, : rows * columns].reshape(len(tokens), rows, columns, side, side, channels)
+        return -grid.transpose(0, 5, 1, 3, 2, 4).reshape(len(tokens), channels, height, width)
+
+
+def padding(used: int, length: int) -> Floats:
+    """Return 1 for each token of padding behind those that are used, float32 ``[length, 1]``."""
+    return (np.arange(length) >= used).astype(np.float32)[:, None]
+
+
+# Source: text_encoder/config.json of Tongyi-MAI/Z-Image-Turbo: Qwen3-4B.
+QWEN3_4B: Config = {
+    "hidden_size": 2560,
+    "intermediate_size": 9728,
+    "num_hidden_layers": 36,
+    "num_key_value_heads": 8,
+    "rope_theta": 1000000,
+}
+# Source: vae/config.json of the same: the autoencoder of FLUX.1.
+VAE: Config = {
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "latent_channels": 16,
+    "layers_per_block": 2,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "use_post_quant_conv": False,
+    "use_quant_conv": False,
+}
+_LABEL = "Z-Image, Z-Image-Turbo"
+
+FAMILY = Family(
+    name="z-image",
+    title="Z-Image",
+    pipelines=("ZImagePipeline", "ZImageImg2ImgPipeline"),
+    parts=(
+        Part(name="text_encoder", component="text_encoder", kinds=(QWEN3_LAST_BUT_ONE,), role="text"),
+        Part(name="transformer", component="transformer", kinds=(Z_IMAGE,), role="denoiser"),
+        Part(name="vae_encoder", component="vae", kinds=(ENCODER,), role="encoder"),
+        Part(name="vae_decoder", component="vae", kinds=(DECODER,), role="decoder"),
+    ),
+    metadata=("scheduler", "tokenizer"),
+    tokenizers=("tokenizer",),
+    recipe=lambda configs: ZImageRecipe(configs=configs),
+    shipped=(
+        ShippedGraph(label=_LABEL, kind=QWEN3_LAST_BUT_ONE, config=QWEN3_4B),
+        # Every field that shapes the graph has its default.
+        ShippedGraph(label=_LABEL, kind=Z_IMAGE, config={}),
+        ShippedGraph(label=_LABEL, kind=ENCODER, config=VAE),
+        ShippedGraph(label=_LABEL, kind=DECODER, config=VAE),
+    ),
+)

@@ -1,0 +1,96 @@
+"""Qwen's byte-pair tokenizer, as transformers 5.23's ``Qwen2Tokenizer`` makes it; Qwen3 has the same.
+
+Source: transformers' ``models/qwen2/tokenization_qwen2.py``: a ``tokenizer.json`` gives the vocabulary and
+the merges alone; how text is split is the class's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conversions.tokenizers.added_tokens import AddedTokens, read_added_tokens
+from conversions.tokenizers.byte_pairs import BytePairTokenizer, read_vocabulary, roles_of, size_of
+from conversions.tokenizers.files import WHOLE, TokenizerFiles
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
+
+_WORDS = (
+    r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"""
+    r"""| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
+)
+_END = "<|endoftext|>"
+_DEFAULTS = {"eos_token": _END, "unk_token": _END, "pad_token": _END}
+# Source: model_max_length of Qwen3's tokenizer_config.json.
+_LONGEST = 131_072
+_PADDING_SIDES = ("left", "right")
+
+
+def open_qwen2(files: TokenizerFiles, class_name: str) -> BytePairTokenizer:
+    """Open a Qwen2 or Qwen3 tokenizer, which adds no tokens to a text.
+
+    Raises:
+        ConversionError: ``tokenizer.broken``; says what is wrong with which file.
+    """
+    added = read_added_tokens(files, _DEFAULTS)
+    backend = _backend(files, added)
+    side = files.config.get("padding_side", "right")
+    if side not in _PADDING_SIDES:
+        raise files.broken(f"its padding_side is {side!r:.80}")
+    return BytePairTokenizer(
+        class_name=class_name,
+        length=_length(files),
+        size=size_of(backend),
+        prefix=(),
+        suffix=(),
+        padding=roles_of(files, backend, added)["pad_token"],
+        added_tokens=tuple(token.content for token in added.tokens if not token.special),
+        backend=backend,
+        pads_left=side == "left",
+    )
+
+
+def _backend(files: TokenizerFiles, added: AddedTokens) -> Backend:
+    from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+    from tokenizers.models import BPE
+
+    _refuse_post_processor(files)
+    vocabulary, merges = read_vocabulary(files)
+    prefix_space = files.config.get("add_prefix_space") is True
+    try:
+        backend = Tokenizer(
+            BPE(
+                vocab=dict(vocabulary),
+                merges=merges,
+                continuing_subword_prefix="",
+                end_of_word_suffix="",
+                fuse_unk=False,
+            )
+        )
+        backend.normalizer = normalizers.NFC()
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_WORDS), behavior="isolated", invert=False),
+                pre_tokenizers.ByteLevel(add_prefix_space=prefix_space, use_regex=False),
+            ]
+        )
+        backend.add_tokens(list(added.tokens))
+    except Exception as error:  # the library raises nothing narrower
+        raise files.broken(str(error)) from error
+    backend.encode_special_tokens = files.config.get("split_special_tokens") is True
+    return backend
+
+
+def _refuse_post_processor(files: TokenizerFiles) -> None:
+    """See that a tokenizer.json adds no tokens of its own, which no published Qwen tokenizer does."""
+    step = files.json(WHOLE).get("post_processor") if WHOLE in files.content else None
+    kind = step.get("type") if isinstance(step, dict) else step
+    if kind not in (None, "ByteLevel"):
+        raise files.broken(f"{WHOLE} has a post_processor of the type {kind!r:.40}, which may add tokens")
+
+
+def _length(files: TokenizerFiles) -> int:
+    given = files.config.get("model_max_length", _LONGEST)
+    if isinstance(given, bool) or not isinstance(given, int | float) or not given >= 1:
+        raise files.broken(f"its model_max_length is {given!r:.80}")
+    return int(min(given, _LONGEST))
