@@ -20,7 +20,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sdsetup import __version__
-from sdsetup.bootstrap import child_environment, installer, integrity, known_good, lock, torch_source
+from sdsetup.bootstrap import (
+    child_environment,
+    installer,
+    integrity,
+    known_good,
+    lock,
+    own_wheel,
+    places,
+    torch_source,
+)
 from sdsetup.bootstrap.action import InstallAction, run
 from sdsetup.bootstrap.child_environment import PipSettings
 from sdsetup.bootstrap.console import Steps, say
@@ -29,7 +38,6 @@ from sdsetup.bootstrap.interpreter import look_at
 from sdsetup.bootstrap.torch_source import TorchSource
 from sdsetup.errors import SetupError
 
-_HERE = Path(__file__).resolve().parents[2]
 _STAMP = "sdsetup-install.json"
 _LOG = "sdsetup-install.log"
 
@@ -37,63 +45,28 @@ _LOG = "sdsetup-install.log"
 _SPACE_NEEDED_BYTES = 2_500_000_000
 
 
-def checkout() -> Path | None:
-    """Find the folder of the source tree this code runs from; None when it was installed as a wheel."""
-    project = _HERE / "pyproject.toml"
-    try:
-        named = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["name"]
-    except (OSError, KeyError, tomllib.TOMLDecodeError):
-        return None
-    return _HERE if named == "sdsetup" else None
-
-
-def environment_folder() -> Path:
-    """Say where the environment is, or would be.
-
-    That is the virtual environment this process runs in when sdsetup was installed there; else ``.venv``
-    beside pyproject.toml; else a folder of the user's.
-    """
-    here = Path(sys.prefix)
-    if sys.prefix != sys.base_prefix and "sdsetup" in _names(here):
-        return here
-    source = checkout()
-    if source is not None:
-        return source / ".venv"
-    return _data_folder() / "venv"
-
-
-def _data_folder() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "sdsetup"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "sdsetup"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "sdsetup"
-
-
-def python_of(environment: Path) -> Path:
-    """Name the Python of an environment."""
-    if sys.platform == "win32":
-        return environment / "Scripts" / "python.exe"
-    return environment / "bin" / "python"
-
-
-def inside(environment: Path) -> bool:
-    """Tell whether this process runs in the environment."""
-    return Path(sys.prefix).resolve() == environment.resolve()
-
-
 def wanted_here(
     flavour: Flavour, *, extras: Sequence[str] = ("convert",), groups: Sequence[str] = ()
 ) -> Wanted:
     """Say what the environment of this copy of the project is to hold."""
-    source = checkout()
+    source = places.checkout()
     return Wanted(
-        requirement=str(source) if source is not None else f"sdsetup=={__version__}",
+        requirement=_requirement(source),
         editable=source is not None,
         flavour=flavour,
         extras=tuple(extras),
         groups=tuple(groups),
     )
+
+
+def _requirement(source: Path | None) -> str:
+    """Name this copy of the project as pip installs it into the environment."""
+    if source is not None:
+        return str(source)
+    if places.inside(places.environment_folder()):
+        return f"sdsetup=={__version__}"
+    # Not by name: no index needs to have it, and what one has under this version may be another.
+    return str(own_wheel.write(places.data_folder()))
 
 
 def fault(environment: Path) -> SetupError | None:
@@ -108,7 +81,7 @@ def fault(environment: Path) -> SetupError | None:
     elif _read_stamp(environment) or not any(environment.iterdir()):
         return None
     else:
-        found = look_at(python_of(environment))
+        found = look_at(places.python_of(environment))
         if found.fits:
             return None
         reason = f"and {found.fault}"
@@ -128,7 +101,7 @@ def is_ready(environment: Path, wanted: Wanted) -> bool:
         or not set(wanted.groups) <= set(stamp.get("groups", ()))
     ):
         return False
-    found = look_at(python_of(environment))
+    found = look_at(places.python_of(environment))
     if not found.fits or found.site is None:
         return False
     return set(stamp.get("distributions", ("?",))) <= _distributions(found.site) and not _torn(
@@ -150,9 +123,9 @@ def state(environment: Path) -> State:
     """Tell how the environment looks: its Python is asked, files are listed."""
     if not os.path.lexists(environment):
         return "absent"
-    if not python_of(environment).exists():  # also when its base Python is gone: the link leads nowhere
+    if not places.python_of(environment).exists():  # or leads nowhere: its base is gone
         return "broken"
-    found = look_at(python_of(environment))
+    found = look_at(places.python_of(environment))
     if not found.fits or found.site is None:
         return "unusable"
     stamp = _read_stamp(environment)
@@ -203,7 +176,7 @@ def _prepare_alone(environment: Path, wanted: Wanted) -> None:
     log.unlink(missing_ok=True)
     unfinished = {"unfinished": True, "extras": wanted.extras, "groups": wanted.groups}
     (environment / _STAMP).write_text(json.dumps(unfinished), encoding="utf-8")
-    python, found = python_of(environment), look_at(python_of(environment))
+    python, found = places.python_of(environment), look_at(places.python_of(environment))
     if found.site is None:
         raise SetupError("install.environment", f"The Python of {environment} does not start.", _ANEW)
     torn = _torn(found.site, stamp)
@@ -246,7 +219,7 @@ def _without_torch(wanted: Wanted) -> Wanted:
 
 
 def _torch_is_still_left_out(environment: Path, wanted: Wanted) -> bool:
-    python = python_of(environment)
+    python = places.python_of(environment)
     site = look_at(python).site
     infos = integrity.installed(site) if site is not None else {}
     return _torch(python, wanted, infos, child_environment.pip_settings(str(python))).left_out
@@ -280,7 +253,7 @@ def _environment_actions(environment: Path, *, ours: bool) -> list[InstallAction
     """List what makes the environment; empty when a usable one is there."""
     clear: tuple[str, ...] = ()
     if os.path.lexists(environment):
-        if look_at(python_of(environment)).fits:
+        if look_at(places.python_of(environment)).fits:
             return []
         clear = ("--clear",) if ours or not any(environment.iterdir()) else ()
     return [
@@ -297,7 +270,7 @@ def _base_python() -> str:
 
 
 def _require_space(environment: Path) -> None:
-    if _names(environment):
+    if places.distributions(environment):
         return
     folder = next(parent for parent in environment.resolve().parents if parent.exists())
     free = shutil.disk_usage(folder).free
@@ -343,12 +316,6 @@ def _distributions(site: Path) -> set[str]:
     return {folder.name for folders in integrity.installed(site).values() for folder in folders}
 
 
-def _names(environment: Path) -> set[str]:
-    """List the normalized names of the distributions that an environment holds, without starting it."""
-    pattern = "Lib/site-packages" if sys.platform == "win32" else "lib/python3.*/site-packages"
-    return {name for site in environment.glob(pattern) for name in integrity.installed(site)}
-
-
 def go_on(python: Path, arguments: Sequence[str]) -> int:
     """Continue with another Python: ``python arguments``; on POSIX in this very process.
 
@@ -356,7 +323,7 @@ def go_on(python: Path, arguments: Sequence[str]) -> int:
         The exit status.
     """
     argv = [str(python), *arguments]
-    source = checkout()
+    source = places.checkout()
     variables = child_environment.for_python(str(source) if source is not None else "")
     if sys.platform != "win32":
         sys.stderr.flush()
