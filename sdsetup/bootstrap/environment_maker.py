@@ -22,6 +22,7 @@ from typing import Any, Literal
 from sdsetup import __version__
 from sdsetup.bootstrap import (
     child_environment,
+    command_name,
     installer,
     integrity,
     known_good,
@@ -239,7 +240,7 @@ def _torch(
             "    Without it sdsetup converts known architectures and makes images; comparing with PyTorch and"
             " tracing new architectures need it.\n"
             f"    For a mirror of that index set {torch_source.INDEX_VARIABLE}; then, or once it is reached,"
-            " type: python -m sdsetup install"
+            f" type: {command_name.typed()} install"
         )
     return torch
 
@@ -285,7 +286,9 @@ def _require_space(environment: Path) -> None:
 def _fingerprint(wanted: Wanted) -> str:
     """Digest everything that decides what pip would install."""
     digest = hashlib.sha256(known_good.CONSTRAINTS.read_bytes())
-    digest.update(f"{wanted.requirement}\n{wanted.flavour}\n".encode())
+    # The same copy of sdsetup is named by its version in its own environment, and from outside by a wheel.
+    requirement = wanted.requirement if wanted.editable else __version__
+    digest.update(f"{requirement}\n{wanted.flavour}\n".encode())
     if wanted.editable:
         project = tomllib.loads((Path(wanted.requirement) / "pyproject.toml").read_text(encoding="utf-8"))
         deciding = {name: project.get(name) for name in ("build-system", "project", "dependency-groups")}
