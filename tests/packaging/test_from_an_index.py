@@ -1,4 +1,4 @@
-"""The wheel as people install it, from a real index: pip, uv, pipx; then ``sdsetup install`` to the first image.
+"""The wheel as people install it, from a real index, and ``sdsetup install`` to the first image.
 
 Minutes and about 150 MB of downloads: ``python -m tests -m robustness tests/packaging``.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sdsetup.bootstrap import known_good
-from tests.packaging.test_wheel import _sources, _wheel
+from tests.packaging.building import sources, wheel
 from tests.sdsetup.bootstrap.small_index import index
 
 if sys.platform == "win32":
@@ -39,8 +39,8 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("served")
-    wheel = _wheel(_sources(tmp_path_factory.mktemp("sources")), tmp_path_factory.mktemp("wheel"))
-    shutil.copy(wheel, folder)
+    built = wheel(sources(tmp_path_factory.mktemp("sources")), tmp_path_factory.mktemp("wheel"))
+    shutil.copy(built, folder)
     with index(folder) as (address, _):
         yield address
 
