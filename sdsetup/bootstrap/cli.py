@@ -31,13 +31,17 @@ def main(arguments: Sequence[str]) -> int:
             sys.stdout.write("\n".join(version.lines(verbose="--verbose" in arguments)) + "\n")
             return 0
         if verb == "install" and not asks_help:
-            from sdsetup.bootstrap import environment_maker, installer, places
+            from sdsetup.bootstrap import install
 
-            environment = places.environment_folder()
-            flavour = installer.flavour_for(sys.platform, _option(arguments, "--flavour"))
-            environment_maker.prepare(environment, environment_maker.wanted_here(flavour))
-            if not places.inside(environment):
-                return environment_maker.go_on(places.python_of(environment), ["-m", "sdsetup", *arguments])
+            status = install.begin(arguments)
+            if status is not None:
+                return status
+        elif verb == "uninstall" and set(arguments) <= {"uninstall", "--yes", "-y", "--dry-run"}:
+            from sdsetup.bootstrap import uninstall
+
+            return uninstall.run(
+                yes="--yes" in arguments or "-y" in arguments, dry_run="--dry-run" in arguments
+            )
         elif sys.prefix == sys.base_prefix:
             # Packages that this Python has of its own are for other programs.
             status = _in_environment(arguments, verb)
@@ -118,12 +122,3 @@ def _without_packages(arguments: Sequence[str], verb: str, missing: str) -> int:
     console.say(f"error: `{verb or 'sdsetup'}` needs the Python package {missing}, which is not installed.")
     console.say(f"next: {Path(sys.executable).name} -m sdsetup install")
     return 1
-
-
-def _option(arguments: Sequence[str], name: str) -> str | None:
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument == name:
-            return following
-        if argument.startswith(f"{name}="):
-            return argument.partition("=")[2]
-    return None

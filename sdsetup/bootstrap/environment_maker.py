@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from sdsetup import __version__
 from sdsetup.bootstrap import (
     child_environment,
     command_name,
+    install_plan,
     installer,
     integrity,
     known_good,
@@ -33,7 +33,7 @@ from sdsetup.bootstrap import (
 )
 from sdsetup.bootstrap.action import InstallAction, run
 from sdsetup.bootstrap.child_environment import PipSettings
-from sdsetup.bootstrap.console import Steps, say
+from sdsetup.bootstrap.console import Steps, complain, say
 from sdsetup.bootstrap.installer import Flavour, Wanted
 from sdsetup.bootstrap.interpreter import look_at
 from sdsetup.bootstrap.torch_source import TorchSource
@@ -42,17 +42,28 @@ from sdsetup.errors import SetupError
 _STAMP = "sdsetup-install.json"
 _LOG = "sdsetup-install.log"
 
-# A finished environment with the CPU builds of everything takes 1.6 GB; pip unpacks beside it.
-_SPACE_NEEDED_BYTES = 2_500_000_000
-
 
 def wanted_here(
-    flavour: Flavour, *, extras: Sequence[str] = ("convert",), groups: Sequence[str] = ()
+    flavour: Flavour,
+    *,
+    extras: Sequence[str] = ("convert",),
+    groups: Sequence[str] = (),
+    torch_required: bool = False,
+    wheel: Path | None = None,
 ) -> Wanted:
-    """Say what the environment of this copy of the project is to hold."""
-    source = places.checkout()
+    """Say what the environment of this copy of the project is to hold.
+
+    Args:
+        flavour: Which ONNX Runtime.
+        extras: Extras of the project besides the flavour.
+        groups: Dependency groups of the checkout's pyproject.toml.
+        torch_required: Whether it is an error when no torch for this machine can be had.
+        wheel: The wheel of sdsetup to install; None takes this copy.
+    """
+    source = places.checkout() if wheel is None else None
     return Wanted(
-        requirement=_requirement(source),
+        requirement=_requirement(source) if wheel is None else str(wheel),
+        torch_required=torch_required,
         editable=source is not None,
         flavour=flavour,
         extras=tuple(extras),
@@ -68,6 +79,35 @@ def _requirement(source: Path | None) -> str:
         return f"sdsetup=={__version__}"
     # Not by name: no index needs to have it, and what one has under this version may be another.
     return str(own_wheel.write(places.data_folder()))
+
+
+def was_made(environment: Path) -> bool:
+    """Tell whether sdsetup set the environment up, wholly or in part."""
+    return bool(_read_stamp(environment))
+
+
+def was_lean(environment: Path) -> bool:
+    """Tell whether torch was left out of the environment by choice."""
+    return bool(_read_stamp(environment).get("lean", False))
+
+
+def forget_stamp(environment: Path) -> None:
+    """Let the next ``install`` look at every package again."""
+    stamp = {**_read_stamp(environment), "unfinished": True}
+    stamp.pop("fingerprint", None)
+    (environment / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+
+
+def renew(environment: Path) -> None:
+    """Bring a made environment to the versions of this copy of sdsetup, with what it holds.
+
+    Raises:
+        SetupError: A step failed, and why.
+    """
+    stamp = _read_stamp(environment)
+    extras = tuple(stamp.get("extras", () if stamp.get("lean") else ("convert",)))
+    flavour = installer.flavour_for(sys.platform, stamp.get("flavour"))
+    prepare(environment, wanted_here(flavour, extras=extras))
 
 
 def fault(environment: Path) -> SetupError | None:
@@ -170,12 +210,14 @@ def _prepare_alone(environment: Path, wanted: Wanted) -> None:
     if lean != wanted and is_ready(environment, lean) and _torch_is_still_left_out(environment, wanted):
         return
     steps = Steps(f"Setting up {environment}")
-    _require_space(environment)
+    holds_some = bool(places.distributions(environment))
+    install_plan.plan(environment, wanted, here=holds_some, offline=False).require_space()
     for action in _environment_actions(environment, ours=bool(stamp)):
         _run(steps, action, None)
     log = environment / _LOG
     log.unlink(missing_ok=True)
     unfinished = {"unfinished": True, "extras": wanted.extras, "groups": wanted.groups}
+    unfinished |= {"flavour": wanted.flavour}
     (environment / _STAMP).write_text(json.dumps(unfinished), encoding="utf-8")
     python, found = places.python_of(environment), look_at(places.python_of(environment))
     if found.site is None:
@@ -206,9 +248,7 @@ def _prepare_alone(environment: Path, wanted: Wanted) -> None:
     damaged = {name: version for name, version in damaged.items() if name in left}
     for action in installer.install_actions(python, wanted, tuple(left), damaged, torch):
         _run(steps, action, log)
-    if torch.left_out:
-        wanted = lean
-    _write_stamp(environment, wanted, found.site)
+    _write_stamp(environment, lean if torch.left_out else wanted, found.site, chosen=wanted)
     steps.end("ready")
 
 
@@ -233,6 +273,8 @@ def _torch(
         return torch_source.ANY
     there = integrity.version(infos["torch"][0]) if "torch" in infos else ""
     torch = torch_source.find(python, wanted.flavour, there, settings)
+    if torch.left_out and wanted.torch_required:
+        raise torch_source.not_found()
     if torch.left_out:
         say(
             "  torch is left out: PyPI's is CUDA's, gigabytes for a machine without an NVIDIA card, and"
@@ -270,19 +312,6 @@ def _base_python() -> str:
     return getattr(sys, "_base_executable", None) or sys.executable
 
 
-def _require_space(environment: Path) -> None:
-    if places.distributions(environment):
-        return
-    folder = next(parent for parent in environment.resolve().parents if parent.exists())
-    free = shutil.disk_usage(folder).free
-    if free < _SPACE_NEEDED_BYTES:
-        raise SetupError(
-            "install.disk",
-            f"{folder} has {free / 1e9:.1f} GB free; setting up needs {_SPACE_NEEDED_BYTES / 1e9:.1f} GB.",
-            "free some space, then run the same command again.",
-        )
-
-
 def _fingerprint(wanted: Wanted) -> str:
     """Digest everything that decides what pip would install."""
     digest = hashlib.sha256(known_good.CONSTRAINTS.read_bytes())
@@ -304,9 +333,11 @@ def _read_stamp(environment: Path) -> dict[str, Any]:
     return stamp if isinstance(stamp, dict) else {}
 
 
-def _write_stamp(environment: Path, wanted: Wanted, site: Path) -> None:
+def _write_stamp(environment: Path, wanted: Wanted, site: Path, *, chosen: Wanted | None = None) -> None:
     stamp = {
         "fingerprint": _fingerprint(wanted),
+        "flavour": wanted.flavour,
+        "lean": "convert" not in (chosen or wanted).extras,
         "extras": wanted.extras,
         "groups": wanted.groups,
         "distributions": sorted(_distributions(site)),
@@ -317,6 +348,12 @@ def _write_stamp(environment: Path, wanted: Wanted, site: Path) -> None:
 def _distributions(site: Path) -> set[str]:
     """List the names of the ``*.dist-info`` folders of a folder of packages."""
     return {folder.name for folders in integrity.installed(site).values() for folder in folders}
+
+
+def start_outside(arguments: Sequence[str]) -> None:
+    """Start sdsetup with the Python that the running environment was made of, and do not wait for it."""
+    variables = child_environment.for_python(str(Path(__file__).resolve().parents[2]))
+    subprocess.Popen([_base_python(), "-m", "sdsetup", *arguments], env=variables)
 
 
 def go_on(python: Path, arguments: Sequence[str]) -> int:
@@ -337,3 +374,11 @@ def go_on(python: Path, arguments: Sequence[str]) -> int:
         return subprocess.run(argv, env=variables, check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+if __name__ == "__main__":
+    try:
+        renew(places.environment_folder())
+    except SetupError as problem:
+        complain(problem)
+        sys.exit(1)
