@@ -17,6 +17,7 @@ from conversions.plan import make_plan
 from conversions.providers.devices import CPU, Device
 from conversions.verification.parity import ParityReport
 from conversions.verification.parity import verify as compare
+from conversions.verification.references import ReferenceKind, default_reference
 
 
 def open_checkpoint(folder: str | Path, *, variant: str = "") -> Checkpoint:
@@ -42,11 +43,12 @@ def convert(
     precisions: Mapping[str, Precision] | None = None,
     safety_checker: bool = True,
     verify_on: Device | None = CPU,
+    reference: ReferenceKind | None = None,
     overwrite: bool = False,
     graph_cache: str | Path | None = None,
     listener: Listener = ignore,
 ) -> Converted:
-    """Convert a checkpoint into an ONNX package, and compare every submodel with PyTorch.
+    """Convert a checkpoint into an ONNX package, and compare every submodel with a reference.
 
     Args:
         checkpoint: As :func:`open_checkpoint` gives it.
@@ -56,6 +58,8 @@ def convert(
         precisions: Precisions of single submodels, by name.
         safety_checker: Whether a safety checker that the checkpoint has goes into the package.
         verify_on: Where the submodels run when they are verified; None verifies nothing.
+        reference: What they are compared with: ``"pytorch"``, or ``"float32_graph"``, an evaluation of the
+            same graph on the checkpoint's weights that needs no torch. None takes PyTorch where installed.
         overwrite: Whether a package at ``output`` is replaced, once the new one is verified.
         graph_cache: Folder where traced graphs are kept; None keeps none.
         listener: Told of the progress.
@@ -74,7 +78,9 @@ def convert(
         Path(output),
         tool_version="",
         graph_cache=cache,
-        checks=None if verify_on is None else Checks(device=verify_on),
+        checks=None
+        if verify_on is None
+        else Checks(device=verify_on, reference=reference or default_reference()),
         overwrite=overwrite,
         listener=listener,
     )
@@ -85,6 +91,8 @@ def verify(
     checkpoint: Checkpoint | None = None,
     *,
     device: Device = CPU,
+    reference: ReferenceKind | None = None,
+    graph_cache: str | Path | None = None,
     listener: Listener = ignore,
 ) -> ParityReport:
     """Verify a package: files, graphs, where nodes run, and numbers.
@@ -93,12 +101,21 @@ def verify(
         package: Its folder.
         checkpoint: What it was made of; None compares no numbers.
         device: Where the submodels run.
+        reference: As for :func:`convert`.
+        graph_cache: Folder of traced graphs, which ``"float32_graph"`` looks into besides those that ship.
         listener: Told of the progress.
 
     Raises:
         ConversionError: The package cannot be read, or the device refuses a submodel.
     """
-    return compare(open_package(Path(package)), checkpoint, device=device, listener=listener)
+    return compare(
+        open_package(Path(package)),
+        checkpoint,
+        device=device,
+        reference=reference,
+        graph_cache=None if graph_cache is None else Path(graph_cache),
+        listener=listener,
+    )
 
 
 def inspect(model: str | Path | Checkpoint | Package) -> Inspection:

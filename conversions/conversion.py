@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from conversions.checkpoint.folder import Checkpoint
@@ -33,8 +33,9 @@ from conversions.verification.fp16_overflow import (
     leaves_range,
     measure_ranges,
 )
-from conversions.verification.parity import ParityReport, run_references, verify
+from conversions.verification.parity import ParityReport, verify
 from conversions.verification.reference import Arrays, Reference, make_inputs
+from conversions.verification.references import ReferenceKind, default_reference, run_references
 from conversions.weights.link import FileHashes
 
 
@@ -44,9 +45,11 @@ class Checks:
 
     Attributes:
         device: Where the submodels run.
+        reference: What computes the numbers that they are compared with.
     """
 
     device: Device
+    reference: ReferenceKind = field(default_factory=default_reference)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +95,9 @@ def convert(
             published, and what was finished is kept for the next run.
     """
     with reserved(output, overwrite=overwrite), FileHashes(checkpoint.storage) as hashes:
-        measured = checks is not None and _comparable(checkpoint, listener)
+        measured = checks if checks is not None and _comparable(checkpoint, listener) else None
         # Where nothing is measured, other nodes stay in float32 (see ``adapt``): that is another package.
-        safe = not measured and provider_for(plan.options.target).fp16_variance
+        safe = measured is None and provider_for(plan.options.target).fp16_variance
         staging = Staging(output, f"{plan.fingerprint} unmeasured" if safe else plan.fingerprint)
         staging.begin()
         job = Job(plan=plan, checkpoint=checkpoint, staging=staging, hashes=hashes, listener=listener)
@@ -108,19 +111,28 @@ def convert(
         waiting = [submodel for submodel in submodels if submodel.component in names]
         models = obtain(waiting, checkpoint, graph_cache, retrace, listener)
         for part in todo:
-            make_component(job, part, models, linked[part.name], {} if measured else None)
+            make_component(job, part, models, linked[part.name], None if measured is None else {})
         copy_pipeline_files(checkpoint, plan.options, staging)
         by_name = {submodel.name: submodel for submodel in submodels}
         references: Mapping[str, Reference] = {}
-        if measured:
+        if measured is not None:
             inputs = {
                 name: make_inputs(each.kind, checkpoint.config_of(each), each.kind.sizes)
                 for name, each in by_name.items()
             }
-            _compare_tokenizers(checkpoint)
+            if measured.reference == "pytorch":  # transformers come with it
+                _compare_tokenizers(checkpoint)
             made = Package(folder=staging.folder, manifest=make_manifest(plan, checkpoint, staging, ""))
             quantized = {name: made.quantized(name) for name in by_name}
-            references = run_references(by_name, checkpoint, inputs, quantized, listener)
+            references = run_references(
+                by_name,
+                checkpoint,
+                inputs,
+                quantized,
+                listener,
+                kind=measured.reference,
+                graph_cache=graph_cache,
+            )
             ranges = _ranges_left(plan.options, by_name, references, inputs, staging.folder, listener)
             _keep_in_range(job, ranges, graph_cache)
         manifest = make_manifest(plan, checkpoint, staging, tool_version)
@@ -132,6 +144,7 @@ def convert(
                 None,
                 device=checks.device,
                 references=references,
+                reference=checks.reference,
                 listener=listener,
             )
             if not report.passed:
@@ -170,14 +183,14 @@ def _folder_of(storage: Storage, name: str) -> Path | None:
 
 
 def _comparable(checkpoint: Checkpoint, listener: Listener) -> bool:
-    """Say whether PyTorch can read the checkpoint too, which wants it on this machine."""
+    """Say whether a reference can read the checkpoint too, which wants it on this machine."""
     storage = checkpoint.storage
     files = {name for component in checkpoint.components.values() for name in component.weights.names}
     if all(storage.path_of(name) is not None for name in files):
         return True
     listener(
         Notice(
-            text="The checkpoint is not kept here, so no numbers are compared with PyTorch's, "
+            text="The checkpoint is not kept here, so no numbers are compared with a reference, "
             "and nobody looks whether they leave float16's range."
         )
     )

@@ -2,7 +2,12 @@
 
 import os
 
-__version__ = "0.1.0"
+__all__ = ["__version__"]
+
+try:
+    from sdsetup._version import __version__  # the build writes it, from git's tag
+except ImportError:  # a checkout that was not built
+    __version__ = "0.1.0.dev0"
 
 # ONNX Runtime reads this when it is imported, and else makes a database in the user's cache and looks its
 # server up. Whoever sets it to anything else decides for themselves.

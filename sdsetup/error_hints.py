@@ -18,6 +18,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "--base FOLDER|OWNER/NAME the rest.",
         "checkpoint.optional_missing": "Without it: add --drop-{component}.",
         "graph.attention": "Convert the checkpoint again: sdsetup convert MODEL --output FOLDER --overwrite",
+        "graph.needs_pytorch": "Install it with: sdsetup install --torch",
         "graph.group_norm": "Convert the checkpoint again: sdsetup convert MODEL --output FOLDER --overwrite",
         "lora.unmatched": "Or leave these keys out with --ignore-unmatched.",
         "package.busy": "Wait until it has finished.",
@@ -42,6 +43,8 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "session.fell_back": "sdsetup doctor says what is wrong; --provider cpu runs without a GPU.",
         "session.no_float16": "Convert again with --precision fp32.",
         "verify.failed": "Try --precision fp32; if that fails too, please report it.",
+        "verify.no_graph": "Install PyTorch with: sdsetup install --torch",
+        "verify.no_pytorch": "Install them with: sdsetup install --torch, or add --reference graph.",
         "verify.remote": "Add --no-verify, or convert without --no-cache.",
         "weights.overflow": "Add {submodels:--keep-fp32} to keep that much in float32, "
         "or use --precision fp32.",

@@ -47,7 +47,7 @@ def conversion_steps(
     steps.append(_step("writing weights", 1 + package / _WRITE_BYTES_A_SECOND, *writing))
     if verify:
         seconds = _START_SECONDS + source / _REFERENCE_BYTES_A_SECOND
-        steps.append(_step("running PyTorch", seconds, "reference", "range"))
+        steps.append(_step("computing the reference", seconds, "reference", "range"))
         seconds = _START_SECONDS + package / _CHECK_BYTES_A_SECOND
         steps.append(_step("checking the package", seconds, "files", "run"))
     if image:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from conversions.plan import ConversionPlan
     from conversions.providers.devices import Device
     from conversions.verification.parity import ParityReport
+    from conversions.verification.references import ReferenceKind
     from conversions.weights.lora.request import AdapterRequest
     from sdsetup.imaging.image_memory import ImageMemory
 
@@ -44,6 +44,7 @@ class ConvertRequest:
         output: Folder of the package; None derives it from the model's name.
         overwrite: Whether to replace an existing package.
         verify: Whether to verify the package before publishing it.
+        reference: What to compare with; None takes PyTorch where it is installed.
         retrace: Whether to trace graphs that are available already.
         adapters: Merged into the weights, in order.
         ignore_unmatched: Whether what of the adapters belongs to nothing in the model is left out.
@@ -55,6 +56,7 @@ class ConvertRequest:
     output: Path | None = None
     overwrite: bool = False
     verify: bool = True
+    reference: ReferenceKind | None = None
     retrace: bool = False
     image: bool = False
     adapters: tuple[AdapterRequest, ...] = ()
@@ -197,16 +199,9 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     )
     output = request.output or package_folder(request.checkpoint_request.model, request.options)
     checks = None
-    if request.verify and find_spec("torch") is None:
-        listener(
-            Notice(
-                text="The package is not compared with PyTorch, which is not installed here."
-                " `python -m sdsetup install` says why and what to do."
-            )
-        )
-    elif request.verify:
+    if request.verify:
         device = _device_for(request.options.target)
-        checks = Checks(device=device)
+        checks = Checks(device=device, reference=_chosen_reference(request.reference, listener))
         listener(Notice(text=f"The package will be verified on {device}."))
     with source.using:
         return convert(
@@ -317,6 +312,7 @@ def verify_package(
     provider: str | None = None,
     device_id: int | None = None,
     adapter: str | None = None,
+    reference: ReferenceKind | None = None,
     listener: Listener,
 ) -> ParityReport:
     """Verify a package on a device, chosen as for generating images.
@@ -327,6 +323,7 @@ def verify_package(
         provider: ONNX Runtime's name of the provider or a target; None takes the best there is.
         device_id: The provider's number of a device.
         adapter: Words of a device's name.
+        reference: What to compare with; None takes PyTorch where it is installed.
         listener: Told of the progress.
 
     Raises:
@@ -353,8 +350,33 @@ def verify_package(
         package,
         None if checkpoint is None else open_checkpoint(checkpoint),
         device=device,
+        reference=None if checkpoint is None else _chosen_reference(reference, listener),
+        graph_cache=graph_cache(),
         listener=listener,
     )
+
+
+def _chosen_reference(asked: ReferenceKind | None, listener: Listener) -> ReferenceKind:
+    """Decide what to compare with; without PyTorch, see that the other reference computes what PyTorch did.
+
+    Raises:
+        SetupError: ``verify.evaluation``: it does not.
+    """
+    from conversions.verification.references import default_reference
+    from sdsetup.demo import recorded
+
+    chosen = asked or default_reference()
+    if chosen == "float32_graph":
+        agreement = min(recorded.check_evaluation(listener).values())
+        why = "" if asked else ", which is not installed"
+        listener(
+            Notice(
+                text=f"PyTorch is not asked{why}: numbers are compared with a float32 evaluation of the same "
+                "graph on the checkpoint's weights. "
+                f"On the demo that agrees with PyTorch to {agreement:.0f} dB."
+            )
+        )
+    return chosen
 
 
 def _device_for(target: Target) -> Device:

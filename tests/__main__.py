@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 
-from sdsetup.bootstrap import console, environment_maker, installer
+from sdsetup.bootstrap import console, environment_maker, installer, places
 from sdsetup.errors import SetupError
 
 
 def main(arguments: list[str]) -> int:
     """Run pytest in the project's environment and return its exit status."""
     try:
-        source = environment_maker.checkout()
+        source = places.checkout()
         if source is None:
             raise SetupError("tests.checkout", "The tests run from a checkout of the project only.")
         environment = source / ".venv"
@@ -26,9 +26,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         console.say("stopped by Ctrl-C; run the same command again to go on.")
         return 130
-    return environment_maker.go_on(
-        environment_maker.python_of(environment), ["-m", "pytest", "-n", "2", *arguments]
-    )
+    return environment_maker.go_on(places.python_of(environment), ["-m", "pytest", "-n", "2", *arguments])
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import onnx_ir as ir
@@ -11,6 +12,7 @@ import psutil
 
 from conversions import graphs
 from conversions.checkpoint.folder import Checkpoint
+from conversions.errors import ConversionError
 from conversions.events import Finished, Listener, Started
 from conversions.family import Submodel
 from conversions.isolated_process import isolated_process
@@ -39,6 +41,9 @@ def obtain(
 
     Returns:
         A graph without weights for each submodel, by name.
+
+    Raises:
+        ConversionError: ``graph.needs_pytorch``: a graph has to be traced, and PyTorch is not installed.
     """
     found = {}
     missing = []
@@ -51,6 +56,13 @@ def obtain(
             found[submodel.name] = model
     if not missing:
         return found
+    if find_spec("torch") is None:
+        names = ", ".join(submodel.name for submodel, _ in missing)
+        raise ConversionError(
+            "graph.needs_pytorch",
+            f"No graph at hand fits the configuration of {names}; tracing one needs PyTorch, which is not "
+            "installed.",
+        )
     tracers = _tracers(len(missing))
     with isolated_process(
         "tracing", workers=tracers, seconds=_TRACE_SECONDS, memory_bytes=_memory_of_each(tracers)

@@ -1,4 +1,4 @@
-"""The manifest of a package: origin, contents, and parity with PyTorch."""
+"""The manifest of a package: origin, contents, and parity with a reference."""
 
 from __future__ import annotations
 
@@ -75,6 +75,7 @@ def parity_entry(report: ParityReport) -> dict[str, Any]:
     document = report.document()
     return {
         "provider": report.provider,
+        **({"reference": report.reference} if report.reference else {}),
         "submodels": {
             each["submodel"]: None
             if each["parity"] is None

@@ -1,4 +1,4 @@
-"""Verify a package: file hashes, ONNX checker, placement, and parity with PyTorch."""
+"""Verify a package: file hashes, ONNX checker, placement, and parity with a reference."""
 
 from __future__ import annotations
 
@@ -8,27 +8,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from conversions.checkpoint.folder import Checkpoint, Component, component_tensors
+from conversions.checkpoint.folder import Checkpoint
 from conversions.errors import ConversionError
 from conversions.events import Advanced, Finished, Listener, Started
-from conversions.family import Submodel
 from conversions.isolated_process import isolated_process
 from conversions.package.layout import Package, record
 from conversions.providers import onnx_session
 from conversions.providers.devices import Device
 from conversions.shape_inference.contrib import IN_ONNX_DOMAIN
 from conversions.verification.ep_assignment import Placement, describe_shares, share_of_time
-from conversions.verification.layerwise import is_kept_in_float16
 from conversions.verification.metrics import compare
-from conversions.verification.reference import (
-    Arrays,
-    ExpressionWeights,
-    FolderWeights,
-    Reference,
-    ReferenceWeights,
-    make_inputs,
-    run_reference,
-)
+from conversions.verification.reference import Reference, make_inputs
+from conversions.verification.references import NAMES, ReferenceKind, default_reference, run_references
 
 # The lowest accepted PSNR of a submodel against PyTorch in float32. apple/ml-stable-diffusion asks for 35 dB;
 # float16 arithmetic alone costs these models 60 to 80 dB, a wrong graph leaves less than 30.
@@ -41,7 +32,7 @@ QUANTIZATION_GATES_DB: Mapping[str, float] = {"int8": 30.0, "int4": 12.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """Parity of a submodel with PyTorch in float32 on the same weights; the worst of its outputs.
+    """Parity of a submodel with a reference in float32 on the same weights; the worst of its outputs.
 
     Attributes:
         psnr_db: Peak signal-to-noise ratio against the reference's own range.
@@ -65,8 +56,8 @@ class SubmodelReport:
         placement: Where its nodes ran, and for how long.
         finite: Whether no output held NaN or infinity.
         parity: None when there was no checkpoint to compare with.
-        quantization_db: PSNR of PyTorch's outputs with quantised weights against those with the checkpoint's
-            own: what the quantisation costs. None where nothing is quantised or compared.
+        quantization_db: PSNR of the reference's outputs with quantised weights against those with the
+            checkpoint's own: what the quantisation costs. None where nothing is quantised or compared.
         seconds: Time of one run.
         problems: Descriptions of what is wrong; empty when nothing is.
     """
@@ -89,12 +80,14 @@ class ParityReport:
         device: The device, by name and number.
         problems: What is wrong with its files.
         submodels: One report each.
+        reference: What the numbers were compared with; None where none were.
     """
 
     provider: str
     device: str
     problems: tuple[str, ...]
     submodels: tuple[SubmodelReport, ...]
+    reference: ReferenceKind | None = None
 
     @property
     def passed(self) -> bool:
@@ -209,6 +202,8 @@ def verify(
     only: Collection[str] | None = None,
     sizes: Mapping[str, int] | None = None,
     references: Mapping[str, Reference] | None = None,
+    reference: ReferenceKind | None = None,
+    graph_cache: Path | None = None,
     listener: Listener,
 ) -> ParityReport:
     """Verify a package on a device.
@@ -222,13 +217,17 @@ def verify(
         device: Where the submodels run, from ``conversions.providers.devices.list_devices``.
         only: Names of the submodels to verify; None verifies all.
         sizes: Sizes of free dimensions instead of each submodel's own.
-        references: What :func:`run_references` gave before; None runs it where there is a checkpoint.
+        references: What ``run_references`` gave before; None runs it where there is a checkpoint.
+        reference: What computes, or has computed, the numbers to compare with; None takes PyTorch where it is
+            installed.
+        graph_cache: Folder of this user's traced graphs, which a reference without PyTorch needs.
         listener: Told of the progress.
 
     Raises:
         ConversionError: The device refuses a submodel, or a process died.
     """
     provider = device.provider.name
+    asked = reference or default_reference()
     submodels = {
         submodel.name: submodel for submodel in package.submodels if only is None or submodel.name in only
     }
@@ -242,7 +241,9 @@ def verify(
     }
     if references is None and checkpoint is not None:
         quantized = {name: package.quantized(name) for name in submodels}
-        references = run_references(submodels, checkpoint, inputs, quantized, listener)
+        references = run_references(
+            submodels, checkpoint, inputs, quantized, listener, kind=asked, graph_cache=graph_cache
+        )
     references = references or {}
     reports = []
     with isolated_process("running the submodels") as process:
@@ -256,70 +257,18 @@ def verify(
                 )
             finally:
                 listener(Finished(task=task))
-            reports.append(_judge(name, outcome, references.get(name), package.precision(name)))
-    return ParityReport(provider=provider, device=str(device), problems=problems, submodels=tuple(reports))
-
-
-def run_references(
-    submodels: Mapping[str, Submodel],
-    checkpoint: Checkpoint,
-    inputs: Mapping[str, Arrays],
-    quantized: Mapping[str, Mapping[str, str]],
-    listener: Listener,
-) -> dict[str, Reference]:
-    """Run PyTorch on every submodel, one after the other in a child process.
-
-    Args:
-        submodels: By name.
-        checkpoint: Their weights.
-        inputs: As ``make_inputs`` gives them, for each submodel.
-        quantized: Precisions of the weights that are quantised in the package, by submodel and name.
-        listener: Told of the progress.
-
-    Raises:
-        ConversionError: The checkpoint is not on this machine, or the process died.
-    """
-    results = {}
-    with isolated_process("PyTorch") as process:
-        for name, submodel in submodels.items():
-            component = checkpoint.components[submodel.component]
-            task = f"reference {name}"
-            listener(Started(task=task, label=f"{name}: PyTorch reference"))
-            results[name] = process.call(
-                run_reference,
-                submodel.kind,
-                component.config,
-                weights_of(checkpoint, component),
-                inputs[name],
-                quantized[name],
-            )
-            listener(Finished(task=task))
-    return results
-
-
-def weights_of(checkpoint: Checkpoint, component: Component) -> ReferenceWeights:
-    """Return where PyTorch finds a component's weights.
-
-    Raises:
-        ConversionError: ``verify.remote``; they are not on this machine.
-    """
-    storage = checkpoint.storage
-    paths = {name: path for name in storage.names() if (path := storage.path_of(name)) is not None}
-    config = paths.get(f"{component.name}/config.json")
-    beside = {paths[name].parent for name in component.weights.names if name in paths}
-    tensors = component_tensors(storage, component)
-    large = is_kept_in_float16(tensors)
-    if not (component.transforms or large) and config is not None and beside == {config.parent}:
-        return FolderWeights(folder=config.parent, files=component.weights)
-    if not {tensor.file for each in tensors.values() for tensor in each.stored} <= set(paths):
-        raise ConversionError(
-            "verify.remote", "Numbers can only be compared with a checkpoint on this machine."
-        )
-    return ExpressionWeights(tensors=tensors, paths=paths, dtype="float16" if large else "float32")
+            reports.append(_judge(name, outcome, references.get(name), package.precision(name), NAMES[asked]))
+    return ParityReport(
+        provider=provider,
+        device=str(device),
+        problems=problems,
+        submodels=tuple(reports),
+        reference=asked if references else None,
+    )
 
 
 def _judge(
-    name: str, outcome: onnx_session.Outcome, reference: Reference | None, precision: str
+    name: str, outcome: onnx_session.Outcome, reference: Reference | None, precision: str, compared_with: str
 ) -> SubmodelReport:
     problems = []
     gate_db = GATES_DB[precision]
@@ -340,7 +289,7 @@ def _judge(
             )
     if parity is not None and finite and parity.psnr_db < gate_db:
         problems.append(
-            f"it agrees with PyTorch to only {parity.psnr_db:.1f} dB; {gate_db:.0f} dB are required"
+            f"it agrees with {compared_with} to only {parity.psnr_db:.1f} dB; {gate_db:.0f} dB are required"
         )
     quantization_db = None
     if reference is not None and reference.unquantized is not None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdsetup import os_errors
-from sdsetup.bootstrap import console
+from sdsetup.bootstrap import console, version
 from sdsetup.errors import SetupError
 from sdsetup.redaction import redact
 
@@ -27,16 +27,21 @@ def main(arguments: Sequence[str]) -> int:
     verb = next((argument for argument in arguments if not argument.startswith("-")), "")
     asks_help = "--help" in arguments or "-h" in arguments
     try:
+        if version.asked(arguments):
+            sys.stdout.write("\n".join(version.lines(verbose="--verbose" in arguments)) + "\n")
+            return 0
         if verb == "install" and not asks_help:
-            from sdsetup.bootstrap import environment_maker, installer
+            from sdsetup.bootstrap import install
 
-            environment = environment_maker.environment_folder()
-            flavour = installer.flavour_for(sys.platform, _option(arguments, "--flavour"))
-            environment_maker.prepare(environment, environment_maker.wanted_here(flavour))
-            if not environment_maker.inside(environment):
-                return environment_maker.go_on(
-                    environment_maker.python_of(environment), ["-m", "sdsetup", *arguments]
-                )
+            status = install.begin(arguments)
+            if status is not None:
+                return status
+        elif verb == "uninstall" and set(arguments) <= {"uninstall", "--yes", "-y", "--dry-run"}:
+            from sdsetup.bootstrap import uninstall
+
+            return uninstall.run(
+                yes="--yes" in arguments or "-y" in arguments, dry_run="--dry-run" in arguments
+            )
         elif sys.prefix == sys.base_prefix:
             # Packages that this Python has of its own are for other programs.
             status = _in_environment(arguments, verb)
@@ -94,18 +99,16 @@ def _bare_doctor(arguments: Sequence[str]) -> int:
 
 def _in_environment(arguments: Sequence[str], verb: str) -> int | None:
     """Go on in sdsetup's own environment; None where there is none that could be used."""
-    from sdsetup.bootstrap import environment_maker
+    from sdsetup.bootstrap import environment_maker, places
 
-    environment = environment_maker.environment_folder()
-    if environment_maker.inside(environment) or not environment.exists():
+    environment = places.environment_folder()
+    if places.inside(environment) or not environment.exists():
         return None
     wrong = environment_maker.fault(environment)
     if wrong is not None and verb not in {"doctor", ""}:
         raise wrong
     if wrong is None and environment_maker.state(environment) in {"ready", "unfinished"}:
-        return environment_maker.go_on(
-            environment_maker.python_of(environment), ["-m", "sdsetup", *arguments]
-        )
+        return environment_maker.go_on(places.python_of(environment), ["-m", "sdsetup", *arguments])
     return None
 
 
@@ -119,12 +122,3 @@ def _without_packages(arguments: Sequence[str], verb: str, missing: str) -> int:
     console.say(f"error: `{verb or 'sdsetup'}` needs the Python package {missing}, which is not installed.")
     console.say(f"next: {Path(sys.executable).name} -m sdsetup install")
     return 1
-
-
-def _option(arguments: Sequence[str], name: str) -> str | None:
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument == name:
-            return following
-        if argument.startswith(f"{name}="):
-            return argument.partition("=")[2]
-    return None

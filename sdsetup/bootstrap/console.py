@@ -104,6 +104,11 @@ def _in_short(line: str) -> str:
     return line.strip()
 
 
+def is_attended() -> bool:
+    """Tell whether somebody is there to answer."""
+    return bool(sys.stdin) and sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def ask(question: str, *, yes: bool) -> bool:
     """Ask yes or no on stderr; without anybody to answer, the answer is no.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,80 +19,95 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sdsetup import __version__
-from sdsetup.bootstrap import child_environment, installer, integrity, known_good, lock, torch_source
+from sdsetup.bootstrap import (
+    child_environment,
+    command_name,
+    install_plan,
+    installer,
+    integrity,
+    known_good,
+    lock,
+    own_wheel,
+    places,
+    torch_source,
+)
 from sdsetup.bootstrap.action import InstallAction, run
 from sdsetup.bootstrap.child_environment import PipSettings
-from sdsetup.bootstrap.console import Steps, say
+from sdsetup.bootstrap.console import Steps, complain, say
 from sdsetup.bootstrap.installer import Flavour, Wanted
 from sdsetup.bootstrap.interpreter import look_at
 from sdsetup.bootstrap.torch_source import TorchSource
 from sdsetup.errors import SetupError
 
-_HERE = Path(__file__).resolve().parents[2]
 _STAMP = "sdsetup-install.json"
 _LOG = "sdsetup-install.log"
 
-# A finished environment with the CPU builds of everything takes 1.6 GB; pip unpacks beside it.
-_SPACE_NEEDED_BYTES = 2_500_000_000
-
-
-def checkout() -> Path | None:
-    """Find the folder of the source tree this code runs from; None when it was installed as a wheel."""
-    project = _HERE / "pyproject.toml"
-    try:
-        named = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["name"]
-    except (OSError, KeyError, tomllib.TOMLDecodeError):
-        return None
-    return _HERE if named == "sdsetup" else None
-
-
-def environment_folder() -> Path:
-    """Say where the environment is, or would be.
-
-    That is the virtual environment this process runs in when sdsetup was installed there; else ``.venv``
-    beside pyproject.toml; else a folder of the user's.
-    """
-    here = Path(sys.prefix)
-    if sys.prefix != sys.base_prefix and "sdsetup" in _names(here):
-        return here
-    source = checkout()
-    if source is not None:
-        return source / ".venv"
-    return _data_folder() / "venv"
-
-
-def _data_folder() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "sdsetup"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "sdsetup"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "sdsetup"
-
-
-def python_of(environment: Path) -> Path:
-    """Name the Python of an environment."""
-    if sys.platform == "win32":
-        return environment / "Scripts" / "python.exe"
-    return environment / "bin" / "python"
-
-
-def inside(environment: Path) -> bool:
-    """Tell whether this process runs in the environment."""
-    return Path(sys.prefix).resolve() == environment.resolve()
-
 
 def wanted_here(
-    flavour: Flavour, *, extras: Sequence[str] = ("convert",), groups: Sequence[str] = ()
+    flavour: Flavour,
+    *,
+    extras: Sequence[str] = ("convert",),
+    groups: Sequence[str] = (),
+    torch_required: bool = False,
+    wheel: Path | None = None,
 ) -> Wanted:
-    """Say what the environment of this copy of the project is to hold."""
-    source = checkout()
+    """Say what the environment of this copy of the project is to hold.
+
+    Args:
+        flavour: Which ONNX Runtime.
+        extras: Extras of the project besides the flavour.
+        groups: Dependency groups of the checkout's pyproject.toml.
+        torch_required: Whether it is an error when no torch for this machine can be had.
+        wheel: The wheel of sdsetup to install; None takes this copy.
+    """
+    source = places.checkout() if wheel is None else None
     return Wanted(
-        requirement=str(source) if source is not None else f"sdsetup=={__version__}",
+        requirement=_requirement(source) if wheel is None else str(wheel),
+        torch_required=torch_required,
         editable=source is not None,
         flavour=flavour,
         extras=tuple(extras),
         groups=tuple(groups),
     )
+
+
+def _requirement(source: Path | None) -> str:
+    """Name this copy of the project as pip installs it into the environment."""
+    if source is not None:
+        return str(source)
+    if places.inside(places.environment_folder()):
+        return f"sdsetup=={__version__}"
+    # Not by name: no index needs to have it, and what one has under this version may be another.
+    return str(own_wheel.write(places.data_folder()))
+
+
+def was_made(environment: Path) -> bool:
+    """Tell whether sdsetup set the environment up, wholly or in part."""
+    return bool(_read_stamp(environment))
+
+
+def was_lean(environment: Path) -> bool:
+    """Tell whether torch was left out of the environment by choice."""
+    return bool(_read_stamp(environment).get("lean", False))
+
+
+def forget_stamp(environment: Path) -> None:
+    """Let the next ``install`` look at every package again."""
+    stamp = {**_read_stamp(environment), "unfinished": True}
+    stamp.pop("fingerprint", None)
+    (environment / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+
+
+def renew(environment: Path) -> None:
+    """Bring a made environment to the versions of this copy of sdsetup, with what it holds.
+
+    Raises:
+        SetupError: A step failed, and why.
+    """
+    stamp = _read_stamp(environment)
+    extras = tuple(stamp.get("extras", () if stamp.get("lean") else ("convert",)))
+    flavour = installer.flavour_for(sys.platform, stamp.get("flavour"))
+    prepare(environment, wanted_here(flavour, extras=extras))
 
 
 def fault(environment: Path) -> SetupError | None:
@@ -108,7 +122,7 @@ def fault(environment: Path) -> SetupError | None:
     elif _read_stamp(environment) or not any(environment.iterdir()):
         return None
     else:
-        found = look_at(python_of(environment))
+        found = look_at(places.python_of(environment))
         if found.fits:
             return None
         reason = f"and {found.fault}"
@@ -128,7 +142,7 @@ def is_ready(environment: Path, wanted: Wanted) -> bool:
         or not set(wanted.groups) <= set(stamp.get("groups", ()))
     ):
         return False
-    found = look_at(python_of(environment))
+    found = look_at(places.python_of(environment))
     if not found.fits or found.site is None:
         return False
     return set(stamp.get("distributions", ("?",))) <= _distributions(found.site) and not _torn(
@@ -150,9 +164,9 @@ def state(environment: Path) -> State:
     """Tell how the environment looks: its Python is asked, files are listed."""
     if not os.path.lexists(environment):
         return "absent"
-    if not python_of(environment).exists():  # also when its base Python is gone: the link leads nowhere
+    if not places.python_of(environment).exists():  # or leads nowhere: its base is gone
         return "broken"
-    found = look_at(python_of(environment))
+    found = look_at(places.python_of(environment))
     if not found.fits or found.site is None:
         return "unusable"
     stamp = _read_stamp(environment)
@@ -196,14 +210,16 @@ def _prepare_alone(environment: Path, wanted: Wanted) -> None:
     if lean != wanted and is_ready(environment, lean) and _torch_is_still_left_out(environment, wanted):
         return
     steps = Steps(f"Setting up {environment}")
-    _require_space(environment)
+    holds_some = bool(places.distributions(environment))
+    install_plan.plan(environment, wanted, here=holds_some, offline=False).require_space()
     for action in _environment_actions(environment, ours=bool(stamp)):
         _run(steps, action, None)
     log = environment / _LOG
     log.unlink(missing_ok=True)
     unfinished = {"unfinished": True, "extras": wanted.extras, "groups": wanted.groups}
+    unfinished |= {"flavour": wanted.flavour}
     (environment / _STAMP).write_text(json.dumps(unfinished), encoding="utf-8")
-    python, found = python_of(environment), look_at(python_of(environment))
+    python, found = places.python_of(environment), look_at(places.python_of(environment))
     if found.site is None:
         raise SetupError("install.environment", f"The Python of {environment} does not start.", _ANEW)
     torn = _torn(found.site, stamp)
@@ -232,9 +248,7 @@ def _prepare_alone(environment: Path, wanted: Wanted) -> None:
     damaged = {name: version for name, version in damaged.items() if name in left}
     for action in installer.install_actions(python, wanted, tuple(left), damaged, torch):
         _run(steps, action, log)
-    if torch.left_out:
-        wanted = lean
-    _write_stamp(environment, wanted, found.site)
+    _write_stamp(environment, lean if torch.left_out else wanted, found.site, chosen=wanted)
     steps.end("ready")
 
 
@@ -246,7 +260,7 @@ def _without_torch(wanted: Wanted) -> Wanted:
 
 
 def _torch_is_still_left_out(environment: Path, wanted: Wanted) -> bool:
-    python = python_of(environment)
+    python = places.python_of(environment)
     site = look_at(python).site
     infos = integrity.installed(site) if site is not None else {}
     return _torch(python, wanted, infos, child_environment.pip_settings(str(python))).left_out
@@ -259,6 +273,8 @@ def _torch(
         return torch_source.ANY
     there = integrity.version(infos["torch"][0]) if "torch" in infos else ""
     torch = torch_source.find(python, wanted.flavour, there, settings)
+    if torch.left_out and wanted.torch_required:
+        raise torch_source.not_found()
     if torch.left_out:
         say(
             "  torch is left out: PyPI's is CUDA's, gigabytes for a machine without an NVIDIA card, and"
@@ -266,7 +282,7 @@ def _torch(
             "    Without it sdsetup converts known architectures and makes images; comparing with PyTorch and"
             " tracing new architectures need it.\n"
             f"    For a mirror of that index set {torch_source.INDEX_VARIABLE}; then, or once it is reached,"
-            " type: python -m sdsetup install"
+            f" type: {command_name.typed()} install"
         )
     return torch
 
@@ -280,7 +296,7 @@ def _environment_actions(environment: Path, *, ours: bool) -> list[InstallAction
     """List what makes the environment; empty when a usable one is there."""
     clear: tuple[str, ...] = ()
     if os.path.lexists(environment):
-        if look_at(python_of(environment)).fits:
+        if look_at(places.python_of(environment)).fits:
             return []
         clear = ("--clear",) if ours or not any(environment.iterdir()) else ()
     return [
@@ -296,23 +312,12 @@ def _base_python() -> str:
     return getattr(sys, "_base_executable", None) or sys.executable
 
 
-def _require_space(environment: Path) -> None:
-    if _names(environment):
-        return
-    folder = next(parent for parent in environment.resolve().parents if parent.exists())
-    free = shutil.disk_usage(folder).free
-    if free < _SPACE_NEEDED_BYTES:
-        raise SetupError(
-            "install.disk",
-            f"{folder} has {free / 1e9:.1f} GB free; setting up needs {_SPACE_NEEDED_BYTES / 1e9:.1f} GB.",
-            "free some space, then run the same command again.",
-        )
-
-
 def _fingerprint(wanted: Wanted) -> str:
     """Digest everything that decides what pip would install."""
     digest = hashlib.sha256(known_good.CONSTRAINTS.read_bytes())
-    digest.update(f"{wanted.requirement}\n{wanted.flavour}\n".encode())
+    # The same copy of sdsetup is named by its version in its own environment, and from outside by a wheel.
+    requirement = wanted.requirement if wanted.editable else __version__
+    digest.update(f"{requirement}\n{wanted.flavour}\n".encode())
     if wanted.editable:
         project = tomllib.loads((Path(wanted.requirement) / "pyproject.toml").read_text(encoding="utf-8"))
         deciding = {name: project.get(name) for name in ("build-system", "project", "dependency-groups")}
@@ -328,9 +333,11 @@ def _read_stamp(environment: Path) -> dict[str, Any]:
     return stamp if isinstance(stamp, dict) else {}
 
 
-def _write_stamp(environment: Path, wanted: Wanted, site: Path) -> None:
+def _write_stamp(environment: Path, wanted: Wanted, site: Path, *, chosen: Wanted | None = None) -> None:
     stamp = {
         "fingerprint": _fingerprint(wanted),
+        "flavour": wanted.flavour,
+        "lean": "convert" not in (chosen or wanted).extras,
         "extras": wanted.extras,
         "groups": wanted.groups,
         "distributions": sorted(_distributions(site)),
@@ -343,10 +350,10 @@ def _distributions(site: Path) -> set[str]:
     return {folder.name for folders in integrity.installed(site).values() for folder in folders}
 
 
-def _names(environment: Path) -> set[str]:
-    """List the normalized names of the distributions that an environment holds, without starting it."""
-    pattern = "Lib/site-packages" if sys.platform == "win32" else "lib/python3.*/site-packages"
-    return {name for site in environment.glob(pattern) for name in integrity.installed(site)}
+def start_outside(arguments: Sequence[str]) -> None:
+    """Start sdsetup with the Python that the running environment was made of, and do not wait for it."""
+    variables = child_environment.for_python(str(Path(__file__).resolve().parents[2]))
+    subprocess.Popen([_base_python(), "-m", "sdsetup", *arguments], env=variables)
 
 
 def go_on(python: Path, arguments: Sequence[str]) -> int:
@@ -356,7 +363,7 @@ def go_on(python: Path, arguments: Sequence[str]) -> int:
         The exit status.
     """
     argv = [str(python), *arguments]
-    source = checkout()
+    source = places.checkout()
     variables = child_environment.for_python(str(source) if source is not None else "")
     if sys.platform != "win32":
         sys.stderr.flush()
@@ -367,3 +374,11 @@ def go_on(python: Path, arguments: Sequence[str]) -> int:
         return subprocess.run(argv, env=variables, check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+if __name__ == "__main__":
+    try:
+        renew(places.environment_folder())
+    except SetupError as problem:
+        complain(problem)
+        sys.exit(1)

@@ -39,6 +39,7 @@ class Wanted:
         flavour: Which ONNX Runtime.
         extras: Extras of the project besides the flavour.
         groups: Dependency groups of the checkout's pyproject.toml.
+        torch_required: Whether it is an error when no torch for this machine can be had.
     """
 
     requirement: str
@@ -46,6 +47,7 @@ class Wanted:
     flavour: Flavour
     extras: tuple[str, ...] = ("convert",)
     groups: tuple[str, ...] = ()
+    torch_required: bool = False
 
 
 def flavour_for(platform: str, asked: str | None = None) -> Flavour:
@@ -172,8 +174,9 @@ def install_actions(
     folder_or_name, pinned, version = wanted.requirement.partition("==")
     requirement = f"{folder_or_name}[{extras}]{pinned}{version}"
     groups = (argument for group in wanted.groups for argument in ("--group", _group(wanted, group)))
-    size = "85 MB" if torch.left_out else "300 MB"
-    if sys.platform == "linux" and torch == torch_source.ANY and "torch" not in installed:
+    lean = torch.left_out or "convert" not in wanted.extras
+    size = "85 MB" if lean else "300 MB"
+    if not lean and sys.platform == "linux" and torch == torch_source.ANY and "torch" not in installed:
         size = "3 GB, CUDA's libraries with it,"
     actions.append(
         InstallAction(
@@ -201,6 +204,30 @@ def _from(torch: TorchSource) -> tuple[str, ...]:
 
 def _group(wanted: Wanted, group: str) -> str:
     return f"{Path(wanted.requirement) / 'pyproject.toml'}:{group}" if wanted.editable else group
+
+
+def download(
+    python: Path, wheel: Path, wanted: Wanted, folder: Path, torch: TorchSource = torch_source.ANY
+) -> InstallAction:
+    """Download all that an environment of a wheel of sdsetup needs, pip included.
+
+    Args:
+        python: The environment's Python.
+        wheel: Of sdsetup.
+        wanted: What the environment is to hold.
+        folder: Where to.
+        torch: Where torch comes from.
+    """
+    requirement = f"{wheel}[{','.join((*wanted.extras, wanted.flavour))}]"
+    return InstallAction(
+        label="downloading packages",
+        argv=(
+            *(*_pip(python), "download", "--progress-bar=off", "--dest", str(folder)),
+            *("--constraint", str(known_good.CONSTRAINTS), *_from(torch), requirement),
+            *((torch.requirement,) if torch.requirement else ()),
+            f"pip=={known_good.versions()['pip']}",
+        ),
+    )
 
 
 def reinstall_flavour(python: str, flavour: Flavour) -> list[InstallAction]:

@@ -42,12 +42,7 @@ def mend(names: Sequence[str]) -> None:
         # Torn: the same version is wanted again, from where a build for this machine is.
         torch = torch_source.find(Path(python), _flavour(infos), "", child_environment.pip_settings(python))
         if torch.left_out:
-            raise SetupError(
-                "install.no-torch",
-                "PyPI's torch is CUDA's, gigabytes for a machine without an NVIDIA card, and"
-                f" {torch_source.CPU_INDEX} has none here or is not reached.",
-                f"set {torch_source.INDEX_VARIABLE} to a mirror of it, or repeat this once it is reached.",
-            )
+            raise torch_source.not_found()
     present = {name: integrity.version(infos[name][0]) for name in wanted if name in infos}
     unreadable = [
         folder for name in present for folder in infos[name] if folder in integrity.unreadable(site)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sdsetup.bootstrap import child_environment, known_good, socks_relay
 from sdsetup.bootstrap.child_environment import PipSettings
+from sdsetup.errors import SetupError
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 INDEX_VARIABLE = "SDSETUP_TORCH_INDEX"
@@ -85,6 +86,16 @@ def find(python: Path, flavour: str, installed_version: str, settings: PipSettin
     if is_offered(python, requirement, limits, settings):
         return TorchSource(requirement=requirement, index=index)
     return TorchSource(left_out=True)
+
+
+def not_found() -> SetupError:
+    """Say that no torch for this machine can be had, where one is wanted."""
+    return SetupError(
+        "install.no-torch",
+        "PyPI's torch is CUDA's, gigabytes for a machine without an NVIDIA card, and"
+        f" {CPU_INDEX} has none here or is not reached.",
+        f"set {INDEX_VARIABLE} to a mirror of it, or repeat this once it is reached.",
+    )
 
 
 def is_offered(python: Path, requirement: str, options: Sequence[str], settings: PipSettings) -> bool:

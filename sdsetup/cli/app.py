@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from conversions.errors import ConversionError
-from sdsetup import __version__, os_errors
+from sdsetup import os_errors
+from sdsetup.bootstrap.version import lines as version_lines
 from sdsetup.cli import output
 from sdsetup.cli.verbs import VerbGroup
 from sdsetup.error_hints import hint_for
@@ -33,14 +34,20 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        output.emit(f"sdsetup {__version__}")
+        output.emit("\n".join(version_lines(verbose=False)))
         raise typer.Exit
 
 
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Show the version; with --verbose also Python, the system and the packages.",
+        ),
     ] = False,
 ) -> None:
     pass

@@ -15,6 +15,7 @@ from sdsetup.cli import output, progress
 from sdsetup.cli.adapter_options import IgnoreUnmatchedOption, LoraOption, requests_of
 from sdsetup.cli.download import show_download
 from sdsetup.cli.memory import show_memory
+from sdsetup.cli.reference_option import ReferenceOption, kind_of
 from sdsetup.disk_space import human_size
 from sdsetup.errors import saying_what_is_kept
 
@@ -104,8 +105,9 @@ def convert(
     lora: LoraOption = None,
     ignore_unmatched: IgnoreUnmatchedOption = False,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Compare every submodel with PyTorch.")
+        bool, typer.Option("--verify/--no-verify", help="Compare every submodel with a reference.")
     ] = True,
+    reference: ReferenceOption = None,
     smoke_test: Annotated[
         bool | None,
         typer.Option(
@@ -156,6 +158,7 @@ def convert(
         output=folder,
         overwrite=overwrite,
         verify=verify,
+        reference=kind_of(reference),
         retrace=retrace,
         adapters=requests_of(lora),
         ignore_unmatched=ignore_unmatched,
@@ -287,6 +290,10 @@ def show_report(report: ParityReport) -> None:
     output.show(table)
     if report.submodels:
         output.say(f"{report.summary()}.")
+    if report.reference == "float32_graph":
+        output.say("Compared with a float32 evaluation of the same graphs; PyTorch was not asked.")
+    elif report.reference:
+        output.say("Compared with PyTorch.")
 
 
 def show_image(image: FirstImage | None) -> None:

@@ -1,6 +1,6 @@
 """``sdsetup install``: from a bare CPython to a verified package and a first image.
 
-The environment was made before this runs, by ``sdsetup.bare``.
+The environment was made before this runs, by ``sdsetup.bootstrap``.
 """
 
 from __future__ import annotations
@@ -38,6 +38,24 @@ def install(
             help="Which ONNX Runtime. [default: this machine's, directml or cpu]",
         ),
     ] = None,
+    lean: Annotated[
+        bool,
+        typer.Option(
+            "--lean", help="Leave out torch, diffusers and transformers: known architectures need none."
+        ),
+    ] = False,
+    torch: Annotated[
+        bool, typer.Option("--torch", help="Fail where no torch without CUDA can be had, rather than go on.")
+    ] = False,
+    offline: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Install from a bundle, without a network.")
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Make a bundle there, with the model, and convert nothing."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether the plan is right.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
     """Install what is needed, convert a model, verify it, and make the first image.
@@ -47,7 +65,19 @@ def install(
     from conversions.options import Options
     from sdsetup import workflow
 
-    del flavour  # read when the environment was made
+    del flavour, lean, torch, yes, dry_run  # read when the environment was made
+    if bundle is not None:
+        from sdsetup import bundled_model
+        from sdsetup.bootstrap.bundle import say_how_to_use
+
+        with progress.listening() as listener:
+            bundled_model.put(model, bundle, listener)
+        say_how_to_use(bundle, model)
+        return
+    if offline is not None:
+        from sdsetup import bundled_model
+
+        model = bundled_model.find(model, offline)
     whole, single = precisions_of(precision or ())
     options = Options(precision=whole, precisions=single, target=workflow.default_target())
     place = workflow.package_folder(model, options)

@@ -50,6 +50,16 @@ VERBS = (
         summary="Look whether this machine can do it, why not, and what to type.",
     ),
     Verb(
+        name="update",
+        topic=_FIRST,
+        summary="Update to the newest release and the versions tested with it, or go back.",
+    ),
+    Verb(
+        name="uninstall",
+        topic=_FIRST,
+        summary="Remove what was installed, and leave packages, images and downloaded models.",
+    ),
+    Verb(
         name="convert",
         topic=_MODELS,
         summary="Convert a checkpoint into a verified ONNX package, and make a first image with it.",

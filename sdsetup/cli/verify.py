@@ -12,12 +12,13 @@ from sdsetup.cli import output, placement, progress
 from sdsetup.cli.convert import show_report
 from sdsetup.cli.device_options import AdapterOption, DeviceOption, ProviderOption
 from sdsetup.cli.memory import show_memory
+from sdsetup.cli.reference_option import ReferenceOption, kind_of
 
 
 def verify(
     package: Annotated[Path, typer.Argument(help="Folder of the package.")],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="The checkpoint it was made of: compare the numbers with PyTorch.")
+        Path | None, typer.Option(help="The checkpoint it was made of: compare the numbers too.")
     ] = None,
     target: Annotated[
         str | None,
@@ -36,6 +37,7 @@ def verify(
     provider: ProviderOption = None,
     device_id: DeviceOption = None,
     adapter: AdapterOption = None,
+    reference: ReferenceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
     """Check a package: files, graphs, where every node runs, and the numbers."""
@@ -58,6 +60,7 @@ def verify(
             provider=provider,
             device_id=device_id,
             adapter=adapter,
+            reference=kind_of(reference),
             listener=listener,
         )
     memory = image_memory(package_graphs(opened), size) if report.submodels else None

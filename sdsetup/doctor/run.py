@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
-from sdsetup.bootstrap import environment_maker
+from sdsetup.bootstrap import places
 from sdsetup.doctor import forecast, judge, report
 from sdsetup.doctor.finding import Finding
 from sdsetup.doctor.purpose import Kind, Purpose
@@ -121,7 +121,7 @@ def _questions(options: Options, wanted: Purpose) -> Questions:
     planned = options.model if forecast.is_planned(wanted) else ""
     on_hub = _REPOSITORY.fullmatch(options.model) and not Path(options.model).exists()
     return Questions(
-        output=environment_maker.environment_folder() if wanted.kind == "install" else options.output,
+        output=places.environment_folder() if wanted.kind == "install" else options.output,
         model=options.model if on_hub else "",
         offline=options.offline,
         converting=planned if wanted.kind == "convert" else "",

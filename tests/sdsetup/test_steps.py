@@ -50,7 +50,13 @@ def test_a_conversion_has_the_steps_that_its_tasks_belong_to(tiny_checkpoint: Pa
     plan = make_plan(open_folder(tiny_checkpoint), Options(target="cpu"), tmp_path)
     every = conversion_steps(plan, download_bytes=10**6, verify=True, image=True)
     assert [step.label for step in every] == [
-        *("downloading", "tracing graphs", "writing weights", "running PyTorch", "checking the package"),
+        *(
+            "downloading",
+            "tracing graphs",
+            "writing weights",
+            "computing the reference",
+            "checking the package",
+        ),
         "making the first image",
     ]
     assert every[2].tasks == {part.name for part in plan.components}

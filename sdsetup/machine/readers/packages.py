@@ -10,7 +10,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from sdsetup.bootstrap import environment_maker, integrity, known_good
+from sdsetup.bootstrap import integrity, known_good, places
 from sdsetup.bootstrap.installer import FLAVOUR_DISTRIBUTIONS
 from sdsetup.machine.facts import Packages, Questions
 
@@ -49,7 +49,7 @@ def read(_questions: Questions) -> Packages:
 
 def _requirements(extra: str) -> list[str]:
     """List what the project requires, as pip would read it; of an extra, only what it adds."""
-    source = environment_maker.checkout()
+    source = places.checkout()
     if source is not None:
         project = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         lines = project["optional-dependencies"][extra] if extra else project["dependencies"]

@@ -10,7 +10,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from sdsetup.bootstrap import child_environment, environment_maker, foreign_paths
+from sdsetup.bootstrap import child_environment, environment_maker, foreign_paths, places
 from sdsetup.errors import SetupError
 from sdsetup.machine.facts import Python, Questions
 
@@ -23,7 +23,7 @@ def read(_questions: Questions) -> Python:
         settings = child_environment.pip_settings(sys.executable) if pip else settings
     except SetupError as error:
         settings_error = error.message
-    environment = environment_maker.environment_folder()
+    environment = places.environment_folder()
     fault = environment_maker.fault(environment)
     return Python(
         version=sys.version_info[:3],

@@ -14,7 +14,7 @@ if sys.platform == "win32":
 
 import venv
 
-from sdsetup.bootstrap import environment_maker, integrity, known_good
+from sdsetup.bootstrap import environment_maker, integrity, known_good, places
 from sdsetup.bootstrap.installer import Wanted
 from sdsetup.bootstrap.interpreter import look_at
 
@@ -120,7 +120,7 @@ def test_install_sees_a_torn_environment_and_mends_it(kind: str, tmp_path: Path)
     venv.create(environment, with_pip=False, symlinks=True)
     environment_maker.prepare(environment, wanted)
     assert environment_maker.is_ready(environment, wanted)
-    site = look_at(environment_maker.python_of(environment)).site
+    site = look_at(places.python_of(environment)).site
     assert site is not None
 
     TEARS[kind](site)
@@ -128,7 +128,7 @@ def test_install_sees_a_torn_environment_and_mends_it(kind: str, tmp_path: Path)
     environment_maker.prepare(environment, wanted)
     assert environment_maker.is_ready(environment, wanted)
     assert not integrity.torn(site)
-    python = str(environment_maker.python_of(environment))
+    python = str(places.python_of(environment))
     subprocess.run([python, "-I", "-c", "import platformdirs, platformdirs.unix"], check=True)
     version = known_good.versions()["platformdirs"]
     assert (site / f"platformdirs-{version}.dist-info").is_dir()

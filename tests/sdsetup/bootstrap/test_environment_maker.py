@@ -13,7 +13,7 @@ if sys.platform == "win32":
 
 import venv
 
-from sdsetup.bootstrap import environment_maker, known_good
+from sdsetup.bootstrap import environment_maker, known_good, places
 from sdsetup.bootstrap.installer import Wanted
 from sdsetup.errors import SetupError
 
@@ -56,9 +56,9 @@ def _finish(environment: Path, wanted: Wanted) -> None:
 
 
 def test_a_checkout_keeps_its_environment_beside_pyproject() -> None:
-    assert environment_maker.checkout() == ROOT
-    if "sdsetup" not in environment_maker._names(Path(sys.prefix)):
-        assert environment_maker.environment_folder() == ROOT / ".venv"
+    assert places.checkout() == ROOT
+    if "sdsetup" not in places.distributions(Path(sys.prefix)):
+        assert places.environment_folder() == ROOT / ".venv"
 
 
 def test_a_finished_environment_is_ready_and_nothing_is_started(tmp_path: Path, project: Path) -> None:
@@ -110,7 +110,7 @@ def test_states_are_told_apart(tmp_path: Path) -> None:
     assert environment_maker.state(tmp_path / "none") == "absent"
     environment = _environment(tmp_path / "environment")
     assert environment_maker.state(environment) == "unfinished"
-    environment_maker.python_of(environment).unlink()
+    places.python_of(environment).unlink()
     assert environment_maker.state(environment) == "broken"
 
 
@@ -134,7 +134,7 @@ def test_a_torn_stamp_counts_as_none(tmp_path: Path, project: Path) -> None:
 _PREPARE = """
 import sys
 from pathlib import Path
-from sdsetup.bootstrap import environment_maker, installer
+from sdsetup.bootstrap import environment_maker, places, installer
 from sdsetup.bootstrap.installer import InstallAction, Wanted
 
 work = Path(sys.argv[1])
@@ -231,7 +231,7 @@ def bare_checkout(tmp_path: Path) -> tuple[Path, str]:
     for package in ("sdsetup", "conversions"):
         shutil.copytree(ROOT / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", checkout)
-    return checkout, str(environment_maker.python_of(_environment(tmp_path / "bare")))
+    return checkout, str(places.python_of(_environment(tmp_path / "bare")))
 
 
 def _run(place: tuple[Path, str], *arguments: str) -> subprocess.CompletedProcess[str]:

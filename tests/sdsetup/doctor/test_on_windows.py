@@ -81,11 +81,11 @@ def test_text_survives_a_pipe_of_cp1252(tmp_path: Path) -> None:
 
 
 def test_an_environment_folder_is_proposed_where_windows_keeps_programs_data() -> None:
-    from sdsetup.bootstrap import environment_maker
+    from sdsetup.bootstrap import places
 
-    if environment_maker.checkout() is None:
-        assert "sdsetup" in str(environment_maker.environment_folder())
-    assert environment_maker.python_of(Path("x")) == Path("x") / "Scripts" / "python.exe"
+    if places.checkout() is None:
+        assert "sdsetup" in str(places.environment_folder())
+    assert places.python_of(Path("x")) == Path("x") / "Scripts" / "python.exe"
 
 
 @pytest.mark.directml

@@ -1,0 +1,97 @@
+<#
+.SYNOPSIS
+Installs sdsetup for this user on Windows, without administrator rights.
+
+.DESCRIPTION
+    powershell -ExecutionPolicy Bypass -File install.ps1
+
+or, where no file was downloaded, the command that the README gives. Does what install.cmd does, which needs no
+execution policy. What is given goes on to `sdsetup install`; --command-only stops before that.
+#>
+$ErrorActionPreference = 'Stop'
+
+function Stop-WithHint([string] $Message, [string[]] $Next) {
+    [Console]::Error.WriteLine("error: $Message")
+    foreach ($line in $Next) { [Console]::Error.WriteLine("next: $line") }
+    exit 1
+}
+
+function Test-Python([string[]] $Command) {
+    if (-not (Get-Command $Command[0] -ErrorAction SilentlyContinue)) { return $false }
+    $check = "import struct, sys, venv; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 13) and struct.calcsize('P') == 8))"
+    $rest = @($Command | Select-Object -Skip 1)
+    # The Store's stand-in for Python prints a hint and fails, so it is passed over like any other.
+    try { & $Command[0] @rest -c $check 2>$null | Out-Null } catch { return $false }
+    return $LASTEXITCODE -eq 0
+}
+
+foreach ($name in 'PYTHONHOME', 'PYTHONPATH', 'PIP_USER', 'PIP_TARGET', 'PIP_PREFIX') {
+    Remove-Item "Env:$name" -ErrorAction SilentlyContinue
+}
+$local = if ($env:LOCALAPPDATA) { $env:LOCALAPPDATA } else { Join-Path $env:USERPROFILE 'AppData\Local' }
+$environment = Join-Path $local 'sdsetup\venv'
+$python = Join-Path $environment 'Scripts\python.exe'
+$given = @($args)
+
+if (-not ((Test-Path $python) -and (Test-Python @($python)))) {
+    $found = $null
+    foreach ($candidate in @($env:SDSETUP_PYTHON), @('py', '-3.12'), @('py', '-3.13'), @('py', '-3.11'), @('python'), @('python3')) {
+        if ($candidate[0] -and (Test-Python $candidate)) { $found = $candidate; break }
+    }
+    if ($found) {
+        [Console]::Error.WriteLine("Making an environment in $environment")
+        $rest = @($found | Select-Object -Skip 1)
+        & $found[0] @rest -m venv --clear $environment
+    }
+    elseif (Get-Command uv -ErrorAction SilentlyContinue) {
+        [Console]::Error.WriteLine("Making an environment in $environment with uv")
+        uv venv --seed --clear --python 3.12 $environment
+    }
+    elseif (Get-Command winget -ErrorAction SilentlyContinue) {
+        Stop-WithHint 'Python 3.11, 3.12 or 3.13 (64 bits) is needed, and none was found.' @(
+            'winget install -e --id Python.Python.3.12 --scope user',
+            'open a new window and run this again.')
+    }
+    else {
+        Stop-WithHint 'Python 3.11, 3.12 or 3.13 (64 bits) is needed, and none was found.' @(
+            'install Python 3.12 from https://www.python.org/downloads/windows/ ("Install Now", no administrator needed).',
+            'open a new window and run this again.')
+    }
+    if ($LASTEXITCODE -ne 0) {
+        Stop-WithHint 'the environment could not be made, for the reason above.' @(
+            "see that $local\sdsetup can be written and has 1 GB free, then run this again.")
+    }
+}
+
+$from = 'sdsetup'
+if ($PSScriptRoot -and (Test-Path (Join-Path $PSScriptRoot 'pyproject.toml'))) { $from = $PSScriptRoot }
+if ($env:SDSETUP_FROM) { $from = $env:SDSETUP_FROM }
+$place = [array]::IndexOf($given, '--offline')
+if ($place -ge 0 -and $place + 1 -lt $given.Count) {
+    $bundle = (Resolve-Path $given[$place + 1]).Path
+    if (-not (Test-Path (Join-Path $bundle 'wheels'))) {
+        Stop-WithHint "$bundle is no bundle: it has no folder wheels." @(
+            'make one on a machine with a network: sdsetup install --bundle FOLDER')
+    }
+    $env:PIP_NO_INDEX = '1'
+    $env:PIP_FIND_LINKS = Join-Path $bundle 'wheels'
+    $from = 'sdsetup'
+}
+[Console]::Error.WriteLine("Installing the command from $from")
+& $python -m pip --disable-pip-version-check --no-input install --quiet --upgrade $from
+if ($LASTEXITCODE -ne 0) {
+    Stop-WithHint 'pip could not install it, for the reason above.' @(
+        'without a network use a bundle, --offline BUNDLE; behind a proxy set HTTPS_PROXY; then run this again.')
+}
+& $python -I -m sdsetup.bootstrap.on_path
+if ($given -contains '--command-only') { exit 0 }
+
+# Packages and images go to the present folder; OneDrive would send gigabytes away.
+if ($env:OneDrive -and (Get-Location).Path.StartsWith($env:OneDrive, [StringComparison]::OrdinalIgnoreCase)) {
+    $own = Join-Path $env:USERPROFILE 'sdsetup'
+    New-Item -ItemType Directory -Force $own | Out-Null
+    Set-Location $own
+    [Console]::Error.WriteLine("Packages and images go to $own")
+}
+& (Join-Path $environment 'Scripts\sdsetup.exe') install @given
+exit $LASTEXITCODE

@@ -1,0 +1,195 @@
+"""A folder that carries an installation to a machine without a network: sdsetup, packages, a model.
+
+Standard library only.
+
+    sdsetup, conversions    the program, which starts from there: python -m sdsetup install --offline .
+    wheels                  what pip installs, sdsetup included
+    models/NAME             a checkpoint, in the diffusers layout
+    bundle.json             for which Python and system, and a hash of every file
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sdsetup import __version__
+from sdsetup.bootstrap import child_environment, installer, known_good, own_wheel, places, torch_source
+from sdsetup.bootstrap.action import InstallAction, run
+from sdsetup.bootstrap.console import Steps, say
+from sdsetup.bootstrap.installer import Wanted
+from sdsetup.errors import SetupError
+
+_DESCRIPTION = "bundle.json"
+_FORMAT = 1
+_PROGRAM = ("sdsetup", "conversions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle that fits this machine.
+
+    Attributes:
+        folder: Where it is.
+        extras: Extras of the project that its packages are enough for, besides the flavour.
+        flavour: The ONNX Runtime that it holds.
+    """
+
+    folder: Path
+    extras: tuple[str, ...]
+    flavour: installer.Flavour
+
+    @property
+    def wheels(self) -> Path:
+        """The folder of packages."""
+        return self.folder / "wheels"
+
+    @property
+    def own_wheel(self) -> Path:
+        """The wheel of sdsetup."""
+        return next(self.wheels.glob("sdsetup-*.whl"))
+
+    def use(self) -> None:
+        """Let pip, in this process's children, take packages from here and from nowhere else."""
+        for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT"):
+            os.environ.pop(name, None)
+        os.environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels), "HF_HUB_OFFLINE": "1"}
+
+
+def model_folder(folder: Path, model: str) -> Path:
+    """Name the folder of a model in a bundle."""
+    return folder / "models" / model.strip("/").replace("/", "--")
+
+
+def make(folder: Path, environment: Path, wanted: Wanted) -> None:
+    """Write program and packages of a bundle; what an interrupted run left is completed.
+
+    Args:
+        folder: Where to, made when it is not there.
+        environment: A finished environment, whose pip is used.
+        wanted: What it holds.
+
+    Raises:
+        SetupError: A step failed, and why.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / _DESCRIPTION).is_file():
+        raise SetupError(
+            "install.bundle", f"{folder} holds other things than a bundle.", "name a new folder."
+        )
+    python, wheels = places.python_of(environment), folder / "wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
+    _describe(folder, wanted, files={})  # so that an interrupted one is known for a bundle
+    steps = Steps(f"Making a bundle in {folder}")
+    for name in _PROGRAM:
+        with steps.step(f"copying {name}"):
+            source = Path(__file__).resolve().parents[2] / name
+            shutil.copytree(
+                source, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+            )
+    for old in wheels.glob("sdsetup-*.whl"):
+        old.unlink()
+    if wanted.editable:
+        label, pip = "building sdsetup's wheel", (str(python), "-m", "pip", "--disable-pip-version-check")
+        argv = (*pip, "wheel", "--no-deps", "--wheel-dir", str(wheels), wanted.requirement)
+        with steps.step(label) as on_line:
+            run(InstallAction(label=label, argv=argv), on_line)
+    else:
+        own_wheel.write(wheels)
+    settings = child_environment.pip_settings(str(python))
+    torch = torch_source.ANY
+    if "convert" in wanted.extras:
+        torch = torch_source.find(python, wanted.flavour, "", settings)
+    held = replace(
+        wanted, extras=tuple(each for each in wanted.extras if each != "convert" or not torch.left_out)
+    )
+    action = installer.download(python, next(wheels.glob("sdsetup-*.whl")), held, wheels, torch)
+    with steps.step(action.label) as on_line:
+        run(action, on_line)
+    # pip keeps the wheel that a wheel's own path names out of the folder: it is there already.
+    with steps.step("hashing"):
+        files = {path.relative_to(folder).as_posix(): _record(path) for path in sorted(wheels.glob("*"))}
+        _describe(folder, held, files)
+    total = sum(entry["bytes"] for entry in files.values())
+    steps.end(f"{len(files)} packages, {total / 1e6:.0f} MB")
+
+
+def say_how_to_use(folder: Path, model: str) -> None:
+    """Say what to type on the other machine."""
+    more = "" if model == "demo" else f" {model}"
+    program = "py -3" if sys.platform == "win32" else "python3"
+    say(f"The bundle: {folder}")
+    say(f"On the other machine, in that folder: {program} -m sdsetup install --offline .{more}")
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Open a bundle and see that it is whole and fits this Python and system.
+
+    Raises:
+        SetupError: ``install.bundle``; says what is wrong.
+    """
+    try:
+        document = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+        made_for, files = dict(document["made_for"]), dict(document["files"])
+        extras = tuple(str(each) for each in document["extras"])
+        flavour = installer.flavour_for(sys.platform, str(document["flavour"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SetupError(
+            "install.bundle",
+            f"{folder} is no bundle, or was not finished: {error}.",
+            "make one on a machine with a network: sdsetup install --bundle FOLDER",
+        ) from error
+    for what, here in _machine().items():
+        if made_for.get(what) != here:
+            raise SetupError(
+                "install.bundle",
+                f"{folder} was made for {what} {made_for.get(what)}; this is {here}.",
+                f"make one on a machine with {what} {here}, or use another Python.",
+            )
+    for name, entry in files.items():
+        path = folder / name
+        if not path.is_file() or _record(path) != entry:
+            raise SetupError(
+                "install.bundle",
+                f"{path} is missing or was changed on the way.",
+                "copy the bundle again.",
+            )
+    if not files:
+        raise SetupError(
+            "install.bundle",
+            f"{folder} was not finished.",
+            f"run the same command again where it was made: sdsetup install --bundle {folder.name}",
+        )
+    return Bundle(folder=folder, extras=extras, flavour=flavour)
+
+
+def _machine() -> dict[str, str]:
+    return {
+        "Python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "system": sys.platform,
+        "processor": platform.machine().lower(),
+    }
+
+
+def _describe(folder: Path, wanted: Wanted, files: dict[str, Any]) -> None:
+    document = {
+        "format": _FORMAT,
+        "sdsetup": __version__,
+        "made_for": _machine(),
+        "flavour": wanted.flavour,
+        "extras": wanted.extras,
+        "pip": known_good.versions()["pip"],
+        "files": files,
+    }
+    (folder / _DESCRIPTION).write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+def _record(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

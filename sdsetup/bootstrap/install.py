@@ -1,0 +1,84 @@
+"""The first half of ``sdsetup install``: plan, one question, environment. The second half runs in it.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from sdsetup.bootstrap import (
+    bundle,
+    console,
+    environment_maker,
+    install_options,
+    install_plan,
+    installer,
+    places,
+)
+from sdsetup.bootstrap.console import say
+from sdsetup.bootstrap.install_options import InstallOptions
+
+
+def begin(arguments: Sequence[str]) -> int | None:
+    """Make the environment ready, and go on in it.
+
+    Args:
+        arguments: What follows the program's name.
+
+    Returns:
+        The exit status where all is done; None where the command line is to go on in this very process.
+
+    Raises:
+        SetupError: A step failed, and why.
+    """
+    options = install_options.read(arguments)
+    environment = places.environment_folder()
+    opened = bundle.open_bundle(options.offline) if options.offline is not None else None
+    if opened is not None:
+        opened.use()
+    flavour = installer.flavour_for(
+        sys.platform, options.flavour or (None if opened is None else opened.flavour)
+    )
+    lean = environment_maker.was_lean(environment) if options.lean is None else options.lean
+    extras = () if lean else ("convert",)
+    if opened is not None and not set(extras) <= set(opened.extras):
+        extras = ()
+    inside = places.inside(environment)
+    wheel = opened.own_wheel if opened is not None and not inside else None
+    wanted = environment_maker.wanted_here(
+        flavour, extras=extras, torch_required=options.lean is False, wheel=wheel
+    )
+    if environment_maker.is_ready(environment, wanted) and not options.dry_run:
+        pass
+    elif not _agreed(options, install_plan.plan(
+        environment,
+        wanted,
+        here=bool(places.distributions(environment)) and environment_maker.was_made(environment),
+        offline=opened is not None,
+    )):  # fmt: skip
+        return 0 if options.dry_run else 1
+    environment_maker.prepare(environment, wanted)
+    if options.bundle is not None:
+        bundle.make(options.bundle, environment, wanted)
+        if options.model == "demo":
+            bundle.say_how_to_use(options.bundle, options.model)
+            return 0
+    if inside:
+        return None
+    return environment_maker.go_on(places.python_of(environment), ["-m", "sdsetup", *arguments])
+
+
+def _agreed(options: InstallOptions, plan: install_plan.InstallPlan) -> bool:
+    for line in plan.lines(options.model, bundle=options.bundle):
+        say(line)
+    if options.dry_run:
+        return False
+    plan.require_space()
+    if options.yes or not console.is_attended():
+        return True
+    if console.ask("Go on?", yes=False):
+        return True
+    say("Nothing was changed.")
+    return False

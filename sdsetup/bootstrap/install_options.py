@@ -1,0 +1,86 @@
+"""What ``sdsetup install`` was asked for, read before there is a command line that could read it.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdsetup.errors import UsageError
+
+_WITH_VALUE = ("--flavour", "--precision", "--images-folder", "--offline", "--bundle")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstallOptions:
+    """The options of ``install`` that decide what goes into the environment.
+
+    Attributes:
+        model: What is converted.
+        flavour: Which ONNX Runtime; None takes this machine's.
+        lean: Whether torch, diffusers and transformers are left out; None where nothing was said.
+        yes: Whether the plan needs no answer.
+        dry_run: Whether the plan is all.
+        offline: A bundle to install from, without a network.
+        bundle: A folder to make a bundle in, instead of converting.
+    """
+
+    model: str = "demo"
+    flavour: str | None = None
+    lean: bool | None = None
+    yes: bool = False
+    dry_run: bool = False
+    offline: Path | None = None
+    bundle: Path | None = None
+
+
+def read(arguments: Sequence[str]) -> InstallOptions:
+    """Read a command line; what is wrong with it in other ways, the command line itself tells later.
+
+    Args:
+        arguments: What follows the program's name, ``install`` included.
+
+    Raises:
+        UsageError: ``install.options``: two of them exclude each other.
+    """
+    values: dict[str, str] = {}
+    plain: list[str] = []
+    waiting = ""
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if waiting:
+            values[waiting], waiting = argument, ""
+        elif name in _WITH_VALUE and equals:
+            values[name] = value
+        elif name in _WITH_VALUE:
+            waiting = name
+        elif not argument.startswith("-"):
+            plain.append(argument)
+    if "--lean" in arguments and "--torch" in arguments:
+        raise UsageError(
+            "install.options", "--lean leaves torch out, --torch asks for it.", "Give one of them."
+        )
+    lean = True if "--lean" in arguments else False if "--torch" in arguments else None
+    offline, bundle = (
+        Path(os.path.abspath(Path(values[name]).expanduser())) if values.get(name) else None  # noqa: PTH100
+        for name in ("--offline", "--bundle")
+    )
+    if offline is not None and bundle is not None:
+        raise UsageError(
+            "install.options",
+            "--offline installs from a bundle, --bundle makes one.",
+            "Give one of them; a bundle is a folder that can be copied.",
+        )
+    return InstallOptions(
+        model=(plain[1:] or ["demo"])[0],
+        flavour=values.get("--flavour"),
+        lean=lean,
+        yes="--yes" in arguments or "-y" in arguments,
+        dry_run="--dry-run" in arguments,
+        offline=offline,
+        bundle=bundle,
+    )

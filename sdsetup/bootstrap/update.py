@@ -1,0 +1,119 @@
+"""Bring sdsetup to the newest release with the versions that were tested with it, and back again.
+
+Before anything changes, the version and every package's are written down beside the environment's stamp, and
+sdsetup's own wheel is kept: going back asks no index for an old sdsetup.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdsetup import __version__
+from sdsetup.bootstrap import child_environment, environment_maker, integrity, known_good, own_wheel, places
+from sdsetup.bootstrap.action import InstallAction, run
+from sdsetup.bootstrap.console import Steps, say
+from sdsetup.bootstrap.interpreter import look_at
+from sdsetup.errors import SetupError
+
+_BEFORE = "sdsetup-before-update"
+
+
+def update(environment: Path) -> None:
+    """Install the newest sdsetup; its own ``install`` then brings the versions that it was tested with.
+
+    Args:
+        environment: The environment that this process runs in.
+
+    Raises:
+        SetupError: ``update.checkout``: sdsetup runs from its sources. A step failed, and why.
+    """
+    _demand_installed()
+    python, kept = places.python_of(environment), environment / _BEFORE
+    kept.mkdir(exist_ok=True)
+    for old in kept.glob("*.whl"):
+        old.unlink()
+    wheel = own_wheel.write(kept)
+    before = {"sdsetup": __version__, "wheel": wheel.name, "packages": _versions(environment)}
+    partial = kept / "versions.json.partial"
+    partial.write_text(json.dumps(before, indent=1), encoding="utf-8")
+    partial.replace(kept / "versions.json")
+    label = "looking for a newer sdsetup"
+    argv = _pip(
+        python, "install", "--upgrade", "--upgrade-strategy", "only-if-needed", "--no-deps", "sdsetup"
+    )
+    with Steps(f"Updating {environment}").step(label) as on_line:
+        run(InstallAction(label=label, argv=argv), on_line)
+    # The new copy knows which versions it was tested with; this process still is the old one.
+    renewed = subprocess.run(
+        [str(python), "-P", "-m", "sdsetup.bootstrap.environment_maker"],
+        env=child_environment.for_python(),
+        check=False,
+    )
+    if renewed.returncode:
+        raise SetupError(
+            "update.unfinished",
+            "The newer sdsetup is there, its packages are not.",
+            "sdsetup install goes on; sdsetup update --back brings the former back.",
+        )
+    now = _versions(environment).get("sdsetup", __version__)
+    if now == __version__:
+        say(f"sdsetup {now} is the newest.")
+    else:
+        say(f"sdsetup {__version__} became {now}. Back again: sdsetup update --back")
+
+
+def back(environment: Path) -> None:
+    """Bring back what was there before the last update.
+
+    Args:
+        environment: The environment that this process runs in.
+
+    Raises:
+        SetupError: ``update.nothing-before``: there was none. A step failed, and why.
+    """
+    _demand_installed()
+    kept = environment / _BEFORE
+    try:
+        before = json.loads((kept / "versions.json").read_text(encoding="utf-8"))
+        versions = {str(name): str(version) for name, version in before["packages"].items()}
+        wheel = kept / str(before["wheel"])
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise SetupError(
+            "update.nothing-before",
+            f"{environment} was not updated yet, so there is nothing to go back to.",
+            "to update: sdsetup update",
+        ) from error
+    python, now = places.python_of(environment), _versions(environment)
+    changed = [f"{name}=={version}" for name, version in versions.items() if now.get(name) != version]
+    changed = [each for each in changed if not each.startswith(("sdsetup==", "pip=="))]
+    label = f"bringing back sdsetup {before['sdsetup']} and {len(changed)} packages"
+    argv = _pip(python, "install", "--no-deps", "--force-reinstall", str(wheel), *changed)
+    with Steps(f"Going back in {environment}").step(label) as on_line:
+        run(InstallAction(label=label, argv=argv), on_line)
+    environment_maker.forget_stamp(environment)
+    say(f"sdsetup is {before['sdsetup']} again.")
+
+
+def _demand_installed() -> None:
+    source = places.checkout()
+    if source is not None:
+        raise SetupError(
+            "update.checkout",
+            f"This sdsetup runs from its sources in {source}, which git updates.",
+            "git pull, then python -m sdsetup install; back again with git checkout and the same.",
+        )
+
+
+def _versions(environment: Path) -> dict[str, str]:
+    site = look_at(places.python_of(environment)).site
+    infos = integrity.installed(site) if site is not None else {}
+    return {known_good.normalized(name): integrity.version(folders[0]) for name, folders in infos.items()}
+
+
+def _pip(python: Path, *arguments: str | Sequence[str]) -> tuple[str, ...]:
+    return (str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", *map(str, arguments))

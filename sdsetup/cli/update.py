@@ -1,0 +1,21 @@
+"""``sdsetup update``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def update(
+    back: Annotated[bool, typer.Option("--back", help="Bring back what was there before.")] = False,
+) -> None:
+    """Update to the newest release and the versions tested with it, or go back."""
+    from sdsetup.bootstrap import places
+    from sdsetup.bootstrap import update as steps
+
+    environment = places.environment_folder()
+    if back:
+        steps.back(environment)
+    else:
+        steps.update(environment)

@@ -1,0 +1,57 @@
+"""What `install` was asked for, read on a bare Python; and the plan that it shows."""
+
+from pathlib import Path
+
+import pytest
+
+from sdsetup.bootstrap import install_options, install_plan
+from sdsetup.bootstrap.installer import Wanted
+from sdsetup.errors import SetupError, UsageError
+
+
+def test_nothing_said_means_the_demo_and_no_choice_about_torch() -> None:
+    read = install_options.read(["install"])
+    assert (read.model, read.lean, read.yes, read.bundle, read.offline) == ("demo", None, False, None, None)
+
+
+def test_values_are_read_in_both_forms_and_are_not_taken_for_the_model(tmp_path: Path) -> None:
+    read = install_options.read(
+        ["install", "--flavour", "cpu", "--precision=fp32", "--bundle", str(tmp_path), "owner/name", "--lean"]
+    )
+    assert (read.model, read.flavour, read.lean, read.bundle) == ("owner/name", "cpu", True, tmp_path)
+    assert install_options.read(["install", f"--offline={tmp_path}", "-y", "--torch"]).offline == tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--lean", "--torch"], ["--offline", "a", "--bundle", "b"]], ids=" ".join
+)
+def test_what_excludes_each_other_is_told(arguments: list[str]) -> None:
+    with pytest.raises(UsageError):
+        install_options.read(["install", *arguments])
+
+
+def _plan(tmp_path: Path, *extras: str, offline: bool = False) -> install_plan.InstallPlan:
+    wanted = Wanted(requirement="x", editable=False, flavour="cpu", extras=extras)
+    return install_plan.plan(tmp_path / "environment", wanted, here=False, offline=offline)
+
+
+def test_the_lean_way_takes_less_and_a_bundle_downloads_nothing(tmp_path: Path) -> None:
+    lean, full = _plan(tmp_path), _plan(tmp_path, "convert")
+    assert lean.download_bytes < full.download_bytes
+    assert lean.download_bytes <= 250_000_000
+    assert _plan(tmp_path, offline=True).download_bytes == 0
+
+
+def test_the_plan_says_where_what_goes_and_what_is_free(tmp_path: Path) -> None:
+    text = "\n".join(_plan(tmp_path).lines("owner/name"))
+    for part in (str(tmp_path / "environment"), "without PyTorch", "100 MB", "owner/name", "GB are free"):
+        assert part in text
+    assert "bundle       " in "\n".join(_plan(tmp_path).lines("demo", bundle=tmp_path))
+
+
+def test_a_full_disk_is_told_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = _plan(tmp_path, "convert")
+    monkeypatch.setattr(install_plan.InstallPlan, "free_bytes", 10**9)
+    with pytest.raises(SetupError, match=r"has 1\.0 GB free; setting up needs 1\.9 GB"):
+        plan.require_space()
+    _plan(tmp_path).require_space()

@@ -1,0 +1,90 @@
+"""`sdsetup uninstall` removes what was installed and leaves what the person made."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("lays environments out the POSIX way", allow_module_level=True)
+
+import venv
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home in which sdsetup was installed by its script, converted a model and made an image."""
+    data = tmp_path / ".local" / "share" / "sdsetup"
+    venv.create(data / "venv", with_pip=False, symlinks=True)
+    (data / "venv" / "sdsetup-install.json").write_text(json.dumps({"extras": []}))
+    (tmp_path / ".cache" / "sdsetup" / "graphs").mkdir(parents=True)
+    (tmp_path / ".local" / "bin").mkdir()
+    (tmp_path / ".local" / "bin" / "sdsetup").symlink_to(data / "venv" / "bin" / "sdsetup")
+    mark = 'export PATH="$HOME/.local/bin:$PATH"  # added by sdsetup\n'
+    (tmp_path / ".profile").write_text(f"mine=1\n{mark}too=2\n")
+    weights = tmp_path / ".cache" / "huggingface" / "weights"
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights")
+    (tmp_path / "packages").mkdir()
+    os.link(weights, tmp_path / "packages" / "weights")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "first.png").write_bytes(b"image")
+    return tmp_path
+
+
+def _uninstall(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # As an installed copy has it: two packages, and no pyproject.toml beside them.
+    code = home / "code"
+    if not code.exists():
+        code.mkdir()
+        for package in ("sdsetup", "conversions"):
+            (code / package).symlink_to(ROOT / package)
+    base = getattr(sys, "_base_executable", sys.executable)
+    start = (
+        "import sys; from pathlib import Path; from sdsetup.bootstrap import places;"
+        f"places._HERE = Path({str(code)!r}); from sdsetup.bootstrap.cli import main;"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(code)}
+    return subprocess.run(
+        [base, "-c", start, "uninstall", *arguments], cwd=home, env=environment,
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def test_what_the_person_made_stays_and_all_else_goes(home: Path) -> None:
+    answer = _uninstall(home, "--yes")
+    assert answer.returncode == 0, answer.stderr
+    assert not (home / ".local" / "share" / "sdsetup").exists()
+    assert not (home / ".cache" / "sdsetup").exists()
+    assert not os.path.lexists(home / ".local" / "bin" / "sdsetup")
+    assert (home / ".profile").read_text() == "mine=1\ntoo=2\n"
+    assert (home / "packages" / "weights").read_bytes() == b"weights"
+    assert (home / ".cache" / "huggingface" / "weights").read_bytes() == b"weights"
+    assert (home / "images" / "first.png").is_file()
+    assert "Nothing of sdsetup is installed here" in _uninstall(home, "--yes").stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
+def test_nothing_goes_without_a_yes(arguments: tuple[str, ...], home: Path) -> None:
+    before = sorted(path for path in home.rglob("*") if "code" not in path.parts)
+    answer = _uninstall(home, *arguments)
+    assert answer.returncode == (0 if arguments else 1)
+    assert str(home / ".local" / "share" / "sdsetup") in answer.stderr
+    assert sorted(path for path in home.rglob("*") if "code" not in path.parts) == before
+
+
+def test_an_environment_of_somebody_else_stays_and_its_owner_is_named(home: Path) -> None:
+    environment = home / ".local" / "share" / "sdsetup" / "venv"
+    (environment / "sdsetup-install.json").unlink()
+    info = next((environment / "lib").glob("python3.*")) / "site-packages" / "sdsetup-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: sdsetup\nVersion: 1\n")
+    answer = _uninstall(home, "--yes")
+    assert environment.is_dir()
+    assert f"next: {environment}/bin/python -m pip uninstall sdsetup" in answer.stderr
