@@ -18,8 +18,9 @@ from conversions.checkpoint.folder import open_folder
 from conversions.events import ignore
 from conversions.package.layout import open_package
 from conversions.providers.devices import CPU
-from conversions.verification.parity import run_references, verify
+from conversions.verification.parity import verify
 from conversions.verification.reference import make_inputs
+from conversions.verification.references import run_references
 from tests.benchmarks import full_size, process_tree
 
 LATENTS = {"batch": 3, "height": 96, "width": 64}

@@ -75,8 +75,8 @@ def test_every_tensor_is_the_folder_s_bit_for_bit(folder: Path, file: Path) -> N
 
 
 def test_pytorch_reads_the_same_weights(folder: Path, file: Path) -> None:
-    from conversions.verification.parity import weights_of
     from conversions.verification.reference import make_inputs, run_reference
+    from conversions.verification.references import weights_of
 
     whole = open_folder(folder)
     single = open_file(file, base=whole)

@@ -29,8 +29,8 @@ from conversions.providers.devices import CPU
 from conversions.providers.ep_partition import check_graphs
 from conversions.recipe import ImageSize, Recipe, Task
 from conversions.verification.metrics import compare
-from conversions.verification.parity import weights_of
 from conversions.verification.reference import Arrays, Reference, make_inputs, run_reference
+from conversions.verification.references import weights_of
 from sdsetup.imaging.latent_noise import LatentNoise
 from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request, complete

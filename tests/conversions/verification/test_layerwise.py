@@ -8,8 +8,8 @@ from safetensors.numpy import load_file, save_file
 
 from conversions.checkpoint.folder import open_folder
 from conversions.verification import layerwise
-from conversions.verification.parity import weights_of
 from conversions.verification.reference import ExpressionWeights, FolderWeights, make_inputs, run_reference
+from conversions.verification.references import weights_of
 
 pytestmark = pytest.mark.torch
 
