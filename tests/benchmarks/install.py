@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from sdsetup import demo
-from sdsetup.imaging.image_file import read_recipe
+from sdsetup.imaging.image_file import read_metadata
 from tests.benchmarks.process_tree import machine
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ def main() -> None:
             "shown.png",
         )
         image = _seconds(clone, *command)
-        assert read_recipe(clone / "shown.png").request.prompt == prompt
+        assert read_metadata(clone / "shown.png").request.prompt == prompt
     result = {
         "benchmark": "install",
         "fresh_clone_seconds": fresh,
