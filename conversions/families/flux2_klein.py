@@ -9,7 +9,7 @@ import numpy as np
 
 from conversions.families.shared.flow_recipe import FlowRecipe, chat
 from conversions.families.z_image import QWEN3_4B
-from conversions.family import Family, Part, ShippedGraph
+from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
 from conversions.recipe import (
     Defaults,
@@ -154,6 +154,12 @@ KLEIN_4B: Config = {
 }
 _LABEL = "FLUX.2 klein 4B"
 
+
+def recipe(configs: PipelineConfigs) -> KleinRecipe:
+    """Return how images are made."""
+    return KleinRecipe(configs=configs)
+
+
 FAMILY = Family(
     name="flux2-klein",
     title="FLUX.2 klein",
@@ -165,7 +171,7 @@ FAMILY = Family(
     ),
     metadata=("scheduler", "tokenizer"),
     tokenizers=("tokenizer",),
-    recipe=lambda configs: KleinRecipe(configs=configs),
+    recipe=recipe,
     shipped=(
         ShippedGraph(label=_LABEL, kind=QWEN3_THREE_LAYERS, config=QWEN3_4B),
         ShippedGraph(label=_LABEL, kind=FLUX2, config=KLEIN_4B),

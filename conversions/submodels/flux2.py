@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from math import isqrt
 from typing import Any
 
@@ -202,16 +202,12 @@ def _grid(tokens: int) -> tuple[int, int]:
     return width, tokens // width
 
 
-def _example_tables(part: str, which: int) -> Callable[..., Any]:
-    """Return the maker of the cosines (0) or sines (1) of example positions."""
-
-    def make(config: Config, shape: tuple[int, ...], random: Any) -> Any:
-        del random
-        image = part == "image"
-        positions = image_positions(*_grid(shape[0])) if image else text_positions(shape[0])
-        return rotary_tables(config, positions)[which]
-
-    return make
+def _example_table(part: str, which: int, config: Config, shape: tuple[int, ...], random: Any) -> Any:
+    """Make the cosines (0) or sines (1) of the positions of an image or a text."""
+    del random
+    image = part == "image"
+    positions = image_positions(*_grid(shape[0])) if image else text_positions(shape[0])
+    return rotary_tables(config, positions)[which]
 
 
 FLUX2 = GraphKind(
@@ -236,9 +232,9 @@ FLUX2 = GraphKind(
     traced_sizes={"batch": 2, "tokens": 77, "sequence": 13},
     example={
         "timestep": example_timestep,
-        "image_rotary_cos": _example_tables("image", 0),
-        "image_rotary_sin": _example_tables("image", 1),
-        "text_rotary_cos": _example_tables("text", 0),
-        "text_rotary_sin": _example_tables("text", 1),
+        "image_rotary_cos": partial(_example_table, "image", 0),
+        "image_rotary_sin": partial(_example_table, "image", 1),
+        "text_rotary_cos": partial(_example_table, "text", 0),
+        "text_rotary_sin": partial(_example_table, "text", 1),
     },
 )
