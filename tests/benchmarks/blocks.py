@@ -66,10 +66,15 @@ class OneBlock:
         return kept
 
 
+def blocks_of(checkpoint: Checkpoint, component: str) -> Mapping[str, str]:
+    """Return a component's lists of blocks, and the field that counts each."""
+    return next(_BLOCKS[each.kind.class_name] for each in checkpoint.submodels if each.component == component)
+
+
 def with_one_block(checkpoint: Checkpoint, component: str, number: int) -> Checkpoint:
     """Return a checkpoint whose component has one block of each list, and no other component."""
     whole = checkpoint.components[component]
-    lists = _BLOCKS[str(whole.config["_class_name"])]
+    lists = blocks_of(checkpoint, component)
     made = replace(
         whole,
         config={**whole.config, **dict.fromkeys(lists.values(), 1)},
@@ -86,7 +91,7 @@ def main() -> None:
     folder, component, precision, *every = sys.argv[1:]
     checkpoint = open_folder(Path(folder))
     config = checkpoint.components[component].config
-    counts = _BLOCKS[str(config["_class_name"])].values()
+    counts = blocks_of(checkpoint, component).values()
     blocks = range(0, max(int(config[count]) for count in counts), int(every[0]) if every else 1)
     least = float("inf")
     with tempfile.TemporaryDirectory() as work:

@@ -60,24 +60,33 @@ def checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def convert_to(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Package]:
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where graphs are kept that several checkpoints share."""
+    return tmp_path_factory.mktemp("graphs")
+
+
+@pytest.fixture(scope="module")
+def convert_to(
+    checkpoint: Path, traced: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Package]:
     """Convert the checkpoint; its graphs are traced once, in this process."""
     folder = tmp_path_factory.mktemp("packages")
     opened = open_folder(checkpoint)
     for submodel in opened.submodels:
         config = opened.config_of(submodel)
-        graphs.keep(graphs.trace_and_pack(submodel.kind, config), submodel.kind, config, folder / "graphs")
+        if graphs.locate(submodel.kind, config, traced) == "to trace":
+            graphs.keep(graphs.trace_and_pack(submodel.kind, config), submodel.kind, config, traced)
 
     @cache
     def make(precision: Precision, target: Target = "cpu") -> Package:
-        plan = make_plan(opened, Options(target=target, precision=precision), folder / "graphs")
+        plan = make_plan(opened, Options(target=target, precision=precision), traced)
         output = folder / f"{target}-{precision}"
         convert(
             plan,
             opened,
             output,
             tool_version="test",
-            graph_cache=folder / "graphs",
+            graph_cache=traced,
             checks=None,
             listener=ignore,
         )
