@@ -164,7 +164,11 @@ def _inspection(
         width=defaults.width,
         height=defaults.height,
         scheduler=str(scheduler.get("_class_name", "")),
-        prediction_type=str(scheduler.get("prediction_type") or "epsilon"),
+        prediction_type=(
+            str(scheduler.get("prediction_type") or "epsilon")
+            if recipe.noise_levels(defaults.steps, recipe.native) is None
+            else "flow"
+        ),
         steps=defaults.steps,
         guidance_scale=defaults.guidance_scale,
         submodels=submodels,

@@ -40,6 +40,22 @@ Z_IMAGE = {
     "axes_dims": (8, 12, 12),
     "axes_lens": (1024, 64, 64),
 }
+FLUX2_VAE = {
+    "block_out_channels": (16, 16, 32, 32),
+    "norm_num_groups": 8,
+    "layers_per_block": 1,
+    "latent_channels": 4,
+}
+FLUX2 = {
+    "in_channels": 16,
+    "num_layers": 2,
+    "num_single_layers": 2,
+    "attention_head_dim": 32,
+    "num_attention_heads": 4,
+    "joint_attention_dim": 3 * 64,
+    "axes_dims_rope": (8, 8, 8, 8),
+    "guidance_embeds": False,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +119,11 @@ def _spread(component: Any) -> None:
         for parameter in component.parameters():
             if parameter.ndim < 2 or not parameter.any():
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)
+        for name, statistic in component.named_buffers():
+            if name.endswith("running_mean"):
+                statistic.normal_()
+            elif name.endswith("running_var"):
+                statistic.uniform_(0.5, 2)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
@@ -114,8 +135,19 @@ _Z_IMAGE = FlowVariant(
     transformer=("ZImageTransformer2DModel", Z_IMAGE),
     scheduler={"shift": 3.0, "use_dynamic_shifting": False},
 )
+_KLEIN = FlowVariant(
+    pipeline="Flux2KleinPipeline",
+    transformer=("Flux2Transformer2DModel", FLUX2),
+    vae=("AutoencoderKLFlux2", FLUX2_VAE),
+    text={**QWEN3, "num_hidden_layers": 28},
+    text_class="Qwen3ForCausalLM",
+    scheduler={"shift": 3.0, "use_dynamic_shifting": True},
+    index={"is_distilled": True},
+)
 FLOW_VARIANTS = {
     "z-image turbo": _Z_IMAGE,
+    "flux2-klein": _KLEIN,
+    "flux2-klein base": replace(_KLEIN, index={}),
     "z-image": replace(_Z_IMAGE, scheduler={"shift": 6.0, "use_dynamic_shifting": True}),
 }
 """A tiny checkpoint for every family of flow matching, and for what its checkpoints differ in."""

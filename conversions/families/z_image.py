@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from conversions.families.shared.flow_recipe import FlowRecipe, chat
-from conversions.family import Family, Part, ShippedGraph
+from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
 from conversions.recipe import (
     Defaults,
@@ -159,6 +159,12 @@ VAE: Config = {
 }
 _LABEL = "Z-Image, Z-Image-Turbo"
 
+
+def recipe(configs: PipelineConfigs) -> ZImageRecipe:
+    """Return how images are made."""
+    return ZImageRecipe(configs=configs)
+
+
 FAMILY = Family(
     name="z-image",
     title="Z-Image",
@@ -171,7 +177,7 @@ FAMILY = Family(
     ),
     metadata=("scheduler", "tokenizer"),
     tokenizers=("tokenizer",),
-    recipe=lambda configs: ZImageRecipe(configs=configs),
+    recipe=recipe,
     shipped=(
         ShippedGraph(label=_LABEL, kind=QWEN3_LAST_BUT_ONE, config=QWEN3_4B),
         # Every field that shapes the graph has its default.

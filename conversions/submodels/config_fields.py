@@ -246,7 +246,6 @@ FLUX2_VAE = (
     whole("latent_channels", 32, 1, 4096),
     whole("norm_num_groups", 32, 1, _WIDTH),
     whole("sample_size", 1024, 1, _SIDE, lists="allowed"),
-    flag("force_upcast", True),
     flag("use_quant_conv", True),
     flag("use_post_quant_conv", True),
     flag("mid_block_add_attention", True),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec
@@ -178,6 +179,15 @@ def _attention_mask(config: Config, shape: tuple[int, ...], random: Any) -> Any:
     return mask
 
 
+def _last_but_one_states(config: Config) -> tuple[TensorSpec, ...]:
+    return _states(config, (last_but_one(config),))
+
+
+def _of_last_but_one(make: Callable[[Any, Sequence[int]], Any], component: Any) -> Any:
+    """Wrap a component for the states before its last layer."""
+    return make(component, (last_but_one(component.config.to_dict()),))
+
+
 QWEN3_LAST_BUT_ONE = GraphKind(
     fields=config_fields.QWEN3,
     id="qwen3_text",
@@ -188,11 +198,11 @@ QWEN3_LAST_BUT_ONE = GraphKind(
     irrelevant=frozenset(),
     relevant=_relevant,
     inputs=_inputs,
-    outputs=lambda config: _states(config, (last_but_one(config),)),
+    outputs=_last_but_one_states,
     component_class=_class,
     create=_create,
-    wrap=lambda component: _wrap(component, (last_but_one(component.config.to_dict()),)),
-    reference=lambda component: _reference(component, (last_but_one(component.config.to_dict()),)),
+    wrap=partial(_of_last_but_one, _wrap),
+    reference=partial(_of_last_but_one, _reference),
     renames=(Rename(pattern=r"^model\.", replacement=""),),
     # Layers behind the last output, the norm behind the last layer and the head that predicts words.
     unused=(r"^(model\.)?(layers\.\d+|norm|lm_head)\.",),
@@ -209,8 +219,8 @@ FLUX2_LAYERS = (9, 18, 27)
 QWEN3_THREE_LAYERS = replace(
     QWEN3_LAST_BUT_ONE,
     variant="layers 9, 18, 27",
-    outputs=lambda config: _states(config, FLUX2_LAYERS),
-    wrap=lambda component: _wrap(component, FLUX2_LAYERS),
-    reference=lambda component: _reference(component, FLUX2_LAYERS),
+    outputs=partial(_states, layers=FLUX2_LAYERS),
+    wrap=partial(_wrap, layers=FLUX2_LAYERS),
+    reference=partial(_reference, layers=FLUX2_LAYERS),
 )
 """The states behind three layers; those behind the last of them have no part in it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from math import isqrt
 from typing import Any
 
@@ -235,20 +235,16 @@ def rotary_tables(config: Config, positions: NDArray[np.int64]) -> tuple[Floats,
     return np.cos(angles), np.sin(angles)
 
 
-def _example_tables(part: str, which: int) -> Callable[..., Any]:
-    """Return the maker of the cosines (0) or sines (1) of example positions.
+def _example_table(part: str, which: int, config: Config, shape: tuple[int, ...], random: Any) -> Any:
+    """Make the cosines (0) or sines (1) of the positions of an image or a text.
 
-    An image's position counts on from the text's, which the example of another input decides: 64 tokens.
+    An image's positions count on from the text's, which the example of another input decides: 64 tokens.
     """
-
-    def make(config: Config, shape: tuple[int, ...], random: Any) -> Any:
-        del random
-        positions = (
-            text_positions(shape[0]) if part == "text" else image_positions(*_grid(shape[0]), _EXAMPLE_WORDS)
-        )
-        return rotary_tables(config, positions)[which]
-
-    return make
+    del random
+    positions = (
+        text_positions(shape[0]) if part == "text" else image_positions(*_grid(shape[0]), _EXAMPLE_WORDS)
+    )
+    return rotary_tables(config, positions)[which]
 
 
 Z_IMAGE = GraphKind(
@@ -272,9 +268,9 @@ Z_IMAGE = GraphKind(
         "timestep": example_timestep,
         "image_padding": _padding_of_image,
         "text_padding": _padding_of_text,
-        "image_rotary_cos": _example_tables("image", 0),
-        "image_rotary_sin": _example_tables("image", 1),
-        "text_rotary_cos": _example_tables("text", 0),
-        "text_rotary_sin": _example_tables("text", 1),
+        "image_rotary_cos": partial(_example_table, "image", 0),
+        "image_rotary_sin": partial(_example_table, "image", 1),
+        "text_rotary_cos": partial(_example_table, "text", 0),
+        "text_rotary_sin": partial(_example_table, "text", 1),
     },
 )

@@ -138,6 +138,8 @@ def generate(
     ]
     opened = open_for_images(package)
     request = complete(request, opened)
+    if not opened.recipe.weighs_words:
+        remarks += prompts.examine_unweighed(request.prompt, "the prompt")
     requests, embeddings = requests_of(lora), tuple(textual_inversion or ())
     if before is not None:
         again = used_again(() if requests else before.adapters, () if embeddings else before.embeddings)

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from conversions.events import Advanced, Finished, Listener, Notice, Started, ignore
 from conversions.family import Role
 from conversions.package.layout import Package
-from conversions.recipe import Conditioning, EncodedPrompt, GuidedPrompts, InitialImage, PaddedTokens
+from conversions.recipe import Conditioning, GuidedPrompts, InitialImage
 from sdsetup.durations import in_words
 from sdsetup.errors import SetupError
-from sdsetup.imaging import initial_image, prompts
+from sdsetup.imaging import initial_image
 from sdsetup.imaging.blank_image import find_blank
 from sdsetup.imaging.feature_extractor import extract
 from sdsetup.imaging.latent_noise import LatentNoise
+from sdsetup.imaging.package_prompts import PackagePrompts
 from sdsetup.imaging.request import Request, complete, first_index, scheduler_for
 from sdsetup.imaging.schedulers import Floats, Scheduler, State
-from sdsetup.imaging.tokenizer import PromptTokenizer
 from sdsetup.runtime.runner import Runner
 from sdsetup.runtime.sessions import Array
 
@@ -48,42 +48,6 @@ class GeneratedImages:
     denoise_seconds: float
     total_seconds: float
     evaluations: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackagePrompts:
-    """Encodes prompts with a package's tokenizers, each opened once.
-
-    Attributes:
-        package: Where the tokenizers are.
-        length: Tokens that a text encoder takes at once.
-        tokens: Tokens that are added to a tokenizer's own, by its folder.
-    """
-
-    package: Package
-    length: int
-    tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    _opened: dict[str, PromptTokenizer] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def encode(self, prompt: str, tokenizer: str, *, at_least: int = 1) -> EncodedPrompt:
-        """Split a prompt into chunks of tokens; see ``conversions.recipe.PromptEncoder``."""
-        encoded = prompts.encode(prompt, self._tokenizer(tokenizer), at_least=at_least)
-        return EncodedPrompt(tokens=encoded.tokens, weights=encoded.weights)
-
-    def tokenize(self, text: str, tokenizer: str, *, length: int, multiple: int = 0) -> PaddedTokens:
-        """Return a text's tokens, cut or filled up; see ``conversions.recipe.PromptEncoder``."""
-        return prompts.tokenize(text, self._tokenizer(tokenizer), length=length, multiple=multiple)
-
-    def embed(self, hidden: Floats, encoded: EncodedPrompt) -> Floats:
-        """Join the hidden states of a prompt's chunks, with its weights."""
-        return prompts.embed(hidden, encoded.weights)
-
-    def _tokenizer(self, name: str) -> PromptTokenizer:
-        if name not in self._opened:
-            self._opened[name] = PromptTokenizer(
-                folder=self.package.folder / name, length=self.length, tokens=self.tokens.get(name, ())
-            )
-        return self._opened[name]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,6 +94,21 @@ def examine(prompt: str, option: str) -> tuple[str, ...]:
     return tuple(remarks)
 
 
+def examine_unweighed(prompt: str, option: str) -> tuple[str, ...]:
+    """Look at a prompt for a model that weighs no words.
+
+    Args:
+        prompt: Any text.
+        option: What it was given as, for messages.
+
+    Returns:
+        What in it will not do what its writer may expect, in sentences.
+    """
+    if all(span.weight == 1 for span in parse(prompt)):
+        return ()
+    return (f"{option} weighs words with brackets; this model reads them as they are.",)
+
+
 def parse(prompt: str) -> tuple[Span, ...]:
     """Parse a prompt into spans of equal weight.
 

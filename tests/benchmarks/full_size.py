@@ -1,15 +1,18 @@
 """Checkpoints of true size with random weights: what a real one costs, without a real one.
 
-Run as ``python -m tests.benchmarks.full_size FOLDER [sd14|sdxl] [--single-file]``,
+Run as ``python -m tests.benchmarks.full_size FOLDER [sd14|sdxl|z-image|klein] [--single-file]``,
 which also writes FOLDER.safetensors, the same weights in the original naming. The configurations are those of
-CompVis/stable-diffusion-v1-4 and of SDXL base's U-Net; the weights come from a fixed seed, scaled so that
-signals neither grow nor die, in float32 (SD 1.4, 5.5 GB) or float16 (SDXL's U-Net, 5.1 GB).
+CompVis/stable-diffusion-v1-4, SDXL base, Tongyi-MAI/Z-Image-Turbo and black-forest-labs/FLUX.2-klein-4B;
+the weights come from a fixed seed, scaled so that signals neither grow nor die, in float32 (SD 1.4, 5.5 GB),
+float16 (SDXL, 6.9 GB) or bfloat16 (Z-Image, 20.5 GB, and klein, 16 GB). ``--only COMPONENT`` makes one
+component of the last two of true size and the others tiny, where the disk is too small for all.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import shutil
 import struct
 import sys
 from pathlib import Path
@@ -17,20 +20,29 @@ from typing import Any
 
 import numpy as np
 
-from conversions.families import stable_diffusion, stable_diffusion_xl
+from conversions.families import flux2_klein, stable_diffusion, stable_diffusion_xl, z_image
 from conversions.graph_kind import Config, GraphKind
 from conversions.submodels.clip_text import CLIP_TEXT, CLIP_TEXT_LAYERS, CLIP_TEXT_PROJECTED
+from conversions.submodels.flux2 import FLUX2
+from conversions.submodels.flux2_vae import FLUX2_DECODER
+from conversions.submodels.qwen3 import QWEN3_LAST_BUT_ONE, QWEN3_THREE_LAYERS
 from conversions.submodels.safety_checker import SAFETY_CHECKER
 from conversions.submodels.unet import UNET
 from conversions.submodels.vae import DECODER
-from tests.checkpoints import INDEX, PREPROCESSOR, SCHEDULER
+from conversions.submodels.z_image import Z_IMAGE
+from tests.checkpoints import INDEX, PREPROCESSOR, SCHEDULER, VARIANTS, make_variant
 from tests.sdsetup.imaging import clip_vocabulary
 from tests.single_files import write_single_file
 
+# What numpy has for bfloat16: its bits.
+_BFLOAT16 = np.dtype(np.uint16)
+# Numbers drawn for one tensor; a larger one repeats them.
+_DRAWN = 2**22
 _FILES = {
     "text_encoder": "model.safetensors",
     "text_encoder_2": "model.safetensors",
     "safety_checker": "model.safetensors",
+    "transformer": "diffusion_pytorch_model.safetensors",
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
 }
@@ -97,6 +109,39 @@ def make_sdxl(folder: Path) -> Path:
     return folder
 
 
+_FLOW: dict[str, tuple[str, dict[str, tuple[GraphKind, Config]]]] = {
+    "z-image": (
+        "z-image turbo",
+        {
+            "text_encoder": (QWEN3_LAST_BUT_ONE, z_image.QWEN3_4B),
+            "transformer": (Z_IMAGE, {"axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512]}),
+            "vae": (DECODER, {**z_image.VAE, "scaling_factor": 0.3611, "shift_factor": 0.1159}),
+        },
+    ),
+    "klein": (
+        "flux2-klein",
+        {
+            "text_encoder": (QWEN3_THREE_LAYERS, z_image.QWEN3_4B),
+            "transformer": (FLUX2, flux2_klein.KLEIN_4B),
+            "vae": (FLUX2_DECODER, {}),
+        },
+    ),
+}
+"""Flow-matching models: the tiny checkpoint of their kind, and the components of true size."""
+
+
+def make_flow(folder: Path, name: str, only: str = "") -> Path:
+    """Write a flow-matching checkpoint in bfloat16: whole, or with one component of true size."""
+    variant, components = _FLOW[name]
+    make_variant(folder, VARIANTS[variant])
+    for component, (kind, config) in components.items():
+        if only not in ("", component):
+            continue
+        shutil.rmtree(folder / component)
+        _write_component(folder / component, kind, config, _BFLOAT16)
+    return folder
+
+
 def _write_component(home: Path, kind: GraphKind, config: Config, dtype: np.dtype[Any]) -> None:
     import torch
 
@@ -109,7 +154,7 @@ def _write_component(home: Path, kind: GraphKind, config: Config, dtype: np.dtyp
     table, end = {}, 0
     for name, shape in shapes.items():
         size = math.prod(shape) * dtype.itemsize
-        stored = "F32" if dtype.itemsize == 4 else "F16"
+        stored = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", _BFLOAT16: "BF16"}[dtype]
         table[name] = {"dtype": stored, "shape": shape, "data_offsets": [end, end + size]}
         end += size
     header = json.dumps(table).encode()
@@ -118,7 +163,10 @@ def _write_component(home: Path, kind: GraphKind, config: Config, dtype: np.dtyp
     with (home / _FILES[home.name]).open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         for name, shape in shapes.items():
-            file.write(_weights(name, shape, random).astype(dtype).tobytes())
+            weights = _weights(name, shape, random)
+            if dtype is _BFLOAT16:
+                weights = (weights.view(np.uint32) >> 16).astype(_BFLOAT16)
+            file.write(weights.astype(dtype).tobytes())
 
 
 def _weights(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -129,7 +177,9 @@ def _weights(name: str, shape: tuple[int, ...], random: np.random.Generator) -> 
         return np.zeros(shape, np.float32)
     fan_in = math.prod(shape[1:]) if len(shape) > 1 else 1
     scale = 0.02 if "embed" in name else 0.7 / math.sqrt(fan_in)
-    return random.standard_normal(shape, np.float32) * np.float32(scale)
+    count = math.prod(shape)
+    noise = random.standard_normal(min(count, _DRAWN), np.float32) * np.float32(scale)
+    return np.resize(noise, shape)
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -138,8 +188,13 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 if __name__ == "__main__":
-    make = make_sdxl if "sdxl" in sys.argv[2:] else make_sd14
     home = Path(sys.argv[1])
-    print(home if (home / "model_index.json").exists() else make(home))
+    flow = next((name for name in _FLOW if name in sys.argv[2:]), "")
+    if (home / "model_index.json").exists():
+        print(home)
+    elif flow:
+        print(make_flow(home, flow, sys.argv[-1] if "--only" in sys.argv else ""))
+    else:
+        print((make_sdxl if "sdxl" in sys.argv[2:] else make_sd14)(home))
     if "--single-file" in sys.argv[2:]:
         print(write_single_file(home, home.with_suffix(".safetensors")))

@@ -12,6 +12,8 @@ import pytest
 from conversions.errors import ConversionError
 from conversions.family import all_families
 from conversions.submodels.clip_text import CLIP_TEXT
+from conversions.submodels.flux2 import FLUX2
+from conversions.submodels.flux2_vae import FLUX2_DECODER
 from conversions.submodels.safety_checker import SAFETY_CHECKER, VISION_DEFAULTS
 from conversions.submodels.unet import UNET
 from conversions.submodels.vae import DECODER
@@ -24,6 +26,8 @@ FIELDS = {
     "unet": UNET.fields,
     "vae": DECODER.fields,
     "safety_checker": SAFETY_CHECKER.fields,
+    "flux2": FLUX2.fields,
+    "flux2_vae": FLUX2_DECODER.fields,
     "z_image": Z_IMAGE.fields,
 }
 DEMO = checkpoint_path()
@@ -123,7 +127,7 @@ def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-@pytest.mark.parametrize("submodel", [UNET, DECODER, CLIP_TEXT, Z_IMAGE])
+@pytest.mark.parametrize("submodel", [UNET, DECODER, CLIP_TEXT, Z_IMAGE, FLUX2, FLUX2_DECODER])
 def test_the_defaults_are_those_of_the_submodels_and_no_field_is_forgotten(submodel: Any) -> None:
     mine = defaults(submodel.fields)
     assert {name: mine.get(name, ...) for name in submodel.defaults} == dict(submodel.defaults)
@@ -135,13 +139,15 @@ def test_the_safety_checkers_vision_defaults_are_those_of_the_submodel() -> None
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("component", ["unet", "vae", "z_image"])
+@pytest.mark.parametrize("component", ["unet", "vae", "flux2", "flux2_vae", "z_image"])
 def test_every_field_of_diffusers_is_known(component: str) -> None:
     import diffusers
 
     kind = {
         "unet": diffusers.UNet2DConditionModel,
         "vae": diffusers.AutoencoderKL,
+        "flux2": diffusers.Flux2Transformer2DModel,
+        "flux2_vae": diffusers.AutoencoderKLFlux2,
         "z_image": diffusers.ZImageTransformer2DModel,
     }[component]
     parameters = dict(inspect.signature(kind.__init__).parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -36,3 +37,8 @@ def test_no_other_file_names_what_is_a_family_s_own() -> None:
         if pattern.search(line.replace(_KEYS_OF_ADAPTERS, ""))
     }
     assert not named
+
+
+def test_every_family_can_be_sent_to_another_process() -> None:
+    for family in all_families():
+        assert pickle.loads(pickle.dumps(family)).parts[0].name == family.parts[0].name  # noqa: S301

@@ -144,10 +144,27 @@ def test_a_damaged_graph_in_the_cache_counts_as_absent(tiny_checkpoint: Path, tm
 def test_the_tables_of_defaults_are_those_of_the_libraries() -> None:
     import inspect
 
-    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, ZImageTransformer2DModel
+    from diffusers import (
+        AutoencoderKL,
+        AutoencoderKLFlux2,
+        AutoencoderTiny,
+        Flux2Transformer2DModel,
+        UNet2DConditionModel,
+        ZImageTransformer2DModel,
+    )
     from transformers import CLIPTextConfig, CLIPVisionConfig, Qwen3Config
 
-    from conversions.submodels import clip_text, qwen3, safety_checker, tiny_vae, unet, vae, z_image
+    from conversions.submodels import (
+        clip_text,
+        flux2,
+        flux2_vae,
+        qwen3,
+        safety_checker,
+        tiny_vae,
+        unet,
+        vae,
+        z_image,
+    )
 
     def plain(value: object) -> object:
         return list(value) if isinstance(value, tuple) else value
@@ -156,6 +173,8 @@ def test_the_tables_of_defaults_are_those_of_the_libraries() -> None:
         (unet.DEFAULTS, unet.UNET.irrelevant, UNet2DConditionModel),
         (vae.DEFAULTS, vae.IRRELEVANT, AutoencoderKL),
         (tiny_vae.DEFAULTS, tiny_vae.IRRELEVANT, AutoencoderTiny),
+        (flux2.DEFAULTS, flux2.IRRELEVANT, Flux2Transformer2DModel),
+        (flux2_vae.DEFAULTS, flux2_vae.IRRELEVANT, AutoencoderKLFlux2),
         (z_image.DEFAULTS, z_image.IRRELEVANT, ZImageTransformer2DModel),
     ):
         signature = inspect.signature(library.__init__).parameters

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdsetup.errors import UsageError
-from sdsetup.imaging.prompts import embed, encode, examine, parse
+from sdsetup.imaging.prompts import embed, encode, examine, examine_unweighed, parse
 from sdsetup.imaging.tokenizer import PromptTokenizer
 from tests.sdsetup.imaging import clip_vocabulary
 
@@ -179,3 +179,10 @@ def test_bytes_that_are_no_utf8_are_refused(tokenizer, prompt):
         encode(prompt, tokenizer)
     with pytest.raises(UsageError, match="negative prompt is no valid UTF-8"):
         examine(prompt, "the negative prompt")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "remarks"), [("a (red:1.3) horse", 1), ("[a] horse", 1), ("a horse :)", 0)]
+)
+def test_brackets_are_remarked_on_where_they_weigh_nothing(prompt: str, remarks: int) -> None:
+    assert len(examine_unweighed(prompt, "the prompt")) == remarks
