@@ -21,6 +21,7 @@ from sdsetup.cli.convert import (
     show_report,
 )
 from sdsetup.cli.report_option import ReportOption, reporting
+from sdsetup.cli.viewer import open_in_viewer
 
 
 def install(
@@ -106,4 +107,5 @@ def install(
     output.say(f"The package: {installed.package}", style="bold green")
     show_image(installed.image)
     run.show()
+    open_in_viewer(installed.image.path)
     show_next(installed.package)
