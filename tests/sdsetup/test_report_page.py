@@ -113,6 +113,7 @@ def test_it_is_written_whole_over_an_older_one(tmp_path: Path) -> None:
     assert [path.name for path in place.parent.iterdir()] == ["report.html"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="slow under Wine")
 def test_convert_writes_it_with_numbers_and_the_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +128,7 @@ def test_convert_writes_it_with_numbers_and_the_image(
     assert text.count('<td class="good">ok</td>') == 4
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="slow under Wine")
 def test_a_failure_is_reported_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
