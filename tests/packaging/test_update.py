@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.robustness, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of a later release, which wants an older idna."""
+    """The wheel of a later release, which was tested with another mdurl."""
     copy = sources(tmp_path_factory.mktemp("newer"))
     pins = copy / "sdsetup" / "bootstrap" / "known_good" / "constraints.txt"
     pins.write_text("".join(_changed(line) for line in pins.read_text().splitlines(keepends=True)))
@@ -36,7 +36,7 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _changed(line: str) -> str:
-    return "idna==3.10\n" if line.startswith("idna==") else line
+    return "mdurl==0.1.1\n" if line.startswith("mdurl==") else line
 
 
 def test_to_the_newest_and_back(
@@ -62,7 +62,7 @@ def test_to_the_newest_and_back(
         monkeypatch.setenv("PIP_EXTRA_INDEX_URL", address)
         run(command, "update")
     assert run(command, "--version") == "sdsetup 9.9.0\n"
-    assert "idna==3.10" in _frozen(python)
+    assert "mdurl==0.1.1" in _frozen(python)
 
     run(command, "update", "--back")
     assert run(command, "--version") == "sdsetup 9.8.7\n"
