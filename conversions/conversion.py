@@ -59,10 +59,12 @@ class Converted:
     Attributes:
         package: The published package.
         report: What verification found; None when it was not asked for.
+        plan: What was carried out.
     """
 
     package: Package
     report: ParityReport | None
+    plan: ConversionPlan
 
 
 def convert(
@@ -155,7 +157,7 @@ def convert(
                     "It was thrown away.",
                 )
             manifest = {**manifest, "parity": parity_entry(report)}
-        return Converted(package=staging.publish(manifest), report=report)
+        return Converted(package=staging.publish(manifest), report=report, plan=plan)
 
 
 def _compare_tokenizers(checkpoint: Checkpoint) -> None:

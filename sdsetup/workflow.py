@@ -275,12 +275,12 @@ class Installed:
     Attributes:
         package: The package's folder.
         image: The first image.
-        report: What verification found; None when the package was there already.
+        conversion: What was converted and verified; None when the package was there already.
     """
 
     package: Path
     image: FirstImage
-    report: ParityReport | None = None
+    conversion: Converted | None = None
 
 
 def install(model: str, options: Options, images: Path, listener: Listener) -> Installed:
@@ -296,13 +296,13 @@ def install(model: str, options: Options, images: Path, listener: Listener) -> I
         SetupError: The model cannot be found, or its image is wrong.
         ConversionError: It cannot be converted, or the result is not the same model.
     """
-    folder, report = package_folder(model, options), None
+    folder, converted = package_folder(model, options), None
     if not folder.exists():
         request = ConvertRequest(
             checkpoint_request=CheckpointRequest(model=model), options=options, output=folder, image=True
         )
-        report = convert_model(request, listener).report
-    return Installed(package=folder, image=first_image(folder, images, listener), report=report)
+        converted = convert_model(request, listener)
+    return Installed(package=folder, image=first_image(folder, images, listener), conversion=converted)
 
 
 def verify_package(

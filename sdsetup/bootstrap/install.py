@@ -50,15 +50,18 @@ def begin(arguments: Sequence[str]) -> int | None:
     wanted = environment_maker.wanted_here(
         flavour, extras=extras, torch_required=options.lean is False, wheel=wheel
     )
-    if environment_maker.is_ready(environment, wanted) and not options.dry_run:
-        pass
-    elif not _agreed(options, install_plan.plan(
-        environment,
-        wanted,
-        here=bool(places.distributions(environment)) and environment_maker.was_made(environment),
-        offline=opened is not None,
-    )):  # fmt: skip
-        return 0 if options.dry_run else 1
+    if options.dry_run or not environment_maker.is_ready(environment, wanted):
+        wrong = environment_maker.fault(environment)
+        if wrong is not None:
+            raise wrong
+        plan = install_plan.plan(
+            environment,
+            wanted,
+            here=environment_maker.was_made(environment),
+            offline=opened is not None,
+        )
+        if not _agreed(options, plan):
+            return 0 if options.dry_run else 1
     environment_maker.prepare(environment, wanted)
     if options.bundle is not None:
         bundle.make(options.bundle, environment, wanted)

@@ -89,6 +89,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     """Run a verb; what it raises comes out of here."""
     os_errors.allow_many_files()
+    if "_SDSETUP_COMPLETE" in os.environ:  # a shell asks for completions
+        from typer._completion_classes import completion_init
+
+        completion_init()
     try:
         status = app(arguments, standalone_mode=False)
     except SystemExit as stop:

@@ -16,6 +16,7 @@ from sdsetup.cli.adapter_options import IgnoreUnmatchedOption, LoraOption, reque
 from sdsetup.cli.download import show_download
 from sdsetup.cli.memory import show_memory
 from sdsetup.cli.reference_option import ReferenceOption, kind_of
+from sdsetup.cli.report_option import ReportOption, reporting
 from sdsetup.disk_space import human_size
 from sdsetup.errors import saying_what_is_kept
 
@@ -131,6 +132,7 @@ def convert(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a package that is there.")] = False,
     retrace: Annotated[bool, typer.Option("--retrace", help="Trace all graphs anew.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+    report: ReportOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
     """Convert a checkpoint into a verified ONNX package, and make a first image with it."""
@@ -173,15 +175,18 @@ def convert(
         image=drawing,
     )
     place = folder or workflow.package_folder(model, options)
-    with saying_what_is_kept(lambda: kept_of(place)), progress.listening() as listener:
-        if dry_run:
+    if dry_run:
+        with saying_what_is_kept(lambda: kept_of(place)), progress.listening() as listener:
             source, plan = workflow.plan_conversion(request, listener)
             with source.using:
                 memory = workflow.forecast_conversion(source, options)
-        else:
-            converted, image = workflow.convert_model(request, listener), None
+    else:
+        with reporting("convert", model, place, report, lambda: kept_of(place)) as run:
+            converted, image = workflow.convert_model(request, run.listener), None
+            run.add(plan=converted.plan, package=converted.package.folder, report=converted.report)
             if drawing:
-                image = workflow.first_image(converted.package.folder, images_folder, listener)
+                image = workflow.first_image(converted.package.folder, images_folder, run.listener)
+                run.add(image=image.path, device=image.device)
     if dry_run:
         if as_json:
             download_bytes = source.download.download_bytes if source.download is not None else 0
@@ -200,12 +205,14 @@ def convert(
             if memory is not None:
                 show_memory(memory)
     elif as_json:
-        output.emit_json({**_document(converted), **image_document(image)})
+        page = str(run.page) if run.written else None
+        output.emit_json({**_document(converted), **image_document(image), "page": page})
     else:
         if converted.report is not None:
             show_report(converted.report)
         output.say(f"The package is ready: {converted.package.folder}", style="bold green")
         show_image(image)
+        run.show()
         show_next(converted.package.folder)
 
 

@@ -20,7 +20,8 @@ from sdsetup.cli.convert import (
     show_next,
     show_report,
 )
-from sdsetup.errors import saying_what_is_kept
+from sdsetup.cli.report_option import ReportOption, reporting
+from sdsetup.cli.viewer import open_in_viewer
 
 
 def install(
@@ -56,6 +57,7 @@ def install(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether the plan is right.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and stop.")] = False,
+    report: ReportOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
     """Install what is needed, convert a model, verify it, and make the first image.
@@ -81,22 +83,29 @@ def install(
     whole, single = precisions_of(precision or ())
     options = Options(precision=whole, precisions=single, target=workflow.default_target())
     place = workflow.package_folder(model, options)
-    with saying_what_is_kept(lambda: kept_of(place)), progress.listening() as listener:
-        installed = workflow.install(model, options, images_folder, listener)
+    with reporting("install", model, place, report, lambda: kept_of(place)) as run:
+        installed = workflow.install(model, options, images_folder, run.listener)
+        converted = installed.conversion
+        run.add(package=installed.package, image=installed.image.path, device=installed.image.device)
+        if converted is not None:
+            run.add(plan=converted.plan, report=converted.report)
+    found = None if converted is None else converted.report
     if as_json:
-        report = installed.report
         output.emit_json(
             {
                 "package": str(installed.package),
                 **image_document(installed.image),
-                "report": None if report is None else report.document(),
+                "report": None if found is None else found.document(),
+                "page": str(run.page) if run.written else None,
             }
         )
         return
-    if installed.report is not None:
-        show_report(installed.report)
-    if installed.report is None and installed.image is not None and not installed.image.device:
+    if found is not None:
+        show_report(found)
+    if converted is None and installed.image is not None and not installed.image.device:
         output.say("Everything was there already.")
     output.say(f"The package: {installed.package}", style="bold green")
     show_image(installed.image)
+    run.show()
+    open_in_viewer(installed.image.path)
     show_next(installed.package)

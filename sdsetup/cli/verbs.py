@@ -36,7 +36,7 @@ class Verb:
         return typer.main.get_command(single)
 
 
-_FIRST, _MODELS, _IMAGES, _HUB = "Start here", "Models", "Images", "Hugging Face"
+_FIRST, _MODELS, _IMAGES, _HUB, _SHELL = "Start here", "Models", "Images", "Hugging Face", "Shell"
 
 VERBS = (
     Verb(
@@ -105,6 +105,11 @@ VERBS = (
         summary="Say which account of the Hugging Face Hub is in use, and where its token comes from.",
     ),
     Verb(name="logout", topic=_HUB, summary="Forget the saved tokens of the Hugging Face Hub."),
+    Verb(
+        name="completion",
+        topic=_SHELL,
+        summary="Write the script that lets a shell complete commands and options.",
+    ),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,10 @@ from conversions.verification.parity import ParityReport, verify
 from conversions.verification.reference import make_inputs
 from conversions.verification.references import run_references
 from sdsetup import demo
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="slow under Wine, where tests/sdsetup/demo/test_recorded.py evaluates too"
+)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ if sys.platform == "win32":
 
 import venv
 
+from sdsetup import __version__
 from sdsetup.bootstrap import environment_maker, known_good, places
 from sdsetup.bootstrap.installer import Wanted
 from sdsetup.errors import SetupError
@@ -134,6 +135,7 @@ def test_a_torn_stamp_counts_as_none(tmp_path: Path, project: Path) -> None:
 _PREPARE = """
 import sys
 from pathlib import Path
+from sdsetup import __version__
 from sdsetup.bootstrap import environment_maker, places, installer
 from sdsetup.bootstrap.installer import InstallAction, Wanted
 
@@ -246,12 +248,19 @@ def _run(place: tuple[Path, str], *arguments: str) -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize("arguments", [["convert", "demo"], ["generate"], ["--version"], []])
+@pytest.mark.parametrize("arguments", [["convert", "demo"], ["generate"], []])
 def test_a_bare_python_says_what_to_type(bare_checkout: tuple[Path, str], arguments: list[str]) -> None:
     answer = _run(bare_checkout, *arguments)
     assert answer.returncode == 1
     assert "Traceback" not in answer.stderr
     assert "-m sdsetup install" in answer.stderr
+
+
+def test_a_bare_python_says_its_version_too(bare_checkout: tuple[Path, str]) -> None:
+    answer = _run(bare_checkout, "--version", "--verbose")
+    assert answer.returncode == 0
+    assert answer.stdout.startswith(f"sdsetup {__version__}\n")
+    assert f"source {bare_checkout[0]}\n" in answer.stdout
 
 
 def test_the_doctor_runs_on_a_bare_python(bare_checkout: tuple[Path, str]) -> None:

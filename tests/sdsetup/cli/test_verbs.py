@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 
@@ -35,3 +36,34 @@ def test_a_mistyped_verb_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
 
     assert main(["convrt"]) == 2
     assert "'convert'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "expected"),
+    [
+        ("sdsetup gen", 1, ["generate"]),
+        ("sdsetup verify --refer", 2, ["--reference"]),
+        ("sdsetup verify --reference ", 3, ["pytorch", "graph"]),
+    ],
+)
+def test_a_shell_completes_commands_options_and_values(words: str, place: int, expected: list[str]) -> None:
+    asked = {"_SDSETUP_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(place)}
+    start = "import sys; sys.argv[0] = 'sdsetup'; from sdsetup.__main__ import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", start],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == expected, done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_the_script_of_a_shell_asks_this_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from sdsetup.cli.app import main
+
+    assert main(["completion", shell]) == 0
+    written = capsys.readouterr().out
+    assert f"complete_{shell}" in written
+    assert "_SDSETUP_COMPLETE" in written

@@ -1,0 +1,91 @@
+"""The report that ``convert`` and ``install`` write, also when they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from conversions.errors import ConversionError
+from conversions.events import Listener
+from sdsetup.cli import output, progress
+from sdsetup.errors import InterruptedByUserError, SetupError, saying_what_is_kept
+from sdsetup.report_page import Outcome, recording, write
+
+ReportOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Where the report goes, an HTML file. [default: beside the package]"),
+]
+
+
+@dataclass(kw_only=True)
+class Reporting:
+    """A run that will be reported.
+
+    Attributes:
+        listener: To hand to the libraries.
+        page: The report's file.
+        written: Whether it was written.
+        outcome: What came out so far; whoever runs adds to it.
+    """
+
+    listener: Listener
+    page: Path
+    written: bool = False
+    outcome: Outcome = field(default_factory=lambda: Outcome(command="", model=""))
+
+    def show(self) -> None:
+        """Say where the report is."""
+        if self.written:
+            output.say(f"The report: {self.page}")
+
+    def add(self, **what: object) -> None:
+        """Add to the outcome."""
+        self.outcome = replace(self.outcome, **what)  # type: ignore[arg-type]
+
+
+@contextmanager
+def reporting(
+    command: str, model: str, package: Path, page: Path | None, kept: Callable[[], str]
+) -> Iterator[Reporting]:
+    """Show progress and record it while the block runs, then write the report.
+
+    Args:
+        command: The verb.
+        model: What is converted.
+        package: Where its package goes; the report goes beside it.
+        page: Where the report goes instead.
+        kept: Says what an interruption leaves.
+    """
+    place = page or package.with_name(f"{package.name}-report.html")
+    record = None
+    run = None
+    problem = ""
+    try:
+        with (
+            saying_what_is_kept(kept),
+            progress.listening() as shown,
+            recording(shown) as (listener, record),
+        ):
+            run = Reporting(listener=listener, page=place, outcome=Outcome(command=command, model=model))
+            yield run
+    except InterruptedByUserError:
+        record = None  # the next run goes on, and reports
+        raise
+    except (SetupError, ConversionError) as error:
+        problem = error.message
+        raise
+    finally:
+        if run is not None and record is not None and record.tasks:
+            run.add(problem=problem)
+            try:
+                write(place, run.outcome, record)
+                run.written = True
+                if problem:
+                    run.show()
+            except (OSError, ConversionError) as error:
+                output.say(f"The report could not be written to {place}: {error}")
