@@ -151,7 +151,7 @@ def _compare_tokenizers(checkpoint: Checkpoint) -> None:
     Raises:
         ConversionError: ``verify.tokenizer``; names the first prompt that differs.
     """
-    for name in checkpoint.family.tokenizers:
+    for name in checkpoint.tokenizers:
         folder = _folder_of(checkpoint.storage, name)
         differing = () if folder is None else compare_tokenizers(folder)
         if differing:

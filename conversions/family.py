@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,6 +36,9 @@ class Part:
         kinds: The graphs it may be, one for each component class that is supported.
         role: What it does.
         optional: Whether a checkpoint may lack it.
+        called: What else a caller may call it who leaves it out, such as ``"t5"``; empty for nothing.
+        tokenizer: Folder of the tokenizer that no other part reads, which goes when the part goes; empty for
+            none.
     """
 
     name: str
@@ -43,6 +46,8 @@ class Part:
     kinds: tuple[GraphKind, ...]
     role: Role
     optional: bool = False
+    called: str = ""
+    tokenizer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +136,23 @@ class Family:
         """Whether a checkpoint may lack a component."""
         return all(part.optional for part in self.parts if part.component == component)
 
+    def called(self, component: str) -> str:
+        """Return what a caller leaves an optional component out by; empty for one that is needed."""
+        if not self.optional(component):
+            return ""
+        return next(
+            (part.called for part in self.parts if part.component == component and part.called), component
+        )
+
+    def left_out(self, names: Collection[str]) -> frozenset[str]:
+        """Return the folders that nobody needs once some parts are left out: theirs and their tokenizers'.
+
+        Args:
+            names: Components, or what else they are called.
+        """
+        parts = [part for part in self.parts if {part.component, part.called} & (set(names) - {""})]
+        return frozenset(folder for part in parts for folder in (part.component, part.tokenizer) if folder)
+
     def submodels(self, configs: PipelineConfigs) -> tuple[Submodel, ...]:
         """Return the submodels of a pipeline, with the kind that each component's class asks for.
 
@@ -211,6 +233,17 @@ def find_family(configs: PipelineConfigs) -> Family:
     fits = [family for family in candidates if family.matches is not None and family.matches(configs)]
     others = [family for family in candidates if family.matches is None]
     return [*fits, *others, *candidates][0]
+
+
+def folders_left_out(pipeline: str, names: Collection[str]) -> frozenset[str]:
+    """Return the folders of a checkpoint that nobody needs once some parts are left out.
+
+    Args:
+        pipeline: ``_class_name`` of its ``model_index.json``; one of no family has just the named ones.
+        names: Components, or what else the family calls them.
+    """
+    families_with = [family for family in all_families() if pipeline in family.pipelines]
+    return frozenset(names).union(*(family.left_out(names) for family in families_with))
 
 
 def family_named(name: str) -> Family:

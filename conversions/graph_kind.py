@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -32,10 +33,31 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Rename:
-    """A checkpoint's older name for a tensor: ``pattern`` (a regular expression) becomes ``replacement``."""
+    """A checkpoint's older name for a tensor: ``pattern`` (a regular expression) becomes ``replacement``.
+
+    Attributes:
+        pattern: Regular expression.
+        replacement: As :func:`re.sub` takes it.
+        copy: Whether checkpoints hold a copy of the weight under this name, which counts only where the
+            weight itself is missing.
+    """
 
     pattern: str
     replacement: str
+    copy: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightScale:
+    """A factor that belongs into a weight so that float16 holds what is computed with it.
+
+    Attributes:
+        pattern: Regular expression of the weights' names.
+        factor: A power of two: float32 results stay the same to the last bit.
+    """
+
+    pattern: str
+    factor: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +90,8 @@ class GraphKind:
         sensitive: Regular expressions of weights that are never quantised: results depend on them most.
         unused: Regular expressions of stored tensors that no graph needs: buffers that are computed today,
             and layers behind the last output.
+        scales: Factors that weights are stored with in a package; what ``wrap`` gives allows for them, so
+            such a kind has a ``reference``.
         sizes: For each free dimension the size at which parity is measured; small, and none divides another
             by accident.
         traced_sizes: For each free dimension the size to trace at. Odd where the graph must fit every size.
@@ -93,6 +117,7 @@ class GraphKind:
     also: tuple[str, ...] = ()
     renames: tuple[Rename, ...] = ()
     unused: tuple[str, ...] = ()
+    scales: tuple[WeightScale, ...] = ()
     quantizable: bool = False
     sensitive: tuple[str, ...] = ()
     relevant: Callable[[Config], Config] = dict
@@ -100,6 +125,10 @@ class GraphKind:
     traced_sizes: Mapping[str, int] = field(default_factory=dict)
     skip_layers: Callable[..., None] | None = None
     example: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def scale_of(self, weight: str) -> float:
+        """Return the factor that a weight is stored with in a package; 1 for most."""
+        return next((each.factor for each in self.scales if re.search(each.pattern, weight)), 1.0)
 
     def graph_config(self, config: Config) -> dict[str, Any]:
         """Return the fields of ``config`` that shape the graph and differ from their default, sorted."""

@@ -123,7 +123,7 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
         raise ConversionError(
             "component.unsupported", reason, "Convert a checkpoint of a pipeline that is supported."
         )
-    for tokenizer in checkpoint.family.tokenizers:
+    for tokenizer in checkpoint.tokenizers:
         open_tokenizer_of(checkpoint.storage, tokenizer)
     submodels = wanted_submodels(checkpoint, options)
     unknown = set(options.precisions) - {submodel.name for submodel in submodels}
@@ -155,8 +155,10 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
                 package_bytes=elements * width,
                 copied_bytes=sum(
                     tensor.size * width
-                    for tensor in tensors.values()
-                    if (stored := as_stored(tensor, dtypes)) is None or stored.file not in links
+                    for weight, tensor in tensors.items()
+                    if (stored := as_stored(tensor, dtypes)) is None
+                    or stored.file not in links
+                    or mine[0].kind.scale_of(weight) != 1
                 ),
             )
         )

@@ -172,13 +172,14 @@ class PromptEncoder(Protocol):
         """
         ...
 
-    def encode(self, prompt: str, tokenizer: str, *, at_least: int = 1) -> EncodedPrompt:
+    def encode(self, prompt: str, tokenizer: str, *, at_least: int = 1, length: int = 0) -> EncodedPrompt:
         """Split a prompt into chunks of tokens.
 
         Args:
             prompt: Text with weights in brackets.
             tokenizer: Folder of the tokenizer in the package.
             at_least: Number of chunks; missing ones are empty.
+            length: Tokens of a chunk, special ones included; 0 takes the recipe's ``prompt_length``.
         """
         ...
 
@@ -253,6 +254,11 @@ class Recipe(Protocol):
     @property
     def size_multiple(self) -> int:
         """Width and height in pixels are multiples of this."""
+        ...
+
+    @property
+    def largest_side(self) -> int | None:
+        """Width and height in pixels are at most this; None where nothing limits them."""
         ...
 
     @property

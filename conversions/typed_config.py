@@ -28,7 +28,8 @@ class Field:
     Attributes:
         name: Its name in the JSON object.
         kind: What a value is.
-        default: What ``null`` means, and a configuration without the field; a tuple for a list.
+        default: What ``null`` means, and a configuration without the field; a tuple for a list, which may be
+            empty where this is.
         nullable: Whether ``null`` is a value of its own, other than the default.
         lists: Whether a list of values, one for each block, stands in place of a value.
         minimum: The least value.
@@ -136,7 +137,9 @@ def _read(fields: Iterable[Field], config: Mapping[str, Any], file: str, above: 
 
 def _fits(field: Field, value: Any, depth: int = 0) -> bool:
     if isinstance(value, list | tuple):
-        if field.lists == "never" or depth == _DEEPEST_LIST or not 0 < len(value) <= _LONGEST_LIST:
+        if field.lists == "never" or depth == _DEEPEST_LIST or len(value) > _LONGEST_LIST:
+            return False
+        if not value and field.default != ():
             return False
         return all(_fits(field, each, depth + 1) for each in value)
     if field.lists == "always" and depth == 0:

@@ -28,6 +28,7 @@ class CheckpointRequest:
         revision: Branch, tag or commit of the repository.
         variant: Weight variant to prefer, for example ``"fp16"``.
         safety_checker: Whether to include the safety checker.
+        t5: Whether to include a T5 text encoder that the model can do without.
         allow_pickle: Whether to read weights that exist only as pickles.
         keep: Whether to download a repository into the Hub's cache instead of reading it remotely.
         base: For a single file: a checkpoint that gives configurations, and what the file lacks.
@@ -39,6 +40,7 @@ class CheckpointRequest:
     revision: str | None = None
     variant: str = ""
     safety_checker: bool = True
+    t5: bool = True
     allow_pickle: bool = False
     keep: bool = True
     base: str = ""
@@ -48,7 +50,8 @@ class CheckpointRequest:
     @property
     def without(self) -> tuple[str, ...]:
         """The components that are not wanted."""
-        return () if self.safety_checker else ("safety_checker",)
+        wanted = {"safety_checker": self.safety_checker, "t5": self.t5}
+        return tuple(name for name, is_wanted in wanted.items() if not is_wanted)
 
 
 @dataclass(frozen=True, kw_only=True)

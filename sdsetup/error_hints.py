@@ -17,6 +17,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "checkpoint.component_missing": "From a single file: --vae FOLDER|FILE gives the autoencoder, "
         "--base FOLDER|OWNER/NAME the rest.",
         "checkpoint.optional_missing": "Without it: add --drop-{component}.",
+        "component.required": "Leave out --drop-{component}.",
         "graph.attention": "Convert the checkpoint again: sdsetup convert MODEL --output FOLDER --overwrite",
         "graph.group_norm": "Convert the checkpoint again: sdsetup convert MODEL --output FOLDER --overwrite",
         "lora.unmatched": "Or leave these keys out with --ignore-unmatched.",

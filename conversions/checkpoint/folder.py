@@ -16,7 +16,14 @@ from conversions.checkpoint.storage import Folder, Storage
 from conversions.checkpoint.tensor_table import read_tensors
 from conversions.checkpoint.weight_files import WeightFiles, choose
 from conversions.errors import ConversionError
-from conversions.family import Family, PipelineConfigs, Submodel, families_of, find_family
+from conversions.family import (
+    Family,
+    PipelineConfigs,
+    Submodel,
+    families_of,
+    find_family,
+    folders_left_out,
+)
 from conversions.weights.expression import Tensors, as_expressions
 
 if TYPE_CHECKING:
@@ -84,6 +91,12 @@ class Checkpoint:
         )
 
     @property
+    def tokenizers(self) -> tuple[str, ...]:
+        """Folders of the tokenizers of what it has."""
+        lacking = {part.tokenizer for part in self.family.parts if part.component not in self.components}
+        return tuple(name for name in self.family.tokenizers if name not in lacking)
+
+    @property
     def recipe(self) -> Recipe:
         """How images are made with it."""
         return self.family.recipe(self.configs)
@@ -108,7 +121,8 @@ def open_folder(
         origin: The repository it came from; the folder's name when empty.
         commit: The repository's commit.
         variant: The weight precision to prefer where the checkpoint has several.
-        without: Optional components to leave out, whether they are there or not.
+        without: Optional components to leave out, whether they are there or not; also as the family calls
+            them, such as ``"t5"``.
 
     Raises:
         ConversionError: The folder is missing, or is no checkpoint that can be converted.
@@ -153,8 +167,9 @@ def open_checkpoint(
     index = _checked_index(
         read_object(storage, "model_index.json"), names, f"{storage.label}/model_index.json"
     )
-    candidates = families_of(str(index.get("_class_name", "pipeline without a name")))
-    absent = {name for name, entry in index.items() if name in without or _is_null(entry)}
+    pipeline = str(index.get("_class_name", "pipeline without a name"))
+    candidates = families_of(pipeline)
+    absent = {name for name, entry in index.items() if _is_null(entry)} | folders_left_out(pipeline, without)
     configs = PipelineConfigs(
         index=index,
         components={
@@ -165,12 +180,29 @@ def open_checkpoint(
         scheduler=read_object(storage, SCHEDULER_FILE) if SCHEDULER_FILE in names else {},
     )
     family = find_family(configs)
+    _demand_optional(family, without)
     components = {
-        name: _component(storage, names, name, variant, optional=family.optional(name))
+        name: _component(storage, names, name, variant, called=family.called(name))
         for name in family.components
         if not (family.optional(name) and (name in absent or name not in index))
     }
     return assemble(storage, family, index, components, configs.scheduler, origin=origin, commit=commit)
+
+
+def _demand_optional(family: Family, without: Collection[str]) -> None:
+    """See that what a caller leaves out by a name of its own can be left out.
+
+    Raises:
+        ConversionError: ``component.required``.
+    """
+    for part in family.parts:
+        if part.called in without and not part.optional:
+            raise ConversionError(
+                "component.required",
+                f"{family.title} makes no images without {part.called}.",
+                "Convert it with this part.",
+                {"component": part.called},
+            )
 
 
 def assemble(
@@ -212,12 +244,11 @@ def assemble(
     )
 
 
-def _component(
-    storage: Storage, names: Sequence[str], name: str, variant: str, *, optional: bool
-) -> Component:
-    if optional and f"{name}/config.json" not in names:
+def _component(storage: Storage, names: Sequence[str], name: str, variant: str, *, called: str) -> Component:
+    """Read a component; ``called`` is what an optional one is left out by, and empty for others."""
+    if called and f"{name}/config.json" not in names:
         message = f"{storage.label} has no {name}/config.json, although its model_index.json names it."
-        raise _optional_missing(name, message)
+        raise _optional_missing(called, message)
     if f"{name}/config.json" not in names:
         raise ConversionError(
             "checkpoint.component_missing",
@@ -228,7 +259,7 @@ def _component(
     return Component(
         name=name,
         config=read_object(storage, f"{name}/config.json"),
-        weights=_choose(storage, names, name, variant, optional),
+        weights=_choose(storage, names, name, variant, called),
     )
 
 
@@ -268,12 +299,12 @@ def stored_tensors(storage: Storage, weights: WeightFiles) -> dict[str, StoredTe
     return found
 
 
-def _optional_missing(component: str, message: str) -> ConversionError:
+def _optional_missing(called: str, message: str) -> ConversionError:
     return ConversionError(
         "checkpoint.optional_missing",
         message,
         "Download the checkpoint again, or convert without this part.",
-        {"component": component.replace("_", "-")},
+        {"component": called.replace("_", "-")},
     )
 
 
@@ -303,9 +334,7 @@ def _checked_index(index: dict[str, Any], names: Sequence[str], label: str) -> d
     return index
 
 
-def _choose(
-    storage: Storage, names: Sequence[str], component: str, variant: str, optional: bool
-) -> WeightFiles:
+def _choose(storage: Storage, names: Sequence[str], component: str, variant: str, called: str) -> WeightFiles:
     """Choose the weights of a component; git-lfs pointers count only when there is nothing else."""
     pointers = {
         name
@@ -317,8 +346,8 @@ def _choose(
     except ConversionError as error:
         if pointers:
             raise _pointer(storage, pointers) from error
-        if optional:
-            raise _optional_missing(component, error.message) from error
+        if called:
+            raise _optional_missing(called, error.message) from error
         raise
     # A pickle is worse than the safetensors that git-lfs would bring.
     if chosen.format == "pickle" and any(name.endswith(".safetensors") for name in pointers):

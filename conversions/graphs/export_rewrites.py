@@ -18,7 +18,7 @@ from onnxscript import opset18 as op
 from onnxscript.values import Op, Opset
 from torch import Tensor, nn
 
-from conversions.graphs import transformer_rewrites
+from conversions.graphs import position_rewrites, transformer_rewrites
 from conversions.graphs.transformer_rewrites import MASKED
 
 
@@ -216,6 +216,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.gelu.default: _write_gelu,
         aten.slice.Tensor: _write_slice,
         **transformer_rewrites.translations(),
+        **position_rewrites.translations(),
     }
 
 

@@ -373,9 +373,69 @@ class ParallelProcessor:
         return projected
 
 
+class FluxProcessor(JointStreamProcessor):
+    """Attention of text and image together, text first, or of both in one stream, as in FLUX.1.
+
+    Source: ``FluxAttnProcessor`` of diffusers 0.42.
+    """
+
+    def __call__(
+        self,
+        layer: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> Any:
+        """Attend; a layer of one stream projects what comes out together with its MLP."""
+        if encoder_hidden_states is not None:
+            return super().__call__(
+                layer, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb
+            )
+        assert image_rotary_emb is not None
+        heads = layer.heads
+        query = norm_by_head(layer.norm_q, layer.to_q(hidden_states), heads)
+        key = norm_by_head(layer.norm_k, layer.to_k(hidden_states), heads)
+        query, key = (rotary(each, *image_rotary_emb, heads, True) for each in (query, key))
+        return torch.ops.sdsetup.attention(query, key, layer.to_v(hidden_states), None, heads)
+
+
+class ImageFirstProcessor:
+    """Attention of image and text together, image first, or of the image alone, as in Stable Diffusion 3.
+
+    Source: ``JointAttnProcessor2_0`` of diffusers 0.42.
+    """
+
+    def __call__(
+        self,
+        layer: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Attend; the last layer's text is not projected, since nothing reads it."""
+        del attention_mask
+        heads, words = layer.heads, encoder_hidden_states
+        query = norm_by_head(layer.norm_q, layer.to_q(hidden_states), heads)
+        key = norm_by_head(layer.norm_k, layer.to_k(hidden_states), heads)
+        value = layer.to_v(hidden_states)
+        if words is None:
+            alone: Tensor = layer.to_out[0](torch.ops.sdsetup.attention(query, key, value, None, heads))
+            return alone
+        query = torch.cat([query, norm_by_head(layer.norm_added_q, layer.add_q_proj(words), heads)], 1)
+        key = torch.cat([key, norm_by_head(layer.norm_added_k, layer.add_k_proj(words), heads)], 1)
+        value = torch.cat([value, layer.add_v_proj(words)], 1)
+        mixed: Tensor = torch.ops.sdsetup.attention(query, key, value, None, heads)
+        length = hidden_states.shape[1]
+        image, text = mixed[:, :length], mixed[:, length:]
+        return layer.to_out[0](image), text if layer.context_pre_only else layer.to_add_out(text)
+
+
 PROCESSORS: dict[str, Callable[[], Any]] = {
     "ZSingleStreamAttnProcessor": SingleStreamProcessor,
     "Flux2AttnProcessor": JointStreamProcessor,
+    "FluxAttnProcessor": FluxProcessor,
+    "JointAttnProcessor2_0": ImageFirstProcessor,
     "Flux2ParallelSelfAttnProcessor": ParallelProcessor,
 }
 """What takes the place of an attention processor of diffusers, by its class."""

@@ -16,8 +16,10 @@ _RENAMED_CLASSES = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
 def copy_pipeline_files(checkpoint: Checkpoint, options: Options, staging: Staging) -> None:
     """Copy tokenizer, scheduler and similar files, and write the package's model_index.json."""
     files = {}
+    without = set(checkpoint.family.tokenizers) - set(checkpoint.tokenizers)
+    wanted = set(checkpoint.family.metadata) - without
     for name in checkpoint.storage.names():
-        if name.split("/")[0] in checkpoint.family.metadata and "/" in name:
+        if name.split("/")[0] in wanted and "/" in name:
             target = staging.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if name == SCHEDULER_FILE and options.scheduler_class:
@@ -33,6 +35,8 @@ def copy_pipeline_files(checkpoint: Checkpoint, options: Options, staging: Stagi
         if name in made:
             if name in submodels:
                 index[name] = [None, None]
+        elif name in without:
+            index[name] = [None, None]
         elif isinstance(entry, list):
             index[name] = [_RENAMED_CLASSES.get(part, part) for part in entry]
         else:

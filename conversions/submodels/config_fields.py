@@ -65,6 +65,29 @@ _CLIP_VISION = (
     whole("projection_dim", 512, 0, _WIDTH),
 )
 
+T5 = (
+    *_TRANSFORMERS_NOTES,
+    whole("vocab_size", 32128, 3, _VOCABULARY),
+    whole("d_model", 512, 1, _WIDTH),
+    whole("d_kv", 64, 1, _WIDTH),
+    whole("d_ff", 2048, 1, _WIDTH),
+    whole("num_layers", 6, 1, _LAYERS),
+    whole("num_decoder_layers", None, 0, _LAYERS),
+    whole("num_heads", 8, 1, _HEADS),
+    whole("relative_attention_num_buckets", 32, 4, _WIDTH),
+    whole("relative_attention_max_distance", 128, 4, _WIDTH),
+    number("dropout_rate", 0.1, 0, 1),
+    number("layer_norm_epsilon", 1e-6, _SMALL, 1),
+    number("initializer_factor", 1.0, 0, 1e6),
+    text("feed_forward_proj", "relu"),
+    flag("is_encoder_decoder", True),
+    flag("use_cache", True),
+    flag("is_decoder", False),
+    whole("pad_token_id", 0, -1, _VOCABULARY, nullable=True),
+    whole("eos_token_id", 1, 0, _VOCABULARY, nullable=True, lists="allowed"),
+    number("classifier_dropout", 0.0, 0, 1),
+)
+
 SAFETY_CHECKER = (
     *_TRANSFORMERS_NOTES,
     number("initializer_factor", 1.0, 0, 1e6),
@@ -148,6 +171,38 @@ VAE = (
     flag("use_quant_conv", True),
     flag("use_post_quant_conv", True),
     flag("mid_block_add_attention", True),
+)
+
+SD3_TRANSFORMER = (
+    *_DIFFUSERS_NOTES,
+    whole("sample_size", 128, 1, _SIDE),
+    whole("patch_size", 2, 1, 64),
+    whole("in_channels", 16, 1, 4096),
+    whole("num_layers", 18, 1, _LAYERS),
+    whole("attention_head_dim", 64, 1, _WIDTH),
+    whole("num_attention_heads", 18, 1, _HEADS),
+    whole("joint_attention_dim", 4096, 1, _WIDTH),
+    whole("caption_projection_dim", 1152, 1, _WIDTH),
+    whole("pooled_projection_dim", 2048, 1, _WIDTH),
+    whole("out_channels", 16, 1, 4096, nullable=True),
+    whole("pos_embed_max_size", 96, 1, _SIDE),
+    whole("dual_attention_layers", (), 0, _LAYERS, lists="always"),
+    text("qk_norm", None),
+)
+
+FLUX_TRANSFORMER = (
+    *_DIFFUSERS_NOTES,
+    whole("patch_size", 1, 1, 64),
+    whole("in_channels", 64, 1, 4096),
+    whole("out_channels", None, 1, 4096),
+    whole("num_layers", 19, 0, _LAYERS),
+    whole("num_single_layers", 38, 0, _LAYERS),
+    whole("attention_head_dim", 128, 2, _WIDTH),
+    whole("num_attention_heads", 24, 1, _HEADS),
+    whole("joint_attention_dim", 4096, 1, _WIDTH),
+    whole("pooled_projection_dim", 768, 1, _WIDTH),
+    flag("guidance_embeds", False),
+    whole("axes_dims_rope", (16, 56, 56), 2, _WIDTH, lists="always"),
 )
 
 TINY_VAE = (

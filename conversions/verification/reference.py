@@ -171,7 +171,9 @@ def _fill(model: torch.nn.Module, kind: GraphKind, weights: ExpressionWeights) -
 
     wanted = model.state_dict()
     named = match_names(kind.id, weights.tensors, wanted.keys(), kind.renames)
-    missing = sorted(set(wanted) - set(named))
+    # Tied weights are one tensor of several names, of which a checkpoint may hold one.
+    filled = {wanted[name].data_ptr() for name in named}
+    missing = sorted(name for name in set(wanted) - set(named) if wanted[name].data_ptr() not in filled)
     if missing:
         raise ConversionError(
             "weights.missing",
@@ -179,6 +181,6 @@ def _fill(model: torch.nn.Module, kind: GraphKind, weights: ExpressionWeights) -
             "The checkpoint lacks a part; download it again.",
         )
     read = read_numbers(weights.paths)
-    for name, target in wanted.items():
-        numbers = evaluate_range(named[name], 0, named[name].size, read).astype(np.float32)
-        target.copy_(torch.from_numpy(numbers).reshape(target.shape))
+    for name, weight in named.items():
+        numbers = evaluate_range(weight, 0, weight.size, read).astype(np.float32)
+        wanted[name].copy_(torch.from_numpy(numbers).reshape(wanted[name].shape))

@@ -15,7 +15,7 @@ from conversions.family import Submodel
 from conversions.graph_kind import Rename
 from conversions.passes.quantize_weights import QUANTIZED
 from conversions.passes.simplify import TRANSPOSED
-from conversions.weights.expression import Expression, Reshape, Stored, Tensors, Transpose
+from conversions.weights.expression import Expression, Reshape, Scale, Stored, Tensors, Transpose
 from conversions.weights.quantize import BITS, QuantizationScales, QuantizedCodes, ZeroPoints
 
 # Alignment of large tensors in bytes, so that a session can memory-map them.
@@ -120,8 +120,13 @@ def bind(
             + (f", and holds {_list(surplus)} that it does not." if surplus else "."),
             f"The weights and {component}/config.json do not belong together; download the checkpoint again.",
         )
-    bindings = {each.name: _lay_out(component, model, by_name, linked) for each, model in graphs}
+    scaled = {name: _scaled(each, submodel.kind.scale_of(name)) for name, each in by_name.items()}
+    bindings = {each.name: _lay_out(component, model, scaled, linked) for each, model in graphs}
     return Bound(bindings=bindings, ignored=tuple(surplus))
+
+
+def _scaled(weight: Expression, factor: float) -> Expression:
+    return weight if factor == 1 else Scale(of=weight, factor=factor)
 
 
 def _weights(model: ir.Model) -> dict[str, ir.Value]:
@@ -139,7 +144,7 @@ def match_names(
     found: dict[str, Expression] = {}
     names: dict[str, str] = {}
     for name, tensor in tensors.items():
-        known = next((each for each in _candidates(name, renames) if each in wanted), None)
+        known = next((each for each in _candidates(name, renames, tensors) if each in wanted), None)
         if known is None:
             continue
         if known in found:
@@ -153,11 +158,11 @@ def match_names(
     return found
 
 
-def _candidates(name: str, renames: Sequence[Rename]) -> Iterable[str]:
+def _candidates(name: str, renames: Sequence[Rename], tensors: Tensors) -> Iterable[str]:
     yield name
     for rename in renames:
         changed, count = re.subn(rename.pattern, rename.replacement, name)
-        if count:
+        if count and not (rename.copy and changed in tensors):
             yield changed
 
 

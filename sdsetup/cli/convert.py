@@ -97,6 +97,13 @@ def convert(
         bool,
         typer.Option("--keep-safety-checker/--drop-safety-checker", help="Convert the safety checker too."),
     ] = True,
+    t5: Annotated[
+        bool,
+        typer.Option(
+            "--keep-t5/--drop-t5",
+            help="Convert the T5 text encoder too, which Stable Diffusion 3 can do without.",
+        ),
+    ] = True,
     scheduler: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Let the package use this scheduler instead of the checkpoint's."),
@@ -146,6 +153,7 @@ def convert(
             revision=revision,
             variant=variant,
             safety_checker=safety_checker,
+            t5=t5,
             allow_pickle=allow_pickle,
             keep=cache,
             base=base,

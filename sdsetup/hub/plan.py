@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from conversions.checkpoint import weight_files
 from conversions.checkpoint.json_file import read_object_file
 from conversions.errors import ConversionError
 from conversions.events import Event, Listener, Notice, ignore
+from conversions.family import folders_left_out
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
 from sdsetup.hub import cache
@@ -78,7 +80,8 @@ def plan(
     Args:
         model: From ``resolve``.
         variant: Precision of the weights to prefer, for example ``"fp16"``.
-        without: Components to leave out, for example ``{"safety_checker"}``.
+        without: Components to leave out, for example ``{"safety_checker"}``, or what else their family calls
+            them, such as ``"t5"``.
         allow_pickle: Accept components whose weights are only pickles.
         local_dir: Folder to download to; None downloads into the cache.
         listener: Receives progress events.
@@ -87,7 +90,9 @@ def plan(
         SetupError: ``hub.not-diffusers``, ``hub.no-weights``, ``hub.pickle-only``, ``hub.not-in-cache``, or
             one of ``hub.access.translate_errors``.
     """
-    components = [name for name in _components(model, listener) if name not in without]
+    index = _index(model, listener)
+    left_out = folders_left_out(str(index.get("_class_name")), without)
+    components = [name for name in _components(index) if name not in left_out]
     names = [file.name for file in model.files]
     chosen: dict[str, weight_files.WeightFiles] = {}
     wanted = [_INDEX]
@@ -115,7 +120,15 @@ def plan(
     return result
 
 
-def _components(model: HubModel, listener: Listener) -> list[str]:
+def _components(index: Mapping[str, Any]) -> list[str]:
+    return [
+        name
+        for name, value in index.items()
+        if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
+    ]
+
+
+def _index(model: HubModel, listener: Listener) -> dict[str, Any]:
     index = model.file(_INDEX)
     if index is None:
         if not model.online:
@@ -139,18 +152,13 @@ def _components(model: HubModel, listener: Listener) -> list[str]:
 
     fetch(model, (index,), listener=notices_only)
     try:
-        document = read_object_file(cache.slot(model, index).pointer)
+        return read_object_file(cache.slot(model, index).pointer)
     except ConversionError as error:
         raise SetupError(
             "hub.not-diffusers",
             f"The {_INDEX} of {model.repo_id} cannot be read: {error.message}",
             page(model.repo_id),
         ) from error
-    return [
-        name
-        for name, value in document.items()
-        if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
-    ]
 
 
 def _is_setting(file: RemoteFile, component: str) -> bool:

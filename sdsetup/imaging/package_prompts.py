@@ -27,9 +27,9 @@ class PackagePrompts:
     tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _opened: dict[str, PromptTokenizer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def encode(self, prompt: str, tokenizer: str, *, at_least: int = 1) -> EncodedPrompt:
+    def encode(self, prompt: str, tokenizer: str, *, at_least: int = 1, length: int = 0) -> EncodedPrompt:
         """Split a prompt into chunks of tokens; see ``conversions.recipe.PromptEncoder``."""
-        encoded = prompts.encode(prompt, self._tokenizer(tokenizer), at_least=at_least)
+        encoded = prompts.encode(prompt, self._tokenizer(tokenizer), at_least=at_least, length=length)
         return EncodedPrompt(tokens=encoded.tokens, weights=encoded.weights)
 
     def tokenize(self, text: str, tokenizer: str, *, length: int, multiple: int = 0) -> PaddedTokens:

@@ -140,20 +140,22 @@ def parse(prompt: str) -> tuple[Span, ...]:
     return tuple(joined)
 
 
-def encode(prompt: str, tokenizer: PromptTokenizer, *, at_least: int = 1) -> Encoded:
+def encode(prompt: str, tokenizer: PromptTokenizer, *, at_least: int = 1, length: int = 0) -> Encoded:
     """Turn a prompt into chunks of tokens.
 
     Args:
         prompt: Any text, of any length, the empty one included.
         tokenizer: Knows the tokens and how many fit into a chunk.
         at_least: Chunks wanted; missing ones hold no word.
+        length: Tokens of a chunk; 0 leaves it to the tokenizer.
 
     Raises:
         UsageError: It is no text that can be encoded.
     """
     _demand_unicode(prompt, "the prompt")
     begin, end = tokenizer.prefix, tokenizer.suffix
-    room = tokenizer.length - len(begin) - len(end)
+    length = length or tokenizer.length
+    room = length - len(begin) - len(end)
     rows: list[list[tuple[int, float]]] = []
     for part in _split_at_breaks(parse(prompt)):
         pairs = [
@@ -161,8 +163,8 @@ def encode(prompt: str, tokenizer: PromptTokenizer, *, at_least: int = 1) -> Enc
         ]
         rows += [pairs[start : start + room] for start in range(0, max(len(pairs), 1), room)]
     rows += [[]] * (at_least - len(rows))
-    ids = np.full((len(rows), tokenizer.length), tokenizer.padding, dtype=np.int32)
-    importance = np.ones((len(rows), tokenizer.length), dtype=np.float32)
+    ids = np.full((len(rows), length), tokenizer.padding, dtype=np.int32)
+    importance = np.ones((len(rows), length), dtype=np.float32)
     for place, pairs in enumerate(rows):
         numbers = [number for number, _ in pairs]
         row = [*begin, *numbers, *end]

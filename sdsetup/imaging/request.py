@@ -95,7 +95,7 @@ def complete(request: Request, package: Package) -> Request:
     )
     if request.task != "text-to-image" and request.strength is None:
         request = replace(request, strength=defaults.strength[request.task])
-    _check_size(request, recipe.size_multiple)
+    _check_size(request, recipe.size_multiple, recipe.largest_side)
     if not 1 <= request.images <= _MOST_IMAGES:
         raise UsageError(
             "generate.images", f"--images {request.images} is out of range.", f"use 1 to {_MOST_IMAGES}."
@@ -203,7 +203,7 @@ def _check_task(request: Request, package: Package) -> None:
         )
 
 
-def _check_size(request: Request, step: int) -> None:
+def _check_size(request: Request, step: int, most: int | None) -> None:
     for name, side in (("width", request.width), ("height", request.height)):
         if side is None or side < 1 or side % step:
             below = max(step, (side or 0) // step * step)
@@ -211,4 +211,10 @@ def _check_size(request: Request, step: int) -> None:
                 "generate.size",
                 f"--{name} {side} does not work: this package needs multiples of {step} pixels.",
                 f"use --{name} {below} or --{name} {below + step}.",
+            )
+        if most is not None and side > most:
+            raise UsageError(
+                "generate.size",
+                f"--{name} {side} is too large: this model knows positions up to {most} pixels.",
+                f"use --{name} {most} at most.",
             )

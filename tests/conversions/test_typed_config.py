@@ -14,7 +14,10 @@ from conversions.family import all_families
 from conversions.submodels.clip_text import CLIP_TEXT
 from conversions.submodels.flux2 import FLUX2
 from conversions.submodels.flux2_vae import FLUX2_DECODER
+from conversions.submodels.flux_transformer import FLUX_TRANSFORMER
 from conversions.submodels.safety_checker import SAFETY_CHECKER, VISION_DEFAULTS
+from conversions.submodels.sd3_transformer import SD3_TRANSFORMER
+from conversions.submodels.t5_encoder import T5_ENCODER
 from conversions.submodels.unet import UNET
 from conversions.submodels.vae import DECODER
 from conversions.submodels.z_image import Z_IMAGE
@@ -29,6 +32,8 @@ FIELDS = {
     "flux2": FLUX2.fields,
     "flux2_vae": FLUX2_DECODER.fields,
     "z_image": Z_IMAGE.fields,
+    "sd3_transformer": SD3_TRANSFORMER.fields,
+    "flux": FLUX_TRANSFORMER.fields,
 }
 DEMO = checkpoint_path()
 SOME = (
@@ -40,6 +45,7 @@ SOME = (
     text("act", "silu", choices=("silu", "gelu")),
     text("kind", "mid", nullable=True),
     whole("channels", (64,), 1, 4096, lists="always"),
+    whole("dual", (), 0, 9, lists="always"),
     nested("vision", (whole("width", 768, 1, 4096),)),
 )
 
@@ -50,6 +56,8 @@ GOOD: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"layers": 2, "scale": 0.18, "upcast": True, "act": "silu"},
     ),
     ({"channels": None}, {"channels": [64]}),
+    ({"dual": []}, {"dual": []}),
+    ({"dual": None}, {"dual": []}),
     ({"size": None, "shift": None, "kind": None}, {"size": None, "shift": None, "kind": None}),
     ({"layers": [1, [2, 3], 4]}, {"layers": [1, [2, 3], 4]}),
     ({"scale": 1}, {"scale": 1}),
@@ -90,6 +98,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"act": "x" * 10_000}, 'act = "xxx'),
     ({"act": ["silu"]}, 'act = ["silu"]'),
     ({"channels": 64}, "channels = 64; it must be a list, each a whole number"),
+    ({"channels": []}, "channels = []"),
+    ({"dual": [10]}, "dual = [10]"),
     ({"vision": []}, "vision = []"),
     ({"vision": {"width": "wide"}}, 'vision.width = "wide"'),
 ]
@@ -127,7 +137,10 @@ def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-@pytest.mark.parametrize("submodel", [UNET, DECODER, CLIP_TEXT, Z_IMAGE, FLUX2, FLUX2_DECODER])
+@pytest.mark.parametrize(
+    "submodel",
+    [UNET, DECODER, CLIP_TEXT, Z_IMAGE, FLUX2, FLUX2_DECODER, SD3_TRANSFORMER, T5_ENCODER, FLUX_TRANSFORMER],
+)
 def test_the_defaults_are_those_of_the_submodels_and_no_field_is_forgotten(submodel: Any) -> None:
     mine = defaults(submodel.fields)
     assert {name: mine.get(name, ...) for name in submodel.defaults} == dict(submodel.defaults)
@@ -139,7 +152,9 @@ def test_the_safety_checkers_vision_defaults_are_those_of_the_submodel() -> None
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("component", ["unet", "vae", "flux2", "flux2_vae", "z_image"])
+@pytest.mark.parametrize(
+    "component", ["unet", "vae", "flux2", "flux2_vae", "z_image", "sd3_transformer", "flux"]
+)
 def test_every_field_of_diffusers_is_known(component: str) -> None:
     import diffusers
 
@@ -149,6 +164,8 @@ def test_every_field_of_diffusers_is_known(component: str) -> None:
         "flux2": diffusers.Flux2Transformer2DModel,
         "flux2_vae": diffusers.AutoencoderKLFlux2,
         "z_image": diffusers.ZImageTransformer2DModel,
+        "sd3_transformer": diffusers.SD3Transformer2DModel,
+        "flux": diffusers.FluxTransformer2DModel,
     }[component]
     parameters = dict(inspect.signature(kind.__init__).parameters)
     parameters.pop("self")

@@ -72,6 +72,11 @@ class FlowRecipe(ABC):
         return ImageSize(width=self.native_side, height=self.native_side)
 
     @property
+    def largest_side(self) -> int | None:
+        """None: positions are computed, as many as there are."""
+        return None
+
+    @property
     def size_multiple(self) -> int:
         """One patch's width in pixels."""
         return self.patch * self.latents.downscale

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from conversions.errors import ConversionError
-from conversions.families.shared.autoencoder import sampled
-from conversions.family import PipelineConfigs
+from conversions.families.shared.latent_recipe import LatentRecipe
 from conversions.graph_kind import Config
 from conversions.recipe import (
     Conditioning,
@@ -19,7 +18,6 @@ from conversions.recipe import (
     GuidedPrompts,
     ImageSize,
     InitialImage,
-    LatentSpace,
     NoiseLevels,
     PromptEncoder,
     Run,
@@ -34,22 +32,14 @@ _LATENT_CHANNELS = 4
 _INPAINTING_CHANNELS = 9
 _PROMPT_LENGTH = 77
 _TEXT_LAYERS = 12
-# Source: the default of AutoencoderKL's scaling_factor; Rombach et al. 2022, arXiv:2112.10752, appendix G.
-_SCALING = 0.18215
 # Source: diffusers' get_guidance_scale_embedding.
 _GUIDANCE_UNITS = 1000.0
 _LONGEST_PERIOD = 10_000.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class UNetRecipe:
-    """Text to image, image to image and inpainting, as diffusers' Stable Diffusion pipelines do it.
-
-    Attributes:
-        configs: The pipeline's small files.
-    """
-
-    configs: PipelineConfigs
+class UNetRecipe(LatentRecipe):
+    """Text to image, image to image and inpainting, as diffusers' Stable Diffusion pipelines do it."""
 
     guidance_scale: ClassVar[float] = 7.5
     strength: ClassVar[Mapping[Task, float]] = {"image-to-image": 0.8, "inpainting": 1.0}
@@ -62,21 +52,9 @@ class UNetRecipe:
         return self.configs.components.get("unet", {})
 
     @property
-    def vae(self) -> Config:
-        """The autoencoder's configuration."""
-        return self.configs.components.get("vae", {})
-
-    @property
-    def latents(self) -> LatentSpace:
-        """The space that the U-Net works in."""
-        blocks = self.vae.get("encoder_block_out_channels") or self.vae.get("block_out_channels") or (1,) * 4
-        scaling = self.vae.get("scaling_factor")
-        return LatentSpace(
-            channels=int(self.unet.get("out_channels") or _LATENT_CHANNELS),
-            downscale=int(2 ** (len(blocks) - 1)),
-            scaling=float(scaling if scaling is not None else self._usual_scaling),
-            shift=float(self.vae.get("shift_factor") or 0.0),
-        )
+    def channels(self) -> int:
+        """Of a latent image."""
+        return int(self.unet.get("out_channels") or _LATENT_CHANNELS)
 
     @property
     def unsupported(self) -> str:
@@ -135,16 +113,6 @@ class UNetRecipe:
         return self.latents.downscale
 
     @property
-    def scheduler_config(self) -> Mapping[str, Any]:
-        """The scheduler's configuration, as it is stored."""
-        return self.configs.scheduler
-
-    @property
-    def _usual_scaling(self) -> float:
-        """The scaling factor of an autoencoder whose configuration has none; TAESD needs none."""
-        return 1.0 if "encoder_block_out_channels" in self.vae else _SCALING
-
-    @property
     def _channels(self) -> int:
         return int(self.unet.get("in_channels") or _LATENT_CHANNELS)
 
@@ -172,18 +140,14 @@ class UNetRecipe:
 
     def sizes(self, role: str, size: ImageSize) -> Mapping[str, int]:
         """Return the size of each free dimension of a submodel's inputs, by the submodel's role."""
-        _, height, width = self.latents.shape(size)
-        latent = {"batch": size.images, "height": height, "width": width}
-        pixels = {"batch": size.images, "height": size.height, "width": size.width}
         match role:
             case "text":
                 return {"batch": size.images, "sequence": self.prompt_length}
             case "denoiser":
-                return {**latent, "batch": 2 * size.images, "sequence": self.prompt_length}
-            case "decoder":
-                return latent
+                latents = self.latent_sizes(size)
+                return {**latents, "batch": 2 * size.images, "sequence": self.prompt_length}
             case _:
-                return pixels
+                return self.autoencoder_sizes(role, size)
 
     @property
     def prompt_length(self) -> int:
@@ -208,11 +172,6 @@ class UNetRecipe:
         """Whether the U-Net is a latent consistency model's, which reads the guidance scale."""
         return bool(self._guidance_width)
 
-    @property
-    def weighs_words(self) -> bool:
-        """CLIP's states can be weighed."""
-        return True
-
     def noise_levels(self, steps: int, size: ImageSize) -> NoiseLevels | None:  # noqa: ARG002 - the protocol's
         """None: noise is added to the image, not mixed with it."""
         return None
@@ -236,12 +195,6 @@ class UNetRecipe:
             hidden = run("text_encoder", {"input_ids": encoded.tokens})["last_hidden_state"]
             rows.append(np.repeat(prompts.embed(hidden, encoded), request.size.images, axis=0))
         return self.conditioning(request, {"encoder_hidden_states": np.concatenate(rows)})
-
-    def texts(self, request: GuidedPrompts) -> tuple[str, ...]:
-        """Return the prompts to encode: the negative one first, where there is guidance."""
-        if self.guided(request.guidance_scale):
-            return request.negative_prompt, request.prompt
-        return (request.prompt,)
 
     def conditioning(self, request: GuidedPrompts, inputs: Tensors) -> Conditioning:
         """Add what the guidance scale itself becomes for a U-Net that reads it."""
@@ -268,34 +221,6 @@ class UNetRecipe:
             "timestep": np.array([timestep], dtype=np.float32),
         }
         return tuple({**latent_inputs, **inputs} for inputs in conditioning.runs)
-
-    def guide(self, outputs: tuple[Floats, ...], conditioning: Conditioning, guidance_scale: float) -> Floats:
-        """Apply classifier-free guidance.
-
-        Source: Ho and Salimans 2022, arXiv:2207.12598, equation 6 in the form that diffusers uses.
-        """
-        (output,) = outputs
-        if conditioning.branches == 1:
-            return output
-        away, towards = np.split(output, 2)
-        guided: Floats = away + np.float32(guidance_scale) * (towards - away)
-        return guided
-
-    def decode(self, run: Run, latents: Floats) -> Floats:
-        """Turn latents into pixels, ``[images, 3, height, width]``, -1 to 1."""
-        return run("vae_decoder", {"latent_sample": self.latents.decode(latents)})["sample"]
-
-    def encode_image(self, run: Run, pixels: Floats, noise: Floats) -> Floats:
-        """Turn pixels, ``[images, 3, height, width]`` from -1 to 1, into latents.
-
-        An AutoencoderKL gives mean and log variance, of which a sample is taken; AutoencoderTiny gives
-        latents.
-        """
-        outputs = run("vae_encoder", {"sample": pixels})
-        encoded = outputs.get("latents")
-        return self.latents.encode(
-            sampled(outputs["latent_parameters"], noise) if encoded is None else encoded
-        )
 
 
 def guidance_embedding(guidance: float, width: int) -> Floats:

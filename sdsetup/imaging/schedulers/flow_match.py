@@ -36,7 +36,8 @@ class FlowPlan(Plan):
     def first_index(self, strength: float) -> int:
         """Return where image to image begins: rounded otherwise than for other models.
 
-        Source: diffusers 0.42, ``get_timesteps`` of StableDiffusion3Img2ImgPipeline and FluxImg2ImgPipeline.
+        Source: diffusers 0.42, ``get_timesteps`` of the image-to-image pipelines of Stable Diffusion 3 and
+        Flux.
         """
         self._check_strength(strength)
         skipped = int(max(self.steps - min(self.steps * strength, self.steps), 0))

@@ -149,17 +149,22 @@ def test_the_tables_of_defaults_are_those_of_the_libraries() -> None:
         AutoencoderKLFlux2,
         AutoencoderTiny,
         Flux2Transformer2DModel,
+        FluxTransformer2DModel,
+        SD3Transformer2DModel,
         UNet2DConditionModel,
         ZImageTransformer2DModel,
     )
-    from transformers import CLIPTextConfig, CLIPVisionConfig, Qwen3Config
+    from transformers import CLIPTextConfig, CLIPVisionConfig, Qwen3Config, T5Config
 
     from conversions.submodels import (
         clip_text,
         flux2,
         flux2_vae,
+        flux_transformer,
         qwen3,
         safety_checker,
+        sd3_transformer,
+        t5_encoder,
         tiny_vae,
         unet,
         vae,
@@ -175,6 +180,8 @@ def test_the_tables_of_defaults_are_those_of_the_libraries() -> None:
         (tiny_vae.DEFAULTS, tiny_vae.IRRELEVANT, AutoencoderTiny),
         (flux2.DEFAULTS, flux2.IRRELEVANT, Flux2Transformer2DModel),
         (flux2_vae.DEFAULTS, flux2_vae.IRRELEVANT, AutoencoderKLFlux2),
+        (flux_transformer.DEFAULTS, flux_transformer.IRRELEVANT, FluxTransformer2DModel),
+        (sd3_transformer.DEFAULTS, sd3_transformer.SD3_TRANSFORMER.irrelevant, SD3Transformer2DModel),
         (z_image.DEFAULTS, z_image.IRRELEVANT, ZImageTransformer2DModel),
     ):
         signature = inspect.signature(library.__init__).parameters
@@ -188,5 +195,6 @@ def test_the_tables_of_defaults_are_those_of_the_libraries() -> None:
         (clip_text.DEFAULTS, CLIPTextConfig()),
         (safety_checker.VISION_DEFAULTS, CLIPVisionConfig()),
         (qwen3.DEFAULTS, Qwen3Config()),
+        (t5_encoder.DEFAULTS, T5Config()),
     ):
         assert {name: getattr(config, name) for name in table} == table

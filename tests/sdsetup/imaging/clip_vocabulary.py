@@ -64,3 +64,15 @@ def write(folder: Path, *, whole: bool = False, config: dict | None = None) -> P
     if config is not None:
         (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
+
+
+def write_for_encoder(folder: Path) -> dict[str, int]:
+    """Write a tokenizer and return what a text encoder's configuration must know of it."""
+    vocabulary = write(folder, config={"model_max_length": 77})
+    words = json.loads((vocabulary / "vocab.json").read_text("utf-8"))
+    return {
+        "vocab_size": len(words),
+        "bos_token_id": words["<|startoftext|>"],
+        "eos_token_id": words["<|endoftext|>"],
+        "pad_token_id": 1,
+    }
