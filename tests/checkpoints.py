@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.flow_checkpoints import FLOW_VARIANTS, FlowVariant
+from tests.flux_checkpoints import FLUX_VARIANTS, FluxVariant
+from tests.sd3_checkpoints import SD3_VARIANTS, SD3Variant
 from tests.sdsetup.imaging import clip_vocabulary
 
 # Enough of everything to be a Stable Diffusion, little enough to be traced in seconds.
@@ -156,7 +158,7 @@ _XL = Variant(
     scheduler=EULER,
     index={"force_zeros_for_empty_prompt": True},
 )
-VARIANTS: dict[str, Variant | FlowVariant] = {
+VARIANTS: dict[str, Variant | FlowVariant | SD3Variant | FluxVariant] = {
     "stable-diffusion": Variant(),
     "stable-diffusion inpainting": Variant(
         pipeline="StableDiffusionInpaintPipeline", unet={**UNET, "in_channels": 9}
@@ -183,12 +185,16 @@ VARIANTS: dict[str, Variant | FlowVariant] = {
         text=None,
         index={"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},
     ),
+    **SD3_VARIANTS,
+    **FLUX_VARIANTS,
     **FLOW_VARIANTS,
 }
 """A tiny checkpoint for every family, and for what its checkpoints differ in."""
 
 
-def make_variant(folder: Path, variant: Variant | FlowVariant, *, seed: int = 0) -> Path:
+def make_variant(
+    folder: Path, variant: Variant | FlowVariant | SD3Variant | FluxVariant, *, seed: int = 0
+) -> Path:
     """Write a tiny checkpoint without a safety checker; equal seeds give equal files."""
     import torch
     from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
@@ -196,7 +202,7 @@ def make_variant(folder: Path, variant: Variant | FlowVariant, *, seed: int = 0)
 
     torch.manual_seed(seed)
     folder.mkdir(parents=True)
-    if isinstance(variant, FlowVariant):
+    if not isinstance(variant, Variant):
         variant.write(folder, seed)
         return folder
     index: dict[str, Any] = {
@@ -219,7 +225,7 @@ def make_variant(folder: Path, variant: Variant | FlowVariant, *, seed: int = 0)
         if config is None:
             index |= {f"text_encoder{suffix}": [None, None], f"tokenizer{suffix}": [None, None]}
             continue
-        tokens = _write_tokenizer(folder / f"tokenizer{suffix}")
+        tokens = clip_vocabulary.write_for_encoder(folder / f"tokenizer{suffix}")
         model(CLIPTextConfig(**config, **tokens)).save_pretrained(folder / f"text_encoder{suffix}")
         index[f"text_encoder{suffix}"] = ["transformers", model.__name__]
         index[f"tokenizer{suffix}"] = ["transformers", "CLIPTokenizer"]
@@ -231,18 +237,6 @@ def make_variant(folder: Path, variant: Variant | FlowVariant, *, seed: int = 0)
     return folder
 
 
-def _write_tokenizer(folder: Path) -> dict[str, int]:
-    """Write a tokenizer and return what a text encoder must know of it."""
-    vocabulary = clip_vocabulary.write(folder, config={"model_max_length": 77})
-    words = json.loads((vocabulary / "vocab.json").read_text("utf-8"))
-    return {
-        "vocab_size": len(words),
-        "bos_token_id": words["<|startoftext|>"],
-        "eos_token_id": words["<|endoftext|>"],
-        "pad_token_id": 1,
-    }
-
-
 def make_tiny(folder: Path, *, safety_checker: bool = True, seed: int = 0) -> Path:
     """Write a whole checkpoint, about 2 MB in float32; equal seeds give equal files."""
     import torch
@@ -252,7 +246,7 @@ def make_tiny(folder: Path, *, safety_checker: bool = True, seed: int = 0) -> Pa
 
     torch.manual_seed(seed)
     folder.mkdir(parents=True)
-    tokens = _write_tokenizer(folder / "tokenizer")
+    tokens = clip_vocabulary.write_for_encoder(folder / "tokenizer")
     UNet2DConditionModel(**UNET).save_pretrained(folder / "unet")
     AutoencoderKL(**VAE).save_pretrained(folder / "vae")
     CLIPTextModel(CLIPTextConfig(**TEXT, **tokens)).save_pretrained(folder / "text_encoder")

@@ -35,7 +35,9 @@ from sdsetup.imaging.latent_noise import LatentNoise
 from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request, complete
 from sdsetup.runtime.runner import LocalRunner
-from tests.checkpoints import VARIANTS, Variant, make_variant
+from tests.checkpoints import VARIANTS, make_variant
+from tests.flow_checkpoints import FlowVariant
+from tests.flux_checkpoints import FluxVariant
 
 pytestmark = pytest.mark.torch
 
@@ -131,7 +133,7 @@ def test_a_package_opens_as_what_it_was_made_of(
     opened, package = open_folder(checkpoint), convert_to("fp16")
     assert name.startswith(package.family.name) or package.family.name == "stable-diffusion"
     assert package.submodels == opened.submodels
-    side = 128 if isinstance(VARIANTS[name], Variant) else 1024
+    side = 1024 if isinstance(VARIANTS[name], FlowVariant | FluxVariant) else 128
     assert package.recipe.native == opened.recipe.native == ImageSize(width=side, height=side)
     assert package.recipe.tasks == opened.recipe.tasks
     assert package.recipe.defaults == opened.recipe.defaults
@@ -175,7 +177,7 @@ def requests(package: Package, folder: Path) -> Iterator[Request]:
     }
     for task in sorted(package.recipe.tasks):
         yield replace(base, **inputs[task])
-    if package.recipe.tasks >= {"inpainting"}:
+    if package.recipe.defaults.strength.get("inpainting", 0.6) != 0.6:
         yield replace(base, **inputs["inpainting"], strength=0.6)
 
 
@@ -211,6 +213,9 @@ def diffusers_images(
         "guidance_scale": request.guidance_scale,
         **size,
     }
+    if package.family.name == "flux":
+        # Diffusers takes 512 for schnell too, which was trained on 256.
+        given["max_sequence_length"] = package.recipe.sizes("text", request.size)["tokens"]
     if request.init_image is not None:
         given |= {"image": [opened(request.init_image)] * request.images, "strength": request.strength}
     if request.mask is not None:
@@ -220,25 +225,49 @@ def diffusers_images(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with our_noise(pipeline, request, package):
-            latents = packed(pipeline, pipeline(**copied(given), output_type="latent").images).numpy()
+            latents = as_ours(pipeline, request, pipeline(**copied(given), output_type="latent").images)
         with our_noise(pipeline, request, package):
             images = pipeline(**copied(given), output_type="np").images
+    if request.task == "inpainting" and package.recipe.latents.shift:
+        images = with_shift(pipeline, latents)
     return latents, (images * 255).round().astype(np.uint8)
 
 
-def packed(pipeline: Any, latents: Any) -> Any:
-    """Undo what Flux 2's pipeline does to latents before it gives them: unpack them and scale them back."""
+def as_ours(pipeline: Any, request: Request, latents: Any) -> np.ndarray[Any, Any]:
+    """Give latents as an image.
+
+    Flux's pipelines give tokens; Flux 2's pipeline has unpacked them and scaled them back.
+    """
+    if latents.ndim == 3:
+        unpacked = pipeline._unpack_latents(latents, request.height, request.width, pipeline.vae_scale_factor)
+        return np.asarray(unpacked)
     if not hasattr(pipeline.vae, "bn"):
-        return latents
+        return np.asarray(latents)
     norm = pipeline.vae.bn
     mean, variance = (each[:, None, None] for each in (norm.running_mean, norm.running_var))
     deviation = (variance + pipeline.vae.config.batch_norm_eps).sqrt()
-    return (pipeline._patchify_latents(latents) - mean) / deviation
+    return np.asarray((pipeline._patchify_latents(latents) - mean) / deviation)
 
 
 def copied(arguments: dict[str, Any]) -> dict[str, Any]:
     """Copy the lists: ZImagePipeline writes its template into the list of prompts that it is given."""
     return {name: list(each) if isinstance(each, list) else each for name, each in arguments.items()}
+
+
+def with_shift(pipeline: Any, latents: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Decode as diffusers' text-to-image pipelines do.
+
+    Diffusers 0.42's StableDiffusion3InpaintPipeline subtracts the autoencoder's shift when it encodes, and
+    leaves it out when it decodes.
+    """
+    import torch
+
+    config = pipeline.vae.config
+    given = torch.from_numpy(latents) / config.scaling_factor + config.shift_factor
+    with torch.inference_mode():
+        decoded = pipeline.vae.decode(given).sample
+    images: np.ndarray[Any, Any] = pipeline.image_processor.postprocess(decoded, output_type="np")
+    return images
 
 
 def opened(path: str) -> Image.Image:
@@ -253,9 +282,10 @@ def diffusers_pipeline(checkpoint: Path, request: Request) -> Any:
     opened = open_folder(checkpoint)
     index = opened.index
     task = {"text-to-image": "", "image-to-image": "Img2Img", "inpainting": "Inpaint"}[request.task]
-    if not opened.family.name.startswith("stable-diffusion"):
+    if "unet" not in index:
         named = index["_class_name"].removesuffix("Pipeline")
-        pipeline = getattr(diffusers, f"{named}{task}Pipeline").from_pretrained(checkpoint)
+        absent = {name: None for name, entry in index.items() if entry == [None, None]}
+        pipeline = getattr(diffusers, f"{named}{task}Pipeline").from_pretrained(checkpoint, **absent)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
     kind = "StableDiffusionXL" if "text_encoder_2" in index else "StableDiffusion"

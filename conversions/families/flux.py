@@ -1,0 +1,170 @@
+"""FLUX.1 schnell and dev: CLIP's pooled state and T5 guide a transformer that was distilled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from conversions.families.shared.flow_recipe import FlowRecipe
+from conversions.family import Family, Part, PipelineConfigs
+from conversions.graph_kind import Config
+from conversions.recipe import (
+    Defaults,
+    Floats,
+    GuidedPrompts,
+    ImageSize,
+    PromptEncoder,
+    Run,
+    Tensors,
+)
+from conversions.submodels import flux_transformer
+from conversions.submodels.clip_text import CLIP_TEXT
+from conversions.submodels.flux_transformer import FLUX_TRANSFORMER
+from conversions.submodels.t5_encoder import T5_ENCODER
+from conversions.submodels.vae import DECODER, ENCODER
+
+_PATCH = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class FluxRecipe(FlowRecipe):
+    """Text to image and image to image, as diffusers' FluxPipeline and FluxImg2ImgPipeline do it.
+
+    Guidance is an input of dev; schnell has none. Neither sees a negative prompt.
+    """
+
+    prompt_length: ClassVar[int] = 77
+    weighs_words: ClassVar[bool] = True
+
+    @property
+    def transformer(self) -> Config:
+        """The denoiser's configuration."""
+        return self.config_of("transformer")
+
+    @property
+    def reads_guidance(self) -> bool:
+        """Whether the denoiser is told the guidance scale, as dev is."""
+        return bool(self.transformer.get("guidance_embeds"))
+
+    @property
+    def t5_length(self) -> int:
+        """Tokens that T5 takes at once.
+
+        Source: ``load_t5`` of black-forest-labs/flux: 256 for schnell; FluxPipeline.__call__: 512.
+        """
+        return 512 if self.reads_guidance else 256
+
+    @property
+    def unsupported(self) -> str:
+        """Why no images can be made; a transformer with more inputs belongs to another pipeline."""
+        channels = flux_transformer.value_of(self.transformer, "in_channels")
+        patch = _PATCH**2 * self.latents.channels
+        if channels == patch:
+            return ""
+        return (
+            f"The transformer has {channels} input channels; this pipeline makes images with {patch}: "
+            "a Fill, Depth, Canny or Kontext model needs another."
+        )
+
+    @property
+    def defaults(self) -> Defaults:
+        """What images are when a request does not say.
+
+        Source: ``__call__`` of diffusers' FluxPipeline and FluxImg2ImgPipeline; the model card of schnell.
+        """
+        return Defaults(
+            width=self.native_side,
+            height=self.native_side,
+            steps=28 if self.reads_guidance else 4,
+            guidance_scale=3.5 if self.reads_guidance else 0.0,
+            strength={"image-to-image": 0.6},
+        )
+
+    def guided(self, guidance_scale: float) -> bool:  # noqa: ARG002 - the protocol's
+        """No: guidance is an input, or absent."""
+        return False
+
+    def combine(self, towards: Floats, away: Floats, guidance_scale: float) -> Floats:  # noqa: ARG002
+        """Return the one output that there is."""
+        return towards
+
+    def sizes(self, role: str, size: ImageSize) -> Mapping[str, int]:
+        """Return the size of each free dimension of a submodel's inputs, by the submodel's role."""
+        _, height, width = self.latents.shape(size)
+        rows, columns = self.grid(size)
+        match role:
+            case "text":
+                return {"batch": 1, "sequence": self.prompt_length, "tokens": self.t5_length}
+            case "denoiser":
+                return {"batch": size.images, "tokens": rows * columns, "sequence": self.t5_length}
+            case "decoder":
+                return {"batch": size.images, "height": height, "width": width}
+            case _:
+                return {"batch": size.images, "height": size.height, "width": size.width}
+
+    def condition(self, run: Run, prompts: PromptEncoder, request: GuidedPrompts, text: str) -> Tensors:
+        """Return T5's states, CLIP's pooled state, positions, and the guidance scale for dev.
+
+        Source: ``encode_prompt`` of diffusers' FluxPipeline.
+        """
+        images = request.size.images
+        clip = prompts.encode(text, "tokenizer")
+        pooled = run("text_encoder", {"input_ids": clip.tokens})["pooler_output"][:1]
+        words = prompts.encode(text, "tokenizer_2", length=self.t5_length)
+        hidden = run("text_encoder_2", {"input_ids": words.tokens})["last_hidden_state"]
+        states = prompts.embed(hidden, words)
+        image_cos, image_sin = flux_transformer.rotary_tables(self.transformer, *self.grid(request.size))
+        text_cos, text_sin = flux_transformer.text_tables(self.transformer, states.shape[1])
+        guidance = np.array([request.guidance_scale], dtype=np.float32)
+        return {
+            "encoder_hidden_states": np.repeat(states, images, axis=0),
+            "pooled_projections": np.repeat(pooled, images, axis=0),
+            "image_rotary_cos": image_cos,
+            "image_rotary_sin": image_sin,
+            "text_rotary_cos": text_cos,
+            "text_rotary_sin": text_sin,
+            **({"guidance": guidance} if self.reads_guidance else {}),
+        }
+
+    def time(self, timestep: float) -> np.float32:
+        """Return the noise level, 1 to 0."""
+        return np.float32(timestep) / np.float32(1000)
+
+    def pack(self, latents: Floats) -> Floats:
+        """Turn patches into tokens, channels slowest."""
+        images, channels, height, width = latents.shape
+        grid = latents.reshape(images, channels, height // _PATCH, _PATCH, width // _PATCH, _PATCH)
+        return grid.transpose(0, 2, 4, 1, 3, 5).reshape(images, -1, _PATCH**2 * channels)
+
+    def unpack(self, tokens: Floats, size: ImageSize) -> Floats:
+        """Undo :meth:`pack`."""
+        channels, height, width = self.latents.shape(size)
+        grid = tokens.reshape(len(tokens), *self.grid(size), channels, _PATCH, _PATCH)
+        return grid.transpose(0, 3, 1, 4, 2, 5).reshape(len(tokens), channels, height, width)
+
+
+def recipe(configs: PipelineConfigs) -> FluxRecipe:
+    """Return how images are made with a checkpoint of this family."""
+    return FluxRecipe(configs=configs)
+
+
+FAMILY = Family(
+    name="flux",
+    title="FLUX.1",
+    pipelines=("FluxPipeline", "FluxImg2ImgPipeline", "ORTFluxPipeline"),
+    parts=(
+        Part(name="text_encoder", component="text_encoder", kinds=(CLIP_TEXT,), role="text"),
+        Part(
+            name="text_encoder_2", component="text_encoder_2", kinds=(T5_ENCODER,), role="text", called="t5"
+        ),
+        Part(name="transformer", component="transformer", kinds=(FLUX_TRANSFORMER,), role="denoiser"),
+        Part(name="vae_encoder", component="vae", kinds=(ENCODER,), role="encoder"),
+        Part(name="vae_decoder", component="vae", kinds=(DECODER,), role="decoder"),
+    ),
+    metadata=("scheduler", "tokenizer", "tokenizer_2"),
+    tokenizers=("tokenizer", "tokenizer_2"),
+    recipe=recipe,
+)

@@ -1,0 +1,249 @@
+"""Stable Diffusion 3 and 3.5: text and image in one transformer, with or without T5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from conversions.families.shared.latent_recipe import LatentRecipe
+from conversions.families.stable_diffusion_xl import SDXL_TEXT, VAE_PARTS
+from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
+from conversions.graph_kind import Config
+from conversions.recipe import (
+    Conditioning,
+    Defaults,
+    Floats,
+    GuidedPrompts,
+    ImageSize,
+    InitialImage,
+    NoiseLevels,
+    PromptEncoder,
+    Run,
+    Task,
+    Tensors,
+)
+from conversions.submodels.clip_text import CLIP_TEXT_PROJECTED
+from conversions.submodels.sd3_transformer import DEFAULTS, SD3_TRANSFORMER
+from conversions.submodels.t5_encoder import T5_ENCODER
+
+_CLIP = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
+_T5, _T5_TOKENIZER = "text_encoder_3", "tokenizer_3"
+_CLIP_LENGTH = 77
+# Source: the defaults of StableDiffusion3Pipeline.__call__ in diffusers 0.42.
+_T5_LENGTH = 256
+_STEPS = 28
+_GUIDANCE = 7.0
+# Source: the model card of stabilityai/stable-diffusion-3.5-medium; norms of queries and keys tell 3.5 apart.
+_GUIDANCE_OF_3_5 = 4.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SD3Recipe(LatentRecipe):
+    """Text to image, image to image and inpainting, as diffusers' StableDiffusion3 pipelines do it."""
+
+    prediction: ClassVar[str] = "out_hidden_states"
+    strength: ClassVar[Mapping[Task, float]] = {"image-to-image": 0.6, "inpainting": 0.6}
+
+    def _transformer(self, field: str) -> int:
+        given = self.configs.components.get("transformer", {}).get(field)
+        return int(DEFAULTS[field] if given is None else given)
+
+    @property
+    def channels(self) -> int:
+        """Of a latent image."""
+        return self._transformer("in_channels")
+
+    @property
+    def unsupported(self) -> str:
+        """Why no images can be made; a transformer with other inputs belongs to another pipeline."""
+        out = self.configs.components.get("transformer", {}).get("out_channels") or self.channels
+        if out == self.channels:
+            return ""
+        return (
+            f"The transformer has {self.channels} input channels and {out} output channels; "
+            "this pipeline makes images where they are equally many."
+        )
+
+    @property
+    def tasks(self) -> frozenset[Task]:
+        """Everything; a mask is applied to the latents."""
+        return frozenset({"text-to-image", "image-to-image", "inpainting"})
+
+    @property
+    def defaults(self) -> Defaults:
+        """What images are when a request does not say."""
+        is_3_5 = bool(self.configs.components.get("transformer", {}).get("qk_norm"))
+        return Defaults(
+            width=self.native.width,
+            height=self.native.height,
+            steps=_STEPS,
+            guidance_scale=_GUIDANCE_OF_3_5 if is_3_5 else _GUIDANCE,
+            strength=self.strength,
+        )
+
+    @property
+    def native(self) -> ImageSize:
+        """The size of the images that the checkpoint was trained on."""
+        side = int(self.configs.components.get("transformer", {}).get("sample_size") or 128)
+        return ImageSize(width=side * self.latents.downscale, height=side * self.latents.downscale)
+
+    @property
+    def size_multiple(self) -> int:
+        """One patch's width in pixels."""
+        return self.latents.downscale * self._transformer("patch_size")
+
+    @property
+    def largest_side(self) -> int:
+        """As far as the table of positions reaches."""
+        return self.size_multiple * self._transformer("pos_embed_max_size")
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens that CLIP's text encoders take at once."""
+        return _CLIP_LENGTH
+
+    @property
+    def most_clip_skip(self) -> int:
+        """The most layers that CLIP's encoders can leave out, beside the last, which is never used."""
+        layers = (int(self.configs.components[name]["num_hidden_layers"]) for name, _ in _CLIP)
+        return max(min(layers) - 2, 0)
+
+    def noise_levels(self, steps: int, size: ImageSize) -> NoiseLevels:
+        """Return the number of patches, for schedulers whose shift depends on it."""
+        del steps
+        rows, columns = size.height // self.size_multiple, size.width // self.size_multiple
+        return NoiseLevels(image_tokens=rows * columns)
+
+    def sizes(self, role: str, size: ImageSize) -> Mapping[str, int]:
+        """Return the size of each free dimension of a submodel's inputs, by the submodel's role."""
+        match role:
+            case "text":
+                return {"batch": size.images, "sequence": _CLIP_LENGTH, "tokens": _T5_LENGTH}
+            case "denoiser":
+                latents = self.latent_sizes(size)
+                return {**latents, "batch": 2 * size.images, "sequence": _CLIP_LENGTH + _T5_LENGTH}
+            case _:
+                return self.autoencoder_sizes(role, size)
+
+    def encode(self, run: Run, prompts: PromptEncoder, request: GuidedPrompts) -> Conditioning:
+        """Turn the prompts into states ``[rows, tokens, width]`` and a pooled state ``[rows, width]``.
+
+        Source: ``encode_prompt`` of diffusers' StableDiffusion3Pipeline: the states before the last layer of
+        both of CLIP's encoders side by side, filled up with zeros to T5's width, and T5's states behind them;
+        both pooled states side by side.
+        """
+        texts = self.texts(request)
+        chunks = max(len(prompts.encode(text, tokenizer).tokens) for text in texts for _, tokenizer in _CLIP)
+        states, pooled = [], []
+        t5 = self._encode_t5(run, prompts, texts)
+        for text, words in zip(texts, t5, strict=True):
+            hidden, summary = self._encode_clip(run, prompts, text, chunks, request.clip_skip)
+            missing = words.shape[-1] - hidden.shape[-1]
+            hidden = np.pad(hidden, ((0, 0), (0, 0), (0, missing)))
+            both = np.concatenate([hidden, words], axis=1)
+            states.append(np.repeat(both, request.size.images, axis=0))
+            pooled.append(np.repeat(summary, request.size.images, axis=0))
+        inputs = {
+            "encoder_hidden_states": np.concatenate(states),
+            "pooled_projections": np.concatenate(pooled),
+        }
+        return Conditioning(size=request.size, runs=(inputs,), branches=len(texts))
+
+    def _encode_clip(
+        self, run: Run, prompts: PromptEncoder, text: str, chunks: int, skip: int
+    ) -> tuple[Floats, Floats]:
+        """Return one prompt's states ``[1, tokens, width]`` and pooled state ``[1, width]``."""
+        states, pooled = [], []
+        for encoder, tokenizer in _CLIP:
+            encoded = prompts.encode(text, tokenizer, at_least=chunks)
+            outputs = run(encoder, {"input_ids": encoded.tokens})
+            layer = int(self.configs.components[encoder]["num_hidden_layers"]) - 1 - skip
+            states.append(prompts.embed(outputs[f"hidden_states.{layer}"], encoded))
+            pooled.append(outputs["text_embeds"][:1])
+        return np.concatenate(states, axis=-1), np.concatenate(pooled, axis=-1)
+
+    def _encode_t5(self, run: Run, prompts: PromptEncoder, texts: tuple[str, ...]) -> list[Floats]:
+        """Return each prompt's states ``[1, tokens, width]``; zeros without T5."""
+        if _T5 not in self.configs.components:
+            width = self._transformer("joint_attention_dim")
+            return [np.zeros((1, _T5_LENGTH, width), np.float32)] * len(texts)
+        chunks = max(len(prompts.encode(text, _T5_TOKENIZER, length=_T5_LENGTH).tokens) for text in texts)
+        found = []
+        for text in texts:
+            encoded = prompts.encode(text, _T5_TOKENIZER, length=_T5_LENGTH, at_least=chunks)
+            states = run(_T5, {"input_ids": encoded.tokens})["last_hidden_state"]
+            found.append(prompts.embed(states, encoded))
+        return found
+
+    def denoiser_inputs(
+        self, latents: Floats, timestep: float, conditioning: Conditioning, initial: InitialImage | None
+    ) -> tuple[Tensors, ...]:
+        """Put the transformer's inputs together; both prompts are rows of one batch."""
+        del initial
+        own = {
+            "hidden_states": np.concatenate([latents] * conditioning.branches),
+            "timestep": np.array([timestep], dtype=np.float32),
+        }
+        return tuple({**own, **inputs} for inputs in conditioning.runs)
+
+
+def recipe(configs: PipelineConfigs) -> SD3Recipe:
+    """Return how images are made with a checkpoint of this family."""
+    return SD3Recipe(configs=configs)
+
+
+# Source: transformer/config.json and text_encoder_3/config.json of stabilityai/stable-diffusion-3.5-medium.
+# Its second text encoder is XL's, its autoencoder has Z-Image's graphs.
+SD35_MEDIUM: Config = {
+    "num_layers": 24,
+    "num_attention_heads": 24,
+    "caption_projection_dim": 1536,
+    "pos_embed_max_size": 384,
+    "dual_attention_layers": list(range(13)),
+    "qk_norm": "rms_norm",
+}
+T5_XXL: Config = {
+    "d_model": 4096,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+}
+_TEXT: Config = {**SDXL_TEXT, "projection_dim": 768}
+
+FAMILY = Family(
+    name="stable-diffusion-3",
+    title="Stable Diffusion 3",
+    pipelines=(
+        "StableDiffusion3Pipeline",
+        "StableDiffusion3Img2ImgPipeline",
+        "StableDiffusion3InpaintPipeline",
+        "ORTStableDiffusion3Pipeline",
+    ),
+    parts=(
+        Part(name="text_encoder", component="text_encoder", kinds=(CLIP_TEXT_PROJECTED,), role="text"),
+        Part(name="text_encoder_2", component="text_encoder_2", kinds=(CLIP_TEXT_PROJECTED,), role="text"),
+        Part(
+            name=_T5,
+            component=_T5,
+            kinds=(T5_ENCODER,),
+            role="text",
+            optional=True,
+            called="t5",
+            tokenizer=_T5_TOKENIZER,
+        ),
+        Part(name="transformer", component="transformer", kinds=(SD3_TRANSFORMER,), role="denoiser"),
+        *VAE_PARTS,
+    ),
+    metadata=("scheduler", "tokenizer", "tokenizer_2", "tokenizer_3"),
+    tokenizers=("tokenizer", "tokenizer_2", "tokenizer_3"),
+    recipe=recipe,
+    shipped=(
+        ShippedGraph(label="Stable Diffusion 3", kind=CLIP_TEXT_PROJECTED, config=_TEXT),
+        ShippedGraph(label="Stable Diffusion 3", kind=T5_ENCODER, config=T5_XXL),
+        ShippedGraph(label="Stable Diffusion 3.5 medium", kind=SD3_TRANSFORMER, config=SD35_MEDIUM),
+    ),
+)
