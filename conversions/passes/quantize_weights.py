@@ -17,12 +17,13 @@ QUANTIZED = "sdsetup.quantized"
 
 
 def quantize_weights(model: ir.Model, precision: str, keep: Sequence[str]) -> int:
-    """Write FusedMatMul by a weight in PyTorch's order as ``com.microsoft.MatMulNBits``, in place.
+    """Write products by a weight in PyTorch's order as ``com.microsoft.MatMulNBits``, in place.
 
     Each weight becomes three initializers without values: codes, scales and zero points.
 
     Rules:
-        1. The weight is a matrix [N, K] whose K is a multiple of 64, and only FusedMatMul reads it.
+        1. The weight is a matrix [N, K] whose K is a multiple of 64, and only FusedMatMul reads it, or a Gemm
+           that does no more than a linear layer: what the modulation of a layer is traced to.
         2. What the patterns name stays, as do weights that are kept in float32 behind a Cast.
         3. Exactly four inputs are written, with scales of two dimensions and zero points always, which every
            ONNX Runtime's kernels take; a bias stays the Add that it is.
@@ -42,7 +43,7 @@ def quantize_weights(model: ir.Model, precision: str, keep: Sequence[str]) -> in
             weight.shape is None
             or not products
             or not quantizable(tuple(weight.shape.numpy()))
-            or any(product.op_type != "FusedMatMul" for product in products)
+            or not all(_is_linear(product, weight) for product in products)
             or any(re.search(pattern, str(weight.name)) for pattern in keep)
         ):
             continue
@@ -57,11 +58,30 @@ def quantize_weights(model: ir.Model, precision: str, keep: Sequence[str]) -> in
                 name=product.name,
             )
             model.graph.insert_before(product, fused)
-            take_place(fused.outputs[0], product.outputs[0])
+            result = fused.outputs[0]
+            if product.op_type == "Gemm" and len(product.inputs) == 3:
+                bias = ir.node("Add", [result, product.inputs[2]], name=f"{product.name}_bias")
+                model.graph.insert_before(product, bias)
+                result = bias.outputs[0]
+            take_place(result, product.outputs[0])
             model.graph.remove(product, safe=True)
         del model.graph.initializers[str(weight.name)]
         count += 1
     return count
+
+
+def _is_linear(node: ir.Node, weight: ir.Value) -> bool:
+    """Say whether a node multiplies by a weight in PyTorch's order, and adds a bias at most."""
+    if node.op_type == "FusedMatMul":
+        return True
+    attributes = node.attributes
+    return (
+        node.op_type == "Gemm"
+        and node.inputs[1] is weight
+        and attributes.get_int("transB", 0) == 1
+        and attributes.get_int("transA", 0) == 0
+        and attributes.get_float("alpha", 1.0) == attributes.get_float("beta", 1.0) == 1.0
+    )
 
 
 def quantized_weights(model: ir.Model) -> list[str]:

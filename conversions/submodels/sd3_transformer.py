@@ -145,8 +145,9 @@ SD3_TRANSFORMER = GraphKind(
     wrap=_wrap,
     reference=_reference,
     quantizable=True,
-    # What depends on time and pooled text alone: small, and every layer is modulated by it.
-    sensitive=(r"^time_text_embed\.", r"\.norm1(_context)?\.linear\.", r"^norm_out\.", r"^proj_out\."),
+    # What every layer is modulated by, and the layers at the denoiser's two ends: small. The modulation of
+    # each layer is a third of all weights, so it is not among them.
+    sensitive=(r"^(time_text_embed|context_embedder|norm_out|proj_out)\.",),
     sizes={"batch": 2, "height": 24, "width": 32, "sequence": 77},
     # Even, since two latents make a patch.
     traced_sizes={"batch": 2, "height": 66, "width": 74, "sequence": 13},

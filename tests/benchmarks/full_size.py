@@ -1,11 +1,12 @@
 """Checkpoints of true size with random weights: what a real one costs, without a real one.
 
-Run as ``python -m tests.benchmarks.full_size FOLDER [sd14|sdxl|z-image|klein] [--single-file]``,
+Run as ``python -m tests.benchmarks.full_size FOLDER [sd14|sdxl|sd3.5|z-image|klein] [--single-file]``,
 which also writes FOLDER.safetensors, the same weights in the original naming. The configurations are those of
-CompVis/stable-diffusion-v1-4, SDXL base, Tongyi-MAI/Z-Image-Turbo and black-forest-labs/FLUX.2-klein-4B;
-the weights come from a fixed seed, scaled so that signals neither grow nor die, in float32 (SD 1.4, 5.5 GB),
-float16 (SDXL, 6.9 GB) or bfloat16 (Z-Image, 20.5 GB, and klein, 16 GB). ``--only COMPONENT`` makes one
-component of the last two of true size and the others tiny, where the disk is too small for all.
+CompVis/stable-diffusion-v1-4, SDXL base, stabilityai/stable-diffusion-3.5-medium, Tongyi-MAI/Z-Image-Turbo
+and black-forest-labs/FLUX.2-klein-4B; the weights come from a fixed seed, scaled so that signals neither grow
+nor die, in float32 (SD 1.4, 5.5 GB), float16 (SDXL, 6.9 GB) or bfloat16 (SD 3.5, 16 GB, Z-Image, 20.5 GB,
+and klein, 16 GB). ``--only COMPONENT`` makes one component of the last three of true size and the others
+tiny, where the disk is too small for all.
 """
 
 from __future__ import annotations
@@ -20,13 +21,21 @@ from typing import Any
 
 import numpy as np
 
-from conversions.families import flux2_klein, stable_diffusion, stable_diffusion_xl, z_image
+from conversions.families import (
+    flux2_klein,
+    stable_diffusion,
+    stable_diffusion_3,
+    stable_diffusion_xl,
+    z_image,
+)
 from conversions.graph_kind import Config, GraphKind
 from conversions.submodels.clip_text import CLIP_TEXT, CLIP_TEXT_LAYERS, CLIP_TEXT_PROJECTED
 from conversions.submodels.flux2 import FLUX2
 from conversions.submodels.flux2_vae import FLUX2_DECODER
 from conversions.submodels.qwen3 import QWEN3_LAST_BUT_ONE, QWEN3_THREE_LAYERS
 from conversions.submodels.safety_checker import SAFETY_CHECKER
+from conversions.submodels.sd3_transformer import SD3_TRANSFORMER
+from conversions.submodels.t5_encoder import T5_ENCODER
 from conversions.submodels.unet import UNET
 from conversions.submodels.vae import DECODER
 from conversions.submodels.z_image import Z_IMAGE
@@ -41,6 +50,7 @@ _DRAWN = 2**22
 _FILES = {
     "text_encoder": "model.safetensors",
     "text_encoder_2": "model.safetensors",
+    "text_encoder_3": "model.safetensors",
     "safety_checker": "model.safetensors",
     "transformer": "diffusion_pytorch_model.safetensors",
     "unet": "diffusion_pytorch_model.safetensors",
@@ -110,6 +120,16 @@ def make_sdxl(folder: Path) -> Path:
 
 
 _FLOW: dict[str, tuple[str, dict[str, tuple[GraphKind, Config]]]] = {
+    "sd3.5": (
+        "stable-diffusion-3",
+        {
+            "text_encoder": (CLIP_TEXT_PROJECTED, {**stable_diffusion_xl.SDXL_TEXT, "projection_dim": 768}),
+            "text_encoder_2": (CLIP_TEXT_PROJECTED, stable_diffusion_xl.SDXL_TEXT_2),
+            "text_encoder_3": (T5_ENCODER, stable_diffusion_3.T5_XXL),
+            "transformer": (SD3_TRANSFORMER, stable_diffusion_3.SD35_MEDIUM),
+            "vae": (DECODER, {**z_image.VAE, "scaling_factor": 1.5305, "shift_factor": 0.0609}),
+        },
+    ),
     "z-image": (
         "z-image turbo",
         {
