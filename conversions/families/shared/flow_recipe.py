@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from conversions.families.shared.autoencoder import sampled
-from conversions.family import PipelineConfigs
+from conversions.families.shared.latent_recipe import LatentRecipe
 from conversions.graph_kind import Config
 from conversions.recipe import (
     Conditioning,
@@ -18,7 +16,6 @@ from conversions.recipe import (
     GuidedPrompts,
     ImageSize,
     InitialImage,
-    LatentSpace,
     NoiseLevels,
     PromptEncoder,
     Run,
@@ -26,19 +23,10 @@ from conversions.recipe import (
     Tensors,
 )
 
-# Source: the default of AutoencoderKL's scaling_factor.
-_SCALING = 0.18215
-
 
 @dataclass(frozen=True, kw_only=True)
-class FlowRecipe(ABC):
-    """Text to image and image to image by flow matching, on latents packed to tokens.
-
-    Attributes:
-        configs: The pipeline's small files.
-    """
-
-    configs: PipelineConfigs
+class FlowRecipe(LatentRecipe, ABC):
+    """Text to image and image to image by flow matching, on latents packed to tokens."""
 
     native_side: ClassVar[int] = 1024
     patch: ClassVar[int] = 2
@@ -55,16 +43,9 @@ class FlowRecipe(ABC):
         return self.configs.components.get(component, {})
 
     @property
-    def latents(self) -> LatentSpace:
-        """The autoencoder's space."""
-        vae = self.config_of("vae")
-        scaling = vae.get("scaling_factor")
-        return LatentSpace(
-            channels=int(vae.get("latent_channels") or 4),
-            downscale=int(2 ** (len(vae.get("block_out_channels") or (1,)) - 1)),
-            scaling=float(_SCALING if scaling is None else scaling),
-            shift=float(vae.get("shift_factor") or 0.0),
-        )
+    def channels(self) -> int:
+        """Of a latent image."""
+        return int(self.vae.get("latent_channels") or 4)
 
     @property
     def native(self) -> ImageSize:
@@ -80,11 +61,6 @@ class FlowRecipe(ABC):
     def size_multiple(self) -> int:
         """One patch's width in pixels."""
         return self.patch * self.latents.downscale
-
-    @property
-    def scheduler_config(self) -> Mapping[str, Any]:
-        """The scheduler's configuration, as it is stored."""
-        return self.configs.scheduler
 
     def grid(self, size: ImageSize) -> tuple[int, int]:
         """Return the rows and columns of an image's patches."""
@@ -152,15 +128,6 @@ class FlowRecipe(ABC):
         towards, *others = outputs
         tokens = self.combine(towards, others[0], guidance_scale) if others else towards
         return self.unpack(tokens, conditioning.size)
-
-    def decode(self, run: Run, latents: Floats) -> Floats:
-        """Turn latents into pixels, ``[images, 3, height, width]``, -1 to 1."""
-        return run("vae_decoder", {"latent_sample": self.latents.decode(latents)})["sample"]
-
-    def encode_image(self, run: Run, pixels: Floats, noise: Floats) -> Floats:
-        """Turn pixels, ``[images, 3, height, width]`` from -1 to 1, into latents."""
-        parameters = run("vae_encoder", {"sample": pixels})["latent_parameters"]
-        return self.latents.encode(sampled(parameters, noise))
 
 
 def chat(prompt: str, *, thinking: bool) -> str:
