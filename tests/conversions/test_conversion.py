@@ -294,7 +294,7 @@ def only_pickles(checkpoint: Path) -> None:
 SPOILED = {
     "no model_index.json": (lambda path: (path / "model_index.json").unlink(), "checkpoint.not_a_pipeline"),
     "another pipeline": (
-        lambda path: edit_json(path / "model_index.json", _class_name="StableDiffusion3Pipeline"),
+        lambda path: edit_json(path / "model_index.json", _class_name="QwenImagePipeline"),
         "family.unsupported",
     ),
     "config that is no JSON": (not_json, "checkpoint.corrupt"),
