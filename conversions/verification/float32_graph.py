@@ -77,6 +77,9 @@ def evaluate(
         read = _reader(weights.paths, opened)
         for name, value in values.items():
             array = _as_wanted(read(named[name]), value)
+            factor = kind.scale_of(name)
+            if factor != 1:  # a power of two, which float32 holds without rounding
+                array = array.astype(np.float32) * np.float32(factor)
             arrays[name] = array.astype(np.float32) if name in quantized else array
     restored = {name: _restored(arrays[name], values[name], each) for name, each in quantized.items()}
     _weights_as_inputs(model, values, arrays)
