@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sdsetup.errors import UsageError
 
-_WITH_VALUE = ("--flavour", "--precision", "--images-folder", "--offline", "--bundle")
+_WITH_VALUE = ("--flavour", "--precision", "--images-folder", "--offline", "--bundle", "--report")
 
 
 @dataclass(frozen=True, kw_only=True)

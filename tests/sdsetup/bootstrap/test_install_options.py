@@ -22,6 +22,17 @@ def test_values_are_read_in_both_forms_and_are_not_taken_for_the_model(tmp_path:
     assert install_options.read(["install", f"--offline={tmp_path}", "-y", "--torch"]).offline == tmp_path
 
 
+def test_no_option_s_value_is_taken_for_the_model() -> None:
+    import inspect
+
+    from sdsetup.cli.install import install
+
+    taking_none = {"lean", "torch", "yes", "dry_run", "as_json"}
+    for name in set(inspect.signature(install).parameters) - taking_none - {"model", "offline"}:
+        read = install_options.read(["install", f"--{name.replace('_', '-')}", "value"])
+        assert read.model == "demo", name
+
+
 @pytest.mark.parametrize(
     "arguments", [["--lean", "--torch"], ["--offline", "a", "--bundle", "b"]], ids=" ".join
 )
