@@ -18,9 +18,11 @@ set "ENVIRONMENT=%DATA%\venv"
 set "PYTHON=%ENVIRONMENT%\Scripts\python.exe"
 set "STATUS=1"
 
-rem A double click leaves the window only until the command ends.
+rem A double click, which gives no arguments, leaves the window only until the command ends.
 set "PAUSE_AT_END="
+if not "%~1"=="" goto is_typed
 echo %CMDCMDLINE% | find /i "%~0" >nul && set "PAUSE_AT_END=1"
+:is_typed
 
 set "OFFLINE="
 set "COMMAND_ONLY="
