@@ -5,8 +5,8 @@ Installs sdsetup for this user on Windows, without administrator rights.
 .DESCRIPTION
     powershell -ExecutionPolicy Bypass -File install.ps1
 
-or, where no file was downloaded, the command that the README gives. Does what install.cmd does, which needs no
-execution policy. What is given goes on to `sdsetup install`; --command-only stops before that.
+Does what install.cmd does, which needs no execution policy. What is given goes on to `sdsetup install`;
+--command-only stops before that.
 #>
 $ErrorActionPreference = 'Stop'
 
