@@ -87,10 +87,6 @@ class FluxRecipe(FlowRecipe):
         """No: guidance is an input, or absent."""
         return False
 
-    def combine(self, towards: Floats, away: Floats, guidance_scale: float) -> Floats:  # noqa: ARG002
-        """Return the one output that there is."""
-        return towards
-
     def sizes(self, role: str, size: ImageSize) -> Mapping[str, int]:
         """Return the size of each free dimension of a submodel's inputs, by the submodel's role."""
         rows, columns = self.grid(size)

@@ -105,7 +105,7 @@ class ZImageRecipe(FlowRecipe):
         }
 
     def combine(self, towards: Floats, away: Floats, guidance_scale: float) -> Floats:
-        """Apply guidance as ZImagePipeline does."""
+        """Apply guidance as ZImagePipeline does, whose scale counts from 0."""
         guided: Floats = towards + np.float32(guidance_scale) * (towards - away)
         return guided
 
