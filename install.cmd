@@ -18,9 +18,11 @@ set "ENVIRONMENT=%DATA%\venv"
 set "PYTHON=%ENVIRONMENT%\Scripts\python.exe"
 set "STATUS=1"
 
-rem A double click leaves the window only until the command ends.
+rem A double click, which gives no arguments, leaves the window only until the command ends.
 set "PAUSE_AT_END="
+if not "%~1"=="" goto is_typed
 echo %CMDCMDLINE% | find /i "%~0" >nul && set "PAUSE_AT_END=1"
+:is_typed
 
 set "OFFLINE="
 set "COMMAND_ONLY="
@@ -55,7 +57,9 @@ if errorlevel 1 goto no_environment
 
 :have_environment
 set "FROM=sdsetup"
-if exist "%~dp0pyproject.toml" set "FROM=%~dp0."
+set "LINKS="
+set "BUNDLE="
+if exist "%~dp0sdsetup\bootstrap\install.py" set "FROM=%~dp0."
 if defined SDSETUP_FROM set "FROM=%SDSETUP_FROM%"
 if not defined OFFLINE goto install_command
 if not exist "%OFFLINE%\wheels" (
@@ -63,13 +67,15 @@ if not exist "%OFFLINE%\wheels" (
   echo next: make one on a machine with a network: sdsetup install --bundle FOLDER 1>&2
   goto end
 )
-set "PIP_NO_INDEX=1"
-set "PIP_FIND_LINKS=%OFFLINE%\wheels"
+rem An option, no variable: pip takes spaces in PIP_FIND_LINKS for the ends of paths.
+set LINKS=--no-index --find-links "%OFFLINE%\wheels"
+rem The last one counts, also from another folder. A backslash before the closing quote would escape it.
+set BUNDLE=--offline "%OFFLINE%\."
 set "FROM=sdsetup"
 
 :install_command
 echo Installing the command from %FROM% 1>&2
-"%PYTHON%" -m pip --disable-pip-version-check --no-input install --quiet --upgrade "%FROM%"
+"%PYTHON%" -m pip --disable-pip-version-check --no-input install --quiet --upgrade %LINKS% "%FROM%"
 if errorlevel 1 (
   echo error: pip could not install it, for the reason above. 1>&2
   echo next: without a network use a bundle, --offline BUNDLE; behind a proxy set HTTPS_PROXY; then run this again. 1>&2
@@ -88,7 +94,7 @@ if not exist "%USERPROFILE%\sdsetup" mkdir "%USERPROFILE%\sdsetup"
 cd /d "%USERPROFILE%\sdsetup"
 echo Packages and images go to %USERPROFILE%\sdsetup 1>&2
 :draw
-"%ENVIRONMENT%\Scripts\sdsetup.exe" install %*
+"%ENVIRONMENT%\Scripts\sdsetup.exe" install %* %BUNDLE%
 set "STATUS=%ERRORLEVEL%"
 goto end
 

@@ -5,8 +5,8 @@ Installs sdsetup for this user on Windows, without administrator rights.
 .DESCRIPTION
     powershell -ExecutionPolicy Bypass -File install.ps1
 
-or, where no file was downloaded, the command that the README gives. Does what install.cmd does, which needs no
-execution policy. What is given goes on to `sdsetup install`; --command-only stops before that.
+Does what install.cmd does, which needs no execution policy. What is given goes on to `sdsetup install`;
+--command-only stops before that.
 #>
 $ErrorActionPreference = 'Stop'
 
@@ -64,21 +64,28 @@ if (-not ((Test-Path $python) -and (Test-Python @($python)))) {
 }
 
 $from = 'sdsetup'
-if ($PSScriptRoot -and (Test-Path (Join-Path $PSScriptRoot 'pyproject.toml'))) { $from = $PSScriptRoot }
+if ($PSScriptRoot -and (Test-Path (Join-Path $PSScriptRoot 'sdsetup\bootstrap\install.py'))) { $from = $PSScriptRoot }
 if ($env:SDSETUP_FROM) { $from = $env:SDSETUP_FROM }
-$place = [array]::IndexOf($given, '--offline')
-if ($place -ge 0 -and $place + 1 -lt $given.Count) {
-    $bundle = (Resolve-Path $given[$place + 1]).Path
-    if (-not (Test-Path (Join-Path $bundle 'wheels'))) {
+$links = @()
+$bundle = $null
+for ($place = 0; $place -lt $given.Count; $place++) {
+    if ("$($given[$place])" -like '--offline=*') { $bundle = $given[$place].Substring(10) }
+    if ($given[$place] -eq '--offline' -and $place + 1 -lt $given.Count) { $bundle = $given[$place + 1] }
+}
+if ($bundle) {
+    $bundle = $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($bundle)
+    if (-not (Test-Path -LiteralPath (Join-Path $bundle 'wheels'))) {
         Stop-WithHint "$bundle is no bundle: it has no folder wheels." @(
             'make one on a machine with a network: sdsetup install --bundle FOLDER')
     }
-    $env:PIP_NO_INDEX = '1'
-    $env:PIP_FIND_LINKS = Join-Path $bundle 'wheels'
+    # An option, no variable: pip takes spaces in PIP_FIND_LINKS for the ends of paths.
+    $links = @('--no-index', '--find-links', (Join-Path $bundle 'wheels'))
+    # The last one counts, also from another folder. A backslash before the closing quote would escape it.
+    $given += @('--offline', (Join-Path $bundle '.'))
     $from = 'sdsetup'
 }
 [Console]::Error.WriteLine("Installing the command from $from")
-& $python -m pip --disable-pip-version-check --no-input install --quiet --upgrade $from
+& $python -m pip --disable-pip-version-check --no-input install --quiet --upgrade @links $from
 if ($LASTEXITCODE -ne 0) {
     Stop-WithHint 'pip could not install it, for the reason above.' @(
         'without a network use a bundle, --offline BUNDLE; behind a proxy set HTTPS_PROXY; then run this again.')

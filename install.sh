@@ -85,14 +85,13 @@ else
   python="$environment/bin/python"
 fi
 
+wheels=''
 here=''
 if [ -f "$0" ]; then here=$(cd "$(dirname "$0")" && pwd); fi
 if [ -n "$offline" ]; then
   [ -d "$offline/wheels" ] || fail "$offline is no bundle: it has no folder wheels." \
     "make one on a machine with a network: sdsetup install --bundle FOLDER"
-  PIP_NO_INDEX=1
-  PIP_FIND_LINKS=$(cd "$offline/wheels" && pwd)
-  export PIP_NO_INDEX PIP_FIND_LINKS
+  wheels=$(cd "$offline/wheels" && pwd)
   from=sdsetup
 elif [ -n "${SDSETUP_FROM:-}" ]; then
   from=$SDSETUP_FROM
@@ -102,7 +101,9 @@ else
   from=sdsetup
 fi
 say "Installing the command from $from"
-"$python" -m pip --disable-pip-version-check --no-input install --quiet --upgrade "$from" || fail \
+# An option, no variable: pip takes spaces in PIP_FIND_LINKS for the ends of paths.
+"$python" -m pip --disable-pip-version-check --no-input install --quiet --upgrade \
+  ${wheels:+--no-index --find-links "$wheels"} "$from" || fail \
   "pip could not install it, for the reason above." \
   "without a network use a bundle (--offline BUNDLE); behind a proxy set HTTPS_PROXY; then run this again."
 

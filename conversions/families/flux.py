@@ -87,23 +87,16 @@ class FluxRecipe(FlowRecipe):
         """No: guidance is an input, or absent."""
         return False
 
-    def combine(self, towards: Floats, away: Floats, guidance_scale: float) -> Floats:  # noqa: ARG002
-        """Return the one output that there is."""
-        return towards
-
     def sizes(self, role: str, size: ImageSize) -> Mapping[str, int]:
         """Return the size of each free dimension of a submodel's inputs, by the submodel's role."""
-        _, height, width = self.latents.shape(size)
         rows, columns = self.grid(size)
         match role:
             case "text":
                 return {"batch": 1, "sequence": self.prompt_length, "tokens": self.t5_length}
             case "denoiser":
                 return {"batch": size.images, "tokens": rows * columns, "sequence": self.t5_length}
-            case "decoder":
-                return {"batch": size.images, "height": height, "width": width}
             case _:
-                return {"batch": size.images, "height": size.height, "width": size.width}
+                return self.autoencoder_sizes(role, size)
 
     def condition(self, run: Run, prompts: PromptEncoder, request: GuidedPrompts, text: str) -> Tensors:
         """Return T5's states, CLIP's pooled state, positions, and the guidance scale for dev.

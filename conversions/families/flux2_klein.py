@@ -126,11 +126,6 @@ class KleinRecipe(FlowRecipe):
             "text_rotary_sin": words[1],
         }
 
-    def combine(self, towards: Floats, away: Floats, guidance_scale: float) -> Floats:
-        """Apply classifier-free guidance; source: Ho and Salimans 2022, arXiv:2207.12598."""
-        guided: Floats = away + np.float32(guidance_scale) * (towards - away)
-        return guided
-
     def time(self, timestep: float) -> np.float32:
         """Return the noise's share, 0 to 1."""
         return np.float32(timestep) / np.float32(1000)

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from conversions.families.shared.clip_prompts import layers_of, states_before_last
 from conversions.families.shared.latent_recipe import LatentRecipe
 from conversions.families.stable_diffusion_xl import SDXL_TEXT, VAE_PARTS
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
@@ -108,8 +109,7 @@ class SD3Recipe(LatentRecipe):
     @property
     def most_clip_skip(self) -> int:
         """The most layers that CLIP's encoders can leave out, beside the last, which is never used."""
-        layers = (int(self.configs.components[name]["num_hidden_layers"]) for name, _ in _CLIP)
-        return max(min(layers) - 2, 0)
+        return max(min(layers_of(self.configs.components[name]) for name, _ in _CLIP) - 2, 0)
 
     def noise_levels(self, steps: int, size: ImageSize) -> NoiseLevels:
         """Return the number of patches, for schedulers whose shift depends on it."""
@@ -140,30 +140,19 @@ class SD3Recipe(LatentRecipe):
         states, pooled = [], []
         t5 = self._encode_t5(run, prompts, texts)
         for text, words in zip(texts, t5, strict=True):
-            hidden, summary = self._encode_clip(run, prompts, text, chunks, request.clip_skip)
+            hidden, summaries = states_before_last(
+                run, prompts, text, _CLIP, self.configs.components, chunks=chunks, skip=request.clip_skip
+            )
             missing = words.shape[-1] - hidden.shape[-1]
             hidden = np.pad(hidden, ((0, 0), (0, 0), (0, missing)))
             both = np.concatenate([hidden, words], axis=1)
             states.append(np.repeat(both, request.size.images, axis=0))
-            pooled.append(np.repeat(summary, request.size.images, axis=0))
+            pooled.append(np.repeat(np.concatenate(summaries, axis=-1), request.size.images, axis=0))
         inputs = {
             "encoder_hidden_states": np.concatenate(states),
             "pooled_projections": np.concatenate(pooled),
         }
         return Conditioning(size=request.size, runs=(inputs,), branches=len(texts))
-
-    def _encode_clip(
-        self, run: Run, prompts: PromptEncoder, text: str, chunks: int, skip: int
-    ) -> tuple[Floats, Floats]:
-        """Return one prompt's states ``[1, tokens, width]`` and pooled state ``[1, width]``."""
-        states, pooled = [], []
-        for encoder, tokenizer in _CLIP:
-            encoded = prompts.encode(text, tokenizer, at_least=chunks)
-            outputs = run(encoder, {"input_ids": encoded.tokens})
-            layer = int(self.configs.components[encoder]["num_hidden_layers"]) - 1 - skip
-            states.append(prompts.embed(outputs[f"hidden_states.{layer}"], encoded))
-            pooled.append(outputs["text_embeds"][:1])
-        return np.concatenate(states, axis=-1), np.concatenate(pooled, axis=-1)
 
     def _encode_t5(self, run: Run, prompts: PromptEncoder, texts: tuple[str, ...]) -> list[Floats]:
         """Return each prompt's states ``[1, tokens, width]``; zeros without T5."""

@@ -11,6 +11,7 @@ import numpy as np
 from conversions.families.shared import original_layout as original
 from conversions.families.shared.adapted_components import ADAPTED_TEXT, ADAPTED_TEXT_2, ADAPTED_UNET
 from conversions.families.shared.clip_files import tokenizer_files
+from conversions.families.shared.clip_prompts import states_before_last
 from conversions.families.shared.unet_recipe import UNetRecipe
 from conversions.families.shared.unet_structure import differences, structure_of_file
 from conversions.families.stable_diffusion import VAE
@@ -79,7 +80,11 @@ class XLRecipe(UNetRecipe):
         states, pooled, times = [], [], []
         for place, text in enumerate(self.texts(request)):
             negative = place == 0 and self.guided(request.guidance_scale)
-            hidden, summary = self._encode_one(run, prompts, request, text, longest)
+            hidden, summaries = states_before_last(
+                run, prompts, text, self.encoders, self.configs.components,
+                chunks=longest, skip=request.clip_skip,
+            )  # fmt: skip
+            summary = summaries[-1] if summaries else np.zeros((1, 0), np.float32)
             if negative and not text and self.configs.index.get("force_zeros_for_empty_prompt"):
                 hidden, summary = np.zeros_like(hidden), np.zeros_like(summary)
             states.append(np.repeat(hidden, request.size.images, axis=0))
@@ -95,20 +100,6 @@ class XLRecipe(UNetRecipe):
                 "time_ids": np.concatenate(times),
             },
         )
-
-    def _encode_one(
-        self, run: Run, prompts: PromptEncoder, request: GuidedPrompts, text: str, longest: int
-    ) -> tuple[Floats, Floats]:
-        """Return one prompt's states ``[1, tokens, width]`` and pooled state ``[1, width]``."""
-        parts, pooled = [], np.zeros((1, 0), np.float32)
-        for encoder, tokenizer in self.encoders:
-            encoded = prompts.encode(text, tokenizer, at_least=longest)
-            outputs = run(encoder, {"input_ids": encoded.tokens})
-            layer = int(self.configs.components[encoder]["num_hidden_layers"]) - 1 - request.clip_skip
-            parts.append(prompts.embed(outputs[f"hidden_states.{layer}"], encoded))
-            if "text_embeds" in outputs:
-                pooled = outputs["text_embeds"][:1]
-        return np.concatenate(parts, axis=-1), pooled
 
     def time_ids(self, size: ImageSize, *, negative: bool) -> Floats:
         """Return the conditions on size, float32 ``[1, 6]``: original height and width, crop, target size.

@@ -62,7 +62,6 @@ class ZImageRecipe(FlowRecipe):
 
     def sizes(self, role: str, size: ImageSize) -> dict[str, int]:
         """Return the size of each free dimension of a submodel's inputs, for the longest prompt."""
-        _, height, width = self.latents.shape(size)
         rows, columns = self.grid(size)
         match role:
             case "text":
@@ -70,10 +69,8 @@ class ZImageRecipe(FlowRecipe):
             case "denoiser":
                 tokens = denoiser.filled_up(rows * columns)
                 return {"batch": size.images, "tokens": tokens, "sequence": self.prompt_length}
-            case "decoder":
-                return {"batch": size.images, "height": height, "width": width}
             case _:
-                return {"batch": size.images, "height": size.height, "width": size.width}
+                return self.autoencoder_sizes(role, size)
 
     def condition(self, run: Run, prompts: PromptEncoder, request: GuidedPrompts, text: str) -> Tensors:
         """Return the states of the prompt's tokens, and the positions of text and image.
@@ -108,7 +105,7 @@ class ZImageRecipe(FlowRecipe):
         }
 
     def combine(self, towards: Floats, away: Floats, guidance_scale: float) -> Floats:
-        """Apply guidance as ZImagePipeline does."""
+        """Apply guidance as ZImagePipeline does, whose scale counts from 0."""
         guided: Floats = towards + np.float32(guidance_scale) * (towards - away)
         return guided
 

@@ -18,7 +18,7 @@ from onnxscript import opset18 as op
 from onnxscript.values import Op, Opset
 from torch import Tensor, nn
 
-from conversions.graphs import position_rewrites, transformer_rewrites
+from conversions.graphs import attention_rewrites, position_rewrites, transformer_rewrites
 from conversions.graphs.transformer_rewrites import MASKED
 
 
@@ -327,7 +327,7 @@ def make_traceable(root: nn.Module) -> None:
     from transformers.models.clip.modeling_clip import CLIPAttention
 
     transformer_rewrites.make_norms_traceable(root)
-    processors = {**_PROCESSORS, **transformer_rewrites.PROCESSORS}
+    processors = {**_PROCESSORS, **attention_rewrites.PROCESSORS}
     for layer in root.modules():
         processor = type(getattr(layer, "processor", None)).__name__
         if processor in processors:

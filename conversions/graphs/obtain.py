@@ -17,6 +17,7 @@ from conversions.events import Finished, Listener, Started
 from conversions.family import Submodel
 from conversions.isolated_process import isolated_process
 
+_TRACING_NEEDS = ("torch", "diffusers", "transformers")
 # Peak memory of a process that traces, measured on SDXL's U-Net.
 _TRACER_BYTES = 2 << 30
 # Far more than the largest published model takes on a slow machine: what is not done then never will be.
@@ -43,7 +44,8 @@ def obtain(
         A graph without weights for each submodel, by name.
 
     Raises:
-        ConversionError: ``graph.needs_pytorch``: a graph has to be traced, and PyTorch is not installed.
+        ConversionError: ``graph.needs_pytorch``: a graph has to be traced, and what that needs is not
+            installed.
     """
     found = {}
     missing = []
@@ -56,12 +58,13 @@ def obtain(
             found[submodel.name] = model
     if not missing:
         return found
-    if find_spec("torch") is None:
+    lacking = [name for name in _TRACING_NEEDS if find_spec(name) is None]
+    if lacking:
         names = ", ".join(submodel.name for submodel, _ in missing)
         raise ConversionError(
             "graph.needs_pytorch",
-            f"No graph at hand fits the configuration of {names}; tracing one needs PyTorch, which is not "
-            "installed.",
+            f"No graph at hand fits the configuration of {names}; tracing one needs PyTorch, diffusers and "
+            f"transformers, of which {', '.join(lacking)} cannot be found.",
         )
     tracers = _tracers(len(missing))
     with isolated_process(

@@ -77,15 +77,20 @@ def evaluate(
         read = _reader(weights.paths, opened)
         for name, value in values.items():
             array = _as_wanted(read(named[name]), value)
+            factor = kind.scale_of(name)
+            if factor != 1:  # a power of two, which float32 holds without rounding
+                array = array.astype(np.float32) * np.float32(factor)
             arrays[name] = array.astype(np.float32) if name in quantized else array
-    restored = {name: _restored(arrays[name], values[name], each) for name, each in quantized.items()}
     _weights_as_inputs(model, values, arrays)
     session = _session(model)
-    exact = _run(session, {**inputs, **arrays}, kind, config)
-    outputs = _run(session, {**inputs, **arrays, **restored}, kind, config) if restored else exact
+    outputs, unquantized = _run(session, {**inputs, **arrays}, kind, config), None
+    if quantized:
+        for name, precision in quantized.items():  # in place: both forms of all weights may not fit
+            arrays[name] = _restored(arrays[name], values[name], precision)
+        unquantized, outputs = outputs, _run(session, {**inputs, **arrays}, kind, config)
     return Reference(
         outputs=outputs,
-        unquantized=exact if restored else None,
+        unquantized=unquantized,
         largest=math.inf,
         largest_deviation=math.inf,
     )

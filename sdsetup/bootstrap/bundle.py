@@ -5,7 +5,7 @@ Standard library only.
     sdsetup, conversions    the program, which starts from there: python -m sdsetup install --offline .
     wheels                  what pip installs, sdsetup included
     models/NAME             a checkpoint, in the diffusers layout
-    bundle.json             for which Python and system, and a hash of every file
+    bundle.json             for which Python and system, and a hash of every file in wheels
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Bundle:
         """Let pip, in this process's children, take packages from here and from nowhere else."""
         for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT"):
             os.environ.pop(name, None)
-        os.environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels), "HF_HUB_OFFLINE": "1"}
+        # As an address: pip takes spaces in this variable for the ends of paths.
+        links = self.wheels.absolute().as_uri()
+        os.environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": links, "HF_HUB_OFFLINE": "1"}
 
 
 def model_folder(folder: Path, model: str) -> Path:
@@ -129,7 +131,7 @@ def say_how_to_use(folder: Path, model: str) -> None:
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Open a bundle and see that it is whole and fits this Python and system.
+    """Open a bundle and see that its packages are whole and fit this Python and system.
 
     Raises:
         SetupError: ``install.bundle``; says what is wrong.
@@ -137,8 +139,7 @@ def open_bundle(folder: Path) -> Bundle:
     try:
         document = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
         made_for, files = dict(document["made_for"]), dict(document["files"])
-        extras = tuple(str(each) for each in document["extras"])
-        flavour = installer.flavour_for(sys.platform, str(document["flavour"]))
+        extras, flavour = tuple(str(each) for each in document["extras"]), str(document["flavour"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SetupError(
             "install.bundle",
@@ -166,7 +167,7 @@ def open_bundle(folder: Path) -> Bundle:
             f"{folder} was not finished.",
             f"run the same command again where it was made: sdsetup install --bundle {folder.name}",
         )
-    return Bundle(folder=folder, extras=extras, flavour=flavour)
+    return Bundle(folder=folder, extras=extras, flavour=installer.flavour_for(sys.platform, flavour))
 
 
 def _machine() -> dict[str, str]:

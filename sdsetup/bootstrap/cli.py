@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sdsetup import os_errors
 from sdsetup.bootstrap import console, version
-from sdsetup.errors import SetupError
+from sdsetup.errors import SetupError, UsageError
 from sdsetup.redaction import redact
 
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         return _with_packages(arguments, verb)
     except SetupError as error:
         console.complain(error)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         console.say("Interrupted. Run the same command to go on.")
         return 130

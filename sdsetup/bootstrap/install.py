@@ -19,6 +19,7 @@ from sdsetup.bootstrap import (
 )
 from sdsetup.bootstrap.console import say
 from sdsetup.bootstrap.install_options import InstallOptions
+from sdsetup.errors import SetupError
 
 
 def begin(arguments: Sequence[str]) -> int | None:
@@ -44,6 +45,12 @@ def begin(arguments: Sequence[str]) -> int | None:
     lean = environment_maker.was_lean(environment) if options.lean is None else options.lean
     extras = () if lean else ("convert",)
     if opened is not None and not set(extras) <= set(opened.extras):
+        if options.lean is False:
+            raise SetupError(
+                "install.bundle",
+                f"{opened.folder} was made without torch, which --torch asks for.",
+                "leave --torch out, or make another: sdsetup install --torch --bundle FOLDER",
+            )
         extras = ()
     inside = places.inside(environment)
     wheel = opened.own_wheel if opened is not None and not inside else None

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from sdsetup.errors import UsageError
 
-_WITH_VALUE = ("--flavour", "--precision", "--images-folder", "--offline", "--bundle")
+_WITH_VALUE = ("--flavour", "--precision", "--images-folder", "--offline", "--bundle", "--report")
+_WITHOUT_VALUE = ("--lean", "--torch", "--yes", "-y", "--dry-run", "--json", "--")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +40,13 @@ class InstallOptions:
 
 
 def read(arguments: Sequence[str]) -> InstallOptions:
-    """Read a command line; what is wrong with it in other ways, the command line itself tells later.
+    """Read a command line; what is wrong with values, the command line itself tells later.
 
     Args:
         arguments: What follows the program's name, ``install`` included.
 
     Raises:
-        UsageError: ``install.options``: two of them exclude each other.
+        UsageError: ``install.options``: one is unknown, or two of them exclude each other.
     """
     values: dict[str, str] = {}
     plain: list[str] = []
@@ -60,6 +61,10 @@ def read(arguments: Sequence[str]) -> InstallOptions:
             waiting = name
         elif not argument.startswith("-"):
             plain.append(argument)
+        elif argument not in _WITHOUT_VALUE:  # told now: a misspelled --lean would download torch
+            raise UsageError(
+                "install.options", f"install has no option {argument}.", "sdsetup install --help lists them."
+            )
     if "--lean" in arguments and "--torch" in arguments:
         raise UsageError(
             "install.options", "--lean leaves torch out, --torch asks for it.", "Give one of them."

@@ -6,6 +6,7 @@ Standard library only. What is written is marked or named, so that ``remove`` fi
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -45,18 +46,20 @@ def put(environment: Path) -> bool:
             raise SetupError(
                 "install.on-path",
                 f"{command()} is there and was not put there by sdsetup.",
-                f"move it away, or start sdsetup as {environment / 'bin' / 'sdsetup'}.",
+                f"move it away, or start sdsetup as {_script_of(environment)}.",
             )
         if sys.platform == "win32":
             command().write_text(_SHIM, encoding="ascii", newline="")
         else:
             partial = command().with_name(f".sdsetup-{os.getpid()}")
-            partial.symlink_to(environment / "bin" / "sdsetup")
+            partial.symlink_to(_script_of(environment))
             partial.replace(command())
         if _is_searched():
             return True
         if sys.platform == "win32":
-            _write_user_path([*_user_path(), str(bin_folder())])
+            folders = _user_path()
+            if bin_folder() not in map(Path, folders):  # a terminal that is older than the entry
+                _write_user_path([*folders, str(bin_folder())])
         else:
             for file in _start_files():
                 _append(file)
@@ -64,7 +67,7 @@ def put(environment: Path) -> bool:
         raise SetupError(
             "install.on-path",
             f"{command()} could not be written: {error.strerror or error}.",
-            f"see who owns {bin_folder()}; until then the command is {environment / 'bin' / 'sdsetup'}.",
+            f"see who owns {bin_folder()}; until then the command is {_script_of(environment)}.",
         ) from error
     return False
 
@@ -87,14 +90,27 @@ def remove() -> list[str]:
         return done
     for file in _start_files():
         try:
-            lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-        except (OSError, UnicodeDecodeError):
+            lines = file.read_bytes().splitlines(keepends=True)
+        except OSError:
             continue
-        left = [line for line in lines if not line.rstrip().endswith(_MARK)]
+        left = [line for line in lines if not line.rstrip().endswith(_MARK.encode())]
         if len(left) < len(lines):
-            file.write_text("".join(left), encoding="utf-8")
+            _replace(file, b"".join(left))
             done.append(f"its line of {file}")
     return done
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Write a file of the person's anew, whole or not at all; a link to it stays one."""
+    target = file.resolve()
+    partial = target.with_name(f"{target.name}.sdsetup-{os.getpid()}")
+    partial.write_bytes(content)
+    shutil.copymode(target, partial)
+    partial.replace(target)
+
+
+def _script_of(environment: Path) -> Path:
+    return places.python_of(environment).with_name("sdsetup.exe" if sys.platform == "win32" else "sdsetup")
 
 
 def _is_ours() -> bool:
@@ -109,10 +125,14 @@ def _is_searched() -> bool:
 
 
 def _start_files() -> list[Path]:
-    """List the files that shells read when they start: of those that are there, and .profile in any case."""
+    """List the files that shells read when they start: those that are there, and in any case .profile.
+
+    zsh, the usual shell of macOS, does not read that one.
+    """
     home = Path.home()
-    files = [home / name for name in (".bashrc", ".zshrc", ".bash_profile") if (home / name).is_file()]
-    return [home / ".profile", *files]
+    needed = {".profile", ".zshrc"} if Path(os.environ.get("SHELL", "")).name == "zsh" else {".profile"}
+    names = (".profile", ".bashrc", ".zshrc", ".bash_profile")
+    return [home / name for name in names if name in needed or (home / name).is_file()]
 
 
 def _append(file: Path) -> None:
@@ -133,8 +153,8 @@ if sys.platform == "win32":
         try:
             with winreg.OpenKey(winreg.HKEY_CURRENT_USER, "Environment") as key:
                 value, _ = winreg.QueryValueEx(key, "Path")
-        except OSError:
-            return []
+        except FileNotFoundError:
+            return []  # any other error is one: what cannot be read must not be written over
         return [folder for folder in str(value).split(";") if folder]
 
     def _write_user_path(folders: list[str]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +22,7 @@ _OF_INSTALLATIONS = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", "REC
 
 
 def write(folder: Path) -> Path:
-    """Write the wheel; one that is there already, of the same version, is replaced.
+    """Write the wheel, whole or not at all; one that is there already, of the same version, is replaced.
 
     Args:
         folder: Where to, made when it is not there.
@@ -53,9 +54,11 @@ def write(folder: Path) -> Path:
     kept[f"{info}/RECORD"] = _record(kept, info)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{info.removesuffix('.dist-info')}-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(kept.items()):
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    partial.replace(path)
     return path
 
 

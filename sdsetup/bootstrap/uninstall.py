@@ -5,6 +5,7 @@ Standard library only: it also runs where the packages are broken.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -48,16 +49,27 @@ def plan() -> Removal:
     lock = environment.with_name(f"{environment.name}.lock")
     if lock.exists() and foreign is None:
         folders[lock] = "its lock"
-    if places.data_folder().is_dir() and (environment in folders or foreign is None):
-        inside = [path for path in folders if places.data_folder() in path.parents]
-        for path in inside:
-            del folders[path]
-        folders[places.data_folder()] = (
-            "the environment, with all packages of Python in it" if inside else "what the installation keeps"
-        )
+    if foreign is None:
+        folders |= _kept_by_installations()
     if cache_folder().is_dir():
         folders[cache_folder()] = "traced graphs and other copies that are made anew when needed"
     return Removal(folders=folders, own_environment=foreign)
+
+
+def _kept_by_installations() -> dict[Path, str]:
+    """List what installations put into the user's data folder.
+
+    The folder itself is not among it: images that could be written nowhere else are there too.
+    """
+    data = places.data_folder()
+    own = {
+        data / "venv": "the environment, with all packages of Python in it",
+        data / "venv.lock": "its lock",
+        data / "bin": "the command",
+        data / "Logs": "logs of errors",
+    }
+    own |= dict.fromkeys(sorted(data.glob("sdsetup-*.whl")), "the program, as it was installed")
+    return {path: what for path, what in own.items() if os.path.lexists(path)}
 
 
 def cache_folder() -> Path:
@@ -96,7 +108,8 @@ def run(*, yes: bool, dry_run: bool) -> int:
     if not console.ask("Remove that?", yes=yes):
         say("Nothing was removed.")
         return 1
-    if sys.platform == "win32" and places.inside(places.environment_folder()):
+    own = removal.own_environment is None
+    if sys.platform == "win32" and own and places.inside(places.environment_folder()):
         # Windows removes no program that runs: the Python that stays goes on, once this one has ended.
         environment_maker.start_outside(["uninstall", "--yes"])
         return 0
@@ -105,6 +118,8 @@ def run(*, yes: bool, dry_run: bool) -> int:
     for path in removal.folders:
         _remove(path)
         say(f"removed {path}")
+    with contextlib.suppress(OSError):  # what somebody else put there stays
+        places.data_folder().rmdir()
     if removal.own_environment is not None:
         say(f"{removal.own_environment} is not sdsetup's own; remove sdsetup from it as it was put there:")
         say(f"next: {_how(removal.own_environment)}")
@@ -136,7 +151,11 @@ def _size(path: Path) -> int:
 
 
 def _remove(path: Path) -> None:
-    def again(function: Callable[..., Any], name: str, _: BaseException) -> None:
+    def again(function: Callable[..., Any], name: str, error: BaseException) -> None:
+        if isinstance(error, FileNotFoundError):  # gone meanwhile
+            return
+        if function not in {os.unlink, os.remove, os.rmdir}:
+            raise error
         Path(name).chmod(stat.S_IWRITE)  # Windows does not remove what is read-only
         function(name)
 

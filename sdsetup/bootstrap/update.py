@@ -9,12 +9,23 @@ Standard library only.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from sdsetup import __version__
-from sdsetup.bootstrap import child_environment, environment_maker, integrity, known_good, own_wheel, places
+from sdsetup.bootstrap import (
+    child_environment,
+    environment_maker,
+    integrity,
+    known_good,
+    own_wheel,
+    places,
+    torch_source,
+)
 from sdsetup.bootstrap.action import InstallAction, run
 from sdsetup.bootstrap.console import Steps, say
 from sdsetup.bootstrap.interpreter import look_at
@@ -33,15 +44,11 @@ def update(environment: Path) -> None:
         SetupError: ``update.checkout``: sdsetup runs from its sources. A step failed, and why.
     """
     _demand_installed()
-    python, kept = places.python_of(environment), environment / _BEFORE
-    kept.mkdir(exist_ok=True)
-    for old in kept.glob("*.whl"):
-        old.unlink()
-    wheel = own_wheel.write(kept)
-    before = {"sdsetup": __version__, "wheel": wheel.name, "packages": _versions(environment)}
-    partial = kept / "versions.json.partial"
-    partial.write_text(json.dumps(before, indent=1), encoding="utf-8")
-    partial.replace(kept / "versions.json")
+    with _written_down(environment):
+        _update(environment, places.python_of(environment))
+
+
+def _update(environment: Path, python: Path) -> None:
     label = "looking for a newer sdsetup"
     argv = _pip(
         python, "install", "--upgrade", "--upgrade-strategy", "only-if-needed", "--no-deps", "sdsetup"
@@ -65,6 +72,29 @@ def update(environment: Path) -> None:
         say(f"sdsetup {now} is the newest.")
     else:
         say(f"sdsetup {__version__} became {now}. Back again: sdsetup update --back")
+
+
+@contextmanager
+def _written_down(environment: Path) -> Iterator[None]:
+    """Write down what there is while the block changes it; where nothing changed, the former record stays."""
+    kept, former = environment / _BEFORE, environment / f"{_BEFORE}.former"
+    if kept.exists() and not former.exists():  # where both exist, an update was killed
+        kept.rename(former)
+    shutil.rmtree(kept, ignore_errors=True)
+    packages = _versions(environment)
+    try:
+        wheel = own_wheel.write(kept)
+        before = {"sdsetup": __version__, "wheel": wheel.name, "packages": packages}
+        partial = kept / "versions.json.partial"
+        partial.write_text(json.dumps(before, indent=1), encoding="utf-8")
+        partial.replace(kept / "versions.json")
+        yield
+    finally:
+        if former.exists() and _versions(environment) == packages:
+            shutil.rmtree(kept, ignore_errors=True)
+            former.rename(kept)
+        else:
+            shutil.rmtree(former, ignore_errors=True)
 
 
 def back(environment: Path) -> None:
@@ -92,11 +122,19 @@ def back(environment: Path) -> None:
     changed = [f"{name}=={version}" for name, version in versions.items() if now.get(name) != version]
     changed = [each for each in changed if not each.startswith(("sdsetup==", "pip=="))]
     label = f"bringing back sdsetup {before['sdsetup']} and {len(changed)} packages"
-    argv = _pip(python, "install", "--no-deps", "--force-reinstall", str(wheel), *changed)
+    wanted = (*_index_of(changed), str(wheel), *changed)
+    argv = _pip(python, "install", "--no-deps", "--force-reinstall", *wanted)
     with Steps(f"Going back in {environment}").step(label) as on_line:
         run(InstallAction(label=label, argv=argv), on_line)
     environment_maker.forget_stamp(environment)
     say(f"sdsetup is {before['sdsetup']} again.")
+
+
+def _index_of(requirements: Sequence[str]) -> tuple[str, ...]:
+    """Name the index of PyTorch's CPU builds where one of them comes back: PyPI has none."""
+    if not any(each.startswith("torch==") and each.endswith("+cpu") for each in requirements):
+        return ()
+    return "--extra-index-url", os.environ.get(torch_source.INDEX_VARIABLE) or torch_source.CPU_INDEX
 
 
 def _demand_installed() -> None:

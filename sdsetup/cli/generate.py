@@ -140,6 +140,10 @@ def generate(
     request = complete(request, opened)
     if not opened.recipe.weighs_words:
         remarks += prompts.examine_unweighed(request.prompt, "the prompt")
+    if request.negative_prompt and not opened.recipe.guided(request.guidance_scale or 0.0):
+        remarks.append(
+            "the negative prompt is not read: at this guidance scale the model sees the prompt alone."
+        )
     requests, embeddings = requests_of(lora), tuple(textual_inversion or ())
     if before is not None:
         again = used_again(() if requests else before.adapters, () if embeddings else before.embeddings)

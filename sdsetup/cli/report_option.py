@@ -79,6 +79,9 @@ def reporting(
     except (SetupError, ConversionError) as error:
         problem = error.message
         raise
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise
     finally:
         if run is not None and record is not None and record.tasks:
             run.add(problem=problem)

@@ -60,7 +60,8 @@ class Benchmark:
         request: The image request.
         runs: Number of timed batches, after one for warm-up.
         seconds_per_image: Median over the timed batches, divided by the batch's size.
-        seconds_per_step: Median denoiser run of the timed batches, for the whole batch.
+        seconds_per_step: Median denoiser run of the timed batches, for the whole batch, times the runs that
+            a step takes: two where both prompts of classifier-free guidance have one each.
         first_image_seconds: The batch that was not timed: with all loading.
         submodels: By name.
         peak_ram_bytes: Peak memory of the process that ran the submodels.
@@ -105,11 +106,13 @@ def benchmark(
         listener(Finished(task="timed"))
     usage = runner.usage()
     (denoiser,) = package.with_role("denoiser")
+    denoised = usage[denoiser].run_seconds[warm[denoiser] :]
+    runs_a_step = len(denoised) / sum(made.evaluations for made in timed)
     return Benchmark(
         request=request,
         runs=runs,
         seconds_per_image=median(made.total_seconds for made in timed) / request.images,
-        seconds_per_step=median(usage[denoiser].run_seconds[warm[denoiser] :]),
+        seconds_per_step=median(denoised) * runs_a_step,
         first_image_seconds=first.total_seconds,
         submodels={name: _times(used) for name, used in usage.items()},
         peak_ram_bytes=peak.ram_bytes,

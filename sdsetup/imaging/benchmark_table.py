@@ -37,9 +37,10 @@ def read(path: Path) -> Document:
         UsageError: ``benchmark.against``: the file is something else.
     """
     try:
-        document = json.loads(path.read_text("utf-8"))
+        # As bytes: Windows PowerShell's > writes UTF-16, which json tells apart.
+        document = json.loads(path.read_bytes())
         rows(document)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             "benchmark.against",
             f"{path} is not what `sdsetup benchmark --json` prints ({type(error).__name__}).",

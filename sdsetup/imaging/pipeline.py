@@ -40,7 +40,7 @@ class GeneratedImages:
         flagged: For each image whether the safety checker objected; such an image is black.
         denoise_seconds: Time in the loop over the scheduler's steps.
         total_seconds: From the prompt to the pixels, opening submodels included.
-        evaluations: Denoiser runs, each for the whole batch.
+        evaluations: Noise levels at which the denoiser ran, once or twice, for the whole batch.
     """
 
     pixels: NDArray[np.uint8]
@@ -162,7 +162,7 @@ class Pipeline:
         scheduler = scheduler_for(request, self.package.recipe)
         state, first = scheduler.start(start), first_index(request, scheduler, self.package.recipe)
         silent._walk(request, scheduler, state, range(first, first + 1), conditioning, initial, start, noise)
-        return self.runner.usage()[self._denoiser].run_seconds[-1]
+        return sum(self.runner.usage()[self._denoiser].run_seconds[-len(conditioning.runs) :])
 
     def encode(self, request: Request) -> Conditioning:
         """Turn the prompts into what the denoiser is conditioned on."""

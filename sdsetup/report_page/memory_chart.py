@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from html import escape
 
 from sdsetup.disk_space import human_size
+from sdsetup.report_page.facts import without_person
 from sdsetup.report_page.record import RunRecord, Task
 
 _WIDTH, _PLOT_HEIGHT, _LEFT, _RIGHT, _TOP = 720, 160, 62, 12, 12
@@ -76,7 +77,8 @@ def _bar(task: Task, y: float, x: Callable[[float], float], end: float) -> Itera
     left, right = x(task.began), x(task.ended if task.ended is not None else end)
     width = max(right - left, 2)
     yield f'<rect class="task" x="{left:.1f}" y="{y:.1f}" width="{width:.1f}" height="12" rx="2"/>'
-    label = task.label if len(task.label) <= _LONGEST_LABEL else f"{task.label[: _LONGEST_LABEL - 1]}…"
+    label = without_person(task.label)
+    label = label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…"
     if right < _WIDTH * 0.55:
         yield f'<text x="{right + 5:.1f}" y="{y + 10:.1f}">{escape(label)}</text>'
     else:

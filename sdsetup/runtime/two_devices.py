@@ -51,8 +51,10 @@ class TwoDevices:
 
     def close(self) -> None:
         """Release all memory of both."""
-        self.main.close()
-        self.other.close()
+        try:
+            self.main.close()
+        finally:
+            self.other.close()
 
     def _of(self, submodel: str) -> Runner:
         return self.other if submodel in self.elsewhere else self.main

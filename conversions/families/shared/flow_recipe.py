@@ -88,9 +88,13 @@ class FlowRecipe(LatentRecipe, ABC):
     def condition(self, run: Run, prompts: PromptEncoder, request: GuidedPrompts, text: str) -> Tensors:
         """Turn one prompt into the denoiser's inputs beside latents and time."""
 
-    @abstractmethod
     def combine(self, towards: Floats, away: Floats, guidance_scale: float) -> Floats:
-        """Apply classifier-free guidance to two outputs of the denoiser."""
+        """Apply classifier-free guidance to two outputs of the denoiser.
+
+        Source: Ho and Salimans 2022, arXiv:2207.12598, equation 6 in the form that diffusers uses.
+        """
+        guided: Floats = away + np.float32(guidance_scale) * (towards - away)
+        return guided
 
     def encode(self, run: Run, prompts: PromptEncoder, request: GuidedPrompts) -> Conditioning:
         """Turn the prompts into inputs of one run each: they may be of different lengths."""

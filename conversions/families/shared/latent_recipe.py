@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from conversions.families.shared.autoencoder import sampled
 from conversions.family import PipelineConfigs
 from conversions.graph_kind import Config
 from conversions.recipe import (
@@ -132,5 +131,20 @@ class LatentRecipe:
         outputs = run("vae_encoder", {"sample": pixels})
         encoded = outputs.get("latents")
         return self.latents.encode(
-            sampled(outputs["latent_parameters"], noise) if encoded is None else encoded
+            _sampled(outputs["latent_parameters"], noise) if encoded is None else encoded
         )
+
+
+def _sampled(parameters: Floats, noise: Floats) -> Floats:
+    """Take a sample of the encoder's distribution.
+
+    Args:
+        parameters: Mean and log variance, ``[images, 2 * channels, height, width]``.
+        noise: Unit normal, ``[images, channels, height, width]``.
+
+    Source: DiagonalGaussianDistribution of diffusers.
+    """
+    mean, logvar = np.split(parameters, 2, axis=1)
+    deviation = np.exp(np.float32(0.5) * np.clip(logvar, -30, 20))
+    latents: Floats = mean + deviation * noise
+    return latents

@@ -1,6 +1,7 @@
 """A bundle is refused by name where it does not fit, was torn on the way, or is none."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,15 @@ def test_a_whole_one_opens(folder: Path) -> None:
     opened = bundle.open_bundle(folder)
     assert opened.own_wheel.name == "sdsetup-1-py3-none-any.whl"
     assert opened.extras == ()
+
+
+def test_pip_takes_a_folder_with_spaces_in_its_name_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, "")
+    bundle.Bundle(folder=tmp_path / "my bundle", extras=(), flavour="cpu").use()
+    assert os.environ["PIP_FIND_LINKS"].split() == [(tmp_path / "my bundle" / "wheels").as_uri()]
 
 
 def _change(folder: Path, **changes: Any) -> None:

@@ -22,10 +22,24 @@ def test_values_are_read_in_both_forms_and_are_not_taken_for_the_model(tmp_path:
     assert install_options.read(["install", f"--offline={tmp_path}", "-y", "--torch"]).offline == tmp_path
 
 
+def test_the_same_options_are_known_as_to_the_command_line() -> None:
+    import typer
+
+    from sdsetup.cli.install import install
+
+    app = typer.Typer()
+    app.command()(install)
+    for option in typer.main.get_command(app).params:
+        for name in (name for name in option.opts if name.startswith("-") and option.name != "help"):
+            value = [] if getattr(option, "is_flag", False) else ["value"]
+            if "completion" not in name:
+                assert install_options.read(["install", name, *value]).model == "demo", name
+
+
 @pytest.mark.parametrize(
-    "arguments", [["--lean", "--torch"], ["--offline", "a", "--bundle", "b"]], ids=" ".join
+    "arguments", [["--lean", "--torch"], ["--offline", "a", "--bundle", "b"], ["--lena"]], ids=" ".join
 )
-def test_what_excludes_each_other_is_told(arguments: list[str]) -> None:
+def test_what_excludes_each_other_or_is_unknown_is_told(arguments: list[str]) -> None:
     with pytest.raises(UsageError):
         install_options.read(["install", *arguments])
 

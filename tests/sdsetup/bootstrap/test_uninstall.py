@@ -70,6 +70,16 @@ def test_what_the_person_made_stays_and_all_else_goes(home: Path) -> None:
     assert "Nothing of sdsetup is installed here" in _uninstall(home, "--yes").stderr
 
 
+def test_an_image_that_was_rescued_to_the_data_folder_stays(home: Path) -> None:
+    data = home / ".local" / "share" / "sdsetup"
+    (data / "images").mkdir()
+    (data / "images" / "rescued.png").write_bytes(b"image")
+    (data / "sdsetup-1-py3-none-any.whl").write_bytes(b"wheel")
+    answer = _uninstall(home, "--yes")
+    assert answer.returncode == 0, answer.stderr
+    assert [path.name for path in data.rglob("*")] == ["images", "rescued.png"]
+
+
 @pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
 def test_nothing_goes_without_a_yes(arguments: tuple[str, ...], home: Path) -> None:
     before = sorted(path for path in home.rglob("*") if "code" not in path.parts)

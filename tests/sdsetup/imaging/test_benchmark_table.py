@@ -34,6 +34,12 @@ def test_two_benchmarks_are_compared_number_by_number(tmp_path: Path) -> None:
     assert rows["images"] == ["1 of 512x384, 20 steps"] * 2 + [""]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_what_a_shell_redirected_is_read_in_its_encoding(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "other.json").write_text(json.dumps(_document(0.2, None)), encoding=encoding)
+    assert benchmark_table.read(tmp_path / "other.json") == _document(0.2, None)
+
+
 def test_the_markdown_table_keeps_its_columns() -> None:
     lines = benchmark_table.as_markdown(_document(0.1, None)).splitlines()
     assert lines[1] == "| --- | --- |"
@@ -42,7 +48,10 @@ def test_the_markdown_table_keeps_its_columns() -> None:
     assert "| a step | 0.100 s | 0.300 s | 0.33 |" in compared
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"request": 1}', '"x"'])
+_NO_MACHINE = json.dumps({**_document(0.1, None), "machine": []})
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"request": 1}', '"x"', _NO_MACHINE])
 def test_what_is_no_benchmark_is_refused_with_the_way_to_make_one(tmp_path: Path, text: str) -> None:
     (tmp_path / "other.json").write_text(text)
     with pytest.raises(UsageError, match="is not what") as caught:
