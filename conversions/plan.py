@@ -20,7 +20,7 @@ from conversions.options import Options
 from conversions.passes.adapt import adapt
 from conversions.pipeline_graphs import PipelineGraphs
 from conversions.tokenizers.registry import open_tokenizer_of
-from conversions.verification.layerwise import is_kept_in_float16
+from conversions.verification.layerwise import kept_type
 from conversions.weights.binding import ELEMENT_TYPES_OF, as_stored
 from conversions.weights.expression import Tensors
 from conversions.weights.link import linkable_files
@@ -142,7 +142,7 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
         links = linkable(checkpoint, tensors, options, mine)
         dtypes = _element_types(options, mine)
         elements = sum(tensor.size for tensor in tensors.values())
-        reference_bytes.append(elements * (2 if is_kept_in_float16(tensors) else 4))
+        reference_bytes.append(elements * (4 if kept_type(tensors) == "float32" else 2))
         width = max(2 if options.is_fp16(submodel) else 4 for submodel in mine)
         components.append(
             PlannedComponent(

@@ -1,14 +1,14 @@
 """Run a PyTorch module in float32, a layer at a time, on weights of any type.
 
-A module whose weights are kept in float16 takes half the memory; a layer's weights are float32 while it runs.
-Quantised weights are restored in the same way.
+A module whose weights are kept in float16 or bfloat16 takes half the memory; a layer's weights are float32
+while it runs. Quantised weights are restored in the same way.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,15 +18,18 @@ from conversions.weights.quantize import BITS, quantize
 if TYPE_CHECKING:
     import torch
 
+KeptType = Literal["float32", "float16", "bfloat16"]
 
-# Models that take more than this in float32 are kept in float16 by the reference, where they are stored so.
+# Models that take more than this in float32 are kept as they are stored.
 _LARGE_BYTES = 6 << 30
+_NARROW: dict[frozenset[str], KeptType] = {frozenset({"F16"}): "float16", frozenset({"BF16"}): "bfloat16"}
 
 
-def is_kept_in_float16(tensors: Tensors) -> bool:
-    """Whether the reference keeps a component's weights in float16, since they are many and stored so."""
-    elements = sum(tensor.size for tensor in tensors.values())
-    return 4 * elements > _LARGE_BYTES and {tensor.dtype for tensor in tensors.values()} == {"F16"}
+def kept_type(tensors: Tensors) -> KeptType:
+    """Return the type in which the reference keeps a component's weights: as stored where they are many."""
+    if 4 * sum(tensor.size for tensor in tensors.values()) <= _LARGE_BYTES:
+        return "float32"
+    return _NARROW.get(frozenset(tensor.dtype for tensor in tensors.values()), "float32")
 
 
 @contextlib.contextmanager
@@ -38,13 +41,14 @@ def in_float32(model: torch.nn.Module, quantized: Mapping[str, str]) -> Iterator
         quantized: Precisions of weights that are rounded to what their quantised forms stand for, by name.
     """
     hooks = []
+    wide: set[int] = set()
     try:
         for prefix, layer in model.named_modules():
-            names = [name for name, _ in layer.named_parameters(recurse=False)]
-            if names:
-                dot = f"{prefix}." if prefix else ""
-                precisions = {name: quantized.get(dot + name, "") for name in names}
-                widening = _Widening(precisions)
+            # A block of plain layers may look at their types before it calls them, as T5's does.
+            named = dict(layer.named_parameters(prefix=prefix, recurse=_is_block(layer)))
+            if named:
+                precisions = {name: quantized.get(name, "") for name in named}
+                widening = _Widening(named, precisions, wide)
                 hooks.append(layer.register_forward_pre_hook(widening.widen))
                 hooks.append(layer.register_forward_hook(widening.put_back))
         yield
@@ -53,22 +57,40 @@ def in_float32(model: torch.nn.Module, quantized: Mapping[str, str]) -> Iterator
             hook.remove()
 
 
-class _Widening:
-    """The hooks of one layer, which keep its own weights while it runs."""
+def _is_block(layer: torch.nn.Module) -> bool:
+    """Whether a module is made of plain layers alone."""
+    children = list(layer.children())
+    return bool(children) and not any(True for child in children for _ in child.children())
 
-    def __init__(self, precisions: Mapping[str, str]) -> None:
+
+class _Widening:
+    """The hooks of one layer or block, which keep its own weights while it runs.
+
+    Args:
+        parameters: By name.
+        precisions: What each is rounded to; empty for nothing.
+        wide: Identities of the parameters that are float32 at the moment, shared by all hooks.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, torch.nn.Parameter], precisions: Mapping[str, str], wide: set[int]
+    ) -> None:
+        self._parameters = parameters
         self._precisions = precisions
+        self._wide = wide
         self._kept: dict[str, torch.Tensor] = {}
 
-    def widen(self, layer: torch.nn.Module, _: Any) -> None:
-        for name, precision in self._precisions.items():
-            parameter = getattr(layer, name)
-            self._kept[name] = parameter.data
-            parameter.data = _restored(parameter.data.float(), precision)
+    def widen(self, *_: Any) -> None:
+        for name, parameter in self._parameters.items():
+            if id(parameter) not in self._wide:
+                self._wide.add(id(parameter))
+                self._kept[name] = parameter.data
+                parameter.data = _restored(parameter.data.float(), self._precisions[name])
 
-    def put_back(self, layer: torch.nn.Module, _: Any, __: Any) -> None:
+    def put_back(self, *_: Any) -> None:
         for name, weight in self._kept.items():
-            getattr(layer, name).data = weight
+            self._parameters[name].data = weight
+            self._wide.discard(id(self._parameters[name]))
         self._kept.clear()
 
 

@@ -13,7 +13,7 @@ from conversions.events import Finished, Listener, Started
 from conversions.family import Submodel
 from conversions.isolated_process import isolated_process
 from conversions.verification import float32_graph
-from conversions.verification.layerwise import is_kept_in_float16
+from conversions.verification.layerwise import kept_type
 from conversions.verification.reference import (
     Arrays,
     ExpressionWeights,
@@ -108,8 +108,8 @@ def weights_of(checkpoint: Checkpoint, component: Component) -> ReferenceWeights
     paths = _paths(checkpoint)
     config = paths.get(f"{component.name}/config.json")
     beside = {paths[name].parent for name in component.weights.names if name in paths}
-    large = is_kept_in_float16(component_tensors(storage, component))
-    if not (component.transforms or large) and config is not None and beside == {config.parent}:
+    narrow = kept_type(component_tensors(storage, component)) != "float32"
+    if not (component.transforms or narrow) and config is not None and beside == {config.parent}:
         return FolderWeights(folder=config.parent, files=component.weights)
     return expressions_of(checkpoint, component)
 
@@ -126,8 +126,7 @@ def expressions_of(checkpoint: Checkpoint, component: Component) -> ExpressionWe
         raise ConversionError(
             "verify.remote", "Numbers can only be compared with a checkpoint on this machine."
         )
-    large = is_kept_in_float16(tensors)
-    return ExpressionWeights(tensors=tensors, paths=paths, dtype="float16" if large else "float32")
+    return ExpressionWeights(tensors=tensors, paths=paths, dtype=kept_type(tensors))
 
 
 def _paths(checkpoint: Checkpoint) -> dict[str, Path]:

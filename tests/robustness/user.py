@@ -88,7 +88,8 @@ class User(Machine):
         """
         # The folder above too: that is where names with ".." would lead.
         root = self.home.parent
-        allowed = [*places, self.home / "hf", self.caches or self.home / "caches"]
+        reports = [place.with_name(f"{place.name}-report.html") for place in places]
+        allowed = [*places, *reports, self.home / "hf", self.caches or self.home / "caches"]
         before = list_files(root, allowed)
         yield
         after = list_files(root, allowed)

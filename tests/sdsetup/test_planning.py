@@ -47,7 +47,7 @@ def replace_vae(checkpoint: Path) -> None:
 
 
 def other_tokenizer(checkpoint: Path) -> None:
-    change(checkpoint / "tokenizer" / "tokenizer_config.json", tokenizer_class="T5Tokenizer")
+    change(checkpoint / "tokenizer" / "tokenizer_config.json", tokenizer_class="LlamaTokenizer")
 
 
 def no_tokenizer(checkpoint: Path) -> None:
@@ -69,7 +69,7 @@ def junk_scheduler(checkpoint: Path) -> None:
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a text encoder of another class": (replace_text_encoder, "BertModel"),
     "an autoencoder of another class": (replace_vae, "AutoencoderDC"),
-    "a tokenizer of another class": (other_tokenizer, "T5Tokenizer"),
+    "a tokenizer of another class": (other_tokenizer, "LlamaTokenizer"),
     "no tokenizer": (no_tokenizer, "tokenizer"),
     "a scheduler that is not supported": (unknown_scheduler, "SASolverScheduler"),
     "no scheduler": (no_scheduler, "_class_name"),

@@ -91,6 +91,7 @@ def test_pytorch_reads_the_same_weights(folder: Path, file: Path) -> None:
             assert np.array_equal(made[0][name], made[1][name]), (submodel.name, name)
 
 
+@pytest.mark.robustness  # that the tensors are equal is seen above; this takes half a minute a family
 def test_the_package_has_the_weights_of_the_folder_s(folder: Path, file: Path, tmp_path: Path) -> None:
     from conversions import graphs
     from conversions.conversion import convert

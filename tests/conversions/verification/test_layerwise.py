@@ -1,31 +1,37 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from conversions.checkpoint.folder import open_folder
 from conversions.verification import layerwise
 from conversions.verification.reference import ExpressionWeights, FolderWeights, make_inputs, run_reference
 from conversions.verification.references import weights_of
+from tests.checkpoints import VARIANTS, make_variant
 
 pytestmark = pytest.mark.torch
 
 
-@pytest.fixture
-def half(tiny_checkpoint: Path, tmp_path: Path) -> Path:
-    import shutil
+def narrow(checkpoint: Path, folder: Path, dtype: str) -> Path:
+    import torch
+    from safetensors.torch import load_file, save_file
 
-    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "half"))
-    for path in folder.rglob("*.safetensors"):
-        save_file({name: each.astype(np.float16) for name, each in load_file(path).items()}, path)
+    for path in shutil.copytree(checkpoint, folder).rglob("*.safetensors"):
+        stored = {name: each.to(getattr(torch, dtype)) for name, each in load_file(path).items()}
+        save_file(stored, path)
     return folder
 
 
-def test_weights_kept_in_float16_give_float32_s_numbers(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = open_folder(half)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("variant", ["", "stable-diffusion-3"])
+def test_weights_kept_as_they_are_stored_give_float32_s_numbers(
+    dtype: str, variant: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make_variant(tmp_path / "whole", VARIANTS[variant]) if variant else tiny_checkpoint
+    opened = open_folder(narrow(whole, tmp_path / "narrow", dtype))
     for submodel in (each for each in opened.submodels if each.kind.quantizable):
         config, kind = opened.config_of(submodel), submodel.kind
         component = opened.components[submodel.component]
@@ -36,7 +42,7 @@ def test_weights_kept_in_float16_give_float32_s_numbers(half: Path, monkeypatch:
         large = weights_of(opened, component)
         assert isinstance(small, FolderWeights)
         assert isinstance(large, ExpressionWeights)
-        assert large.dtype == "float16"
+        assert large.dtype == dtype
         expected = run_reference(kind, config, small, inputs)
         found = run_reference(kind, config, large, inputs)
         for name, numbers in expected.outputs.items():
