@@ -86,6 +86,12 @@ def was_made(environment: Path) -> bool:
     return bool(_read_stamp(environment))
 
 
+def is_own(environment: Path) -> bool:
+    """Tell whether sdsetup made the environment, rather than completing one that was there."""
+    stamp = _read_stamp(environment)
+    return bool(stamp) and not stamp.get("found_there", False)
+
+
 def was_lean(environment: Path) -> bool:
     """Tell whether torch was left out of the environment by choice."""
     return bool(_read_stamp(environment).get("lean", False))
@@ -209,6 +215,7 @@ def _prepare_alone(environment: Path, wanted: Wanted) -> None:
     lean = _without_torch(wanted)
     if lean != wanted and is_ready(environment, lean) and _torch_is_still_left_out(environment, wanted):
         return
+    found_there = stamp.get("found_there", not stamp and places.python_of(environment).exists())
     steps = Steps(f"Setting up {environment}")
     holds_some = bool(places.distributions(environment))
     install_plan.plan(environment, wanted, here=holds_some, offline=False).require_space()
@@ -217,7 +224,7 @@ def _prepare_alone(environment: Path, wanted: Wanted) -> None:
     log = environment / _LOG
     log.unlink(missing_ok=True)
     unfinished = {"unfinished": True, "extras": wanted.extras, "groups": wanted.groups}
-    unfinished |= {"flavour": wanted.flavour}
+    unfinished |= {"flavour": wanted.flavour, "found_there": found_there}
     (environment / _STAMP).write_text(json.dumps(unfinished), encoding="utf-8")
     python, found = places.python_of(environment), look_at(places.python_of(environment))
     if found.site is None:
@@ -248,7 +255,8 @@ def _prepare_alone(environment: Path, wanted: Wanted) -> None:
     damaged = {name: version for name, version in damaged.items() if name in left}
     for action in installer.install_actions(python, wanted, tuple(left), damaged, torch):
         _run(steps, action, log)
-    _write_stamp(environment, lean if torch.left_out else wanted, found.site, chosen=wanted)
+    held = lean if torch.left_out else wanted
+    _write_stamp(environment, held, found.site, chosen=wanted, found_there=found_there)
     steps.end("ready")
 
 
@@ -333,11 +341,19 @@ def _read_stamp(environment: Path) -> dict[str, Any]:
     return stamp if isinstance(stamp, dict) else {}
 
 
-def _write_stamp(environment: Path, wanted: Wanted, site: Path, *, chosen: Wanted | None = None) -> None:
+def _write_stamp(
+    environment: Path,
+    wanted: Wanted,
+    site: Path,
+    *,
+    chosen: Wanted | None = None,
+    found_there: bool = False,
+) -> None:
     stamp = {
         "fingerprint": _fingerprint(wanted),
         "flavour": wanted.flavour,
         "lean": "convert" not in (chosen or wanted).extras,
+        "found_there": found_there,
         "extras": wanted.extras,
         "groups": wanted.groups,
         "distributions": sorted(_distributions(site)),

@@ -41,8 +41,8 @@ def plan() -> Removal:
     environment = places.environment_folder()
     folders: dict[Path, str] = {}
     foreign = None
-    made_here = environment in {places.data_folder() / "venv", _beside_the_source()}
-    if environment.exists() and made_here and environment_maker.was_made(environment):
+    made_beside = environment == _beside_the_source() and environment_maker.is_own(environment)
+    if environment.exists() and (made_beside or environment == places.data_folder() / "venv"):
         folders[environment] = "the environment, with all packages of Python in it"
     elif environment.exists() and "sdsetup" in places.distributions(environment):
         foreign = environment

@@ -12,7 +12,7 @@ from conversions.family import ShippedGraph, all_families
 
 SHIPPED = [shipped for family in all_families() for shipped in family.shipped]
 LABELS = [f"{shipped.label}: {shipped.kind.id}" for shipped in SHIPPED]
-# Tracing these takes a minute each; what they differ in from their family's first is traced as tiny checkpoints.
+# Tracing these takes up to a minute each; tiny checkpoints are traced for all that they differ in.
 SLOW = ("inpainting: unet", "refiner: unet", "consistency models: unet", "2.1: unet")
 TRACED = [
     pytest.param(each, id=label, marks=[pytest.mark.robustness] if label.endswith(SLOW) else [])

@@ -89,12 +89,18 @@ def test_nothing_goes_without_a_yes(arguments: tuple[str, ...], home: Path) -> N
     assert sorted(path for path in home.rglob("*") if "code" not in path.parts) == before
 
 
-def test_an_environment_of_somebody_else_stays_and_its_owner_is_named(home: Path) -> None:
-    environment = home / ".local" / "share" / "sdsetup" / "venv"
-    (environment / "sdsetup-install.json").unlink()
+@pytest.mark.parametrize("stamp", [None, {"extras": [], "found_there": True}, {"extras": []}])
+def test_a_clone_s_environment_goes_if_it_was_made_here(stamp: dict[str, object] | None, home: Path) -> None:
+    environment = home / "code" / ".venv"
+    venv.create(environment, with_pip=False, symlinks=True)
+    for name in ("sdsetup", "conversions", "pyproject.toml"):
+        (home / "code" / name).symlink_to(ROOT / name)
+    if stamp is not None:
+        (environment / "sdsetup-install.json").write_text(json.dumps(stamp))
     info = next((environment / "lib").glob("python3.*")) / "site-packages" / "sdsetup-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Name: sdsetup\nVersion: 1\n")
     answer = _uninstall(home, "--yes")
-    assert environment.is_dir()
-    assert f"next: {environment}/bin/python -m pip uninstall sdsetup" in answer.stderr
+    own = stamp is not None and not stamp.get("found_there")
+    assert environment.is_dir() != own, answer.stderr
+    assert (f"next: {environment}/bin/python -m pip uninstall sdsetup" in answer.stderr) != own
