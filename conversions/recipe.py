@@ -282,6 +282,11 @@ class Recipe(Protocol):
         ...
 
     @property
+    def reads_guidance(self) -> bool:
+        """Whether the guidance scale changes anything; some distilled models do without."""
+        ...
+
+    @property
     def blends_masks(self) -> bool:
         """Whether a mask is applied to the latents after each step, for denoisers that do not read it."""
         ...

@@ -12,7 +12,7 @@ import platformdirs
 
 from conversions.events import Listener, Notice, Planned, ignore
 from conversions.options import Options, Target
-from sdsetup import __version__
+from sdsetup import __version__, main_memory
 from sdsetup.checkpoint_source import CheckpointRequest, Source, find
 from sdsetup.errors import SetupError
 from sdsetup.steps import conversion_steps
@@ -200,6 +200,7 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     output = request.output or package_folder(request.checkpoint_request.model, request.options)
     checks = None
     if request.verify:
+        main_memory.require_for_verification(plan.check_ram_bytes)
         device = _device_for(request.options.target)
         checks = Checks(device=device, reference=_chosen_reference(request.reference, listener))
         listener(Notice(text=f"The package will be verified on {device}."))

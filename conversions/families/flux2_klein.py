@@ -68,6 +68,11 @@ class KleinRecipe(FlowRecipe):
         return self.configs.index.get("is_distilled") is True
 
     @property
+    def reads_guidance(self) -> bool:
+        """Whether the guidance scale changes anything, which it does not in distilled models."""
+        return not self._distilled
+
+    @property
     def defaults(self) -> Defaults:
         """What images are when a request does not say: 4 steps where the checkpoint is distilled.
 

@@ -144,6 +144,8 @@ def generate(
         remarks.append(
             "the negative prompt is not read: at this guidance scale the model sees the prompt alone."
         )
+    if guidance_scale is not None and not opened.recipe.reads_guidance:
+        remarks.append("the guidance scale changes nothing: this model was distilled to do without guidance.")
     requests, embeddings = requests_of(lora), tuple(textual_inversion or ())
     if before is not None:
         again = used_again(() if requests else before.adapters, () if embeddings else before.embeddings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from conversions.events import Listener, Notice, ignore
 from conversions.package.layout import Package
 from conversions.recipe import EncodedPrompt, PaddedTokens
 from sdsetup.imaging import prompts
@@ -20,11 +21,13 @@ class PackagePrompts:
         package: Where the tokenizers are.
         length: Tokens that a text encoder takes at once.
         tokens: Tokens that are added to a tokenizer's own, by its folder.
+        listener: Told of prompts that are longer than what a model reads.
     """
 
     package: Package
     length: int
     tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    listener: Listener = ignore
     _opened: dict[str, PromptTokenizer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def encode(self, prompt: str, tokenizer: str, *, at_least: int = 1, length: int = 0) -> EncodedPrompt:
@@ -34,7 +37,12 @@ class PackagePrompts:
 
     def tokenize(self, text: str, tokenizer: str, *, length: int, multiple: int = 0) -> PaddedTokens:
         """Return a text's tokens, cut or filled up; see ``conversions.recipe.PromptEncoder``."""
-        return prompts.tokenize(text, self._tokenizer(tokenizer), length=length, multiple=multiple)
+        opened = self._tokenizer(tokenizer)
+        room = length - len(opened.prefix) - len(opened.suffix)
+        if (count := len(opened.encode(text))) > room:
+            left_out = f"the last {count - room} tokens of {count} are left out"
+            self.listener(Notice(text=f"the prompt is longer than this model reads: {left_out}."))
+        return prompts.tokenize(text, opened, length=length, multiple=multiple)
 
     def embed(self, hidden: Floats, encoded: EncodedPrompt) -> Floats:
         """Join the hidden states of a prompt's chunks, with its weights."""

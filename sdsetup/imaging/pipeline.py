@@ -350,7 +350,10 @@ class Pipeline:
     @cached_property
     def _prompts(self) -> PackagePrompts:
         return PackagePrompts(
-            package=self.package, length=self.package.recipe.prompt_length, tokens=self.tokens
+            package=self.package,
+            length=self.package.recipe.prompt_length,
+            tokens=self.tokens,
+            listener=self.listener,
         )
 
     @property

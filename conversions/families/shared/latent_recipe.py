@@ -44,6 +44,11 @@ class LatentRecipe:
         return True
 
     @property
+    def reads_guidance(self) -> bool:
+        """Whether the guidance scale changes anything."""
+        return True
+
+    @property
     def blends_masks(self) -> bool:
         """Whether a mask is applied to the latents, since the denoiser does not read it."""
         return True
