@@ -17,7 +17,7 @@ def require_for_verification(needed_bytes: int) -> None:
     Raises:
         SetupError: ``verify.memory``: the system would end the process in the middle.
     """
-    memory, swap = psutil.virtual_memory().total, psutil.swap_memory().total
+    memory, swap = psutil.virtual_memory().total, _swap_bytes()
     if needed_bytes > memory + swap:
         raise SetupError(
             "verify.memory",
@@ -25,3 +25,10 @@ def require_for_verification(needed_bytes: int) -> None:
             f"this machine has {human_size(memory)}{f', and {human_size(swap)} of swap' if swap else ''}.",
             "add --no-verify, and run sdsetup verify on a larger machine; or add swap.",
         )
+
+
+def _swap_bytes() -> int:
+    try:
+        return int(psutil.swap_memory().total)
+    except (RuntimeError, OSError):  # on Windows, where performance counters are turned off
+        return int(psutil.virtual_memory().total)  # Windows lets its page file grow
