@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from conversions.events import Listener, Notice, ignore
+from conversions.events import Listener, ignore
 from conversions.package.layout import Package
 from conversions.recipe import EncodedPrompt, PaddedTokens
 from sdsetup.imaging import prompts
@@ -38,11 +38,7 @@ class PackagePrompts:
     def tokenize(self, text: str, tokenizer: str, *, length: int, multiple: int = 0) -> PaddedTokens:
         """Return a text's tokens, cut or filled up; see ``conversions.recipe.PromptEncoder``."""
         opened = self._tokenizer(tokenizer)
-        room = length - len(opened.prefix) - len(opened.suffix)
-        if (count := len(opened.encode(text))) > room:
-            left_out = f"the last {count - room} tokens of {count} are left out"
-            self.listener(Notice(text=f"the prompt is longer than this model reads: {left_out}."))
-        return prompts.tokenize(text, opened, length=length, multiple=multiple)
+        return prompts.tokenize(text, opened, length=length, multiple=multiple, listener=self.listener)
 
     def embed(self, hidden: Floats, encoded: EncodedPrompt) -> Floats:
         """Join the hidden states of a prompt's chunks, with its weights."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from conversions.events import Listener, Notice, ignore
 from conversions.recipe import PaddedTokens
 from sdsetup.errors import UsageError
 from sdsetup.imaging.schedulers import Floats
@@ -173,8 +174,22 @@ def encode(prompt: str, tokenizer: PromptTokenizer, *, at_least: int = 1, length
     return Encoded(tokens=ids, weights=importance)
 
 
-def tokenize(text: str, tokenizer: PromptTokenizer, *, length: int, multiple: int = 0) -> PaddedTokens:
+def tokenize(
+    text: str,
+    tokenizer: PromptTokenizer,
+    *,
+    length: int,
+    multiple: int = 0,
+    listener: Listener = ignore,
+) -> PaddedTokens:
     """Turn a text into one row of tokens, without weights; see ``conversions.recipe.PromptEncoder``.
+
+    Args:
+        text: Of the prompt.
+        tokenizer: Of the text encoder.
+        length: The most tokens.
+        multiple: Fill up to a multiple of this instead of to ``length``; 0 fills up to it.
+        listener: Told when the end of the text is left out.
 
     Source: ``padding="max_length", truncation=True`` of transformers' tokenizers.
 
@@ -183,8 +198,12 @@ def tokenize(text: str, tokenizer: PromptTokenizer, *, length: int, multiple: in
     """
     _demand_unicode(text, "the prompt")
     begin, end = tokenizer.prefix, tokenizer.suffix
-    words = tokenizer.encode(text)[: length - len(begin) - len(end)]
-    row = [*begin, *words, *end]
+    words = tokenizer.encode(text)
+    room = length - len(begin) - len(end)
+    if len(words) > room:
+        left_out = f"the last {len(words) - room} tokens of {len(words)} are left out"
+        listener(Notice(text=f"the prompt is longer than this model reads: {left_out}."))
+    row = [*begin, *words[:room], *end]
     full = -(-max(len(row), 1) // multiple) * multiple if multiple else length
     used = slice(full - len(row), full) if tokenizer.pads_left else slice(len(row))
     ids = np.full((1, full), tokenizer.padding, dtype=np.int32)
