@@ -77,10 +77,5 @@ def _backend(files: TokenizerFiles, added: AddedTokens) -> Backend:
 
 
 def _length(files: TokenizerFiles) -> int:
-    """Return ``model_max_length``; a huge one means "without end", which CLIP's position embeddings deny."""
     given = files.config.get("model_max_length", files.config.get("max_len"))
-    if given is None:
-        return CLIP_LENGTH
-    if isinstance(given, bool) or not isinstance(given, int | float) or not given >= 3:
-        raise files.broken(f"its model_max_length is {given!r:.80}")
-    return int(min(given, CLIP_LENGTH))
+    return CLIP_LENGTH if given is None else files.length(given, least=3, most=CLIP_LENGTH)

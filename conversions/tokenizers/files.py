@@ -67,6 +67,21 @@ class TokenizerFiles:
         except UnicodeDecodeError as error:
             raise self.broken(f"{label} is not UTF-8 text") from error
 
+    def length(self, given: Any, *, least: int, most: int) -> int:
+        """Return the tokens that a text may have.
+
+        Args:
+            given: ``model_max_length``; a huge one means "without end".
+            least: With fewer, no text can be read.
+            most: As many as the model has places for.
+
+        Raises:
+            ConversionError: ``tokenizer.broken``; it is no such number.
+        """
+        if isinstance(given, bool) or not isinstance(given, int | float) or not given >= least:
+            raise self.broken(f"its model_max_length is {given!r:.80}")
+        return int(min(given, most))
+
     def broken(self, reason: str) -> ConversionError:
         """Return the error for a tokenizer that cannot be used."""
         return ConversionError(

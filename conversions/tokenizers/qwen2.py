@@ -39,7 +39,7 @@ def open_qwen2(files: TokenizerFiles, class_name: str) -> BytePairTokenizer:
         raise files.broken(f"its padding_side is {side!r:.80}")
     return BytePairTokenizer(
         class_name=class_name,
-        length=_length(files),
+        length=files.length(files.config.get("model_max_length", _LONGEST), least=1, most=_LONGEST),
         size=size_of(backend),
         prefix=(),
         suffix=(),
@@ -87,10 +87,3 @@ def _refuse_post_processor(files: TokenizerFiles) -> None:
     kind = step.get("type") if isinstance(step, dict) else step
     if kind not in (None, "ByteLevel"):
         raise files.broken(f"{WHOLE} has a post_processor of the type {kind!r:.40}, which may add tokens")
-
-
-def _length(files: TokenizerFiles) -> int:
-    given = files.config.get("model_max_length", _LONGEST)
-    if isinstance(given, bool) or not isinstance(given, int | float) or not given >= 1:
-        raise files.broken(f"its model_max_length is {given!r:.80}")
-    return int(min(given, _LONGEST))

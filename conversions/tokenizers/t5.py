@@ -26,6 +26,7 @@ _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 # Source: T5Tokenizer.__init__; the place of <unk> is fixed there, whatever a file says.
 _UNKNOWN = 2
 _SENTINELS = 100
+# T5 was trained on as many.
 _LENGTH = 512
 
 
@@ -92,7 +93,7 @@ def open_t5(files: TokenizerFiles, class_name: str) -> T5Tokenizer:
         ids[role] = int(number)
     return T5Tokenizer(
         class_name=class_name,
-        length=_length(files),
+        length=files.length(files.config.get("model_max_length", _LENGTH), least=2, most=_LENGTH),
         size=max(backend.get_vocab(with_added_tokens=True).values()) + 1,
         suffix=(ids["eos_token"],),
         padding=ids["pad_token"],
@@ -173,11 +174,3 @@ def _sentinels(files: TokenizerFiles) -> list[AddedToken]:
     if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 10_000:
         raise files.broken(f"its extra_ids is {count!r:.80}")
     return [AddedToken(f"<extra_id_{number}>", special=True) for number in range(count)]
-
-
-def _length(files: TokenizerFiles) -> int:
-    """Return ``model_max_length``; a huge one means "without end", and T5 was trained on 512 tokens."""
-    given = files.config.get("model_max_length", _LENGTH)
-    if isinstance(given, bool) or not isinstance(given, int | float) or not given >= 2:
-        raise files.broken(f"its model_max_length is {given!r:.80}")
-    return int(min(given, _LENGTH))

@@ -75,5 +75,10 @@ def inside(environment: Path) -> bool:
 
 def distributions(environment: Path) -> set[str]:
     """List the normalized names of the distributions that an environment holds, without starting it."""
+    return {name for site in sites(environment) for name in integrity.installed(site)}
+
+
+def sites(environment: Path) -> list[Path]:
+    """List an environment's folders of packages, without starting it."""
     pattern = "Lib/site-packages" if sys.platform == "win32" else "lib/python3.*/site-packages"
-    return {name for site in environment.glob(pattern) for name in integrity.installed(site)}
+    return sorted(environment.glob(pattern))

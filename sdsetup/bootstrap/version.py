@@ -8,7 +8,6 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from sdsetup import __version__
 from sdsetup.bootstrap import integrity, known_good, places
@@ -24,7 +23,7 @@ def lines(*, verbose: bool) -> list[str]:
     if not verbose:
         return [f"sdsetup {__version__}"]
     source, environment = places.checkout(), places.environment_folder()
-    site = next(iter(_sites(environment)), None)
+    site = next(iter(places.sites(environment)), None)
     infos = integrity.installed(site) if site is not None else {}
     pinned = known_good.versions()
     told = [
@@ -48,8 +47,3 @@ _TOLD = (
     *("onnxruntime-openvino", "onnxruntime-ep-webgpu", "onnx", "onnx-ir", "numpy", "huggingface-hub"),
     *("torch", "diffusers", "transformers"),
 )
-
-
-def _sites(environment: Path) -> list[Path]:
-    pattern = "Lib/site-packages" if sys.platform == "win32" else "lib/python3.*/site-packages"
-    return sorted(environment.glob(pattern))
