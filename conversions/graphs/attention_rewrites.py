@@ -14,6 +14,16 @@ from torch import Tensor
 from conversions.graphs.transformer_rewrites import norm_by_head, rotary
 
 
+def _attend_alone(layer: Any, hidden_states: Tensor, positions: tuple[Tensor, Tensor]) -> Tensor:
+    """Attend within one stream; queries and keys are normed by head and turned by the positions' angles."""
+    heads = layer.heads
+    query = norm_by_head(layer.norm_q, layer.to_q(hidden_states), heads)
+    key = norm_by_head(layer.norm_k, layer.to_k(hidden_states), heads)
+    query, key = (rotary(each, *positions, heads, True) for each in (query, key))
+    mixed: Tensor = torch.ops.sdsetup.attention(query, key, layer.to_v(hidden_states), None, heads)
+    return mixed
+
+
 class SingleStreamProcessor:
     """Attention of one stream with norms by head and rotary positions, as in Z-Image.
 
@@ -31,12 +41,7 @@ class SingleStreamProcessor:
         """Attend; ``freqs_cis`` are the cosines and sines of the positions' angles."""
         del encoder_hidden_states, attention_mask
         assert freqs_cis is not None
-        heads = layer.heads
-        query = norm_by_head(layer.norm_q, layer.to_q(hidden_states), heads)
-        key = norm_by_head(layer.norm_k, layer.to_k(hidden_states), heads)
-        query, key = (rotary(each, *freqs_cis, heads, True) for each in (query, key))
-        mixed: Tensor = torch.ops.sdsetup.attention(query, key, layer.to_v(hidden_states), None, heads)
-        projected: Tensor = layer.to_out[0](mixed)
+        projected: Tensor = layer.to_out[0](_attend_alone(layer, hidden_states, freqs_cis))
         return projected
 
 
@@ -129,11 +134,7 @@ class FluxProcessor(JointStreamProcessor):
                 layer, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb
             )
         assert image_rotary_emb is not None
-        heads = layer.heads
-        query = norm_by_head(layer.norm_q, layer.to_q(hidden_states), heads)
-        key = norm_by_head(layer.norm_k, layer.to_k(hidden_states), heads)
-        query, key = (rotary(each, *image_rotary_emb, heads, True) for each in (query, key))
-        return torch.ops.sdsetup.attention(query, key, layer.to_v(hidden_states), None, heads)
+        return _attend_alone(layer, hidden_states, image_rotary_emb)
 
 
 class ImageFirstProcessor:

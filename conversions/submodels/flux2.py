@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,13 @@ from numpy.typing import NDArray
 from conversions.graph_kind import Config, GraphKind, TensorSpec
 from conversions.recipe import Floats
 from conversions.submodels import config_fields
-from conversions.submodels.rotary import example_timestep, rotary_angles
+from conversions.submodels.rotary import (
+    example_timestep,
+    near_square,
+    rotary_angles,
+    table_examples,
+    table_inputs,
+)
 
 # Source: the signature of diffusers 0.42's Flux2Transformer2DModel; a test compares.
 DEFAULTS: Config = {
@@ -56,11 +60,7 @@ def _inputs(config: Config) -> tuple[TensorSpec, ...]:
         TensorSpec(name="hidden_states", dtype="float", shape=("batch", "tokens", channels)),
         TensorSpec(name="encoder_hidden_states", dtype="float", shape=("batch", "sequence", text)),
         TensorSpec(name="timestep", dtype="float32", shape=(1,)),
-        # float32 whatever the precision: a position is more exact than float16.
-        TensorSpec(name="image_rotary_cos", dtype="float32", shape=("tokens", width)),
-        TensorSpec(name="image_rotary_sin", dtype="float32", shape=("tokens", width)),
-        TensorSpec(name="text_rotary_cos", dtype="float32", shape=("sequence", width)),
-        TensorSpec(name="text_rotary_sin", dtype="float32", shape=("sequence", width)),
+        *table_inputs(width),
     )
 
 
@@ -196,17 +196,11 @@ def rotary_tables(config: Config, positions: NDArray[np.int64]) -> tuple[Floats,
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
 
-def _grid(tokens: int) -> tuple[int, int]:
-    """Return rows and columns of so many tokens, about as many of each."""
-    width = next(width for width in range(isqrt(tokens), 0, -1) if tokens % width == 0)
-    return width, tokens // width
-
-
 def _example_table(part: str, which: int, config: Config, shape: tuple[int, ...], random: Any) -> Any:
     """Make the cosines (0) or sines (1) of the positions of an image or a text."""
     del random
     image = part == "image"
-    positions = image_positions(*_grid(shape[0])) if image else text_positions(shape[0])
+    positions = image_positions(*near_square(shape[0])) if image else text_positions(shape[0])
     return rotary_tables(config, positions)[which]
 
 
@@ -232,9 +226,6 @@ FLUX2 = GraphKind(
     traced_sizes={"batch": 2, "tokens": 77, "sequence": 13},
     example={
         "timestep": example_timestep,
-        "image_rotary_cos": partial(_example_table, "image", 0),
-        "image_rotary_sin": partial(_example_table, "image", 1),
-        "text_rotary_cos": partial(_example_table, "text", 0),
-        "text_rotary_sin": partial(_example_table, "text", 1),
+        **table_examples(_example_table),
     },
 )

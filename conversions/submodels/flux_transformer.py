@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,13 @@ import numpy as np
 from conversions.graph_kind import Config, GraphKind, TensorSpec
 from conversions.recipe import Floats
 from conversions.submodels import config_fields
-from conversions.submodels.rotary import example_timestep, rotary_angles
+from conversions.submodels.rotary import (
+    example_timestep,
+    near_square,
+    rotary_angles,
+    table_examples,
+    table_inputs,
+)
 
 # Source: the signature of diffusers 0.42's FluxTransformer2DModel; a test compares.
 DEFAULTS: Config = {
@@ -50,11 +54,7 @@ def _inputs(config: Config) -> tuple[TensorSpec, ...]:
         TensorSpec(name="encoder_hidden_states", dtype="float", shape=states),
         TensorSpec(name="pooled_projections", dtype="float", shape=pooled),
         TensorSpec(name="timestep", dtype="float32", shape=(1,)),
-        # float32 whatever the precision: a position is more exact than float16.
-        TensorSpec(name="image_rotary_cos", dtype="float32", shape=("tokens", half)),
-        TensorSpec(name="image_rotary_sin", dtype="float32", shape=("tokens", half)),
-        TensorSpec(name="text_rotary_cos", dtype="float32", shape=("sequence", half)),
-        TensorSpec(name="text_rotary_sin", dtype="float32", shape=("sequence", half)),
+        *table_inputs(half),
         *(guidance if value_of(config, "guidance_embeds") else ()),
     )
 
@@ -180,8 +180,8 @@ def _example_table(part: str, which: int, config: Config, shape: tuple[int, ...]
     del random
     if part == "text":
         return text_tables(config, shape[0])[which]
-    columns = next(side for side in range(isqrt(shape[0]), 0, -1) if shape[0] % side == 0)
-    return rotary_tables(config, shape[0] // columns, columns)[which]
+    columns, rows = near_square(shape[0])
+    return rotary_tables(config, rows, columns)[which]
 
 
 def _guidance(config: Config, shape: tuple[int, ...], random: Any) -> Any:
@@ -210,9 +210,6 @@ FLUX_TRANSFORMER = GraphKind(
     example={
         "timestep": example_timestep,
         "guidance": _guidance,
-        "image_rotary_cos": partial(_example_table, "image", 0),
-        "image_rotary_sin": partial(_example_table, "image", 1),
-        "text_rotary_cos": partial(_example_table, "text", 0),
-        "text_rotary_sin": partial(_example_table, "text", 1),
+        **table_examples(_example_table),
     },
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from math import isqrt
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from conversions.graph_kind import Config, GraphKind, TensorSpec
 from conversions.recipe import Floats
 from conversions.submodels import config_fields
-from conversions.submodels.rotary import example_timestep, rotary_angles
+from conversions.submodels.rotary import example_timestep, rotary_angles, table_examples, table_inputs
 
 # Source: the signature of diffusers 0.42's ZImageTransformer2DModel; a test compares.
 DEFAULTS: Config = {
@@ -67,11 +66,7 @@ def _inputs(config: Config) -> tuple[TensorSpec, ...]:
         TensorSpec(name="timestep", dtype="float32", shape=(1,)),
         TensorSpec(name="image_padding", dtype="float", shape=("tokens", 1)),
         TensorSpec(name="text_padding", dtype="float", shape=("sequence", 1)),
-        # float32 whatever the precision: a position is more exact than float16.
-        TensorSpec(name="image_rotary_cos", dtype="float32", shape=("tokens", width)),
-        TensorSpec(name="image_rotary_sin", dtype="float32", shape=("tokens", width)),
-        TensorSpec(name="text_rotary_cos", dtype="float32", shape=("sequence", width)),
-        TensorSpec(name="text_rotary_sin", dtype="float32", shape=("sequence", width)),
+        *table_inputs(width),
     )
 
 
@@ -268,9 +263,6 @@ Z_IMAGE = GraphKind(
         "timestep": example_timestep,
         "image_padding": _padding_of_image,
         "text_padding": _padding_of_text,
-        "image_rotary_cos": partial(_example_table, "image", 0),
-        "image_rotary_sin": partial(_example_table, "image", 1),
-        "text_rotary_cos": partial(_example_table, "text", 0),
-        "text_rotary_sin": partial(_example_table, "text", 1),
+        **table_examples(_example_table),
     },
 )
