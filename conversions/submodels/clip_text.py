@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import onnx_ir as ir
@@ -11,6 +12,7 @@ from onnx_ir.passes import common
 
 from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec
 from conversions.submodels import config_fields
+from conversions.submodels.library_class import transformers_class, transformers_component
 
 # Source: transformers 5.23's CLIPTextConfig; a test compares.
 DEFAULTS: Config = {
@@ -73,30 +75,6 @@ def _projected_outputs(config: Config) -> tuple[TensorSpec, ...]:
     last, _, *layers = _layered_outputs(config)
     width = config.get("projection_dim", DEFAULTS["projection_dim"])
     return (TensorSpec(name="text_embeds", dtype="float", shape=("batch", width)), last, *layers)
-
-
-def _class() -> Any:
-    from transformers import CLIPTextModel
-
-    return CLIPTextModel
-
-
-def _projected_class() -> Any:
-    from transformers import CLIPTextModelWithProjection
-
-    return CLIPTextModelWithProjection
-
-
-def _create(config: Config) -> Any:
-    from transformers import CLIPTextConfig
-
-    return _class()(CLIPTextConfig(**config))
-
-
-def _create_projected(config: Config) -> Any:
-    from transformers import CLIPTextConfig
-
-    return _projected_class()(CLIPTextConfig(**config))
 
 
 def _plain_choice(encoder: Any, states: list[Any], pooled: Any) -> tuple[Any, ...]:
@@ -208,8 +186,8 @@ CLIP_TEXT = GraphKind(
     irrelevant=IRRELEVANT | {"projection_dim"},
     inputs=_inputs,
     outputs=_plain_outputs,
-    component_class=_class,
-    create=_create,
+    component_class=partial(transformers_class, "CLIPTextModel"),
+    create=partial(transformers_component, "CLIPTextModel", "CLIPTextConfig"),
     wrap=_wrap,
     # Source: transformers 5 drops this prefix when it loads (PrefixChange in its conversion_mapping.py).
     renames=(Rename(pattern=r"^text_model\.", replacement=""),),
@@ -232,8 +210,8 @@ CLIP_TEXT_PROJECTED = replace(
     class_name="CLIPTextModelWithProjection",
     irrelevant=IRRELEVANT,
     outputs=_projected_outputs,
-    component_class=_projected_class,
-    create=_create_projected,
+    component_class=partial(transformers_class, "CLIPTextModelWithProjection"),
+    create=partial(transformers_component, "CLIPTextModelWithProjection", "CLIPTextConfig"),
     wrap=_wrap_projected,
     renames=(),
     skip_layers=None,

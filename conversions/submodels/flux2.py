@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from conversions.graph_kind import Config, GraphKind, TensorSpec
 from conversions.recipe import Floats
 from conversions.submodels import config_fields
+from conversions.submodels.library_class import diffusers_class, diffusers_component
 from conversions.submodels.rotary import (
     example_timestep,
     near_square,
@@ -67,16 +69,6 @@ def _inputs(config: Config) -> tuple[TensorSpec, ...]:
 def _outputs(config: Config) -> tuple[TensorSpec, ...]:
     channels = config.get("out_channels") or config.get("in_channels", DEFAULTS["in_channels"])
     return (TensorSpec(name="out_hidden_states", dtype="float", shape=("batch", "tokens", channels)),)
-
-
-def _class() -> Any:
-    from diffusers import Flux2Transformer2DModel
-
-    return Flux2Transformer2DModel
-
-
-def _create(config: Config) -> Any:
-    return _class().from_config(dict(config))
 
 
 def _wrap(component: Any) -> Any:
@@ -212,8 +204,8 @@ FLUX2 = GraphKind(
     irrelevant=IRRELEVANT,
     inputs=_inputs,
     outputs=_outputs,
-    component_class=_class,
-    create=_create,
+    component_class=partial(diffusers_class, "Flux2Transformer2DModel"),
+    create=partial(diffusers_component, "Flux2Transformer2DModel"),
     wrap=_wrap,
     reference=_reference,
     quantizable=True,

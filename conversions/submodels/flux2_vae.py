@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from conversions.graph_kind import Config, GraphKind, TensorSpec
 from conversions.submodels import config_fields
+from conversions.submodels.library_class import diffusers_class, diffusers_component
 
 # Source: the signature of diffusers 0.42's AutoencoderKLFlux2; a test compares.
 DEFAULTS: Config = {
@@ -59,16 +61,6 @@ def _outputs(config: Config) -> tuple[TensorSpec, ...]:
     return (TensorSpec(name="sample", dtype="float", shape=shape),)
 
 
-def _class() -> Any:
-    from diffusers import AutoencoderKLFlux2
-
-    return AutoencoderKLFlux2
-
-
-def _create(config: Config) -> Any:
-    return _class().from_config(dict(config))
-
-
 def _wrap(component: Any) -> Any:
     import torch
 
@@ -100,8 +92,8 @@ FLUX2_DECODER = GraphKind(
     irrelevant=IRRELEVANT,
     inputs=_inputs,
     outputs=_outputs,
-    component_class=_class,
-    create=_create,
+    component_class=partial(diffusers_class, "AutoencoderKLFlux2"),
+    create=partial(diffusers_component, "AutoencoderKLFlux2"),
     wrap=_wrap,
     # The encoder, which text to image does not need, and a counter of the normalisation.
     unused=(r"^(encoder|quant_conv)\.", r"^bn\.num_batches_tracked$"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from conversions.graph_kind import Config, GraphKind, TensorSpec
 from conversions.recipe import Floats
 from conversions.submodels import config_fields
+from conversions.submodels.library_class import diffusers_class, diffusers_component
 from conversions.submodels.rotary import (
     example_timestep,
     near_square,
@@ -63,16 +65,6 @@ def _outputs(config: Config) -> tuple[TensorSpec, ...]:
     channels = value_of(config, "out_channels") or value_of(config, "in_channels")
     width = channels * value_of(config, "patch_size") ** 2
     return (TensorSpec(name="out_hidden_states", dtype="float", shape=("batch", "tokens", width)),)
-
-
-def _class() -> Any:
-    from diffusers import FluxTransformer2DModel
-
-    return FluxTransformer2DModel
-
-
-def _create(config: Config) -> Any:
-    return _class().from_config(dict(config))
 
 
 def _wrap(component: Any) -> Any:
@@ -197,8 +189,8 @@ FLUX_TRANSFORMER = GraphKind(
     irrelevant=IRRELEVANT,
     inputs=_inputs,
     outputs=_outputs,
-    component_class=_class,
-    create=_create,
+    component_class=partial(diffusers_class, "FluxTransformer2DModel"),
+    create=partial(diffusers_component, "FluxTransformer2DModel"),
     wrap=_wrap,
     reference=_reference,
     quantizable=True,

@@ -9,6 +9,7 @@ from typing import Any
 
 from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec
 from conversions.submodels import config_fields
+from conversions.submodels.library_class import transformers_class, transformers_component
 
 # Source: transformers 5.23's Qwen3Config; a test compares.
 DEFAULTS: Config = {
@@ -70,18 +71,6 @@ def _states(config: Config, layers: Sequence[int]) -> tuple[TensorSpec, ...]:
 def last_but_one(config: Config) -> int:
     """Return how many layers the states before the last layer have behind them."""
     return int(config.get("num_hidden_layers", DEFAULTS["num_hidden_layers"])) - 1
-
-
-def _class() -> Any:
-    from transformers import Qwen3Model
-
-    return Qwen3Model
-
-
-def _create(config: Config) -> Any:
-    from transformers import Qwen3Config
-
-    return _class()(Qwen3Config(**config))
 
 
 def _wrap(component: Any, layers: Sequence[int]) -> Any:
@@ -199,8 +188,8 @@ QWEN3_LAST_BUT_ONE = GraphKind(
     relevant=_relevant,
     inputs=_inputs,
     outputs=_last_but_one_states,
-    component_class=_class,
-    create=_create,
+    component_class=partial(transformers_class, "Qwen3Model"),
+    create=partial(transformers_component, "Qwen3Model", "Qwen3Config"),
     wrap=partial(_of_last_but_one, _wrap),
     reference=partial(_of_last_but_one, _reference),
     renames=(Rename(pattern=r"^model\.", replacement=""),),

@@ -6,10 +6,12 @@ second attention of the image alone.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from conversions.graph_kind import Config, GraphKind, TensorSpec
 from conversions.submodels import config_fields
+from conversions.submodels.library_class import diffusers_class, diffusers_component
 
 # Source: the signature of diffusers 0.42's SD3Transformer2DModel; a test compares.
 DEFAULTS: Config = {
@@ -51,16 +53,6 @@ def _inputs(config: Config) -> tuple[TensorSpec, ...]:
 def _outputs(config: Config) -> tuple[TensorSpec, ...]:
     channels = _value(config, "out_channels") or _value(config, "in_channels")
     return (TensorSpec(name="out_hidden_states", dtype="float", shape=_image(channels)),)
-
-
-def _class() -> Any:
-    from diffusers import SD3Transformer2DModel
-
-    return SD3Transformer2DModel
-
-
-def _create(config: Config) -> Any:
-    return _class().from_config(dict(config))
 
 
 def _reference(component: Any) -> Any:
@@ -140,8 +132,8 @@ SD3_TRANSFORMER = GraphKind(
     irrelevant=frozenset({"sample_size"}),
     inputs=_inputs,
     outputs=_outputs,
-    component_class=_class,
-    create=_create,
+    component_class=partial(diffusers_class, "SD3Transformer2DModel"),
+    create=partial(diffusers_component, "SD3Transformer2DModel"),
     wrap=_wrap,
     reference=_reference,
     quantizable=True,

@@ -6,12 +6,14 @@ powers of two in the weights that write to it, undone by the norms that read it.
 
 from __future__ import annotations
 
+from functools import partial
 from types import MethodType
 from typing import Any
 
 from conversions.errors import ConversionError
 from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec, WeightScale
 from conversions.submodels import config_fields
+from conversions.submodels.library_class import transformers_class, transformers_component
 
 # Source: transformers 5.23's T5Config; a test compares.
 DEFAULTS: Config = {
@@ -78,18 +80,6 @@ def _inputs(config: Config) -> tuple[TensorSpec, ...]:
 def _outputs(config: Config) -> tuple[TensorSpec, ...]:
     width = config.get("d_model", DEFAULTS["d_model"])
     return (TensorSpec(name="last_hidden_state", dtype="float", shape=("batch", "tokens", width)),)
-
-
-def _class() -> Any:
-    from transformers import T5EncoderModel
-
-    return T5EncoderModel
-
-
-def _create(config: Config) -> Any:
-    from transformers import T5Config
-
-    return _class()(T5Config(**config))
 
 
 def _reference(component: Any) -> Any:
@@ -211,8 +201,8 @@ T5_ENCODER = GraphKind(
     irrelevant=_IRRELEVANT,
     inputs=_inputs,
     outputs=_outputs,
-    component_class=_class,
-    create=_create,
+    component_class=partial(transformers_class, "T5EncoderModel"),
+    create=partial(transformers_component, "T5EncoderModel", "T5Config"),
     wrap=_wrap,
     reference=_reference,
     scales=SCALES,

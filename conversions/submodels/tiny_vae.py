@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from conversions.graph_kind import Config, GraphKind, TensorSpec
 from conversions.submodels import config_fields
+from conversions.submodels.library_class import diffusers_class, diffusers_component
 from conversions.submodels.vae import decoder_inputs, wrap_decoder
 
 # Source: the signature of diffusers 0.42's AutoencoderTiny; a test compares.
@@ -60,16 +62,6 @@ def _decoder_outputs(config: Config) -> tuple[TensorSpec, ...]:
     return (TensorSpec(name="sample", dtype="float", shape=shape),)
 
 
-def _class() -> Any:
-    from diffusers import AutoencoderTiny
-
-    return AutoencoderTiny
-
-
-def _create(config: Config) -> Any:
-    return _class().from_config(dict(config))
-
-
 def _wrap_encoder(component: Any) -> Any:
     import torch
 
@@ -93,8 +85,8 @@ TINY_ENCODER = GraphKind(
     irrelevant=IRRELEVANT,
     inputs=_encoder_inputs,
     outputs=_encoder_outputs,
-    component_class=_class,
-    create=_create,
+    component_class=partial(diffusers_class, "AutoencoderTiny"),
+    create=partial(diffusers_component, "AutoencoderTiny"),
     wrap=_wrap_encoder,
     sizes={"batch": 2, "height": 96, "width": 144},
     traced_sizes={"batch": 2, "height": 64, "width": 72},
@@ -107,8 +99,8 @@ TINY_DECODER = GraphKind(
     irrelevant=IRRELEVANT,
     inputs=decoder_inputs,
     outputs=_decoder_outputs,
-    component_class=_class,
-    create=_create,
+    component_class=partial(diffusers_class, "AutoencoderTiny"),
+    create=partial(diffusers_component, "AutoencoderTiny"),
     wrap=wrap_decoder,
     sizes={"batch": 2, "height": 12, "width": 18},
     traced_sizes={"batch": 2, "height": 67, "width": 75},

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from conversions.errors import ConversionError
 from conversions.graph_kind import Config, GraphKind, TensorSpec
 from conversions.submodels import config_fields
+from conversions.submodels.library_class import diffusers_class, diffusers_component
 
 # Source: the signature of diffusers 0.42's UNet2DConditionModel; a test compares.
 DEFAULTS: Config = {
@@ -118,16 +120,6 @@ def _outputs(config: Config) -> tuple[TensorSpec, ...]:
     return (TensorSpec(name="out_sample", dtype="float", shape=shape),)
 
 
-def _class() -> Any:
-    from diffusers import UNet2DConditionModel
-
-    return UNet2DConditionModel
-
-
-def _create(config: Config) -> Any:
-    return _class().from_config(dict(config))
-
-
 def _wrap(component: Any) -> Any:
     import torch
 
@@ -185,8 +177,8 @@ UNET = GraphKind(
     irrelevant=frozenset({"sample_size", "dropout", "upcast_attention"}),
     inputs=_inputs,
     outputs=_outputs,
-    component_class=_class,
-    create=_create,
+    component_class=partial(diffusers_class, "UNet2DConditionModel"),
+    create=partial(diffusers_component, "UNet2DConditionModel"),
     wrap=_wrap,
     quantizable=True,
     # What depends on the time alone: small, and every layer adds it.

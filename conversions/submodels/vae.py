@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec
 from conversions.submodels import config_fields
+from conversions.submodels.library_class import diffusers_class, diffusers_component
 
 # Source: the signature of diffusers 0.42's AutoencoderKL; a test compares.
 DEFAULTS: Config = {
@@ -70,16 +72,6 @@ def _decoder_outputs(config: Config) -> tuple[TensorSpec, ...]:
     return (TensorSpec(name="sample", dtype="float", shape=_image(config, "out_channels", enlarged=True)),)
 
 
-def _class() -> Any:
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL
-
-
-def _create(config: Config) -> Any:
-    return _class().from_config(dict(config))
-
-
 def _wrap_encoder(component: Any) -> Any:
     import torch
 
@@ -123,8 +115,8 @@ ENCODER = GraphKind(
     irrelevant=IRRELEVANT,
     inputs=_encoder_inputs,
     outputs=_encoder_outputs,
-    component_class=_class,
-    create=_create,
+    component_class=partial(diffusers_class, "AutoencoderKL"),
+    create=partial(diffusers_component, "AutoencoderKL"),
     wrap=_wrap_encoder,
     renames=RENAMES,
     sizes={"batch": 2, "height": 128, "width": 192},
@@ -138,8 +130,8 @@ DECODER = GraphKind(
     irrelevant=IRRELEVANT,
     inputs=decoder_inputs,
     outputs=_decoder_outputs,
-    component_class=_class,
-    create=_create,
+    component_class=partial(diffusers_class, "AutoencoderKL"),
+    create=partial(diffusers_component, "AutoencoderKL"),
     wrap=wrap_decoder,
     renames=RENAMES,
     sizes={"batch": 2, "height": 16, "width": 24},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import isqrt
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from conversions.graph_kind import Config, GraphKind, TensorSpec
 from conversions.recipe import Floats
 from conversions.submodels import config_fields
+from conversions.submodels.library_class import diffusers_class, diffusers_component
 from conversions.submodels.rotary import example_timestep, rotary_angles, table_examples, table_inputs
 
 # Source: the signature of diffusers 0.42's ZImageTransformer2DModel; a test compares.
@@ -73,16 +75,6 @@ def _inputs(config: Config) -> tuple[TensorSpec, ...]:
 def _outputs(config: Config) -> tuple[TensorSpec, ...]:
     patch = PATCH**2 * config.get("in_channels", DEFAULTS["in_channels"])
     return (TensorSpec(name="out_hidden_states", dtype="float", shape=("batch", "tokens", patch)),)
-
-
-def _class() -> Any:
-    from diffusers import ZImageTransformer2DModel
-
-    return ZImageTransformer2DModel
-
-
-def _create(config: Config) -> Any:
-    return _class().from_config(dict(config))
 
 
 def _wrap(component: Any) -> Any:
@@ -250,8 +242,8 @@ Z_IMAGE = GraphKind(
     irrelevant=IRRELEVANT,
     inputs=_inputs,
     outputs=_outputs,
-    component_class=_class,
-    create=_create,
+    component_class=partial(diffusers_class, "ZImageTransformer2DModel"),
+    create=partial(diffusers_component, "ZImageTransformer2DModel"),
     wrap=_wrap,
     reference=_reference,
     quantizable=True,
