@@ -49,7 +49,7 @@ class SD3Recipe(LatentRecipe):
     strength: ClassVar[Mapping[Task, float]] = {"image-to-image": 0.6, "inpainting": 0.6}
 
     def _transformer(self, field: str) -> int:
-        given = self.configs.components.get("transformer", {}).get(field)
+        given = self.config_of("transformer").get(field)
         return int(DEFAULTS[field] if given is None else given)
 
     @property
@@ -60,7 +60,7 @@ class SD3Recipe(LatentRecipe):
     @property
     def unsupported(self) -> str:
         """Why no images can be made; a transformer with other inputs belongs to another pipeline."""
-        out = self.configs.components.get("transformer", {}).get("out_channels") or self.channels
+        out = self.config_of("transformer").get("out_channels") or self.channels
         if out == self.channels:
             return ""
         return (
@@ -76,7 +76,7 @@ class SD3Recipe(LatentRecipe):
     @property
     def defaults(self) -> Defaults:
         """What images are when a request does not say."""
-        is_3_5 = bool(self.configs.components.get("transformer", {}).get("qk_norm"))
+        is_3_5 = bool(self.config_of("transformer").get("qk_norm"))
         return Defaults(
             width=self.native.width,
             height=self.native.height,
@@ -88,7 +88,7 @@ class SD3Recipe(LatentRecipe):
     @property
     def native(self) -> ImageSize:
         """The size of the images that the checkpoint was trained on."""
-        side = int(self.configs.components.get("transformer", {}).get("sample_size") or 128)
+        side = int(self.config_of("transformer").get("sample_size") or 128)
         return ImageSize(width=side * self.latents.downscale, height=side * self.latents.downscale)
 
     @property

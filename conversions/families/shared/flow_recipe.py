@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from conversions.families.shared.latent_recipe import LatentRecipe
-from conversions.graph_kind import Config
 from conversions.recipe import (
     Conditioning,
     Floats,
@@ -25,7 +24,7 @@ from conversions.recipe import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowRecipe(LatentRecipe, ABC):
+class FlowRecipe(LatentRecipe):
     """Text to image and image to image by flow matching, on latents packed to tokens."""
 
     native_side: ClassVar[int] = 1024
@@ -38,10 +37,6 @@ class FlowRecipe(LatentRecipe, ABC):
     blends_masks: ClassVar[bool] = False
     tasks: ClassVar[frozenset[Task]] = frozenset({"text-to-image", "image-to-image"})
 
-    def config_of(self, component: str) -> Config:
-        """Return a component's configuration."""
-        return self.configs.components.get(component, {})
-
     @property
     def channels(self) -> int:
         """Of a latent image."""
@@ -51,11 +46,6 @@ class FlowRecipe(LatentRecipe, ABC):
     def native(self) -> ImageSize:
         """The size of the images that the checkpoint was trained on."""
         return ImageSize(width=self.native_side, height=self.native_side)
-
-    @property
-    def largest_side(self) -> int | None:
-        """None: positions are computed, as many as there are."""
-        return None
 
     @property
     def size_multiple(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ _SCALING = 0.18215
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentRecipe:
+class LatentRecipe(ABC):
     """What recipes share that denoise latents with classifier-free guidance.
 
     Attributes:
@@ -34,9 +35,13 @@ class LatentRecipe:
     configs: PipelineConfigs
 
     @property
+    @abstractmethod
     def channels(self) -> int:
         """Of a latent image."""
-        raise NotImplementedError
+
+    def config_of(self, component: str) -> Config:
+        """Return a component's configuration; empty where there is none."""
+        return self.configs.components.get(component, {})
 
     @property
     def weighs_words(self) -> bool:
@@ -66,7 +71,7 @@ class LatentRecipe:
     @property
     def vae(self) -> Config:
         """The autoencoder's configuration."""
-        return self.configs.components.get("vae", {})
+        return self.config_of("vae")
 
     @property
     def latents(self) -> LatentSpace:

@@ -49,7 +49,7 @@ class UNetRecipe(LatentRecipe):
     @property
     def unet(self) -> Config:
         """The U-Net's configuration."""
-        return self.configs.components.get("unet", {})
+        return self.config_of("unet")
 
     @property
     def channels(self) -> int:
