@@ -52,12 +52,16 @@ def make_plan(
     elsewhere = encoders if encoders_elsewhere else frozenset()
     if budget_bytes is None:
         return MemoryPlan(one_at_a_time=bool(one_at_a_time), elsewhere=elsewhere)
+    images_bytes = _MOST_BYTES_A_PIXEL * size.width * size.height * size.images
+    # Files may hold more than is used, never less: with room for all of them no graph need be read.
+    if _files_bytes(package) + len(package.submodels) * SESSION_BYTES + images_bytes <= budget_bytes:
+        return MemoryPlan(one_at_a_time=bool(one_at_a_time), elsewhere=elsewhere)
     graphs = package_graphs(package)
     sizes = {name: weights_bytes(model) for name, model in graphs.models.items()}
     if encoders_elsewhere is None:
         elsewhere = frozenset(name for name in encoders if sizes[name] + SESSION_BYTES > budget_bytes)
     held = sum(weights + SESSION_BYTES for name, weights in sizes.items() if name not in elsewhere)
-    if held + _MOST_BYTES_A_PIXEL * size.width * size.height * size.images <= budget_bytes:
+    if held + images_bytes <= budget_bytes:
         return MemoryPlan(one_at_a_time=bool(one_at_a_time), elsewhere=elsewhere)
     needed = forecast(graphs, size).without(elsewhere)
     if one_at_a_time is None:
@@ -79,3 +83,8 @@ def demand(plan: MemoryPlan, budget_bytes: int) -> None:
             f"and {human_size(budget_bytes)} may be used.",
             "use a smaller --width and --height, fewer --images, or convert again with --precision int4.",
         )
+
+
+def _files_bytes(package: Package) -> int:
+    folders = (package.graph(each.name).parent for each in package.submodels)
+    return sum(path.stat().st_size for folder in folders for path in folder.glob("*"))
