@@ -68,6 +68,7 @@ def open_session(
     weights: Mapping[str, Any] | None = None,
     log_severity: int = 4,
     frugal: bool = False,
+    replayed: bool = False,
 ) -> Any:
     """Open a session for a graph on a device; raise instead of falling back.
 
@@ -84,13 +85,14 @@ def open_session(
         log_severity: Least severity that ONNX Runtime prints; 4 prints what is fatal.
         frugal: Whether the session is for one run, which is to take little memory; on the CPU a float16
             graph always is.
+        replayed: Whether kernels' launches are recorded and replayed, where the provider can.
 
     Returns:
         The ``onnxruntime.InferenceSession``. It profiles its first run if ``is_profiled``.
 
     Raises:
         ConversionError: ``session.fell_back``: ONNX Runtime opened the session on another provider.
-        Exception: Whatever ONNX Runtime raises when it cannot open a session.
+        Exception: Whatever ONNX Runtime raises when it cannot open a session; see also ``cannot_replay``.
     """
     import onnxruntime
 
@@ -122,6 +124,8 @@ def open_session(
     # ONNX Runtime's own fallback would print a message and continue on the CPU in the middle of a run.
     alone: dict[str, Any] = {"disabled_optimizers": skipped, "enable_fallback": 0}
     settings = provider_options(graph, provider, upcast=upcast, exact=exact)
+    if replayed:
+        settings |= provider.replay_options
     if device.listed is not None:
         options.add_provider_for_devices([listed_by_onnxruntime()[device.listed]], settings)
         session = onnxruntime.InferenceSession(form.model, options, **alone)
@@ -188,6 +192,14 @@ def _stores_half(graph: Path) -> bool:
 
     stored = onnx.load(graph, load_external_data=False).graph.initializer
     return any(each.data_type == onnx.TensorProto.FLOAT16 for each in stored)
+
+
+def cannot_replay(error: Exception) -> bool:
+    """Whether a session could not be opened because launches of its kernels cannot be recorded.
+
+    Source: ONNX Runtime, core/session/inference_session.cc: nodes on another provider, or control flow.
+    """
+    return "graph capture feature" in str(error)
 
 
 def wants_float16(error: Exception) -> bool:

@@ -47,6 +47,10 @@ class Provider:
         session_config: Entries for ``SessionOptions.add_session_config_entry``.
         provider_options: Options of every session.
         float32_options: Options for float32 graphs that are to compute at full precision.
+        replay_options: Options of sessions that run often, on inputs of the same shapes: the launches of all
+            kernels are recorded once and replayed. Every node must be on the provider.
+        bound_memory: ONNX Runtime's name of the device's memory in which such sessions keep their inputs and
+            outputs; empty where they do not.
         device_option: Provider option that selects the device; empty when there is none.
         device_metadata: Key in an ``OrtEpDevice``'s metadata that holds that option's value; empty when the
             devices are counted in the order they are listed.
@@ -73,6 +77,8 @@ class Provider:
     session_config: Mapping[str, str] = field(default_factory=dict)
     provider_options: Mapping[str, str] = field(default_factory=dict)
     float32_options: Mapping[str, str] = field(default_factory=dict)
+    replay_options: Mapping[str, str] = field(default_factory=dict)
+    bound_memory: str = ""
     device_option: str = ""
     device_metadata: str = ""
     verified: str = ""
@@ -130,6 +136,8 @@ PROVIDERS: tuple[Provider, ...] = (
         # wants the range, and PyTorch computes its convolutions so too. Off for all, it would take the tensor
         # cores away from float16 convolutions.
         float32_options={"use_tf32": "0"},
+        replay_options={"enable_cuda_graph": "1"},
+        bound_memory="cuda",
         device_option="device_id",
         verified="an H200: parity, judged images, and speed against PyTorch and optimum-onnx",
     ),

@@ -1,9 +1,10 @@
-"""Products and rounding by ONNX Runtime's kernels, each call on the thread that calls.
+"""Products, rounding and ranges by ONNX Runtime's kernels, each call on the thread that calls.
 
 numpy's matrix product starts threads of its own, which get in each other's way when several threads multiply
 at once: merging a LoRA into SDXL's attention on two cores took 63 s of processor time so, 9 s on one thread
-each. numpy also rounds to float16 without the processor's instruction for it, 6.5 ns a number against 0.4 ns.
-Without ONNX Runtime numpy does the same, slower.
+each. numpy also rounds to float16 without the processor's instruction for it, 6.5 ns a number against 0.4 ns,
+and finds the range of short rows at 4 ns a number, against 1 ns. Without ONNX Runtime numpy does the same,
+slower.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from conversions.weights.not_finite import infinite
 
 Float32 = npt.NDArray[np.float32]
 Float16 = npt.NDArray[np.float16]
@@ -46,6 +49,14 @@ def to_float16(numbers: Float32) -> Float16:
     return rounded.reshape(numbers.shape)
 
 
+def ranges(rows: Float32) -> tuple[Float32, Float32]:
+    """Return the least and the largest number of each row of ``[..., length]``; NaN where it holds one."""
+    if rows.size < _FEWEST or infinite(rows) or (session := _session("Ranges")) is None:
+        return rows.min(-1), rows.max(-1)
+    least, largest = session.run(None, {"a": rows.reshape(-1, rows.shape[-1])})
+    return least.reshape(rows.shape[:-1]), largest.reshape(rows.shape[:-1])
+
+
 @cache
 def _session(which: str) -> Any:
     """Return a session of one node; None where there is no ONNX Runtime."""
@@ -56,28 +67,37 @@ def _session(which: str) -> Any:
     from onnx import TensorProto, helper
 
     wide, half = TensorProto.FLOAT, TensorProto.FLOAT16
-    node, inputs, output = {
+    nodes, inputs, outputs = {
         "MatMul": (
-            helper.make_node("MatMul", ["a", "b"], ["c"]),
+            [helper.make_node("MatMul", ["a", "b"], ["c"])],
             [("a", wide, ["m", "k"]), ("b", wide, ["k", "n"])],
-            ("c", wide, ["m", "n"]),
+            [("c", wide, ["m", "n"])],
         ),
         "Widen": (
-            helper.make_node("Cast", ["a"], ["c"], to=wide),
+            [helper.make_node("Cast", ["a"], ["c"], to=wide)],
             [("a", half, ["n"])],
-            ("c", wide, ["n"]),
+            [("c", wide, ["n"])],
         ),
         "Narrow": (
-            helper.make_node("Cast", ["a"], ["c"], to=half),
+            [helper.make_node("Cast", ["a"], ["c"], to=half)],
             [("a", wide, ["n"])],
-            ("c", half, ["n"]),
+            [("c", half, ["n"])],
+        ),
+        "Ranges": (
+            [
+                helper.make_node("ReduceMin", ["a", "axis"], ["least"], keepdims=0),
+                helper.make_node("ReduceMax", ["a", "axis"], ["largest"], keepdims=0),
+            ],
+            [("a", wide, ["m", "n"])],
+            [("least", wide, ["m"]), ("largest", wide, ["m"])],
         ),
     }[which]
     graph = helper.make_graph(
-        [node],
+        nodes,
         which,
         [helper.make_tensor_value_info(*each) for each in inputs],
-        [helper.make_tensor_value_info(*output)],
+        [helper.make_tensor_value_info(*each) for each in outputs],
+        [helper.make_tensor("axis", TensorProto.INT64, [1], [1])] if which == "Ranges" else [],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     options = onnxruntime.SessionOptions()

@@ -19,7 +19,7 @@ import onnx_ir as ir
 from conversions.checkpoint.storage import Storage
 from conversions.weights.binding import STORED_TYPES, as_stored
 from conversions.weights.expression import Expression, all_stored
-from conversions.weights.stream import infinite
+from conversions.weights.not_finite import infinite
 
 # Linux: share the blocks of one file with another, copied when either is written (Btrfs, XFS).
 # Source: ioctl_ficlonerange(2), linux/fs.h.

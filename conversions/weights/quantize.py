@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from conversions.checkpoint.element_types import Numbers
+from conversions.weights import kernels
 from conversions.weights.expression import Read, Unary
 
 BLOCK = 32
@@ -62,17 +63,46 @@ def quantize(matrix: npt.NDArray[np.floating], bits: int, scale_type: npt.DTypeL
         bits: 4 or 8.
         scale_type: Stored type of the scales.
     """
-    top = (1 << bits) - 1
-    blocks = matrix.astype(np.float32).reshape(len(matrix), -1, BLOCK)
-    high = np.maximum(blocks.max(-1), 0)
-    low = np.minimum(blocks.min(-1), 0)
-    scales = ((high - low) / top).astype(scale_type).astype(np.float32)
-    inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales != 0)
-    zero_points = np.clip(np.rint(-low * inverse), 0, top)
-    codes = np.clip(np.rint(blocks * inverse[..., None]) + zero_points[..., None], 0, top)
+    blocks = _in_blocks(matrix)
+    scales, zero_points = _grid(blocks, bits, scale_type)
     return QuantizedBlocks(
-        codes=codes.astype(np.uint8), scales=scales, zero_points=zero_points.astype(np.uint8)
+        codes=_codes(blocks, scales, zero_points, bits), scales=scales, zero_points=zero_points
     )
+
+
+def _in_blocks(matrix: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    return matrix.astype(np.float32, copy=False).reshape(len(matrix), -1, BLOCK)
+
+
+def _grid(
+    blocks: npt.NDArray[np.float32], bits: int, scale_type: npt.DTypeLike
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """Return the scale and the zero point of each block."""
+    top = (1 << bits) - 1
+    least, largest = kernels.ranges(blocks)
+    low, high = np.minimum(least, 0), np.maximum(largest, 0)
+    scales = ((high - low) / top).astype(scale_type).astype(np.float32)
+    zero_points = np.clip(np.rint(-low * _inverse(scales)), 0, top)
+    return scales, zero_points.astype(np.uint8)
+
+
+def _codes(
+    blocks: npt.NDArray[np.float32],
+    scales: npt.NDArray[np.float32],
+    zero_points: npt.NDArray[np.uint8],
+    bits: int,
+) -> npt.NDArray[np.uint8]:
+    """Return the code of each weight."""
+    values = blocks * _inverse(scales)[..., None]
+    np.rint(values, out=values)
+    values += zero_points[..., None]
+    np.clip(values, 0, (1 << bits) - 1, out=values)
+    return values.astype(np.uint8)
+
+
+def _inverse(scales: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    inverse: npt.NDArray[np.float32] = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales != 0)
+    return inverse
 
 
 def _packed(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
@@ -105,11 +135,19 @@ class _Quantized(Unary):
     def _columns(self) -> int:
         return self.of.shape[1]
 
-    def _blocks(self, first: int, count: int, read: Read) -> QuantizedBlocks:
+    @property
+    def _scale_dtype(self) -> npt.DTypeLike:
+        return np.float16 if self.scale_type == "F16" else np.float32
+
+    def _rows(self, first: int, count: int, read: Read) -> npt.NDArray[np.floating]:
         rows = count // self.granule
         numbers = self.of.evaluate(first // self.granule * self._columns, rows * self._columns, read)
-        scale_type = np.float16 if self.scale_type == "F16" else np.float32
-        return quantize(numbers.reshape(rows, self._columns), self.bits, scale_type)  # type: ignore[arg-type]
+        return numbers.reshape(rows, self._columns)  # type: ignore[return-value]
+
+    def _grid(
+        self, first: int, count: int, read: Read
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        return _grid(_in_blocks(self._rows(first, count, read)), self.bits, self._scale_dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +166,8 @@ class QuantizedCodes(_Quantized):
 
     def evaluate(self, first: int, count: int, read: Read) -> Numbers:
         """Quantise and pack."""
-        return _packed(self._blocks(first, count, read).codes, self.bits).reshape(-1)
+        quantized = quantize(self._rows(first, count, read), self.bits, self._scale_dtype)
+        return _packed(quantized.codes, self.bits).reshape(-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +185,8 @@ class QuantizationScales(_Quantized):
         return self.scale_type
 
     def evaluate(self, first: int, count: int, read: Read) -> Numbers:
-        """Quantise."""
-        return self._blocks(first, count, read).scales.reshape(-1)
+        """Find the blocks' ranges."""
+        return self._grid(first, count, read)[0].reshape(-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,5 +204,5 @@ class ZeroPoints(_Quantized):
         return "U8"
 
     def evaluate(self, first: int, count: int, read: Read) -> Numbers:
-        """Quantise and pack."""
-        return _packed(self._blocks(first, count, read).zero_points, self.bits).reshape(-1)
+        """Find the blocks' ranges, and pack."""
+        return _packed(self._grid(first, count, read)[1], self.bits).reshape(-1)

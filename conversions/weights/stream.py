@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,7 @@ from conversions.checkpoint.storage import Reader, Storage
 from conversions.errors import ConversionError
 from conversions.weights.async_hash import Digest
 from conversions.weights.binding import Binding, place_in_checkpoint
+from conversions.weights.not_finite import infinite
 from conversions.weights.stream_progress import SavedProgress, StreamProgress
 
 # The largest finite float16 is 65504; what rounds to nearest beyond the halfway point becomes infinite.
@@ -29,7 +31,8 @@ _FIRST_INFINITE_FP16 = 65520.0
 # A piece fits the processor's cache; the budget bounds bytes that are read but not yet written.
 _PIECE_BYTES = 8 << 20
 _BUDGET_BYTES = 192 << 20
-_WORKERS = 2
+# More than four gain nothing beside the two threads that hash.
+_WORKERS = min(4, max(2, os.cpu_count() or 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +113,8 @@ def stream(
 ) -> Streamed:
     """Write the external data of all submodels of a component in one pass over its files.
 
-    Two threads read and cast, two hash the input and the output, the calling thread writes in order; at
-    most a fixed number of bytes is in flight, whatever the model's size.
+    Two to four threads read and cast, two hash the input and the output, the calling thread writes in
+    order; at most a fixed number of bytes is in flight, whatever the model's size.
 
     Args:
         bindings: Bindings by submodel.
@@ -276,28 +279,6 @@ def _narrow(numbers: Numbers, wanted: np.dtype[np.generic]) -> tuple[Numbers, fl
         largest = infinite(numbers)
     with np.errstate(over="ignore", invalid="ignore"):
         return numbers.astype(wanted), largest
-
-
-# For each width the signed and the unsigned type, and the bits of +infinity and -infinity: NaN of either sign
-# lies above. Source: IEEE 754-2019.
-_BITS = {
-    2: (np.int16, np.uint16, 0x7C00, 0xFC00),
-    4: (np.int32, np.uint32, 0x7F800000, 0xFF800000),
-    8: (np.int64, np.uint64, 0x7FF0000000000000, 0xFFF0000000000000),
-}
-
-
-def infinite(numbers: Numbers) -> float:
-    """Return infinity where NaN or infinity is among the numbers, else 0.
-
-    Compares bits: measured on 8 MB of float16, 45 GB/s against 1.4 GB/s of numpy.isfinite, and 1.8 GB/s of
-    the hash that every piece goes through.
-    """
-    if not numbers.size or not np.issubdtype(numbers.dtype, np.floating):
-        return 0.0
-    signed, unsigned, positive, negative = _BITS[numbers.dtype.itemsize]
-    found = numbers.view(signed).max() >= positive or numbers.view(unsigned).max() >= negative
-    return math.inf if found else 0.0
 
 
 class _ReaderPool:

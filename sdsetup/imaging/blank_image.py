@@ -17,7 +17,8 @@ def find_blank(pixels: NDArray[np.uint8]) -> tuple[str, ...]:
     Args:
         pixels: uint8 ``[height, width, 3]``.
     """
-    mean, deviation = float(pixels.mean()), float(pixels.std())
+    values = pixels.astype(np.float32)
+    mean, deviation = float(values.mean()), float(values.std())
     if mean < BLACK_BELOW and deviation < BLACK_BELOW:
         return (f"the image is black (mean {mean:.1f} of 255)",)
     if deviation < FLAT_BELOW:

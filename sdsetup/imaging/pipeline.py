@@ -343,9 +343,13 @@ class Pipeline:
 
     def _image(self, latents: Floats) -> NDArray[np.uint8]:
         sample = self.package.recipe.decode(self._run, latents)
-        unit = np.clip(sample / np.float32(2) + np.float32(0.5), 0, 1)
-        pixels: NDArray[np.uint8] = (unit * np.float32(255)).round().astype(np.uint8)
-        return pixels.transpose(0, 2, 3, 1)
+        values = sample / np.float32(2)
+        values += np.float32(0.5)
+        np.clip(values, 0, 1, out=values)
+        values *= np.float32(255)
+        np.rint(values, out=values)
+        pixels: NDArray[np.uint8] = values.astype(np.uint8).transpose(0, 2, 3, 1)
+        return pixels
 
     @cached_property
     def _prompts(self) -> PackagePrompts:

@@ -92,7 +92,7 @@ class PackageAdapters:
         transforms = self.transforms.get(component, ())
         if not transforms:
             return {}
-        from conversions.weights.stream import infinite
+        from conversions.weights.not_finite import infinite
 
         weights = graph_weights(package, submodel)
         before: Tensors = {name: each.expression for name, each in weights.items()}

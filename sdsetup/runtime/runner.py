@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,9 @@ from conversions.verification.ep_assignment import Placement
 from sdsetup.runtime import sessions
 from sdsetup.runtime.adapters import PackageAdapters
 from sdsetup.runtime.devices import Device
-from sdsetup.runtime.sessions import Array, Arrays, Dimensions, Loaded, OutOfMemoryError
+from sdsetup.runtime.sessions import Array, Arrays, Dimensions, Loaded, OutOfMemoryError, ReplayError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,7 @@ class LocalRunner:
     skipped: Mapping[str, int] = field(default_factory=dict)
     _dimensions: dict[str, Dimensions] = field(default_factory=dict, init=False)
     _open: dict[str, Loaded] = field(default_factory=dict, init=False)
+    _not_replayed: set[str] = field(default_factory=set, init=False)
     _usage: dict[str, Usage] = field(default_factory=dict, init=False)
 
     def run(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
@@ -138,10 +142,16 @@ class LocalRunner:
         if loaded is not None and loaded.sizes != sizes:
             del self._open[submodel]
             loaded = None
-        if loaded is None:
-            loaded = self._load(submodel, sizes)
-        started = perf_counter()
-        outputs, loaded = sessions.run(loaded, inputs, f"running {submodel}")
+        try:
+            if loaded is None:
+                loaded = self._load(submodel, sizes)
+            started = perf_counter()
+            outputs, loaded = sessions.run(loaded, inputs, f"running {submodel}")
+        except ReplayError as error:
+            logger.info("%s runs without replaying its launches: %s", submodel, error)
+            self._not_replayed.add(submodel)
+            self._open.pop(submodel, None)
+            return self._run(submodel, inputs)
         seconds = perf_counter() - started
         self._open[submodel] = loaded
         before = self._usage[submodel]
@@ -175,6 +185,7 @@ class LocalRunner:
             exact=self.package.is_fp32,
             edits=(*self.adapters.edits(self.package, submodel, weights), *self._edits(submodel)),
             weights=weights,
+            replayed=submodel not in self._not_replayed,
         )
         share = f"{loaded.placement.node_share:.0%} of {sum(loaded.placement.nodes.values())} nodes"
         self.listener(Finished(task=task, note=f"{share} on {self.device.provider.label}"))

@@ -16,8 +16,10 @@ from conversions.providers import onnx_session
 from conversions.providers.devices import Device
 from conversions.providers.session_graph import Edit
 from conversions.verification.ep_assignment import Placement, add_profile, read_placement
+from conversions.weights.kernels import to_float16, to_float32
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
+from sdsetup.runtime.device_binding import DeviceBinding
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
@@ -37,6 +39,10 @@ class DeviceLostError(Exception):
     """The graphics driver has reset or lost the device; this process cannot use it any more."""
 
 
+class ReplayError(Exception):
+    """The launches of a session's kernels cannot be recorded; without that it may well run."""
+
+
 class OutOfMemoryError(SetupError):
     """The device has too little memory for a session or a run."""
 
@@ -51,6 +57,7 @@ class Loaded:
         placement: Where its nodes run.
         load_seconds: How long opening it took.
         profiling: Whether its next run is being measured.
+        binding: Keeps its inputs and outputs on the device; None where they stay in main memory.
     """
 
     session: Any = field(repr=False)
@@ -58,6 +65,7 @@ class Loaded:
     placement: Placement
     load_seconds: float
     profiling: bool = False
+    binding: DeviceBinding | None = None
 
 
 def dimensions_of(graph: Path) -> Dimensions:
@@ -98,6 +106,7 @@ def load(
     exact: bool = True,
     edits: Sequence[Edit] = (),
     weights: Arrays | None = None,
+    replayed: bool = True,
 ) -> Loaded:
     """Open a session for a graph on a device.
 
@@ -109,19 +118,31 @@ def load(
         exact: Compute float32 at full precision, where the provider has a faster one.
         edits: Further changes of the graph for this session.
         weights: Arrays to use instead of what the package holds, by initializer.
+        replayed: Record the launches of kernels and replay them, where the provider can.
 
     Raises:
         SetupError: The graph cannot be loaded, or not on this provider.
+        ReplayError: It cannot be loaded so that launches are recorded.
         DeviceLostError: The device is gone.
     """
     started = perf_counter()
+    memory = device.provider.bound_memory if replayed else ""
     try:
         session = onnx_session.open_session(
-            graph, device, sizes, upcast=upcast, exact=exact, edits=edits, weights=weights
+            graph,
+            device,
+            sizes,
+            upcast=upcast,
+            exact=exact,
+            edits=edits,
+            weights=weights,
+            replayed=bool(memory),
         )
     except ConversionError as error:
         raise SetupError("device.refused", error.message, hint_for(error)) from error
     except Exception as error:
+        if memory and onnx_session.cannot_replay(error):
+            raise ReplayError(str(error)) from error
         raise explained(error, f"opening {graph.parent.name}") from error
     return Loaded(
         session=session,
@@ -129,6 +150,7 @@ def load(
         placement=read_placement(session, device.provider.name),
         load_seconds=perf_counter() - started,
         profiling=onnx_session.is_profiled(device.provider),
+        binding=DeviceBinding(session=session, memory=memory, number=device.number) if memory else None,
     )
 
 
@@ -142,20 +164,35 @@ def run(loaded: Loaded, inputs: Arrays, what: str) -> tuple[dict[str, Array], Lo
 
     Returns:
         The outputs by name, floats as float32; and the session, with its times once they are measured.
+
+    Raises:
+        SetupError: ONNX Runtime failed.
+        ReplayError: It failed in the run whose launches are recorded.
+        DeviceLostError: The device is gone.
     """
     wanted = {entry.name: _NUMPY_TYPES[entry.type] for entry in loaded.session.get_inputs()}
-    with np.errstate(over="ignore"):  # beyond float16's range: infinite, seen in the outputs
-        feeds = {name: np.ascontiguousarray(inputs[name], dtype=dtype) for name, dtype in wanted.items()}
+    feeds = {name: _as_type(inputs[name], dtype) for name, dtype in wanted.items()}
     names = [entry.name for entry in loaded.session.get_outputs()]
     try:
-        results = loaded.session.run(names, feeds)
+        binding = loaded.binding
+        results = loaded.session.run(names, feeds) if binding is None else binding.run(feeds)
     except Exception as error:
+        if loaded.binding is not None and loaded.binding.runs == 1:
+            raise ReplayError(str(error)) from error
         raise explained(error, what) from error
     if loaded.profiling:
         placement = add_profile(loaded.placement, loaded.session)
         loaded = replace(loaded, profiling=False, placement=placement)
-    upcast = [result.astype(np.float32) if result.dtype == np.float16 else result for result in results]
+    upcast = [to_float32(result) if result.dtype == np.float16 else result for result in results]
     return dict(zip(names, upcast, strict=True)), loaded
+
+
+def _as_type(array: Array, dtype: Any) -> Array:
+    """Return a contiguous array of a type; beyond float16's range it is infinite, seen in the outputs."""
+    if dtype is np.float16 and array.dtype == np.float32:
+        return to_float16(np.ascontiguousarray(array))
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=dtype)
 
 
 def explained(error: Exception, doing: str) -> Exception:

@@ -1,14 +1,17 @@
 """Images a second and graphics memory on an NVIDIA card: this package, PyTorch's diffusers, optimum-onnx.
 
-Run as ``python -m tests.benchmarks.cuda WORK [--model sd14|sdxl] [--fp32-decoder] [--check]
-[--optimum PYTHON] [--rounds 2] [--runs 5] [--images 1]``. WORK needs 12 GB (SDXL: 14 GB, and 7 GB more with
-``--fp32-decoder``) and gets a checkpoint of the model's true size with random weights, this project's package
-of it, and optimum's own export. Every contender makes the same kind of image (20 steps in float16, no safety
-checker; SD 1.4: 512x512, DDIM, guidance 7.5; SDXL: 1024x1024, Euler, guidance 5), each in a process of its
-own, in turns. ``--fp32-decoder`` lets all decode in float32, as SDXL's own autoencoder needs it. Peaks are
-of all the card's memory above what was in use before; nobody else may use the card meanwhile. PYTHON is the
-interpreter of an environment with optimum-onnx and onnxruntime-gpu. ``--check`` instead compares images of
-4 steps at 512x512 with diffusers in float32 on the same card, from the same noise.
+Run as ``python -m tests.benchmarks.cuda WORK [--model sd14|sdxl|klein|z-image] [--precision fp16|int4]
+[--fp32-decoder] [--check] [--compile] [--optimum PYTHON] [--rounds 2] [--runs 5] [--images 1]``. WORK needs
+12 GB (SDXL: 14 GB, and 7 GB more with ``--fp32-decoder``; klein 32 GB, Z-Image 41 GB) and gets a checkpoint
+of the model's true size with random weights, this project's package of it, and optimum's own export. Every
+contender makes the same kind of image (no safety checker; SD 1.4: 512x512, DDIM, 20 steps, guidance 7.5;
+SDXL: 1024x1024, Euler, 20 steps, guidance 5; klein and Z-Image-Turbo: 1024x1024, 4 and 8 steps), each in a
+process of its own, in turns: this project in float16 or with 4-bit weights, diffusers in float16 or, where
+that is what the model is published in, bfloat16. ``--compile`` adds diffusers under torch.compile
+(reduce-overhead, channels last). ``--fp32-decoder`` lets all decode in float32, as SDXL's own autoencoder
+needs it. Peaks are of all the card's memory above what was in use before; nobody else may use the card
+meanwhile. PYTHON is the interpreter of an environment with optimum-onnx and onnxruntime-gpu. ``--check``
+instead compares images of 4 steps at 512x512 with diffusers in float32 on the same card, from the same noise.
 
 Prints one JSON object, and each process's numbers as they come to stderr.
 """
@@ -25,7 +28,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +38,8 @@ import numpy as np
 from tests.benchmarks import full_size, process_tree
 
 PROMPT = "a photograph of an astronaut riding a horse"
-STEPS = 20
+# Of images before any is timed: PyTorch and ONNX Runtime record a decoder's launches in its second run.
+WARM_UPS = 3
 CHECKED_STEPS = 4
 CHECKED_SIDE = 512
 _EVERY_SECONDS = 0.005
@@ -50,20 +55,24 @@ class Model:
         arguments: What is said when diffusers opens the checkpoint.
         side: Of the images, in pixels.
         guidance: Guidance scale.
-        scheduler: This package's name of the scheduler.
-        scheduler_class: diffusers' name of it.
+        steps: Of an image.
+        dtype: What diffusers computes in.
+        scheduler: This package's name of the scheduler; None leaves the checkpoint's.
+        scheduler_class: diffusers' name of it, or empty.
         scheduler_settings: What diffusers' pipeline puts right in the scheduler that it opens, but not in
             one that takes its place; this package does the same by itself.
     """
 
     make: Callable[[Path], Path]
     pipeline: str
-    arguments: str
     side: int
     guidance: float
-    scheduler: str
-    scheduler_class: str
-    scheduler_settings: Mapping[str, Any]
+    arguments: str = ""
+    steps: int = 20
+    dtype: str = "float16"
+    scheduler: str | None = None
+    scheduler_class: str = ""
+    scheduler_settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 MODELS = {
@@ -85,7 +94,22 @@ MODELS = {
         guidance=5.0,
         scheduler="euler",
         scheduler_class="EulerDiscreteScheduler",
-        scheduler_settings={},
+    ),
+    "klein": Model(
+        make=partial(full_size.make_flow, name="klein"),
+        pipeline="Flux2KleinPipeline",
+        side=1024,
+        guidance=1.0,
+        steps=4,
+        dtype="bfloat16",
+    ),
+    "z-image": Model(
+        make=partial(full_size.make_flow, name="z-image"),
+        pipeline="ZImagePipeline",
+        side=1024,
+        guidance=0.0,
+        steps=8,
+        dtype="bfloat16",
     ),
 }
 
@@ -93,6 +117,7 @@ OURS = """
 import json, sys, time
 from pathlib import Path
 from conversions.events import Notice
+from conversions.recipe import ImageSize
 from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request, complete
 from sdsetup.runtime.package import open_for_images
@@ -101,7 +126,8 @@ def listen(event):
     if isinstance(event, Notice):
         print(event.text, file=sys.stderr)
 package = open_for_images(Path(sys.argv[1]))
-runner = start(package, DeviceRequest(provider="cuda", low_vram=LOW_VRAM), listen)
+device = DeviceRequest(provider="cuda", low_vram=LOW_VRAM)
+runner = start(package, device, ImageSize(width=SIDE, height=SIDE), listen)
 pipeline = Pipeline(package=package, runner=runner, listener=listen)
 stages, run = [], runner.run
 def watched(submodel, inputs):
@@ -116,7 +142,10 @@ def draw():
     return pipeline.generate(request, check_safety=False).pixels
 def notes():
     seconds = {name: used.run_seconds for name, used in runner.usage().items()}
+    pairs = zip(stages, stages[1:])
+    gaps = sorted(after[1] - before[2] for before, after in pairs if before[0] == after[0])
     return {"summary": summary(runner), "stages": stages,
+            "median_seconds_between_steps": gaps[len(gaps) // 2] if gaps else None,
             "last_run_seconds": {name: each[-1] for name, each in seconds.items()}}
 """
 
@@ -127,8 +156,9 @@ import torch
 import diffusers
 kind = getattr(diffusers, PIPELINE)
 pipeline = kind.from_pretrained(sys.argv[1], torch_dtype=getattr(torch, DTYPE), ARGUMENTS)
-scheduler = getattr(diffusers, SCHEDULER_CLASS)
-pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **SCHEDULER_SETTINGS)
+if SCHEDULER_CLASS:
+    scheduler = getattr(diffusers, SCHEDULER_CLASS)
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **SCHEDULER_SETTINGS)
 pipeline.vae.register_to_config(force_upcast=FP32_DECODER)
 pipeline = pipeline.to("cuda")
 pipeline.set_progress_bar_config(disable=True)
@@ -146,6 +176,14 @@ def notes():
             "peak_reserved_bytes": torch.cuda.max_memory_reserved()}
 """
 )
+
+COMPILE = """
+denoiser = "unet" if hasattr(pipeline, "unet") else "transformer"
+module = getattr(pipeline, denoiser).to(memory_format=torch.channels_last)
+setattr(pipeline, denoiser, torch.compile(module, mode="reduce-overhead", fullgraph=True))
+pipeline.vae.to(memory_format=torch.channels_last)
+pipeline.vae.decode = torch.compile(pipeline.vae.decode, mode="reduce-overhead", fullgraph=True)
+"""
 
 OPTIMUM_EXPORT = """
 import sys
@@ -174,6 +212,8 @@ TIMED = """
 loaded = time.perf_counter()
 pixels = draw()
 warm = time.perf_counter()
+for _ in range(WARM_UPS - 1):
+    draw()
 seconds = []
 for _ in range(RUNS):
     began = time.perf_counter()
@@ -216,11 +256,13 @@ class Work:
         folder: Of all files.
         name: Of the model.
         fp32_decoder: Whether images are decoded in float32.
+        precision: Of this project's package.
     """
 
     folder: Path
     name: str
     fp32_decoder: bool
+    precision: str
 
     @property
     def model(self) -> Model:
@@ -236,11 +278,12 @@ class Work:
 
     def package(self) -> Path:
         """Return this project's package of the checkpoint, made if it is missing."""
-        folder = self.folder / f"package-{self.name}{'-fp32-decoder' if self.fp32_decoder else ''}"
+        decoder = "-fp32-decoder" if self.fp32_decoder else ""
+        folder = self.folder / f"package-{self.name}-{self.precision}{decoder}"
         if not (folder / "manifest.json").exists():
             kept = ["--keep-fp32", "vae_decoder"] if self.fp32_decoder else []
             _run([sys.executable, "-m", "sdsetup", "convert", str(self.checkpoint()), "--target", "cuda",
-                  "--no-verify", *kept, "--output", str(folder)])  # fmt: skip
+                  "--precision", self.precision, "--no-verify", *kept, "--output", str(folder)])  # fmt: skip
         return folder
 
     def export(self, optimum: str) -> Path:
@@ -255,7 +298,8 @@ class Work:
         model = self.model
         constants = {
             "PROMPT": PROMPT,
-            "STEPS": STEPS,
+            "STEPS": model.steps,
+            "WARM_UPS": WARM_UPS,
             "IMAGES": 1,
             "SIDE": model.side,
             "GUIDANCE": model.guidance,
@@ -265,23 +309,28 @@ class Work:
             "PIPELINE": model.pipeline,
             "FP32_DECODER": self.fp32_decoder,
             "LOW_VRAM": False,
-            "DTYPE": "float16",
+            "DTYPE": model.dtype,
             **constants,
         }
         lines = "".join(f"{name} = {value!r}\n" for name, value in constants.items())
         return lines + contender.replace("ARGUMENTS", model.arguments)
 
 
-def measure(work: Work, optimum: str | None, rounds: int, runs: int, images: int) -> dict[str, Any]:
+def measure(
+    work: Work, optimum: str | None, rounds: int, runs: int, images: int, compiled: bool
+) -> dict[str, Any]:
     """Prepare what is missing and time the contenders in turns; ``--low-vram`` has one round of one run."""
     checkpoint, package = str(work.checkpoint()), str(work.package())
     counts = {"RUNS": runs, "IMAGES": images}
-    low_vram = {"RUNS": 1, "IMAGES": images, "LOW_VRAM": True}
+    low_vram = {"RUNS": 1, "WARM_UPS": 1, "IMAGES": images, "LOW_VRAM": True}
     contenders = {
         "sdsetup": [sys.executable, "-c", work.program(OURS + TIMED, **counts), package],
         "diffusers": [sys.executable, "-c", work.program(DIFFUSERS + TIMED, **counts), checkpoint],
         "sdsetup --low-vram": [sys.executable, "-c", work.program(OURS + TIMED, **low_vram), package],
     }
+    if compiled:
+        program = work.program(DIFFUSERS + COMPILE + TIMED, **counts)
+        contenders["diffusers compiled"] = [sys.executable, "-c", program, checkpoint]
     if optimum is not None:
         program = work.program(OPTIMUM + TIMED, **counts)
         contenders["optimum-onnx"] = [optimum, "-c", program, str(work.export(optimum))]
@@ -304,6 +353,7 @@ def measure(work: Work, optimum: str | None, rounds: int, runs: int, images: int
     return {
         "benchmark": "cuda",
         "model": work.name,
+        "precision": work.precision,
         "fp32_decoder": work.fp32_decoder,
         "images_per_second": pace,
         "sdsetup_over": {name: pace["sdsetup"] / pace[name] for name in pace if "sdsetup" in pace},
@@ -432,8 +482,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
     parser.add_argument("--model", choices=sorted(MODELS), default="sd14")
+    parser.add_argument("--precision", choices=["fp16", "int4"], default="fp16")
     parser.add_argument("--fp32-decoder", action="store_true", help="decode in float32; SDXL alone")
     parser.add_argument("--check", action="store_true", help="compare images instead of timing them")
+    parser.add_argument("--compile", action="store_true", help="time diffusers under torch.compile too")
     parser.add_argument("--optimum", help="interpreter of an environment with optimum-onnx")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
@@ -441,8 +493,14 @@ if __name__ == "__main__":
     chosen = parser.parse_args()
     if chosen.fp32_decoder and chosen.model != "sdxl":
         parser.error("--fp32-decoder is for SDXL: diffusers decodes no other model in float32 by itself")
-    work = Work(folder=chosen.work, name=chosen.model, fp32_decoder=chosen.fp32_decoder)
-    if chosen.check:
-        print(json.dumps(check(work), indent=1))
-    else:
-        print(json.dumps(measure(work, chosen.optimum, chosen.rounds, chosen.runs, chosen.images), indent=1))
+    if chosen.check and MODELS[chosen.model].dtype != "float16":
+        parser.error("--check is for models of which float16 is the usual type: sd14 and sdxl")
+    work = Work(
+        folder=chosen.work,
+        name=chosen.model,
+        fp32_decoder=chosen.fp32_decoder,
+        precision=chosen.precision,
+    )
+    counts = (chosen.rounds, chosen.runs, chosen.images)
+    done = check(work) if chosen.check else measure(work, chosen.optimum, *counts, compiled=chosen.compile)
+    print(json.dumps(done, indent=1))
