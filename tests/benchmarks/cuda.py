@@ -168,7 +168,8 @@ DIFFUSERS = (
     OPEN_DIFFUSERS
     + """
 def draw():
-    images = pipeline(prompt=PROMPT, num_inference_steps=STEPS, num_images_per_prompt=IMAGES, output_type="np",
+    images = pipeline(prompt=PROMPT, num_inference_steps=STEPS, num_images_per_prompt=IMAGES,
+                      output_type="np",
                       guidance_scale=GUIDANCE, width=SIDE, height=SIDE).images
     return (images * 255).round()
 def notes():
@@ -201,7 +202,8 @@ scheduler = getattr(diffusers, SCHEDULER_CLASS)
 pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **SCHEDULER_SETTINGS)
 pipeline.set_progress_bar_config(disable=True)
 def draw():
-    images = pipeline(prompt=PROMPT, num_inference_steps=STEPS, num_images_per_prompt=IMAGES, output_type="np",
+    images = pipeline(prompt=PROMPT, num_inference_steps=STEPS, num_images_per_prompt=IMAGES,
+                      output_type="np",
                       guidance_scale=GUIDANCE, width=SIDE, height=SIDE).images
     return (images * 255).round()
 def notes():
@@ -239,7 +241,8 @@ CHECKED_DIFFUSERS = """
 torch.backends.cudnn.allow_tf32 = False
 noise = torch.from_numpy(np.load(sys.argv[2])["noise"]).to("cuda", getattr(torch, DTYPE))
 def draw(output_type):
-    return pipeline(prompt=PROMPT, num_inference_steps=STEPS, output_type=output_type, guidance_scale=GUIDANCE,
+    return pipeline(prompt=PROMPT, num_inference_steps=STEPS, output_type=output_type,
+                    guidance_scale=GUIDANCE,
                     width=SIDE, height=SIDE, latents=noise).images
 latents = draw("latent").float().cpu().numpy()
 pixels = (draw("np") * 255).round().astype(np.uint8)
