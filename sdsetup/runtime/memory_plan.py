@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conversions.forecast import SESSION_BYTES, forecast, weights_bytes
+from conversions.forecast import CONTEXT_BYTES, SESSION_BYTES, forecast, weights_bytes
 from conversions.package.layout import Package
 from conversions.pipeline_graphs import package_graphs
 from conversions.recipe import ImageSize
 from sdsetup.disk_space import human_size
 from sdsetup.errors import SetupError
 
-# More than activations take for each pixel of the images: SDXL's float32 decoder takes 3.8 GiB at 1024x1024.
-_MOST_BYTES_A_PIXEL = 4096
+# More than all activations take for each pixel: SDXL's float32 decoder takes 3.8 GiB at 1024x1024.
+_MOST_BYTES_A_PIXEL = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +54,16 @@ def make_plan(
         return MemoryPlan(one_at_a_time=bool(one_at_a_time), elsewhere=elsewhere)
     images_bytes = _MOST_BYTES_A_PIXEL * size.width * size.height * size.images
     # Files may hold more than is used, never less: with room for all of them no graph need be read.
-    if _files_bytes(package) + len(package.submodels) * SESSION_BYTES + images_bytes <= budget_bytes:
+    fixed_bytes = CONTEXT_BYTES + len(package.submodels) * SESSION_BYTES
+    if _files_bytes(package) + fixed_bytes + images_bytes <= budget_bytes:
         return MemoryPlan(one_at_a_time=bool(one_at_a_time), elsewhere=elsewhere)
     graphs = package_graphs(package)
     sizes = {name: weights_bytes(model) for name, model in graphs.models.items()}
     if encoders_elsewhere is None:
-        elsewhere = frozenset(name for name in encoders if sizes[name] + SESSION_BYTES > budget_bytes)
+        alone = CONTEXT_BYTES + SESSION_BYTES
+        elsewhere = frozenset(name for name in encoders if sizes[name] + alone > budget_bytes)
     held = sum(weights + SESSION_BYTES for name, weights in sizes.items() if name not in elsewhere)
-    if held + images_bytes <= budget_bytes:
+    if CONTEXT_BYTES + held + images_bytes <= budget_bytes:
         return MemoryPlan(one_at_a_time=bool(one_at_a_time), elsewhere=elsewhere)
     needed = forecast(graphs, size).without(elsewhere)
     if one_at_a_time is None:
