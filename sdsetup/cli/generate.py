@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sdsetup import new_file
 from sdsetup.cli import output, package_folder
 from sdsetup.cli.adapter_options import IgnoreUnmatchedOption, LoraOption, TextualInversionOption, requests_of
 from sdsetup.cli.device_options import (
@@ -77,6 +79,12 @@ def generate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace images that are there under the names given.")
     ] = False,
+    preview: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Every N steps write OUTPUT-preview.png, which shows what is becoming of them."
+        ),
+    ] = None,
     repeated: Annotated[
         Path | None,
         typer.Option("--from", metavar="IMAGE", help="Repeat an image; other options change its metadata."),
@@ -92,6 +100,7 @@ def generate(
     """Make images from a prompt with a converted package."""
     from sdsetup.imaging import image_file, prompts
     from sdsetup.imaging.pipeline import Pipeline
+    from sdsetup.imaging.preview import Preview
     from sdsetup.imaging.refiner import open_refiner
     from sdsetup.imaging.request import Request, complete
     from sdsetup.runtime import start
@@ -174,6 +183,11 @@ def generate(
         provider_name = runner.device.provider.name
         metadata = image_file.metadata_of(request, opened, provider_name, adapters)
         paths = image_file.paths_for(destination, metadata, overwrite=overwrite)
+        shown = None
+        if preview is not None:
+            beside = new_file.free_name(paths[0].with_stem(f"{paths[0].stem}-preview"))
+            shown = Preview(path=beside, every=preview)
+            output.say(f"previews: {beside}")
         try:
             with open_refiner(request, opened, requested, listener) as second:
                 pipeline = Pipeline(
@@ -182,6 +196,7 @@ def generate(
                     listener=listener,
                     refiner=second,
                     tokens=adapters.embeddings.tokens,
+                    preview=shown,
                 )
                 generated = pipeline.generate(request)
         finally:
@@ -189,6 +204,9 @@ def generate(
         for place, path in enumerate(paths):
             pixels, own = generated.pixels[place], metadata.of_image(place)
             written.append(image_file.write_image(path, pixels, own, overwrite=overwrite))
+        if shown is not None:
+            with suppress(OSError):  # a viewer on Windows may hold it
+                shown.path.unlink(missing_ok=True)
     for image in written:
         if image.remark:
             output.say(image.remark)

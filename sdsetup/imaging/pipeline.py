@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,10 +23,13 @@ from sdsetup.imaging.blank_image import find_blank
 from sdsetup.imaging.feature_extractor import extract
 from sdsetup.imaging.latent_noise import LatentNoise
 from sdsetup.imaging.package_prompts import PackagePrompts
+from sdsetup.imaging.preview import Preview, approximate
 from sdsetup.imaging.request import Request, complete, first_index, scheduler_for
 from sdsetup.imaging.schedulers import Floats, Scheduler, State
 from sdsetup.runtime.runner import Runner
 from sdsetup.runtime.sessions import Array
+
+logger = logging.getLogger(__name__)
 
 _HALF = 0.5
 _WORTH_SAYING_SECONDS = 10.0
@@ -73,6 +77,7 @@ class Pipeline:
         listener: Hears of progress.
         refiner: Makes the last steps; None makes all of them here.
         tokens: Tokens that are added to a tokenizer's own, by its folder.
+        preview: Shows what the images are becoming; None shows nothing.
     """
 
     package: Package
@@ -80,6 +85,7 @@ class Pipeline:
     listener: Listener = ignore
     refiner: Refiner | None = None
     tokens: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    preview: Preview | None = None
 
     def generate(self, request: Request, *, check_safety: bool = True) -> GeneratedImages:
         """Make a batch of images.
@@ -263,6 +269,8 @@ class Pipeline:
             when = f" at step {done} of {count}"
             outputs = tuple(self._run(self._denoiser, each, when)[recipe.prediction] for each in runs)
             guided = recipe.guide(outputs, conditioning, request.guidance_scale or 0.0)
+            if self.preview is not None and self.preview.wanted(done) and done < count:
+                self._show(self.preview, scheduler.denoised(state, guided))
             fresh = noise.draw(start.shape[1:]) if scheduler.wants_noise(state) else None
             state = scheduler.advance(state, guided, fresh)
             if initial is not None and initial.mask is not None and recipe.blends_masks:
@@ -272,6 +280,18 @@ class Pipeline:
                 self._announce(count - 1)
         self.listener(Finished(task="denoise", note=f"{count} steps"))
         return state.sample
+
+    def _show(self, preview: Preview, latents: Floats) -> None:
+        """Write a preview; one that cannot be written is no reason to stop."""
+        space = self.package.recipe.latents
+        pixels = approximate(latents, space)
+        scale = space.downscale
+        if pixels is None:
+            pixels, scale = np.concatenate([self._image(each[None]) for each in latents]), 1
+        try:
+            preview.write(pixels, scale)
+        except OSError as error:
+            logger.info("the preview %s was not written: %s", preview.path, error)
 
     def _announce(self, left: int) -> None:
         """Say how long the other steps will take where people would wonder: without a GPU."""

@@ -43,10 +43,17 @@ class FlowPlan(Plan):
         skipped = int(max(self.steps - min(self.steps * strength, self.steps), 0))
         return min(skipped * self.evaluations_per_step, len(self.timesteps))
 
+    def denoised(self, state: State, output: Floats) -> Floats:
+        """Return the latents without noise that the predicted velocity leads to."""
+        return state.sample - self._share(state.index) * output
+
     def _noised(self, clean: Floats, noise: Floats, index: int) -> Floats:
-        place = (index + self.evaluations_per_step - 1) // self.evaluations_per_step
-        share = np.float32(self.sigmas[place])
+        share = self._share(index)
         return share * noise + (np.float32(1) - share) * clean
+
+    def _share(self, index: int) -> np.float32:
+        """Return the noise's share at an evaluation."""
+        return np.float32(self.sigmas[(index + self.evaluations_per_step - 1) // self.evaluations_per_step])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,6 +88,10 @@ class Plan(ABC):
         """Mix latents and noise as before evaluation ``index``."""
 
     @abstractmethod
+    def denoised(self, state: State, output: Floats) -> Floats:
+        """Return the latents without noise that the model's output points to."""
+
+    @abstractmethod
     def advance(self, state: State, output: Floats, noise: Floats | None) -> State:
         """Take the model's output and go one evaluation further."""
 

@@ -98,6 +98,10 @@ class Scheduler(Protocol):
         """Return what the model is to see, of ``state.sample``'s shape."""
         ...
 
+    def denoised(self, state: State, output: Floats) -> Floats:
+        """Return the image that the model's ``output`` at ``state`` points to: latents without noise."""
+        ...
+
     def wants_noise(self, state: State) -> bool:
         """Say whether ``advance`` needs fresh unit normal noise at this point."""
         ...

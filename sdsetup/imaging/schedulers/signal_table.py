@@ -15,7 +15,7 @@ from sdsetup.errors import SetupError
 from sdsetup.imaging.schedulers import noise as noise_schedule
 from sdsetup.imaging.schedulers.config import SchedulerConfig
 from sdsetup.imaging.schedulers.plan import Plan
-from sdsetup.imaging.schedulers.protocol import Floats
+from sdsetup.imaging.schedulers.protocol import Floats, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,10 @@ class TablePlan(Plan):
             limit = np.float32(self.settings.clip_sample_range)
             clean = np.clip(clean, -limit, limit)
         return clean
+
+    def denoised(self, state: State, output: Floats) -> Floats:
+        """Return the latents without noise that the model's output points to."""
+        return self.clean(state.sample, output, self.share(state.index))
 
     def epsilon(self, sample: Floats, output: Floats, share: float) -> Floats:
         """Return the predicted noise."""

@@ -79,6 +79,10 @@ class SigmaPlan(Plan):
             clean = np.clip(clean, -limit, limit)
         return clean
 
+    def denoised(self, state: State, output: Floats) -> Floats:
+        """Return the latents without noise that the model's output points to."""
+        return self.clean(state.sample, output, self.sigma_seen(state.index))
+
 
 def sigma_levels(settings: SchedulerConfig, steps: int) -> tuple[Floats, Levels]:
     """Lay out the sigmas at the beginning of each step, without the end.

@@ -16,7 +16,7 @@ import numpy as np
 from sdsetup.errors import UsageError
 from sdsetup.imaging.schedulers.config import SchedulerConfig
 from sdsetup.imaging.schedulers.plan import Plan
-from sdsetup.imaging.schedulers.protocol import Floats
+from sdsetup.imaging.schedulers.protocol import Floats, State
 from sdsetup.imaging.schedulers.sigma_spacing import Levels
 
 
@@ -57,6 +57,10 @@ class UnitVariancePlan(Plan):
         if self.settings.prediction_type == "flow_prediction":
             return sample - np.float32(self.sigmas[index]) * output
         return output
+
+    def denoised(self, state: State, output: Floats) -> Floats:
+        """Return the latents without noise that the model's output points to."""
+        return self.clean(state.sample, output, state.index)
 
     def epsilon(self, sample: Floats, output: Floats, index: int) -> Floats:
         """Return the predicted noise."""

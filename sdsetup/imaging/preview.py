@@ -1,0 +1,147 @@
+"""Show what images are becoming, without the decoder where the colours of the latents are known."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from conversions.recipe import LatentSpace
+from sdsetup import new_file
+from sdsetup.errors import UsageError
+from sdsetup.imaging.schedulers import Floats
+
+# Red, green and blue that each channel of the latents adds, and what they start from; colours go from -1 to
+# 1. By channels and scaling factor: autoencoders of one space share them. They were fitted to the decoders'
+# images by others; Source: comfy/latent_formats.py of ComfyUI at 040a324, classes SD15, SDXL, SD3 and Flux.
+_Color: TypeAlias = tuple[float, float, float]
+_COLORS: dict[tuple[int, float], tuple[tuple[_Color, ...], _Color]] = {
+    (4, 0.18215): (
+        (
+            (0.3512, 0.2297, 0.3227),
+            (0.3250, 0.4974, 0.2350),
+            (-0.2829, 0.1762, 0.2721),
+            (-0.2120, -0.2616, -0.7177),
+        ),
+        (0.0, 0.0, 0.0),
+    ),
+    (4, 0.13025): (
+        (
+            (0.3651, 0.4232, 0.4341),
+            (-0.2533, -0.0042, 0.1068),
+            (0.1076, 0.1111, -0.0362),
+            (-0.3165, -0.2492, -0.2188),
+        ),
+        (0.1084, -0.0175, -0.0011),
+    ),
+    (16, 1.5305): (
+        (
+            (-0.0922, -0.0175, 0.0749),
+            (0.0311, 0.0633, 0.0954),
+            (0.1994, 0.0927, 0.0458),
+            (0.0856, 0.0339, 0.0902),
+            (0.0587, 0.0272, -0.0496),
+            (-0.0006, 0.1104, 0.0309),
+            (0.0978, 0.0306, 0.0427),
+            (-0.0042, 0.1038, 0.1358),
+            (-0.0194, 0.0020, 0.0669),
+            (-0.0488, 0.0130, -0.0268),
+            (0.0922, 0.0988, 0.0951),
+            (-0.0278, 0.0524, -0.0542),
+            (0.0332, 0.0456, 0.0895),
+            (-0.0069, -0.0030, -0.0810),
+            (-0.0596, -0.0465, -0.0293),
+            (-0.1448, -0.1463, -0.1189),
+        ),
+        (0.2394, 0.2135, 0.1925),
+    ),
+    (16, 0.3611): (
+        (
+            (-0.0346, 0.0244, 0.0681),
+            (0.0034, 0.0210, 0.0687),
+            (0.0275, -0.0668, -0.0433),
+            (-0.0174, 0.0160, 0.0617),
+            (0.0859, 0.0721, 0.0329),
+            (0.0004, 0.0383, 0.0115),
+            (0.0405, 0.0861, 0.0915),
+            (-0.0236, -0.0185, -0.0259),
+            (-0.0245, 0.0250, 0.1180),
+            (0.1008, 0.0755, -0.0421),
+            (-0.0515, 0.0201, 0.0011),
+            (0.0428, -0.0012, -0.0036),
+            (0.0817, 0.0765, 0.0749),
+            (-0.1264, -0.0522, -0.1103),
+            (-0.0280, -0.0881, -0.0499),
+            (-0.1262, -0.0982, -0.0778),
+        ),
+        (-0.0329, -0.0718, -0.0851),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """Where previews go, and how often.
+
+    Attributes:
+        path: A PNG file, replaced by each preview.
+        every: Steps from one to the next.
+
+    Raises:
+        UsageError: ``every`` is below 1.
+    """
+
+    path: Path
+    every: int
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UsageError(
+                "generate.preview",
+                f"--preview {self.every} is out of range: it is a number of steps, 1 or more.",
+                "--preview 5 shows every fifth step.",
+            )
+
+    def wanted(self, step: int) -> bool:
+        """Say whether a step, counted from 1, is shown."""
+        return step % self.every == 0
+
+    def write(self, pixels: NDArray[np.uint8], scale: int) -> None:
+        """Write the images of a batch beside each other.
+
+        Args:
+            pixels: uint8 ``[images, height, width, 3]``, of any size.
+            scale: What width and height are multiplied by.
+
+        Raises:
+            OSError: The file cannot be written, as while a viewer on Windows holds it.
+        """
+        row = Image.fromarray(np.concatenate(list(pixels), axis=1))
+        row = row.resize((row.width * scale, row.height * scale), Image.Resampling.BICUBIC)
+        encoded = io.BytesIO()
+        row.save(encoded, format="PNG", compress_level=1)
+        new_file.write(self.path, encoded.getvalue(), overwrite=True)
+
+
+def approximate(latents: Floats, space: LatentSpace) -> NDArray[np.uint8] | None:
+    """Return the colours of latents, a pixel each.
+
+    Args:
+        latents: float32 ``[images, channels, height, width]``, as the denoiser has them.
+        space: Theirs.
+
+    Returns:
+        uint8 ``[images, height, width, 3]``; None where the space's colours are not known.
+    """
+    known = _COLORS.get((space.channels, round(space.scaling, 5)))
+    if known is None:
+        return None
+    factors, start = (np.array(each, np.float32) for each in known)
+    colors = np.einsum("nchw,ck->nhwk", latents, factors) + start
+    pixels: NDArray[np.uint8] = np.rint(np.clip((colors + 1) * np.float32(127.5), 0, 255)).astype(np.uint8)
+    return pixels

@@ -1,0 +1,90 @@
+"""Images on their way: clean latents, approximate colours, and a file that is replaced."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conversions.providers.table import provider_for
+from conversions.recipe import LatentSpace
+from sdsetup.errors import UsageError
+from sdsetup.imaging.pipeline import Pipeline
+from sdsetup.imaging.preview import Preview, approximate
+from sdsetup.imaging.request import Request
+from sdsetup.imaging.schedulers import FLOW_NAMES, NAMES, make_scheduler
+from sdsetup.imaging.schedulers.protocol import State
+from sdsetup.runtime.devices import Device
+from sdsetup.runtime.package import open_for_images
+from sdsetup.runtime.runner import LocalRunner
+from tests.sdsetup import toy_package
+from tests.sdsetup.imaging.schedulers.trajectories import FLOW, SD14
+
+SHAPE = (2, 4, 8, 8)
+
+
+@pytest.mark.parametrize("name", [*NAMES, *FLOW_NAMES])
+def test_a_model_that_is_right_points_to_the_clean_latents(name):
+    random = np.random.default_rng(5)
+    clean, noise = (random.standard_normal(SHAPE, np.float32) for _ in range(2))
+    scheduler = make_scheduler(name, FLOW if name in FLOW_NAMES else SD14, 10)
+    output = noise - clean if name in FLOW_NAMES else noise
+    for index in (0, 2):
+        state = State(index=index, sample=scheduler.noised(clean, noise, index))
+        np.testing.assert_allclose(scheduler.denoised(state, output), clean, atol=2e-4)
+
+
+@pytest.mark.parametrize(("channels", "scaling"), [(4, 0.18215), (4, 0.13025), (16, 1.5305), (16, 0.3611)])
+def test_latents_of_known_spaces_have_colours(channels, scaling):
+    space = LatentSpace(channels=channels, downscale=8, scaling=scaling)
+    pixels = approximate(np.zeros((3, channels, 2, 5), np.float32), space)
+    assert pixels is not None
+    assert pixels.shape == (3, 2, 5, 3)
+    assert pixels.dtype == np.uint8
+    assert (abs(pixels.astype(int) - 128) < 32).all()
+    far = approximate(np.full((1, channels, 1, 1), 1e4, np.float32), space)
+    assert far is not None
+    assert set(far.ravel().tolist()) <= {0, 255}
+
+
+def test_other_spaces_have_none():
+    assert approximate(np.zeros(SHAPE, np.float32), LatentSpace(channels=4, downscale=8, scaling=1.0)) is None
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    package = open_for_images(toy_package.write(tmp_path / "package", precision="fp32"))
+    runner = LocalRunner(package=package, device=Device(provider=provider_for("cpu"), name="CPU"))
+    return Pipeline(package=package, runner=runner)
+
+
+def with_preview(pipeline, path, every):
+    return Pipeline(package=pipeline.package, runner=pipeline.runner, preview=Preview(path=path, every=every))
+
+
+REQUEST = Request(prompt="a cat", steps=5, scheduler="euler", images=2, width=64, height=128)
+
+
+def test_previews_have_the_images_sizes_beside_each_other(tmp_path, pipeline):
+    path = tmp_path / "preview.png"
+    shown = with_preview(pipeline, path, 2).generate(REQUEST)
+    with Image.open(path) as image:
+        assert image.size == (2 * 64, 128)
+    np.testing.assert_array_equal(shown.pixels, pipeline.generate(REQUEST).pixels)
+
+
+def test_none_is_written_before_its_step_or_for_the_last_one(tmp_path, pipeline):
+    for every in (5, 9):
+        with_preview(pipeline, tmp_path / "preview.png", every).generate(REQUEST)
+    assert not (tmp_path / "preview.png").exists()
+
+
+def test_a_preview_that_cannot_be_written_stops_nothing(tmp_path, pipeline):
+    (tmp_path / "file").write_bytes(b"")
+    generated = with_preview(pipeline, tmp_path / "file" / "preview.png", 1).generate(REQUEST)
+    assert generated.pixels.shape == (2, 128, 64, 3)
+
+
+def test_fewer_than_one_step_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="--preview 0 is out of range"):
+        Preview(path=tmp_path / "preview.png", every=0)
