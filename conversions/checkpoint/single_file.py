@@ -201,9 +201,11 @@ def _denoiser_config(
     """
     of_base = base.components[layout.denoiser].config
     shown = layout.structure(tensors, of_base)
+    kind = next(each.kind for each in base.submodels if each.component == layout.denoiser)
     for field in layout.fixed:
-        if field in shown and shown[field] != of_base.get(field, shown[field]):
-            raise _other_model(label, f"has {field} {shown[field]}", base, f"has {of_base[field]}")
+        other = of_base.get(field, kind.defaults.get(field))
+        if field in shown and shown[field] != other:
+            raise _other_model(label, f"has {field} {shown[field]}", base, f"has {other}")
     return {**of_base, **shown}
 
 

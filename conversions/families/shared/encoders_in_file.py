@@ -14,6 +14,7 @@ from conversions.single_file_layout import FileComponent
 from conversions.weights.expression import Identity, Tensors
 
 _TOKENS = "text_model.embeddings.token_embedding.weight"
+_NORM = "text_model.final_layer_norm.weight"
 _PROJECTION = "text_projection.weight"
 
 
@@ -30,9 +31,9 @@ class WithoutProjection:
     def __call__(self, tensors: Tensors) -> Tensors:
         """Return the tensors."""
         found = {name: each for name, each in tensors.items() if name != _PROJECTION}
-        tokens = tensors.get(_TOKENS)
-        if self.identity and tokens is not None:
-            found[_PROJECTION] = Identity(of=tokens, width=tokens.shape[-1])
+        norm = tensors.get(_NORM)
+        if self.identity and norm is not None:
+            found[_PROJECTION] = Identity(of=norm, width=norm.size)
         return found
 
 
