@@ -78,11 +78,7 @@ def open_file_of(
     layout = family.single_file
     assert layout is not None
     small = _small_files(label, family, stored, facts, base)
-    present = {
-        each.name: prefix
-        for each in layout.components
-        if (prefix := each.prefix_in(names)) is not None and (prefix or each.name == layout.denoiser)
-    }
+    present = _present(layout, names)
     own = Memory(f"the files that {family.title} has", _written(small))
     places: dict[str, Place] = {} if base is None else all_of(base.storage)
     places |= {file: place}
@@ -127,6 +123,15 @@ def open_file_of(
         commit=commit,
         notices=tuple(notices),
     )
+
+
+def _present(layout: SingleFileLayout, names: frozenset[str]) -> dict[str, str]:
+    """Return the components that a file has, with their prefixes; only the denoiser may have an empty one."""
+    return {
+        each.name: prefix
+        for each in layout.components
+        if (prefix := each.prefix_in(names)) is not None and (prefix or each.name == layout.denoiser)
+    }
 
 
 def _autoencoder_of(family: Family) -> str:
@@ -184,7 +189,7 @@ def _small_files(
             index=base.index, scheduler={**base.scheduler, **said}, components=configs, others={}
         )
     if layout.small_files is None:
-        have = {each.name for each in layout.components if each.prefix_in(facts.tensors)}
+        have = _present(layout, facts.tensors)
         raise _lacks(
             label, family, [name for name in (*family.components, *family.tokenizers) if name not in have]
         )
