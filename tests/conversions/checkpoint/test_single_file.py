@@ -394,7 +394,7 @@ def test_mutated_files_give_a_plan_or_one_clear_message(seeds: range, tmp_path: 
     path = tmp_path / "mutated.safetensors"
     codes = []
     for seed in seeds:
-        path.write_bytes(_mutated(table, body, content, random.Random(seed)))
+        path.write_bytes(mutated(table, body, content, random.Random(seed)))
         for base in (whole, None):
             try:
                 make_plan(open_file(path, base=base), Options(target="cpu"), None)
@@ -406,7 +406,7 @@ def test_mutated_files_give_a_plan_or_one_clear_message(seeds: range, tmp_path: 
     assert len(set(codes)) >= 4
 
 
-def _mutated(table: dict, body: bytes, content: bytes, draw: random.Random) -> bytes:
+def mutated(table: dict, body: bytes, content: bytes, draw: random.Random) -> bytes:
     kind = draw.randrange(6)
     if kind == 0:
         place = draw.randrange(min(len(content), 4000))

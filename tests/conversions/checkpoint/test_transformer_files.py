@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import random
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from conversions.options import Options
 from conversions.plan import make_plan
 from tests import transformer_files
 from tests.checkpoints import VARIANTS, make_variant
-from tests.conversions.checkpoint.test_single_file import values, write_hole
+from tests.conversions.checkpoint.test_single_file import mutated, values, write_hole
 
 pytestmark = pytest.mark.torch
 
@@ -240,6 +243,31 @@ def test_a_published_stable_diffusion_3_needs_no_base_unless_it_is_to_have_t5(tm
         assert opened.recipe.defaults.guidance_scale == 4.5
         plan = make_plan(opened, Options(), None)
         assert all(str(origin) == "shipped" for part in plan.components for origin in part.submodels.values())
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [range(12), pytest.param(range(12, 2_500), marks=pytest.mark.robustness)],
+    ids=["short", "long"],
+)
+def test_mutated_files_give_a_plan_or_one_clear_message(
+    folder: Path, family: str, base: Checkpoint, seeds: range, tmp_path: Path
+) -> None:
+    file = transformer_files.write(transformer_files.whole(folder, family), tmp_path / "whole.safetensors")
+    content = file.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    table, body = json.loads(content[8 : 8 + length]), content[8 + length :]
+    codes = set()
+    for seed in seeds:
+        file.write_bytes(mutated(table, body, content, random.Random(seed)))
+        for given in (base, None):
+            try:
+                make_plan(open_file(file, base=given), Options(target="cpu"), None)
+                codes.add("planned")
+            except ConversionError as error:
+                assert error.message, seed
+                codes.add(error.code)
+    assert len(codes) >= 2
 
 
 def test_a_file_of_another_model_than_its_base_is_refused(tmp_path: Path) -> None:
