@@ -69,6 +69,18 @@ class FileComponent:
         return next((each for each in self.prefixes if each + self.marker in tensors), None)
 
 
+def _nothing(tensors: Tensors, config: Config) -> Config:
+    """Leave the configuration to the base."""
+    del tensors, config
+    return {}
+
+
+def no_differences(tensors: Tensors) -> tuple[str, ...]:
+    """Take a denoiser by its marker alone, whatever its width and depth."""
+    del tensors
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class SingleFileLayout:
     """The single files of a family.
@@ -78,13 +90,18 @@ class SingleFileLayout:
         denoiser: The component that every file has, and that tells the family.
         recognise: Says of the denoiser's tensors, without prefix, how they differ from what the family has:
             nothing when the file is the family's.
-        small_files: The small files, from the denoiser's tensors and other facts.
+        small_files: The small files, from the denoiser's tensors and other facts. None where they do not
+            come with the program: such a file needs a base.
+        structure: Fields of the denoiser's configuration that its tensors show; a base says the others.
+        fixed: Of these fields, those in which file and base must agree: other components depend on them.
     """
 
     components: tuple[FileComponent, ...]
     denoiser: str
     recognise: Callable[[Tensors], tuple[str, ...]]
-    small_files: Callable[[Tensors, FileFacts], SmallFiles]
+    small_files: Callable[[Tensors, FileFacts], SmallFiles] | None
+    structure: Callable[[Tensors, Config], Config] = _nothing
+    fixed: tuple[str, ...] = ()
 
     def component(self, name: str) -> FileComponent:
         """Return a component by name."""

@@ -186,7 +186,10 @@ def _single_file(
     if checkpoint_request.base:
         single_file_source.refuse_package(checkpoint_request.base)
         request = CheckpointRequest(
-            model=checkpoint_request.base, allow_pickle=checkpoint_request.allow_pickle, safety_checker=False
+            model=checkpoint_request.base,
+            allow_pickle=checkpoint_request.allow_pickle,
+            safety_checker=False,
+            t5=checkpoint_request.t5,
         )
         source = find(request, listener)
         base = source.checkpoint

@@ -70,6 +70,7 @@ NEEDS_NO_COMMAND = frozenset(
         "checkpoint.is_embedding",
         "checkpoint.is_lora",
         "checkpoint.missing",
+        "checkpoint.other_base",
         "checkpoint.not_a_folder",
         "checkpoint.not_a_pipeline",
         "checkpoint.truncated",

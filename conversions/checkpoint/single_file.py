@@ -18,7 +18,7 @@ from conversions.checkpoint.weight_files import WeightFiles, choose
 from conversions.errors import ConversionError
 from conversions.family import Family, all_families
 from conversions.single_file_layout import FileComponent, FileFacts, Select, SingleFileLayout, SmallFiles
-from conversions.weights.expression import as_expressions
+from conversions.weights.expression import Tensors, as_expressions
 
 _INDEX, _SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
 
@@ -77,32 +77,29 @@ def open_file_of(
     family = _family(label, stored, base)
     layout = family.single_file
     assert layout is not None
-    small = _small_files(layout, stored, facts, base)
-    present = {
-        each.name: prefix
-        for each in layout.components
-        if (prefix := each.prefix_in(names)) is not None and (prefix or each.name == layout.denoiser)
-    }
+    small = _small_files(label, family, stored, facts, base)
+    present = _present(layout, names)
     own = Memory(f"the files that {family.title} has", _written(small))
     places: dict[str, Place] = {} if base is None else all_of(base.storage)
     places |= {file: place}
     places |= all_of(own) if base is None else {}
     components = {}
-    for each in layout.components:
-        config = small.components.get(each.name)
+    inside = {each.name: each for each in layout.components}
+    for name in family.components:
+        each, config = inside.get(name), small.components.get(name)
         if config is None:
             continue
-        if each.name == _autoencoder_of(family) and autoencoder is not None:
-            components[each.name] = _replaced(each, autoencoder, config, places)
-        elif each.name in present:
-            components[each.name] = Component(
-                name=each.name,
+        if each is not None and name == _autoencoder_of(family) and autoencoder is not None:
+            components[name] = _replaced(each, autoencoder, config, places)
+        elif each is not None and name in present:
+            components[name] = Component(
+                name=name,
                 config=config,
                 weights=WeightFiles(files=(file,), index=None, format="safetensors", variant=""),
-                transforms=(Select(prefix=present[each.name]), each.names(config)),
+                transforms=(Select(prefix=present[name]), each.names(config)),
             )
-        elif base is not None and each.name in base.components:
-            components[each.name] = base.components[each.name]
+        elif base is not None and name in base.components:
+            components[name] = base.components[name]
     missing = [name for name in small.components if name not in components and name in family.components]
     missing = [name for name in missing if not family.optional(name)]
     if missing:
@@ -128,6 +125,15 @@ def open_file_of(
     )
 
 
+def _present(layout: SingleFileLayout, names: frozenset[str]) -> dict[str, str]:
+    """Return the components that a file has, with their prefixes; only the denoiser may have an empty one."""
+    return {
+        each.name: prefix
+        for each in layout.components
+        if (prefix := each.prefix_in(names)) is not None and (prefix or each.name == layout.denoiser)
+    }
+
+
 def _autoencoder_of(family: Family) -> str:
     return next(part.component for part in family.parts if part.role == "decoder")
 
@@ -136,36 +142,76 @@ def _family(label: str, stored: Mapping[str, StoredTensor], base: Checkpoint | N
     """Return the family of a file by its denoiser's tensors; that of the base where there is one."""
     tensors = as_expressions(stored)
     nearest: tuple[int, str, tuple[str, ...]] | None = None
+    others: list[str] = []
     for family in all_families():
         layout = family.single_file
         prefix = None if layout is None else layout.component(layout.denoiser).prefix_in(frozenset(stored))
         if layout is None or prefix is None:
             continue
-        if base is not None:
-            if family.name == base.family.name:
-                return family
-            continue
-        different = layout.recognise(Select(prefix=prefix)(tensors))
-        if not different:
+        if base is not None and family.name == base.family.name:
             return family
+        different = layout.recognise(Select(prefix=prefix)(tensors))
+        if not different and base is None:
+            return family
+        if not different:
+            others.append(family.title)
         if nearest is None or len(different) < nearest[0]:
             nearest = (len(different), family.title, different)
-    raise refusal(label, stored, None if nearest is None else nearest[1:])
+    if others and base is not None:
+        raise _other_model(label, f"is {others[0]}", base, f"is {base.family.title}")
+    raise refusal(label, stored, None if nearest is None or not nearest[0] else nearest[1:])
+
+
+def _other_model(label: str, said: str, base: Checkpoint, of_base: str) -> ConversionError:
+    return ConversionError(
+        "checkpoint.other_base",
+        f"{label} {said}; the base {base.origin} {of_base}.",
+        "Give the checkpoint that the file was made from, or another of the same kind.",
+    )
 
 
 def _small_files(
-    layout: SingleFileLayout, stored: Mapping[str, StoredTensor], facts: FileFacts, base: Checkpoint | None
+    label: str,
+    family: Family,
+    stored: Mapping[str, StoredTensor],
+    facts: FileFacts,
+    base: Checkpoint | None,
 ) -> SmallFiles:
+    layout = family.single_file
+    assert layout is not None
+    prefix = layout.component(layout.denoiser).prefix_in(facts.tensors) or ""
+    tensors = Select(prefix=prefix)(as_expressions(stored))
     if base is not None:
         said = {"prediction_type": facts.prediction_type} if facts.prediction_type else {}
+        configs = {name: each.config for name, each in base.components.items()}
+        configs[layout.denoiser] = _denoiser_config(label, layout, tensors, base)
         return SmallFiles(
-            index=base.index,
-            scheduler={**base.scheduler, **said},
-            components={name: each.config for name, each in base.components.items()},
-            others={},
+            index=base.index, scheduler={**base.scheduler, **said}, components=configs, others={}
         )
-    prefix = layout.component(layout.denoiser).prefix_in(facts.tensors) or ""
-    return layout.small_files(Select(prefix=prefix)(as_expressions(stored)), facts)
+    if layout.small_files is None:
+        have = _present(layout, facts.tensors)
+        raise _lacks(
+            label, family, [name for name in (*family.components, *family.tokenizers) if name not in have]
+        )
+    return layout.small_files(tensors, facts)
+
+
+def _denoiser_config(
+    label: str, layout: SingleFileLayout, tensors: Tensors, base: Checkpoint
+) -> dict[str, object]:
+    """Return the base's configuration with what the file's tensors show.
+
+    Raises:
+        ConversionError: ``checkpoint.other_base``.
+    """
+    of_base = base.components[layout.denoiser].config
+    shown = layout.structure(tensors, of_base)
+    kind = next(each.kind for each in base.submodels if each.component == layout.denoiser)
+    for field in layout.fixed:
+        other = of_base.get(field, kind.defaults.get(field))
+        if field in shown and shown[field] != other:
+            raise _other_model(label, f"has {field} {shown[field]}", base, f"has {other}")
+    return {**of_base, **shown}
 
 
 def _written(small: SmallFiles) -> dict[str, bytes]:

@@ -6,16 +6,13 @@ from collections.abc import Mapping
 
 from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.errors import ConversionError
+from conversions.family import all_families
 
 _PREFIXES = ("", "model.diffusion_model.")
 # What tells a kind, by a tensor's name; order matters. Source: CHECKPOINT_KEY_NAMES in diffusers 0.42's
 # single_file_utils.py.
 _MODELS = (
-    ("FLUX.2", "single_stream_modulation.lin.weight"),
     ("Chroma", "distilled_guidance_layer.in_proj.bias"),
-    ("FLUX.1", "double_blocks.0.img_attn.norm.key_norm.scale"),
-    ("Stable Diffusion 3", "joint_blocks.0.context_block.adaLN_modulation.1.bias"),
-    ("Z-Image", "layers.0.adaLN_modulation.0.weight"),
     ("Lumina 2", "cap_embedder.0.weight"),
     ("Qwen-Image", "txt_in.text_norm.weight"),
     ("Sana", "blocks.0.cross_attn.q_linear.weight"),
@@ -70,7 +67,7 @@ def refusal(
             return ConversionError(
                 "family.unsupported",
                 f"{label} is {title}, which cannot be converted yet.",
-                "Supported single files are Stable Diffusion 1.x, 2.x, XL and the XL refiner.",
+                _supported(),
             )
     for starts, what, hint in _PARTS:
         if any(name.startswith(starts) for name in names):
@@ -88,7 +85,7 @@ def refusal(
         "family.unsupported",
         f"{label} is no checkpoint that is known; of its {len(names):,} tensors the first are "
         f"{listed or 'none'}.",
-        "Supported single files are Stable Diffusion 1.x, 2.x, XL and the XL refiner.",
+        _supported(),
     )
 
 
@@ -115,6 +112,11 @@ def _other_denoiser(
         "A distilled or pruned U-Net can be converted from a folder in the diffusers layout, whose "
         "config.json describes it.",
     )
+
+
+def _supported() -> str:
+    titles = [family.title for family in all_families() if family.single_file is not None]
+    return f"Supported are single files of {', '.join(titles)}."
 
 
 def _is_adapter(name: str) -> bool:

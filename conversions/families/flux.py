@@ -8,7 +8,19 @@ from typing import ClassVar
 
 import numpy as np
 
+from conversions.families.shared import original_layout as original
+from conversions.families.shared.encoders_in_file import CLIP_L_IN_FILE, t5_in_file
 from conversions.families.shared.flow_recipe import FlowRecipe
+from conversions.families.shared.transformer_names import (
+    Halves,
+    Parts,
+    Target,
+    columns_of,
+    count_of,
+    known,
+    renamed,
+    rows_of,
+)
 from conversions.family import Family, Part, PipelineConfigs
 from conversions.graph_kind import Config
 from conversions.recipe import (
@@ -20,11 +32,13 @@ from conversions.recipe import (
     Run,
     Tensors,
 )
+from conversions.single_file_layout import FileComponent, SingleFileLayout, no_differences
 from conversions.submodels import flux_transformer
 from conversions.submodels.clip_text import CLIP_TEXT
 from conversions.submodels.flux_transformer import FLUX_TRANSFORMER
 from conversions.submodels.t5_encoder import T5_ENCODER
 from conversions.submodels.vae import DECODER, ENCODER
+from conversions.weights import expression
 
 _PATCH = 2
 
@@ -144,6 +158,99 @@ def recipe(configs: PipelineConfigs) -> FluxRecipe:
     return FluxRecipe(configs=configs)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FluxNames:
+    """The names of black-forest-labs/flux to those of ``FluxTransformer2DModel``.
+
+    Source: ``Flux``, ``DoubleStreamBlock`` and ``SingleStreamBlock`` of black-forest-labs/flux beside
+    diffusers' class; a test compares with diffusers' loader.
+    """
+
+    def __call__(self, tensors: expression.Tensors) -> expression.Tensors:
+        """Return the tensors by their new names; those that are unknown keep theirs."""
+        modules: dict[str, Target] = {
+            **_ENDS,
+            "final_layer.adaLN_modulation.1": Halves(module="norm_out.linear"),
+        }
+        for block in range(count_of(tensors, "double_blocks")):
+            old, new = f"double_blocks.{block}", f"transformer_blocks.{block}"
+            modules |= {f"{old}.{name}": f"{new}.{other}" for name, other in _DOUBLE.items()}
+            for stream, parts in _ATTENTION.items():
+                modules[f"{old}.{stream}.qkv"] = Parts(modules=tuple(f"{new}.attn.{part}" for part in parts))
+        for block in range(count_of(tensors, "single_blocks")):
+            old, new = f"single_blocks.{block}", f"single_transformer_blocks.{block}"
+            modules |= {f"{old}.{name}": f"{new}.{other}" for name, other in _SINGLE.items()}
+            rows, width = (of(tensors, f"{old}.linear1.weight") for of in (rows_of, columns_of))
+            names = tuple(f"{new}.{name}" for name in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"))
+            if rows and width:
+                modules[f"{old}.linear1"] = Parts(modules=names, rows=(width, width, width, rows - 3 * width))
+        return renamed(tensors, modules)
+
+
+_EMBEDDINGS = {
+    "time_in": "timestep_embedder",
+    "vector_in": "text_embedder",
+    "guidance_in": "guidance_embedder",
+}
+_ENDS = {
+    "img_in": "x_embedder",
+    "txt_in": "context_embedder",
+    "final_layer.linear": "proj_out",
+    **{f"{old}.in_layer": f"time_text_embed.{new}.linear_1" for old, new in _EMBEDDINGS.items()},
+    **{f"{old}.out_layer": f"time_text_embed.{new}.linear_2" for old, new in _EMBEDDINGS.items()},
+}
+_ATTENTION = {
+    "img_attn": ("to_q", "to_k", "to_v"),
+    "txt_attn": ("add_q_proj", "add_k_proj", "add_v_proj"),
+}
+_DOUBLE = {
+    "img_mod.lin": "norm1.linear",
+    "txt_mod.lin": "norm1_context.linear",
+    "img_attn.norm.query_norm": "attn.norm_q",
+    "img_attn.norm.key_norm": "attn.norm_k",
+    "txt_attn.norm.query_norm": "attn.norm_added_q",
+    "txt_attn.norm.key_norm": "attn.norm_added_k",
+    "img_attn.proj": "attn.to_out.0",
+    "txt_attn.proj": "attn.to_add_out",
+    "img_mlp.0": "ff.net.0.proj",
+    "img_mlp.2": "ff.net.2",
+    "txt_mlp.0": "ff_context.net.0.proj",
+    "txt_mlp.2": "ff_context.net.2",
+}
+_SINGLE = {
+    "modulation.lin": "norm.linear",
+    "norm.query_norm": "attn.norm_q",
+    "norm.key_norm": "attn.norm_k",
+    "linear2": "proj_out",
+}
+
+
+def _names(config: Config) -> FluxNames:
+    del config
+    return FluxNames()
+
+
+def _structure(tensors: expression.Tensors, config: Config) -> Config:
+    """Read the fields of a configuration that show in the tensors."""
+    del config
+    channels = columns_of(tensors, "img_in.weight")
+    out = rows_of(tensors, "final_layer.linear.weight")
+    width, head = (
+        rows_of(tensors, name) for name in ("img_in.weight", "double_blocks.0.img_attn.norm.query_norm.scale")
+    )
+    return known(
+        in_channels=channels,
+        out_channels=None if out == channels else out,
+        num_layers=count_of(tensors, "double_blocks"),
+        num_single_layers=count_of(tensors, "single_blocks"),
+        attention_head_dim=head,
+        num_attention_heads=width // head if width and head else None,
+        joint_attention_dim=columns_of(tensors, "txt_in.weight"),
+        pooled_projection_dim=columns_of(tensors, "vector_in.in_layer.weight"),
+        guidance_embeds="guidance_in.in_layer.weight" in tensors,
+    )
+
+
 FAMILY = Family(
     name="flux",
     title="FLUX.1",
@@ -160,4 +267,24 @@ FAMILY = Family(
     metadata=("scheduler", "tokenizer", "tokenizer_2"),
     tokenizers=("tokenizer", "tokenizer_2"),
     recipe=recipe,
+    single_file=SingleFileLayout(
+        components=(
+            CLIP_L_IN_FILE,
+            t5_in_file("text_encoder_2"),
+            FileComponent(
+                name="transformer",
+                prefixes=("model.diffusion_model.", ""),
+                # Chroma has FLUX.1's blocks and no such layer.
+                marker="vector_in.in_layer.weight",
+                names=_names,
+            ),
+            original.VAE_IN_FILE,
+        ),
+        denoiser="transformer",
+        recognise=no_differences,
+        # T5's tokenizer does not come with the program.
+        small_files=None,
+        structure=_structure,
+        fixed=("guidance_embeds", "joint_attention_dim", "pooled_projection_dim"),
+    ),
 )

@@ -10,7 +10,7 @@ from conversions.families.shared import original_layout as original
 from conversions.families.shared.adapted_components import ADAPTED_TEXT, ADAPTED_UNET
 from conversions.families.shared.clip_files import tokenizer_files
 from conversions.families.shared.unet_recipe import UNetRecipe
-from conversions.families.shared.unet_structure import differences, structure_of_file
+from conversions.families.shared.unet_structure import differences, shown_by, structure_of_file
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
 from conversions.single_file_layout import FileFacts, SingleFileLayout, SmallFiles
@@ -137,6 +137,14 @@ DEMO_VAE: Config = {
     "norm_num_groups": 16,
 }
 
+# Source: the defaults of diffusers' LCMScheduler.
+_LCM: Config = {
+    "clip_sample": False,
+    "original_inference_steps": 50,
+    "set_alpha_to_one": True,
+    "timestep_scaling": 10.0,
+    "timestep_spacing": "leading",
+}
 _PIPELINE_OF_CHANNELS = {4: "StableDiffusionPipeline", 9: "StableDiffusionInpaintPipeline"}
 
 
@@ -158,25 +166,29 @@ def index_and_scheduler(channels: int, scheduler: dict[str, Any]) -> tuple[dict[
 
 
 def _recognise(unet: Tensors) -> tuple[str, ...]:
-    return min(differences(unet, SD1_UNET), differences(unet, SD1_INPAINTING_UNET), key=len)
+    configs = (SD1_UNET, SD1_INPAINTING_UNET, SD1_LCM_UNET)
+    return min((differences(unet, config) for config in configs), key=len)
 
 
 def _small_files(unet: Tensors, facts: FileFacts) -> SmallFiles:
-    channels = structure_of_file(unet)["in_channels"]
-    scheduler = original.scheduler_config(
-        "PNDMScheduler",
-        original.said_prediction(facts) or "epsilon",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        skip_prk_steps=True,
-    )
-    index, scheduler = index_and_scheduler(channels, scheduler)
+    structure = structure_of_file(unet)
+    prediction = original.said_prediction(facts) or "epsilon"
+    distilled = structure["time_cond_proj_dim"] is not None
+    if distilled:
+        scheduler = original.scheduler_config("LCMScheduler", prediction, **_LCM)
+    else:
+        scheduler = original.scheduler_config(
+            "PNDMScheduler", prediction, clip_sample=False, set_alpha_to_one=False, skip_prk_steps=True
+        )
+    index, scheduler = index_and_scheduler(structure["in_channels"], scheduler)
+    if distilled:
+        index["_class_name"] = "LatentConsistencyModelPipeline"
     return SmallFiles(
         index=index,
         scheduler=scheduler,
         components={
             "text_encoder": original.text_config(SD1_TEXT, "CLIPTextModel"),
-            "unet": original.unet_config({**SD1_UNET, "in_channels": channels}, side=64),
+            "unet": original.unet_config({**SD1_UNET, **shown_by(unet, SD1_UNET)}, side=64),
             "vae": original.vae_config(VAE, side=512, scaling_factor=0.18215),
         },
         others=tokenizer_files("tokenizer"),
@@ -192,6 +204,8 @@ SINGLE_FILE = SingleFileLayout(
     denoiser="unet",
     recognise=_recognise,
     small_files=_small_files,
+    structure=shown_by,
+    fixed=original.FIXED,
 )
 
 FAMILY = Family(

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from conversions.families.shared import original_layout as original
+from conversions.families.shared.clip_files import tokenizer_files
 from conversions.families.shared.clip_prompts import layers_of, states_before_last
+from conversions.families.shared.encoders_in_file import (
+    CLIP_G_IN_FILE,
+    CLIP_L_PROJECTED_IN_FILE,
+    t5_in_file,
+)
 from conversions.families.shared.latent_recipe import LatentRecipe
-from conversions.families.stable_diffusion_xl import SDXL_TEXT, VAE_PARTS
+from conversions.families.shared.sd3_names import SD3Names, structure_of_file
+from conversions.families.stable_diffusion_xl import SDXL_TEXT, SDXL_TEXT_2, VAE_PARTS
+from conversions.families.z_image import VAE
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
 from conversions.recipe import (
@@ -26,9 +35,17 @@ from conversions.recipe import (
     Task,
     Tensors,
 )
+from conversions.single_file_layout import (
+    FileComponent,
+    FileFacts,
+    SingleFileLayout,
+    SmallFiles,
+    no_differences,
+)
 from conversions.submodels.clip_text import CLIP_TEXT_PROJECTED
 from conversions.submodels.sd3_transformer import DEFAULTS, SD3_TRANSFORMER
 from conversions.submodels.t5_encoder import T5_ENCODER
+from conversions.weights import expression
 
 _CLIP = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
 _T5, _T5_TOKENIZER = "text_encoder_3", "tokenizer_3"
@@ -203,6 +220,62 @@ T5_XXL: Config = {
 }
 _TEXT: Config = {**SDXL_TEXT, "projection_dim": 768}
 
+
+def _names(config: Config) -> SD3Names:
+    del config
+    return SD3Names()
+
+
+def _small_files(transformer: expression.Tensors, facts: FileFacts) -> SmallFiles:
+    """Return the small files of a file with CLIP's encoders; T5's tokenizer does not come with the program.
+
+    Source: the files of stabilityai/stable-diffusion-3.5-medium.
+    """
+    scheduler: dict[str, Any] = {
+        "_class_name": "FlowMatchEulerDiscreteScheduler",
+        "num_train_timesteps": 1000,
+        "shift": 3.0,
+    }
+    clip, tokenizer = "CLIPTextModelWithProjection", ("transformers", "CLIPTokenizer")
+    classes = {
+        "text_encoder": ("transformers", clip),
+        "text_encoder_2": ("transformers", clip),
+        "tokenizer": tokenizer,
+        "tokenizer_2": tokenizer,
+        "transformer": ("diffusers", "SD3Transformer2DModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+    }
+    has_t5 = _T5_IN_FILE.prefix_in(facts.tensors) is not None
+    return SmallFiles(
+        index={
+            **original.index_of("StableDiffusion3Pipeline", scheduler["_class_name"], classes),
+            _T5: [None, None],
+            _T5_TOKENIZER: [None, None],
+        },
+        scheduler=scheduler,
+        components={
+            "text_encoder": original.text_config(_TEXT, clip),
+            "text_encoder_2": original.text_config(SDXL_TEXT_2, clip),
+            "transformer": {
+                "_class_name": "SD3Transformer2DModel",
+                **DEFAULTS,
+                **structure_of_file(transformer, {}),
+                "sample_size": 128,
+            },
+            "vae": {
+                **original.vae_config(VAE, side=1024, scaling_factor=1.5305),
+                "shift_factor": 0.0609,
+            },
+        },
+        others={**tokenizer_files("tokenizer"), **tokenizer_files("tokenizer_2", padding="!")},
+        notice="T5 is left out: the file does not hold its tokenizer, which a base would give."
+        if has_t5
+        else "",
+    )
+
+
+_T5_IN_FILE = t5_in_file(_T5)
+
 FAMILY = Family(
     name="stable-diffusion-3",
     title="Stable Diffusion 3",
@@ -230,6 +303,25 @@ FAMILY = Family(
     metadata=("scheduler", "tokenizer", "tokenizer_2", "tokenizer_3"),
     tokenizers=("tokenizer", "tokenizer_2", "tokenizer_3"),
     recipe=recipe,
+    single_file=SingleFileLayout(
+        components=(
+            CLIP_L_PROJECTED_IN_FILE,
+            CLIP_G_IN_FILE,
+            _T5_IN_FILE,
+            FileComponent(
+                name="transformer",
+                prefixes=("model.diffusion_model.", ""),
+                marker="joint_blocks.0.x_block.attn.qkv.weight",
+                names=_names,
+            ),
+            original.VAE_IN_FILE,
+        ),
+        denoiser="transformer",
+        recognise=no_differences,
+        small_files=_small_files,
+        structure=structure_of_file,
+        fixed=("joint_attention_dim", "pooled_projection_dim"),
+    ),
     shipped=(
         ShippedGraph(label="Stable Diffusion 3", kind=CLIP_TEXT_PROJECTED, config=_TEXT),
         ShippedGraph(label="Stable Diffusion 3", kind=T5_ENCODER, config=T5_XXL),

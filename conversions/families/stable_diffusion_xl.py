@@ -13,7 +13,7 @@ from conversions.families.shared.adapted_components import ADAPTED_TEXT, ADAPTED
 from conversions.families.shared.clip_files import tokenizer_files
 from conversions.families.shared.clip_prompts import states_before_last
 from conversions.families.shared.unet_recipe import UNetRecipe
-from conversions.families.shared.unet_structure import differences, structure_of_file
+from conversions.families.shared.unet_structure import differences, shown_by, structure_of_file
 from conversions.families.stable_diffusion import VAE
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
@@ -204,13 +204,17 @@ def small_files(pipeline: str, unet: Config, facts: FileFacts, *, first: bool, *
 
 
 def _recognise(unet: Tensors) -> tuple[str, ...]:
-    return min(differences(unet, SDXL_UNET), differences(unet, SDXL_INPAINTING_UNET), key=len)
+    # Distilled U-Nets such as SSD-1B's have fewer transformer blocks, which the tensors show.
+    free = ("transformer_layers", "middle")
+    return min(
+        (differences(unet, config, free=free) for config in (SDXL_UNET, SDXL_INPAINTING_UNET)), key=len
+    )
 
 
 def _small_files(unet: Tensors, facts: FileFacts) -> SmallFiles:
     channels = structure_of_file(unet)["in_channels"]
     pipeline = "StableDiffusionXLInpaintPipeline" if channels == 9 else "StableDiffusionXLPipeline"
-    config = {**SDXL_UNET, "in_channels": channels}
+    config = {**SDXL_UNET, **shown_by(unet, SDXL_UNET)}
     return small_files(pipeline, config, facts, first=True, force_zeros_for_empty_prompt=True)
 
 
@@ -237,6 +241,8 @@ FAMILY = Family(
         denoiser="unet",
         recognise=_recognise,
         small_files=_small_files,
+        structure=shown_by,
+        fixed=original.FIXED,
     ),
     adapted=(ADAPTED_TEXT, ADAPTED_TEXT_2, ADAPTED_UNET),
     shipped=(

@@ -9,7 +9,7 @@ import numpy as np
 
 from conversions.families.shared import original_layout as original
 from conversions.families.shared.adapted_components import ADAPTED_TEXT_2, ADAPTED_UNET
-from conversions.families.shared.unet_structure import differences
+from conversions.families.shared.unet_structure import differences, shown_by
 from conversions.families.stable_diffusion_xl import (
     PIPELINES,
     SECOND_TEXT_ENCODER,
@@ -112,6 +112,8 @@ FAMILY = Family(
         denoiser="unet",
         recognise=_recognise,
         small_files=_small_files,
+        structure=shown_by,
+        fixed=original.FIXED,
     ),
     shipped=(ShippedGraph(label="Stable Diffusion XL refiner", kind=UNET_REFINER, config=REFINER_UNET),),
 )

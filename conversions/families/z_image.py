@@ -6,7 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from conversions.families.shared import original_layout as original
 from conversions.families.shared.flow_recipe import FlowRecipe, chat
+from conversions.families.shared.transformer_names import (
+    Parts,
+    Target,
+    columns_of,
+    count_of,
+    known,
+    renamed,
+    rows_of,
+)
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
 from conversions.recipe import (
@@ -18,11 +28,13 @@ from conversions.recipe import (
     Run,
     Tensors,
 )
+from conversions.single_file_layout import FileComponent, SingleFileLayout, no_differences
 from conversions.submodels import qwen3
 from conversions.submodels import z_image as denoiser
 from conversions.submodels.qwen3 import QWEN3_LAST_BUT_ONE
 from conversions.submodels.vae import DECODER, ENCODER
 from conversions.submodels.z_image import Z_IMAGE
+from conversions.weights import expression
 
 # Turbo is told by its scheduler: everything else of it is as in the model that it was distilled from.
 # Source: scheduler/scheduler_config.json of Tongyi-MAI/Z-Image-Turbo; Tongyi-MAI/Z-Image has 6.
@@ -162,6 +174,56 @@ def recipe(configs: PipelineConfigs) -> ZImageRecipe:
     return ZImageRecipe(configs=configs)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ZImageNames:
+    """The names of Tongyi-MAI's release, as ComfyUI has them, to those of ``ZImageTransformer2DModel``.
+
+    Source: ``NextDiT`` of ComfyUI (``comfy/ldm/lumina/model.py``) beside diffusers' class; a test compares
+    with diffusers' loader.
+    """
+
+    def __call__(self, tensors: expression.Tensors) -> expression.Tensors:
+        """Return the tensors by their new names; those that are unknown keep theirs."""
+        modules: dict[str, Target] = {
+            "x_embedder": "all_x_embedder.2-1",
+            "final_layer.linear": "all_final_layer.2-1.linear",
+            "final_layer.adaLN_modulation.1": "all_final_layer.2-1.adaLN_modulation.1",
+        }
+        for blocks in ("layers", "noise_refiner", "context_refiner"):
+            for block in range(count_of(tensors, blocks)):
+                attention = f"{blocks}.{block}.attention"
+                parts = tuple(f"{attention}.to_{letter}" for letter in "qkv")
+                modules |= {
+                    f"{attention}.qkv": Parts(modules=parts),
+                    f"{attention}.out": f"{attention}.to_out.0",
+                    f"{attention}.q_norm": f"{attention}.norm_q",
+                    f"{attention}.k_norm": f"{attention}.norm_k",
+                }
+        # A norm that the architecture has inherited and does not use; diffusers leaves it out too.
+        return renamed({name: each for name, each in tensors.items() if name != "norm_final.weight"}, modules)
+
+
+def _names(config: Config) -> ZImageNames:
+    del config
+    return ZImageNames()
+
+
+def _structure(tensors: expression.Tensors, config: Config) -> Config:
+    """Read the fields of a configuration that show in the tensors."""
+    del config
+    width = rows_of(tensors, "x_embedder.weight")
+    head = rows_of(tensors, "layers.0.attention.q_norm.weight")
+    heads = width // head if width and head else None
+    return known(
+        dim=width,
+        n_layers=count_of(tensors, "layers"),
+        n_refiner_layers=count_of(tensors, "noise_refiner"),
+        n_heads=heads,
+        n_kv_heads=heads,
+        cap_feat_dim=columns_of(tensors, "cap_embedder.1.weight"),
+    )
+
+
 FAMILY = Family(
     name="z-image",
     title="Z-Image",
@@ -175,6 +237,24 @@ FAMILY = Family(
     metadata=("scheduler", "tokenizer"),
     tokenizers=("tokenizer",),
     recipe=recipe,
+    single_file=SingleFileLayout(
+        components=(
+            FileComponent(
+                name="transformer",
+                prefixes=("model.diffusion_model.", ""),
+                # Lumina 2, whose names are the same, has its modulation in another place.
+                marker="layers.0.adaLN_modulation.0.weight",
+                names=_names,
+            ),
+            original.VAE_IN_FILE,
+        ),
+        denoiser="transformer",
+        recognise=no_differences,
+        # Qwen's tokenizer does not come with the program.
+        small_files=None,
+        structure=_structure,
+        fixed=("cap_feat_dim",),
+    ),
     shipped=(
         ShippedGraph(label=_LABEL, kind=QWEN3_LAST_BUT_ONE, config=QWEN3_4B),
         # Every field that shapes the graph has its default.

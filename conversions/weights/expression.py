@@ -227,6 +227,39 @@ class Concat(Expression):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Identity(Unary):
+    """The identity matrix, in the place of a projection that a file leaves out because it changes nothing.
+
+    Attributes:
+        width: Rows and columns.
+    """
+
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+        return (self.width, self.width)
+
+    @property
+    def dtype(self) -> str:
+        """Float32."""
+        return "F32"
+
+    @property
+    def granule(self) -> int:
+        """One element."""
+        return 1
+
+    def evaluate(self, first: int, count: int, read: Read) -> Numbers:
+        """Return zeros and ones; ``of`` only says where the matrix belongs."""
+        del read
+        places = np.arange(first, first + count)
+        found: Numbers = (places // self.width == places % self.width).astype(np.float32)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scale(Unary):
     """A tensor times a number."""
 
@@ -313,6 +346,31 @@ def rows(tensor: StoredTensor, first: int, last: int) -> Stored:
             size_bytes=(last - first) * row_bytes,
         )
     )
+
+
+def row_range(of: Expression, first: int, last: int) -> Expression:
+    """Return a range of the rows of a tensor that is stored, with or without scales.
+
+    Args:
+        of: The tensor.
+        first: First row along the first axis.
+        last: Behind the last row.
+
+    Raises:
+        ConversionError: ``weights.dtype``; its blocks do not end where rows do. ``weights.shape``; it has
+            fewer rows.
+    """
+    if not of.shape or last > of.shape[0]:
+        raise ConversionError(
+            "weights.shape",
+            f"The tensor {of.name} has the shape {list(of.shape)}; it must hold {last} rows or more.",
+            "Download the file again.",
+        )
+    if isinstance(of, ScaleRows):
+        scales = of.scales if of.scales.size == 1 else row_range(of.scales, first, last)
+        return ScaleRows(of=row_range(of.of, first, last), scales=scales)
+    assert isinstance(of, Stored)
+    return rows(of.tensor, first, last)
 
 
 def as_expressions(tensors: Mapping[str, StoredTensor]) -> dict[str, Expression]:

@@ -25,6 +25,14 @@ def inspect(
     ],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
     variant: Annotated[str, typer.Option(help="Prefer the weights of this variant, such as fp16.")] = "",
+    base: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER|OWNER/NAME",
+            help="For a single file that lacks something: a checkpoint of the same family; one of the Hub is "
+            "downloaded.",
+        ),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
     """Tell what a checkpoint or a package is and what converting it needs."""
@@ -33,7 +41,7 @@ def inspect(
 
     with progress.listening() as listener:
         found = workflow.inspect_model(
-            CheckpointRequest(model=model, revision=revision, variant=variant), listener
+            CheckpointRequest(model=model, revision=revision, variant=variant, base=base), listener
         )
     if as_json:
         output.emit_json({**found.inspection.document(), "conversion": found.conversion})
@@ -46,7 +54,7 @@ def inspect(
             f"{human_size(needs['copied_bytes'])} and takes {human_size(needs['ram_bytes'])} of memory, "
             f"{human_size(needs['check_ram_bytes'])} with verification."
         )
-        output.say(f"Convert it: sdsetup convert {model}")
+        output.say(f"Convert it: sdsetup convert {model}{f' --base {base}' if base else ''}")
     else:
         example = "" if "text-to-image" in found.inspection.tasks else " --init-image IMAGE"
         output.say(f'Make an image: sdsetup generate "{Path(model)}" "a lighthouse at dawn"{example}')

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.windows import box, root, shipment, stage
+from tests.windows import box, family_shipment, root, shipment, stage
 from tests.windows.unavailable import UnavailableError
 
 # What automake's test runner and others read as "skipped".
@@ -26,13 +26,19 @@ def main(arguments: list[str]) -> int:
     for verb, what in (
         ("run", "pytest under Windows Python"),
         ("directml", "pytest's DirectML tests, with packages that are converted here first"),
+        ("families", "pytest's DirectML tests of every family, with packages that are converted here first"),
         ("python", "Windows Python itself"),
     ):
         entry = verbs.add_parser(
             verb, allow_abbrev=False, help=f"{what}; other arguments go there as they are"
         )
-        entry.add_argument("--limit-seconds", type=int, default=900, help="end everything after this long")
+        limit = 3600 if verb == "families" else 900
+        entry.add_argument("--limit-seconds", type=int, default=limit, help="end everything after this long")
         entry.add_argument("--data", type=Path, help="a folder to show there, read-only, as Z:\\data")
+        if verb == "families":
+            entry.add_argument(
+                "--only", action="append", default=[], help="a tiny checkpoint's name; may repeat"
+            )
         entry.add_argument("--lang", default="C.UTF-8", help="locale; ja_JP.UTF-8 makes the code page cp932")
     options, what = parser.parse_known_args(arguments)
     if options.verb == "setup" and what:
@@ -48,6 +54,8 @@ def main(arguments: list[str]) -> int:
         return 0
     if options.verb == "directml":
         what = ["-m", "directml", *what]
+    if options.verb == "families":
+        what = ["-s", "tests/windows/test_directml_families.py", *what]
     if options.verb != "python":
         what = ["-m", "pytest", "-p", "no:cacheprovider", "--basetemp=Z:\\tmp\\pytest", *what]
     with stage.project() as project, _shipment(options) as data:
@@ -68,12 +76,15 @@ def main(arguments: list[str]) -> int:
 @contextmanager
 def _shipment(options: argparse.Namespace) -> Iterator[Path | None]:
     """Give the folder that is shown as Z:\\data, and make it for the DirectML tests."""
-    if options.verb != "directml" or options.data is not None:
+    if options.verb not in ("directml", "families") or options.data is not None:
         yield options.data
         return
     with tempfile.TemporaryDirectory(prefix="windows-shipment-") as folder:
         started = time.monotonic()
-        shipment.make(Path(folder))
+        if options.verb == "families":
+            family_shipment.make(Path(folder), options.only)
+        else:
+            shipment.make(Path(folder))
         _say(f"made the packages in {time.monotonic() - started:.0f} s")
         yield Path(folder)
 

@@ -65,15 +65,23 @@ def run(session: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         NotOnDirectMLError: A kernel ran elsewhere.
     """
+    return run_and_name_kernels(session, inputs)[0]
+
+
+def run_and_name_kernels(session: Any, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Run a session as ``run`` does; also return the names of the kernels, in the order of their running.
+
+    A fused graph is one kernel, whose name begins with ``DmlFusedNode``.
+    """
     names = [output.name for output in session.get_outputs()]
     results = session.run(names, dict(inputs))
     events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    kernels = [
-        event["args"]
+    kernels = {
+        event["name"].removesuffix("_kernel_time"): event["args"]
         for event in events
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
-    ]
-    elsewhere = sorted({kernel["op_name"] for kernel in kernels if kernel["provider"] != DIRECTML})
+    }
+    elsewhere = sorted({each["op_name"] for each in kernels.values() if each["provider"] != DIRECTML})
     if elsewhere or not kernels:
         raise NotOnDirectMLError(f"ran on the CPU: {', '.join(elsewhere) or 'everything'}")
-    return dict(zip(names, results, strict=True))
+    return dict(zip(names, results, strict=True)), list(kernels)

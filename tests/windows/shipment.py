@@ -2,6 +2,7 @@
 
 FOLDER/package                  float16, made for DirectML by ``sdsetup convert``
 FOLDER/xl-fp16, xl-int4         a small Stable Diffusion XL in both precisions
+FOLDER/families                 see ``family_shipment``
 FOLDER/reference/SUBMODEL.npz   the same checkpoint in float32 on Linux's CPU provider:
                                 ``in.NAME`` and ``out.NAME`` tensors, ``size.NAME`` of each free dimension
 """
@@ -14,8 +15,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from tests.windows import family_shipment
+
 # The U-Net's residual stream then deviates by some 600: more than DirectML's float16 norms can take.
 GROWN = 1000
+IN_EVERY_RUN = ("z-image turbo",)
 
 
 def make(folder: Path) -> None:
@@ -70,6 +74,7 @@ def make(folder: Path) -> None:
                 ),
                 ignore,
             )
+        family_shipment.make(folder, IN_EVERY_RUN, int4=False)
         package = open_package(Path(temporary) / "cpu")
         (folder / "reference").mkdir()
         for submodel in package.submodels:

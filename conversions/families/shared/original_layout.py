@@ -49,6 +49,10 @@ VAE_IN_FILE = FileComponent(
 )
 
 
+FIXED = ("in_channels", "time_cond_proj_dim")
+"""Inputs of a U-Net that the pipeline and its scheduler depend on."""
+
+
 def clip_in_file(prefix: str) -> FileComponent:
     """Return CLIP's own text encoder, which has transformers' names behind a prefix."""
     return FileComponent(

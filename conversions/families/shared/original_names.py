@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from conversions.errors import ConversionError
 from conversions.submodels.original_unet import APART, RESNET
-from conversions.weights.expression import Expression, Reshape, Stored, Tensors, Transpose, rows
+from conversions.weights.expression import Expression, Reshape, Tensors, Transpose, row_range
 
 _RESNET = tuple((f"{old}.", f"{new}.") for new, old in RESNET.items())
 _UNET_ENDS = (
@@ -183,14 +183,14 @@ def _replaced(name: str, pairs: tuple[tuple[str, str], ...]) -> str:
 
 
 def _thirds(each: Expression) -> list[Expression]:
-    if not isinstance(each, Stored) or not each.shape or each.shape[0] % 3 or not each.shape[0]:
+    if not each.shape or each.shape[0] % 3 or not each.shape[0]:
         raise ConversionError(
             "weights.shape",
             f"The tensor {each.name} has the shape {list(each.shape)}; it must hold q, k and v.",
             "Download the file again.",
         )
     size = each.shape[0] // 3
-    return [rows(each.tensor, first * size, (first + 1) * size) for first in range(3)]
+    return [row_range(each, first * size, (first + 1) * size) for first in range(3)]
 
 
 def _as_matrix(each: Expression) -> Expression:

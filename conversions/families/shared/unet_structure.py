@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from conversions.graph_kind import Config
@@ -86,4 +88,88 @@ def differences(tensors: Tensors, config: Config, *, free: tuple[str, ...] = ())
         f"{name} is {found[name]} instead of {wanted[name]}"
         for name in wanted
         if name not in free and found[name] != wanted[name]
+    )
+
+
+def shown_by(tensors: Tensors, config: Config) -> dict[str, Any]:
+    """Return fields of a configuration that a file's U-Net shows, in place of what ``config`` says.
+
+    These are the inputs, and the numbers of transformer blocks where they differ, as in distilled U-Nets.
+
+    Args:
+        tensors: The U-Net's tensors by their original names, without prefix.
+        config: A configuration of ``UNet2DConditionModel`` with the file's levels.
+    """
+    found = structure_of_file(tensors)
+    fields = {
+        "in_channels": found["in_channels"] or DEFAULTS["in_channels"],
+        "time_cond_proj_dim": found["time_cond_proj_dim"],
+    }
+    wanted = structure_of_config(config)
+    same = ("block_out_channels", "layers_per_block")
+    if any(found[name] != wanted[name] for name in same) or not isinstance(found["layers_per_block"], int):
+        return fields
+    depths = _Depths.of_file(
+        tensors, levels=len(found["block_out_channels"]), layers=found["layers_per_block"]
+    )
+    if depths == _Depths.of_config(config):
+        return fields
+    middle: dict[str, Any] = {} if found["middle"] else {"mid_block_type": "UNetMidBlock2D"}
+    if not found["middle"] and not any(name.startswith("middle_block.") for name in tensors):
+        middle = {"mid_block_type": None}
+    return {
+        **fields,
+        **middle,
+        # A level without attention does not read its number; zero is none that the library takes.
+        "transformer_layers_per_block": [[depth or 1 for depth in level] for level in depths.down],
+        "reverse_transformer_layers_per_block": [[depth or 1 for depth in level] for level in depths.up],
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Depths:
+    """Transformer blocks of each layer, level by level."""
+
+    down: tuple[tuple[int, ...], ...]
+    up: tuple[tuple[int, ...], ...]
+    middle: bool
+
+    @classmethod
+    def of_file(cls, tensors: Tensors, *, levels: int, layers: int) -> _Depths:
+        def depth(home: str) -> int:
+            found = (_DEPTH.search(name) for name in tensors if name.startswith(f"{home}.1."))
+            return len({match[1] for match in found if match})
+
+        return cls(
+            down=tuple(
+                tuple(depth(f"input_blocks.{level * (layers + 1) + layer + 1}") for layer in range(layers))
+                for level in range(levels)
+            ),
+            up=tuple(
+                tuple(depth(f"output_blocks.{level * (layers + 1) + layer}") for layer in range(layers + 1))
+                for level in range(levels)
+            ),
+            middle=any(name.startswith("middle_block.1.transformer_blocks.") for name in tensors),
+        )
+
+    @classmethod
+    def of_config(cls, config: Config) -> _Depths:
+        whole = {**DEFAULTS, **config}
+        layers = structure_of_config(config)["layers_per_block"]
+        given = whole["transformer_layers_per_block"]
+        down = list(given) if isinstance(given, list | tuple) else [given] * len(whole["down_block_types"])
+        back = whole["reverse_transformer_layers_per_block"] or down[::-1]
+        return cls(
+            down=_by_layer(down, whole["down_block_types"], layers),
+            up=_by_layer(back, whole["up_block_types"], layers + 1),
+            middle=whole["mid_block_type"] == "UNetMidBlock2DCrossAttn",
+        )
+
+
+def _by_layer(depths: Sequence[Any], kinds: Sequence[str], layers: int) -> tuple[tuple[int, ...], ...]:
+    return tuple(
+        (tuple(each) if isinstance(each, list | tuple) else (each,) * layers)
+        if kind.startswith("CrossAttn")
+        else (0,) * layers
+        for each, kind in zip(depths, kinds, strict=False)
     )

@@ -23,12 +23,7 @@ from tests.single_files import write_single_file
 
 pytestmark = pytest.mark.torch
 FIRST = "model.diffusion_model.input_blocks.0.0.weight"
-NAMES = [
-    name
-    for name, variant in VARIANTS.items()
-    if isinstance(variant, Variant)
-    and not any(word in name for word in ("consistency", "distilled", "TAESD"))
-]
+NAMES = [name for name, variant in VARIANTS.items() if isinstance(variant, Variant) and name != "TAESD"]
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -56,7 +51,7 @@ def values(checkpoint: Checkpoint, component: str) -> dict[str, np.ndarray]:
     return {
         name.removeprefix("text_model."): each.evaluate(0, each.size, read).reshape(each.shape)
         for name, each in component_tensors(storage, checkpoint.components[component]).items()
-        if "position_ids" not in name
+        if not name.endswith(("position_ids", "num_batches_tracked"))
     }
 
 
@@ -147,6 +142,19 @@ def write_hole(
     return path
 
 
+# What SSD-1B's U-Net differs in from XL's: as a configuration, and as it is read off the tensors.
+SSD = {
+    "mid_block_type": "UNetMidBlock2D",
+    "transformer_layers_per_block": [1, 2, 4],
+    "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1],
+}
+SSD_READ = {
+    "mid_block_type": "UNetMidBlock2D",
+    "transformer_layers_per_block": [[1, 1], [2, 2], [4, 4]],
+    "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], [1, 1, 1]],
+}
+
+
 def true_shapes(family: str, channels: int = 4) -> dict[str, tuple[int, ...]]:
     """Return the tensors of a published single file, from the classes of diffusers and transformers."""
     import torch
@@ -177,11 +185,16 @@ def true_shapes(family: str, channels: int = 4) -> dict[str, tuple[int, ...]]:
                 ("open", stable_diffusion_xl.SDXL_TEXT_2, "conditioner.embedders.1.model."),
             ],
         ),
+        "lcm": (
+            stable_diffusion.SD1_LCM_UNET,
+            [("clip", stable_diffusion.SD1_TEXT, "cond_stage_model.transformer.")],
+        ),
         "refiner": (
             stable_diffusion_xl_refiner.REFINER_UNET,
             [("open", stable_diffusion_xl.SDXL_TEXT_2, "conditioner.embedders.0.model.")],
         ),
     }
+    configs["ssd"] = ({**stable_diffusion_xl.SDXL_UNET, **SSD}, configs["xl"][1])
     unet_config, texts = configs[family]
     found: dict[str, object] = {}
     with torch.device("meta"):
@@ -247,6 +260,56 @@ def test_what_a_stable_diffusion_2_predicts(
     assert bool(checkpoint.notices) == (not metadata)
 
 
+def test_a_latent_consistency_model_is_known_by_its_shapes(tmp_path: Path) -> None:
+    from conversions.plan import make_plan
+
+    checkpoint = open_file(write_hole(tmp_path / "model.safetensors", true_shapes("lcm")))
+    assert checkpoint.index["_class_name"] == "LatentConsistencyModelPipeline"
+    assert checkpoint.scheduler["_class_name"] == "LCMScheduler"
+    assert checkpoint.recipe.defaults.steps == 4
+    plan = make_plan(checkpoint, Options(), None)
+    assert all(str(origin) == "shipped" for part in plan.components for origin in part.submodels.values())
+
+
+def test_a_distilled_xl_s_blocks_are_counted(tmp_path: Path) -> None:
+    from diffusers import UNet2DConditionModel
+
+    shapes = true_shapes("ssd")
+    checkpoint = open_file(write_hole(tmp_path / "model.safetensors", shapes))
+    config = checkpoint.components["unet"].config
+    assert {name: config[name] for name in SSD_READ} == SSD_READ
+    import torch
+
+    with torch.device("meta"):
+        expected = UNet2DConditionModel(**{name: each for name, each in config.items() if name[0] != "_"})
+    found = component_tensors(checkpoint.storage, checkpoint.components["unet"])
+    assert {name: each.shape for name, each in found.items()} == {
+        name: tuple(each.shape) for name, each in expected.state_dict().items()
+    }
+
+
+def test_a_base_gives_a_distilled_file_its_encoders_and_refuses_another_kind_of_model(tmp_path: Path) -> None:
+    folders = {
+        name: make_variant(tmp_path / name.replace(" ", "-"), VARIANTS[name])
+        for name in (
+            "stable-diffusion-xl distilled U-Net",
+            "stable-diffusion-xl",
+            "latent consistency",
+            "stable-diffusion",
+        )
+    }
+    file = write_single_file(
+        folders["stable-diffusion-xl distilled U-Net"], tmp_path / "distilled.safetensors"
+    )
+    opened = open_file(file, base=open_folder(folders["stable-diffusion-xl"]))
+    assert opened.components["unet"].config["reverse_transformer_layers_per_block"] == [[3, 1], [1, 1]]
+    file = write_single_file(folders["latent consistency"], tmp_path / "lcm.safetensors")
+    with pytest.raises(
+        ConversionError, match="has time_cond_proj_dim 32; the base stable-diffusion has None"
+    ):
+        open_file(file, base=open_folder(folders["stable-diffusion"]))
+
+
 def test_markers_of_an_xl_that_predicts_velocity(tmp_path: Path) -> None:
     shapes = {**true_shapes("xl"), "v_pred": (0,), "ztsnr": ()}
     checkpoint = open_file(write_hole(tmp_path / "model.safetensors", shapes))
@@ -258,9 +321,8 @@ def test_markers_of_an_xl_that_predicts_velocity(tmp_path: Path) -> None:
     ("shapes", "code", "said"),
     [
         ({"lora_unet_down_blocks_0.lora_up.weight": (1,)}, "checkpoint.is_lora", "LoRA"),
-        ({"double_blocks.0.img_attn.norm.key_norm.scale": (1,)}, "family.unsupported", "FLUX.1"),
-        ({"joint_blocks.0.context_block.adaLN_modulation.1.bias": (1,)}, "family.unsupported",
-         "Stable Diffusion 3"),
+        ({"vector_in.in_layer.weight": (1, 768)}, "checkpoint.component_missing", "FLUX.1"),
+        ({"distilled_guidance_layer.in_proj.bias": (1,)}, "family.unsupported", "Chroma"),
         ({"control_model.time_embed.0.weight": (1,)}, "family.unsupported", "ControlNet"),
         ({"decoder.conv_in.weight": (1,)}, "checkpoint.is_autoencoder", "VAE"),
         ({"emb_params": (2, 768)}, "checkpoint.is_embedding", "textual inversion"),
@@ -332,7 +394,7 @@ def test_mutated_files_give_a_plan_or_one_clear_message(seeds: range, tmp_path: 
     path = tmp_path / "mutated.safetensors"
     codes = []
     for seed in seeds:
-        path.write_bytes(_mutated(table, body, content, random.Random(seed)))
+        path.write_bytes(mutated(table, body, content, random.Random(seed)))
         for base in (whole, None):
             try:
                 make_plan(open_file(path, base=base), Options(target="cpu"), None)
@@ -344,7 +406,7 @@ def test_mutated_files_give_a_plan_or_one_clear_message(seeds: range, tmp_path: 
     assert len(set(codes)) >= 4
 
 
-def _mutated(table: dict, body: bytes, content: bytes, draw: random.Random) -> bytes:
+def mutated(table: dict, body: bytes, content: bytes, draw: random.Random) -> bytes:
     kind = draw.randrange(6)
     if kind == 0:
         place = draw.randrange(min(len(content), 4000))

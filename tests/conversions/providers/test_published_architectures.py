@@ -14,7 +14,7 @@ from conversions.providers.ep_partition import check_placement
 from tests.shipped import LABELS, SHIPPED, sizes_of, submodel_of
 
 
-@pytest.mark.parametrize("side", [512, 768])
+@pytest.mark.parametrize("side", [512, 768, 1024])
 @pytest.mark.parametrize(("family", "shipped"), SHIPPED, ids=LABELS)
 def test_a_published_submodel_is_one_fused_graph(family: Family, shipped: ShippedGraph, side: int) -> None:
     model = find(shipped.kind, shipped.config, None)
