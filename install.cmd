@@ -80,7 +80,10 @@ set "FROM=sdsetup"
 :install_command
 set "SAY=Installing the command from %FROM%"
 call :tell
-"%PYTHON%" -m pip --disable-pip-version-check --no-input install --quiet --upgrade %LINKS% "%FROM%"
+rem What it needs, `sdsetup install` brings in the versions that were tested together.
+set "WITHOUT=--no-deps"
+if defined COMMAND_ONLY set "WITHOUT="
+"%PYTHON%" -m pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade %WITHOUT% %LINKS% "%FROM%"
 if errorlevel 1 (
   echo error: pip could not install it, for the reason above. 1>&2
   echo next: without a network use a bundle, --offline BUNDLE; behind a proxy set HTTPS_PROXY; then run this again. 1>&2

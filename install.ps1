@@ -84,8 +84,11 @@ if ($bundle) {
     $given += @('--offline', (Join-Path $bundle '.'))
     $from = 'sdsetup'
 }
+# What it needs, `sdsetup install` brings in the versions that were tested together.
+$without = @('--no-deps')
+if ($given -contains '--command-only') { $without = @() }
 [Console]::Error.WriteLine("Installing the command from $from")
-& $python -m pip --disable-pip-version-check --no-input install --quiet --upgrade @links $from
+& $python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade @without @links $from
 if ($LASTEXITCODE -ne 0) {
     Stop-WithHint 'pip could not install it, for the reason above.' @(
         'without a network use a bundle, --offline BUNDLE; behind a proxy set HTTPS_PROXY; then run this again.')
