@@ -1,7 +1,7 @@
 r"""Runs under Windows Python, with a bundle in Z:\data: install.cmd from a folder with signs in its name.
 
-Windows Python here is the embeddable one, which has no venv. So an environment is laid out by hand, as venv
-did before it had launchers, and is filled by pip; all that follows is the project's own: install.cmd, `sdsetup
+Windows Python here is the embeddable one, which has no venv. So an environment is laid out by hand, as it was
+before launchers, and is filled by pip. All that follows is the project's own: install.cmd, `sdsetup
 install`, `generate` and `uninstall`. Writes a line a step; the first that fails ends it with status 1.
 """
 
