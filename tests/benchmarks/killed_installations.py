@@ -2,8 +2,9 @@
 
 Run as ``python -m tests.benchmarks.killed_installations [KILLS [SEED [IN_A_ROW]]]``. A home is emptied, and
 install.sh is started there and ended by SIGKILL with every process that it has started, IN_A_ROW times in
-succession; then it is started once more and left alone. All is right when ``wrong`` is empty: the last run
-ended well, and left the files of an undisturbed installation. Writes one JSON object.
+succession or until one is over before; then it is started once more and left alone, and all begins again. All
+is right when ``wrong`` is empty: each last run ended well, and left the files of an undisturbed installation.
+Writes one JSON object.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tests.packaging.building import ROOT, sources, wheel
 from tests.packaging.newcomer import Newcomer
 
 OPTIONS = ("--lean",)
+_OVER = "over before"
 # What tells the moment of the installation, and locks.
 _OF_THE_MOMENT = ("sdsetup-install.log", "-report.html", ".lock")
 
@@ -47,10 +49,17 @@ def measure(kills: int, seed: int, in_a_row: int, folder: Path) -> dict[str, Any
     undisturbed = tree(person.home)
     moments = random.Random(seed)
     wrong, states, again = [], Counter[str](), []
-    for turn in range(0, kills, in_a_row):
+    while states.total() < kills:
         shutil.rmtree(person.home)
-        drawn = [moments.uniform(0.2, whole) for _ in range(min(in_a_row, kills - turn))]
-        reached = [_kill(person, moment) for moment in drawn]
+        drawn, reached = [], []
+        for _ in range(min(in_a_row, kills - states.total())):
+            # What an earlier one has done, the next one finds done.
+            moment = moments.uniform(0.2, max(whole - sum(drawn), whole / 4))
+            state = _kill(person, moment)
+            if state == _OVER:
+                break
+            drawn.append(moment)
+            reached.append(state)
         states.update(reached)
         began = time.monotonic()
         second = _finish(person)
@@ -61,7 +70,7 @@ def measure(kills: int, seed: int, in_a_row: int, folder: Path) -> dict[str, Any
                 {"moments": drawn, "states": reached, "said": second.stdout, "differing": differing[:20]}
             )
         told = ", ".join(f"{state} ({moment:.1f} s)" for state, moment in zip(reached, drawn, strict=True))
-        sys.stderr.write(f"{turn + len(drawn)}/{kills}: {told}, then {again[-1]:.1f} s\n")
+        sys.stderr.write(f"{states.total()}/{kills}: {told}, then {again[-1]:.1f} s {differing}\n")
     return {
         "benchmark": "killed_installations",
         "kills": kills,
@@ -87,7 +96,7 @@ def _kill(person: Newcomer, moment: float) -> str:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     if process.returncode == 0:
-        return "over before"
+        return _OVER
     if list(person.home.glob("images/*.png")):
         return "after the image was made"
     if (person.home / "packages").is_dir():
