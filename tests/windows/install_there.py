@@ -32,8 +32,8 @@ def lay_out_environment() -> None:
         shutil.copy(file, site)
 
 
-def run(*argv: str | Path, cwd: Path = HOME, status: int = 0) -> str:
-    """Run a program as the person would, and tell how it went."""
+def run(*argv: str | Path, cwd: Path = HOME) -> str:
+    """Run a program as the person would, and tell how it went; one argument alone is a whole command line."""
     system = os.environ.get("SYSTEMROOT", r"C:\windows")
     variables = {name: value for name, value in os.environ.items() if not name.upper().startswith("PYTHON")}
     variables |= {
@@ -44,12 +44,13 @@ def run(*argv: str | Path, cwd: Path = HOME, status: int = 0) -> str:
     variables |= {"OneDrive": str(HOME / "OneDrive"), "PYTHONUTF8": "1", "PIP_CONFIG_FILE": "nul"}
     began = time.monotonic()
     answer = subprocess.run(
-        [str(part) for part in argv], cwd=cwd, env=variables, stdin=subprocess.DEVNULL,
+        str(argv[0]) if len(argv) == 1 else [str(part) for part in argv],
+        cwd=cwd, env=variables, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", check=False,
     )  # fmt: skip
     told = " ".join(Path(str(part)).name or str(part) for part in argv)
     sys.stdout.write(f"== {told}: status {answer.returncode}, {time.monotonic() - began:.0f} s\n")
-    if answer.returncode != status:
+    if answer.returncode:
         sys.stdout.write(answer.stdout + "\n")
         sys.exit(1)
     return answer.stdout
@@ -64,8 +65,9 @@ def main() -> None:
     (pip,) = (DATA / "bundle" / "wheels").glob("pip-*.whl")
     wheels = DATA / "bundle" / "wheels"
     run(PYTHON, f"{pip}/pip", "install", "-q", "--no-index", "--find-links", wheels, "pip")
-    install = ("cmd", "/c", synced / "install.cmd", "--offline", DATA / "bundle", "--lean", "--yes")
-    said = run(*install, cwd=synced)
+    # As Explorer writes it: without /s and the outer quotes cmd takes the inner ones away where there is a &.
+    install = f'cmd /s /c ""{synced}\\install.cmd" --offline {DATA}\\bundle --lean --yes"'
+    said = run(install, cwd=synced)
     sys.stdout.write(said + "\n")
     assert "Packages and images go to" in said
     (image,) = (HOME / "sdsetup" / "images").glob("*.png")
@@ -73,7 +75,7 @@ def main() -> None:
     assert not (synced / "images").exists()
     command = PYTHON.with_name("sdsetup.exe")
     sys.stdout.write(run(command, "--version", "--verbose"))
-    run(*install, cwd=synced)  # all is there
+    run(install, cwd=synced)  # all is there
     run(command, "generate", package, "a red circle on a blue background", "--output", HOME / "red.png")
     said = run(command, "uninstall", "--yes")
     until = time.monotonic() + 120
