@@ -18,10 +18,16 @@ set "ENVIRONMENT=%DATA%\venv"
 set "PYTHON=%ENVIRONMENT%\Scripts\python.exe"
 set "STATUS=1"
 
+rem Folders may have & or brackets in their names: what is told goes through :tell, all else is quoted.
+
 rem A double click, which gives no arguments, leaves the window only until the command ends.
 set "PAUSE_AT_END="
 if not "%~1"=="" goto is_typed
-echo %CMDCMDLINE% | find /i "%~0" >nul && set "PAUSE_AT_END=1"
+setlocal EnableDelayedExpansion
+set "CLICKED="
+set "STARTED=!CMDCMDLINE!"
+if defined STARTED if /i not "!STARTED:%~nx0=!"=="!STARTED!" set "CLICKED=1"
+endlocal & set "PAUSE_AT_END=%CLICKED%"
 :is_typed
 
 set "OFFLINE="
@@ -45,13 +51,15 @@ echo Then open a new window and run this file again. 1>&2
 goto end
 
 :make_environment
-echo Making an environment in %ENVIRONMENT% 1>&2
+set "SAY=Making an environment in %ENVIRONMENT%"
+call :tell
 %BASE% -m venv --clear "%ENVIRONMENT%"
 if errorlevel 1 goto no_environment
 goto have_environment
 
 :make_with_uv
-echo Making an environment in %ENVIRONMENT% with uv 1>&2
+set "SAY=Making an environment in %ENVIRONMENT% with uv"
+call :tell
 uv venv --seed --clear --python 3.12 "%ENVIRONMENT%"
 if errorlevel 1 goto no_environment
 
@@ -62,11 +70,7 @@ set "BUNDLE="
 if exist "%~dp0sdsetup\bootstrap\install.py" set "FROM=%~dp0."
 if defined SDSETUP_FROM set "FROM=%SDSETUP_FROM%"
 if not defined OFFLINE goto install_command
-if not exist "%OFFLINE%\wheels" (
-  echo error: %OFFLINE% is no bundle: it has no folder wheels. 1>&2
-  echo next: make one on a machine with a network: sdsetup install --bundle FOLDER 1>&2
-  goto end
-)
+if not exist "%OFFLINE%\wheels" goto no_bundle
 rem An option, no variable: pip takes spaces in PIP_FIND_LINKS for the ends of paths.
 set LINKS=--no-index --find-links "%OFFLINE%\wheels"
 rem The last one counts, also from another folder. A backslash before the closing quote would escape it.
@@ -74,8 +78,12 @@ set BUNDLE=--offline "%OFFLINE%\."
 set "FROM=sdsetup"
 
 :install_command
-echo Installing the command from %FROM% 1>&2
-"%PYTHON%" -m pip --disable-pip-version-check --no-input install --quiet --upgrade %LINKS% "%FROM%"
+set "SAY=Installing the command from %FROM%"
+call :tell
+rem What it needs, `sdsetup install` brings in the versions that were tested together.
+set "WITHOUT=--no-deps"
+if defined COMMAND_ONLY set "WITHOUT="
+"%PYTHON%" -m pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade %WITHOUT% %LINKS% "%FROM%"
 if errorlevel 1 (
   echo error: pip could not install it, for the reason above. 1>&2
   echo next: without a network use a bundle, --offline BUNDLE; behind a proxy set HTTPS_PROXY; then run this again. 1>&2
@@ -85,22 +93,35 @@ if errorlevel 1 (
 if defined COMMAND_ONLY set "STATUS=0"
 if defined COMMAND_ONLY goto end
 
-rem Packages and images go beside this window's folder; OneDrive would send gigabytes away.
+rem OneDrive would send gigabytes away, and a double click says no folder. Paths that were typed stay as they are.
+set "INTO="
 if defined PAUSE_AT_END goto own_folder
 if not defined OneDrive goto draw
-echo "%CD%" | find /i "%OneDrive%" >nul || goto draw
+setlocal EnableDelayedExpansion
+set "HERE=!CD!\"
+set "SYNCED="
+if /i not "!HERE:%OneDrive%\=!"=="!HERE!" set "SYNCED=1"
+endlocal & set "SYNCED=%SYNCED%"
+if not defined SYNCED goto draw
 :own_folder
-if not exist "%USERPROFILE%\sdsetup" mkdir "%USERPROFILE%\sdsetup"
-cd /d "%USERPROFILE%\sdsetup"
-echo Packages and images go to %USERPROFILE%\sdsetup 1>&2
+set INTO=--folder "%USERPROFILE%\sdsetup"
+set "SAY=Packages and images go to %USERPROFILE%\sdsetup"
+call :tell
 :draw
-"%ENVIRONMENT%\Scripts\sdsetup.exe" install %* %BUNDLE%
+"%ENVIRONMENT%\Scripts\sdsetup.exe" install %INTO% %* %BUNDLE%
 set "STATUS=%ERRORLEVEL%"
+goto end
+
+:no_bundle
+set "SAY=error: %OFFLINE% is no bundle: it has no folder wheels."
+call :tell
+echo next: make one on a machine with a network: sdsetup install --bundle FOLDER 1>&2
 goto end
 
 :no_environment
 echo error: the environment could not be made, for the reason above. 1>&2
-echo next: see that %DATA% can be written and has 1 GB free, then run this again. 1>&2
+set "SAY=next: see that %DATA% can be written and has 1 GB free, then run this again."
+call :tell
 
 :end
 if defined PAUSE_AT_END pause
@@ -116,5 +137,11 @@ goto :eof
 rem The Store's stand-in for Python prints a hint and fails, so it is passed over like any other.
 if defined BASE goto :eof
 %* -c "import struct, sys, venv; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 13) and struct.calcsize('P') == 8))" >nul 2>&1
-if not errorlevel 1 set "BASE=%*"
+if not errorlevel 1 set BASE=%*
+goto :eof
+
+:tell
+setlocal EnableDelayedExpansion
+>&2 echo !SAY!
+endlocal
 goto :eof

@@ -33,7 +33,7 @@ $environment = Join-Path $local 'sdsetup\venv'
 $python = Join-Path $environment 'Scripts\python.exe'
 $given = @($args)
 
-if (-not ((Test-Path $python) -and (Test-Python @($python)))) {
+if (-not ((Test-Path -LiteralPath $python) -and (Test-Python @($python)))) {
     $found = $null
     foreach ($candidate in @($env:SDSETUP_PYTHON), @('py', '-3.12'), @('py', '-3.13'), @('py', '-3.11'), @('python'), @('python3')) {
         if ($candidate[0] -and (Test-Python $candidate)) { $found = $candidate; break }
@@ -64,7 +64,7 @@ if (-not ((Test-Path $python) -and (Test-Python @($python)))) {
 }
 
 $from = 'sdsetup'
-if ($PSScriptRoot -and (Test-Path (Join-Path $PSScriptRoot 'sdsetup\bootstrap\install.py'))) { $from = $PSScriptRoot }
+if ($PSScriptRoot -and (Test-Path -LiteralPath (Join-Path $PSScriptRoot 'sdsetup\bootstrap\install.py'))) { $from = $PSScriptRoot }
 if ($env:SDSETUP_FROM) { $from = $env:SDSETUP_FROM }
 $links = @()
 $bundle = $null
@@ -84,8 +84,11 @@ if ($bundle) {
     $given += @('--offline', (Join-Path $bundle '.'))
     $from = 'sdsetup'
 }
+# What it needs, `sdsetup install` brings in the versions that were tested together.
+$without = @('--no-deps')
+if ($given -contains '--command-only') { $without = @() }
 [Console]::Error.WriteLine("Installing the command from $from")
-& $python -m pip --disable-pip-version-check --no-input install --quiet --upgrade @links $from
+& $python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade @without @links $from
 if ($LASTEXITCODE -ne 0) {
     Stop-WithHint 'pip could not install it, for the reason above.' @(
         'without a network use a bundle, --offline BUNDLE; behind a proxy set HTTPS_PROXY; then run this again.')
@@ -93,12 +96,15 @@ if ($LASTEXITCODE -ne 0) {
 & $python -I -m sdsetup.bootstrap.on_path
 if ($given -contains '--command-only') { exit 0 }
 
-# Packages and images go to the present folder; OneDrive would send gigabytes away.
-if ($env:OneDrive -and (Get-Location).Path.StartsWith($env:OneDrive, [StringComparison]::OrdinalIgnoreCase)) {
-    $own = Join-Path $env:USERPROFILE 'sdsetup'
-    New-Item -ItemType Directory -Force $own | Out-Null
-    Set-Location $own
-    [Console]::Error.WriteLine("Packages and images go to $own")
+# OneDrive would send gigabytes away. Paths that were typed stay as they are.
+$into = @()
+if ($env:OneDrive) {
+    $synced = $env:OneDrive.TrimEnd('\') + '\'
+    if (((Get-Location).Path + '\').StartsWith($synced, [StringComparison]::OrdinalIgnoreCase)) {
+        $own = Join-Path $env:USERPROFILE 'sdsetup'
+        $into = @('--folder', $own)
+        [Console]::Error.WriteLine("Packages and images go to $own")
+    }
 }
-& (Join-Path $environment 'Scripts\sdsetup.exe') install @given
+& (Join-Path $environment 'Scripts\sdsetup.exe') install @into @given
 exit $LASTEXITCODE

@@ -101,9 +101,12 @@ else
   from=sdsetup
 fi
 say "Installing the command from $from"
+# What it needs, `sdsetup install` brings in the versions that were tested together.
+without=--no-deps
+if [ "$command_only" = yes ]; then without=''; fi
 # An option, no variable: pip takes spaces in PIP_FIND_LINKS for the ends of paths.
-"$python" -m pip --disable-pip-version-check --no-input install --quiet --upgrade \
-  ${wheels:+--no-index --find-links "$wheels"} "$from" || fail \
+"$python" -m pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade \
+  ${without:+"$without"} ${wheels:+--no-index --find-links "$wheels"} "$from" || fail \
   "pip could not install it, for the reason above." \
   "without a network use a bundle (--offline BUNDLE); behind a proxy set HTTPS_PROXY; then run this again."
 

@@ -284,12 +284,13 @@ class Installed:
     conversion: Converted | None = None
 
 
-def install(model: str, options: Options, images: Path, listener: Listener) -> Installed:
+def install(model: str, options: Options, folder: Path, images: Path, listener: Listener) -> Installed:
     """Convert and verify a model and make its first image; finished steps are skipped.
 
     Args:
         model: As for a conversion; ``demo`` is the one that comes with the program.
         options: Choices that shape the package.
+        folder: Folder of the package.
         images: Folder of the image.
         listener: Told of the progress.
 
@@ -297,7 +298,7 @@ def install(model: str, options: Options, images: Path, listener: Listener) -> I
         SetupError: The model cannot be found, or its image is wrong.
         ConversionError: It cannot be converted, or the result is not the same model.
     """
-    folder, converted = package_folder(model, options), None
+    converted = None
     if not folder.exists():
         request = ConvertRequest(
             checkpoint_request=CheckpointRequest(model=model), options=options, output=folder, image=True

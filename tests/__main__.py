@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from sdsetup.bootstrap import console, environment_maker, installer, places
+from sdsetup.bootstrap import console, environment_maker, handover, installer, places
 from sdsetup.errors import SetupError
 
 
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         console.say("stopped by Ctrl-C; run the same command again to go on.")
         return 130
-    return environment_maker.go_on(places.python_of(environment), ["-m", "pytest", "-n", "2", *arguments])
+    return handover.go_on(places.python_of(environment), ["-m", "pytest", "-n", "2", *arguments])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ Standard library only.
     sdsetup, conversions    the program, which starts from there: python -m sdsetup install --offline .
     wheels                  what pip installs, sdsetup included
     models/NAME             a checkpoint, in the diffusers layout
-    bundle.json             for which Python and system, and a hash of every file in wheels
+    bundle.json             for which Python and system, and a hash of every file
+
+The hashes show what was torn on the way. Whoever can change a file can change its hash as well.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,7 @@ from sdsetup.bootstrap.installer import Wanted
 from sdsetup.errors import SetupError
 
 _DESCRIPTION = "bundle.json"
-_FORMAT = 1
+_FORMAT = 2
 _PROGRAM = ("sdsetup", "conversions")
 
 
@@ -87,14 +90,14 @@ def make(folder: Path, environment: Path, wanted: Wanted) -> None:
         )
     python, wheels = places.python_of(environment), folder / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
+    models = _models_in(folder)
     _describe(folder, wanted, files={})  # so that an interrupted one is known for a bundle
     steps = Steps(f"Making a bundle in {folder}")
     for name in _PROGRAM:
         with steps.step(f"copying {name}"):
+            shutil.rmtree(folder / name, ignore_errors=True)
             source = Path(__file__).resolve().parents[2] / name
-            shutil.copytree(
-                source, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
-            )
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for old in wheels.glob("sdsetup-*.whl"):
         old.unlink()
     if wanted.editable:
@@ -116,10 +119,10 @@ def make(folder: Path, environment: Path, wanted: Wanted) -> None:
         run(action, on_line)
     # pip keeps the wheel that a wheel's own path names out of the folder: it is there already.
     with steps.step("hashing"):
-        files = {path.relative_to(folder).as_posix(): _record(path) for path in sorted(wheels.glob("*"))}
+        files = _records(folder, ("wheels", *_PROGRAM)) | models
         _describe(folder, held, files)
-    total = sum(entry["bytes"] for entry in files.values())
-    steps.end(f"{len(files)} packages, {total / 1e6:.0f} MB")
+    packages = [entry["bytes"] for name, entry in files.items() if name.startswith("wheels/")]
+    steps.end(f"{len(packages)} packages, {sum(packages) / 1e6:.0f} MB")
 
 
 def say_how_to_use(folder: Path, model: str) -> None:
@@ -130,22 +133,32 @@ def say_how_to_use(folder: Path, model: str) -> None:
     say(f"On the other machine, in that folder: {program} -m sdsetup install --offline .{more}")
 
 
+def add_model(folder: Path, place: Path) -> None:
+    """Write the hashes of a model's files, once they are in the bundle.
+
+    Args:
+        folder: The bundle.
+        place: The model's folder in it.
+    """
+    file = folder / _DESCRIPTION
+    document = json.loads(file.read_text(encoding="utf-8"))
+    name = place.relative_to(folder).as_posix()
+    others = {path: entry for path, entry in document["files"].items() if not _is_in(path, name)}
+    _write(folder, {**document, "files": {**others, **_records(folder, (name,))}})
+
+
 def open_bundle(folder: Path) -> Bundle:
-    """Open a bundle and see that its packages are whole and fit this Python and system.
+    """Open a bundle and see that program and packages are whole and fit this Python and system.
 
     Raises:
         SetupError: ``install.bundle``; says what is wrong.
     """
+    document = _read(folder)
     try:
-        document = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-        made_for, files = dict(document["made_for"]), dict(document["files"])
-        extras, flavour = tuple(str(each) for each in document["extras"]), str(document["flavour"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SetupError(
-            "install.bundle",
-            f"{folder} is no bundle, or was not finished: {error}.",
-            "make one on a machine with a network: sdsetup install --bundle FOLDER",
-        ) from error
+        made_for, extras = dict(document["made_for"]), tuple(str(each) for each in document["extras"])
+        flavour = str(document["flavour"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_bundle(folder, error) from error
     for what, here in _machine().items():
         if made_for.get(what) != here:
             raise SetupError(
@@ -153,21 +166,85 @@ def open_bundle(folder: Path) -> Bundle:
                 f"{folder} was made for {what} {made_for.get(what)}; this is {here}.",
                 f"make one on a machine with {what} {here}, or use another Python.",
             )
-    for name, entry in files.items():
-        path = folder / name
-        if not path.is_file() or _record(path) != entry:
-            raise SetupError(
-                "install.bundle",
-                f"{path} is missing or was changed on the way.",
-                "copy the bundle again.",
-            )
-    if not files:
+    if not document["files"]:
         raise SetupError(
             "install.bundle",
             f"{folder} was not finished.",
             f"run the same command again where it was made: sdsetup install --bundle {folder.name}",
         )
+    _demand_whole(folder, document["files"], ("wheels", *_PROGRAM))
     return Bundle(folder=folder, extras=extras, flavour=installer.flavour_for(sys.platform, flavour))
+
+
+def require_model(folder: Path, place: Path) -> None:
+    """See that a model's files are whole.
+
+    Args:
+        folder: The bundle.
+        place: The model's folder in it.
+
+    Raises:
+        SetupError: ``install.bundle``; says what is wrong.
+    """
+    _demand_whole(folder, _read(folder)["files"], (place.relative_to(folder).as_posix(),))
+
+
+def _models_in(folder: Path) -> dict[str, Any]:
+    """Give the hashes of models that an earlier run put into a bundle."""
+    try:
+        files = _read(folder)["files"]
+    except SetupError:
+        return {}
+    return {name: entry for name, entry in files.items() if _is_in(name, "models")}
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        document = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+        if document["format"] != _FORMAT:
+            raise ValueError(f"it has the format {document['format']}, not {_FORMAT}")
+        return {**document, "files": {str(name): dict(entry) for name, entry in document["files"].items()}}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _no_bundle(folder, error) from error
+
+
+def _no_bundle(folder: Path, error: Exception) -> SetupError:
+    return SetupError(
+        "install.bundle",
+        f"{folder} is no bundle, or was not finished: {error}.",
+        "make one on a machine with a network: sdsetup install --bundle FOLDER",
+    )
+
+
+def _demand_whole(folder: Path, files: Mapping[str, Any], parts: Iterable[str]) -> None:
+    """See that some folders of a bundle hold the files that were put there, and no others."""
+    for part in parts:
+        listed = {name for name in files if _is_in(name, part)}
+        there = {path.relative_to(folder).as_posix() for path in _files(folder / part)}
+        wrong = sorted(listed ^ there) or sorted(
+            name for name in listed if _record(folder / name) != files[name]
+        )
+        if wrong or not listed:
+            raise SetupError(
+                "install.bundle",
+                f"{folder / (wrong[0] if wrong else part)} is missing, was added, or was changed on the way.",
+                "copy the bundle again, into an empty folder.",
+            )
+
+
+def _is_in(name: str, folder: str) -> bool:
+    return name.startswith(f"{folder}/")
+
+
+def _records(folder: Path, parts: Iterable[str]) -> dict[str, Any]:
+    return {
+        path.relative_to(folder).as_posix(): _record(path) for part in parts for path in _files(folder / part)
+    }
+
+
+def _files(folder: Path) -> list[Path]:
+    """List the files below a folder, but for what Python writes when it runs from there."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
 
 
 def _machine() -> dict[str, str]:
@@ -188,7 +265,13 @@ def _describe(folder: Path, wanted: Wanted, files: dict[str, Any]) -> None:
         "pip": known_good.versions()["pip"],
         "files": files,
     }
-    (folder / _DESCRIPTION).write_text(json.dumps(document, indent=1), encoding="utf-8")
+    _write(folder, document)
+
+
+def _write(folder: Path, document: Mapping[str, Any]) -> None:
+    partial = folder / f"{_DESCRIPTION}.partial"
+    partial.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    partial.replace(folder / _DESCRIPTION)
 
 
 def _record(path: Path) -> dict[str, Any]:

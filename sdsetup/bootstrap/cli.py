@@ -99,7 +99,7 @@ def _bare_doctor(arguments: Sequence[str]) -> int:
 
 def _in_environment(arguments: Sequence[str], verb: str) -> int | None:
     """Go on in sdsetup's own environment; None where there is none that could be used."""
-    from sdsetup.bootstrap import environment_maker, places
+    from sdsetup.bootstrap import environment_maker, handover, places
 
     environment = places.environment_folder()
     if places.inside(environment) or not environment.exists():
@@ -108,7 +108,7 @@ def _in_environment(arguments: Sequence[str], verb: str) -> int | None:
     if wrong is not None and verb not in {"doctor", ""}:
         raise wrong
     if wrong is None and environment_maker.state(environment) in {"ready", "unfinished"}:
-        return environment_maker.go_on(places.python_of(environment), ["-m", "sdsetup", *arguments])
+        return handover.go_on(places.python_of(environment), ["-m", "sdsetup", *arguments])
     return None
 
 

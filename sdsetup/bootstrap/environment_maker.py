@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
-import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +20,7 @@ from sdsetup import __version__
 from sdsetup.bootstrap import (
     child_environment,
     command_name,
+    handover,
     install_plan,
     installer,
     integrity,
@@ -77,8 +76,9 @@ def _requirement(source: Path | None) -> str:
         return str(source)
     if places.inside(places.environment_folder()):
         return f"sdsetup=={__version__}"
-    # Not by name: no index needs to have it, and what one has under this version may be another.
-    return str(own_wheel.write(places.data_folder()))
+    # Not by name: no index needs to have it, and what one has under this version may be another. It is
+    # written when the environment is prepared.
+    return str(own_wheel.place(places.data_folder()))
 
 
 def was_made(environment: Path) -> bool:
@@ -107,10 +107,14 @@ def forget_stamp(environment: Path) -> None:
 def renew(environment: Path) -> None:
     """Bring a made environment to the versions of this copy of sdsetup, with what it holds.
 
+    One that ``install`` has not been to yet is left to it.
+
     Raises:
         SetupError: A step failed, and why.
     """
     stamp = _read_stamp(environment)
+    if not stamp:
+        return
     extras = tuple(stamp.get("extras", () if stamp.get("lean") else ("convert",)))
     flavour = installer.flavour_for(sys.platform, stamp.get("flavour"))
     prepare(environment, wanted_here(flavour, extras=extras))
@@ -195,13 +199,14 @@ def prepare(environment: Path, wanted: Wanted) -> None:
     if wrong is not None:
         raise wrong
 
-    def tell() -> None:
-        say(f"Another sdsetup is setting up {environment}; waiting for it to end")
-
-    # Beside the environment: what makes one anew empties its folder.
-    with lock.alone(environment.with_name(f"{environment.name}.lock"), tell):
+    with lock.alone(lock.of_environment(environment), lambda: tell_of_another(environment)):
         if not is_ready(environment, wanted):
             _prepare_alone(environment, wanted)
+
+
+def tell_of_another(environment: Path) -> None:
+    """Say that another process works on the environment, and that this one waits."""
+    say(f"Another sdsetup is setting up {environment}; waiting for it to end")
 
 
 def _prepare_alone(environment: Path, wanted: Wanted) -> None:
@@ -217,6 +222,8 @@ def _prepare_alone(environment: Path, wanted: Wanted) -> None:
         return
     found_there = stamp.get("found_there", not stamp and places.python_of(environment).exists())
     steps = Steps(f"Setting up {environment}")
+    if not wanted.editable and Path(wanted.requirement).parent == places.data_folder():
+        own_wheel.write(places.data_folder())
     holds_some = bool(places.distributions(environment))
     install_plan.plan(environment, wanted, here=holds_some, offline=False).require_space()
     for action in _environment_actions(environment, ours=bool(stamp)):
@@ -310,14 +317,9 @@ def _environment_actions(environment: Path, *, ours: bool) -> list[InstallAction
     return [
         InstallAction(
             label=f"making an environment with Python {sys.version_info.major}.{sys.version_info.minor}",
-            argv=(_base_python(), "-m", "venv", *clear, str(environment)),
+            argv=(handover.base_python(), "-m", "venv", *clear, str(environment)),
         )
     ]
-
-
-def _base_python() -> str:
-    # In an environment, its base: an environment made from an environment breaks with the first one.
-    return getattr(sys, "_base_executable", None) or sys.executable
 
 
 def _fingerprint(wanted: Wanted) -> str:
@@ -364,32 +366,6 @@ def _write_stamp(
 def _distributions(site: Path) -> set[str]:
     """List the names of the ``*.dist-info`` folders of a folder of packages."""
     return {folder.name for folders in integrity.installed(site).values() for folder in folders}
-
-
-def start_outside(arguments: Sequence[str]) -> None:
-    """Start sdsetup with the Python that the running environment was made of, and do not wait for it."""
-    variables = child_environment.for_python(str(Path(__file__).resolve().parents[2]))
-    subprocess.Popen([_base_python(), "-m", "sdsetup", *arguments], env=variables)
-
-
-def go_on(python: Path, arguments: Sequence[str]) -> int:
-    """Continue with another Python: ``python arguments``; on POSIX in this very process.
-
-    Returns:
-        The exit status.
-    """
-    argv = [str(python), *arguments]
-    source = places.checkout()
-    variables = child_environment.for_python(str(source) if source is not None else "")
-    if sys.platform != "win32":
-        sys.stderr.flush()
-        os.execve(argv[0], argv, variables)  # noqa: S606 - no shell is the point
-    # Windows has no exec. Ctrl-C reaches both processes; the child decides what it means.
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        return subprocess.run(argv, env=variables, check=False).returncode
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 if __name__ == "__main__":

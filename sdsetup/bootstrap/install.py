@@ -12,6 +12,7 @@ from sdsetup.bootstrap import (
     bundle,
     console,
     environment_maker,
+    handover,
     install_options,
     install_plan,
     installer,
@@ -77,7 +78,7 @@ def begin(arguments: Sequence[str]) -> int | None:
             return 0
     if inside:
         return None
-    return environment_maker.go_on(places.python_of(environment), ["-m", "sdsetup", *arguments])
+    return handover.go_on(places.python_of(environment), ["-m", "sdsetup", *arguments])
 
 
 def _agreed(options: InstallOptions, plan: install_plan.InstallPlan) -> bool:

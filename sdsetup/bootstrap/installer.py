@@ -29,6 +29,10 @@ FLAVOUR_DISTRIBUTIONS: dict[Flavour, str] = {
 }
 
 
+# Python compiles what it imports. Compiling all, ONNX Runtime's sympy with it, takes longer than unpacking.
+_HOW = ("--progress-bar=off", "--no-compile")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What an environment is to hold.
@@ -110,7 +114,7 @@ def upgrade_pip(python: Path | str) -> InstallAction:
     """Bring the tested pip: older ones know no dependency groups."""
     return InstallAction(
         label="upgrading pip",
-        argv=(*_pip(python), "install", "--upgrade", f"pip=={known_good.versions()['pip']}"),
+        argv=(*_pip(python), "install", *_HOW, "--upgrade", f"pip=={known_good.versions()['pip']}"),
     )
 
 
@@ -184,7 +188,7 @@ def install_actions(
             argv=(
                 *_pip(python),
                 "install",
-                "--progress-bar=off",
+                *_HOW,
                 "--constraint",
                 str(known_good.CONSTRAINTS),
                 *_from(torch),
@@ -266,7 +270,7 @@ def add(python: str, distributions: Sequence[str], torch: TorchSource = torch_so
     return InstallAction(
         label=f"installing {', '.join(named)}",
         argv=(
-            *(*_pip(python), "install", "--progress-bar=off", *_from(torch)),
+            *(*_pip(python), "install", *_HOW, *_from(torch)),
             *("--constraint", str(known_good.CONSTRAINTS), *named),
         ),
     )
@@ -286,7 +290,7 @@ def reinstall(
     return InstallAction(
         label=f"installing {', '.join(named)} again",
         argv=(
-            *(*_pip(python), "install", "--progress-bar=off", "--force-reinstall", "--no-deps"),
+            *(*_pip(python), "install", *_HOW, "--force-reinstall", "--no-deps"),
             *(*_from(torch), "--constraint", str(known_good.CONSTRAINTS), *named),
         ),
     )

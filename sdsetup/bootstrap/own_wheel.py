@@ -21,6 +21,24 @@ from sdsetup.errors import SetupError
 _OF_INSTALLATIONS = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", "RECORD", "uv_cache.json"})
 
 
+def place(folder: Path) -> Path:
+    """Name the wheel that ``write`` makes in a folder.
+
+    Raises:
+        SetupError: ``install.own-files``: this copy was not installed from a wheel.
+    """
+    try:
+        files = metadata.distribution("sdsetup").files or []
+    except metadata.PackageNotFoundError as error:
+        raise SetupError(
+            "install.own-files", f"sdsetup's own files cannot be read: {error}.", _HINT
+        ) from error
+    info = next((file.parent.name for file in files if file.match("*.dist-info/WHEEL")), "")
+    if not info:
+        raise _no_wheel()
+    return folder / f"{info.removesuffix('.dist-info')}-py3-none-any.whl"
+
+
 def write(folder: Path) -> Path:
     """Write the wheel, whole or not at all; one that is there already, of the same version, is replaced.
 
@@ -33,6 +51,7 @@ def write(folder: Path) -> Path:
     Raises:
         SetupError: ``install.own-files``: this copy was not installed from a wheel, or a file is gone.
     """
+    path = place(folder)
     try:
         distribution = metadata.distribution("sdsetup")
         listed = distribution.files or []
@@ -44,22 +63,25 @@ def write(folder: Path) -> Path:
             and file.name not in _OF_INSTALLATIONS
             and not file.is_absolute()
         }
-    except (metadata.PackageNotFoundError, OSError) as error:
+    except OSError as error:
         raise SetupError(
             "install.own-files", f"sdsetup's own files cannot be read: {error}.", _HINT
         ) from error
-    info = next((name.rpartition("/")[0] for name in kept if name.endswith(".dist-info/WHEEL")), "")
-    if not info or "sdsetup/__main__.py" not in kept:
-        raise SetupError("install.own-files", "This copy of sdsetup was not installed from a wheel.", _HINT)
+    info = next(name.rpartition("/")[0] for name in kept if name.endswith(".dist-info/WHEEL"))
+    if "sdsetup/__main__.py" not in kept:
+        raise _no_wheel()
     kept[f"{info}/RECORD"] = _record(kept, info)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{info.removesuffix('.dist-info')}-py3-none-any.whl"
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(kept.items()):
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     partial.replace(path)
     return path
+
+
+def _no_wheel() -> SetupError:
+    return SetupError("install.own-files", "This copy of sdsetup was not installed from a wheel.", _HINT)
 
 
 _HINT = "install sdsetup again, or run it from a clone of its repository."

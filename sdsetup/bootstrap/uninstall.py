@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdsetup.bootstrap import console, environment_maker, on_path, places
+from sdsetup.bootstrap import console, environment_maker, handover, lock, on_path, places
 from sdsetup.bootstrap.console import say
 from sdsetup.errors import SetupError
 
@@ -29,10 +29,12 @@ class Removal:
 
     Attributes:
         folders: What goes, and what it is in words.
+        locks: Locks of the environments among them; they go last, while they are held.
         own_environment: The environment was made by somebody else, who removes it; None where it goes too.
     """
 
     folders: dict[Path, str]
+    locks: tuple[Path, ...]
     own_environment: Path | None
 
 
@@ -46,14 +48,14 @@ def plan() -> Removal:
         folders[environment] = "the environment, with all packages of Python in it"
     elif environment.exists() and "sdsetup" in places.distributions(environment):
         foreign = environment
-    lock = environment.with_name(f"{environment.name}.lock")
-    if lock.exists() and foreign is None:
-        folders[lock] = "its lock"
+    locks: tuple[Path, ...] = ()
     if foreign is None:
         folders |= _kept_by_installations()
+        own = dict.fromkeys((environment, places.data_folder() / "venv"))
+        locks = tuple(filter(Path.exists, map(lock.of_environment, own)))
     if cache_folder().is_dir():
         folders[cache_folder()] = "traced graphs and other copies that are made anew when needed"
-    return Removal(folders=folders, own_environment=foreign)
+    return Removal(folders=folders, locks=locks, own_environment=foreign)
 
 
 def _kept_by_installations() -> dict[Path, str]:
@@ -64,7 +66,6 @@ def _kept_by_installations() -> dict[Path, str]:
     data = places.data_folder()
     own = {
         data / "venv": "the environment, with all packages of Python in it",
-        data / "venv.lock": "its lock",
         data / "bin": "the command",
         data / "Logs": "logs of errors",
     }
@@ -95,7 +96,7 @@ def run(*, yes: bool, dry_run: bool) -> int:
         SetupError: ``uninstall.in-use``: a file is in use, or may not be removed.
     """
     removal = plan()
-    if not removal.folders and removal.own_environment is None:
+    if not removal.folders and not removal.locks and removal.own_environment is None:
         say("Nothing of sdsetup is installed here.")
         return 0
     say("sdsetup uninstall removes:")
@@ -111,19 +112,27 @@ def run(*, yes: bool, dry_run: bool) -> int:
     own = removal.own_environment is None
     if sys.platform == "win32" and own and places.inside(places.environment_folder()):
         # Windows removes no program that runs: the Python that stays goes on, once this one has ended.
-        environment_maker.start_outside(["uninstall", "--yes"])
+        handover.start_outside(["uninstall", "--yes"])
         return 0
-    for done in on_path.remove():
-        say(f"removed {done}")
-    for path in removal.folders:
-        _remove(path)
-        say(f"removed {path}")
+    with contextlib.ExitStack() as held:
+        for path in removal.locks:
+            held.enter_context(lock.alone(path, _tell_of_another, remove=True))
+        removal = plan()  # what another process, waited for, has changed
+        for done in on_path.remove():
+            say(f"removed {done}")
+        for path in removal.folders:
+            _remove(path)
+            say(f"removed {path}")
     with contextlib.suppress(OSError):  # what somebody else put there stays
         places.data_folder().rmdir()
     if removal.own_environment is not None:
         say(f"{removal.own_environment} is not sdsetup's own; remove sdsetup from it as it was put there:")
         say(f"next: {_how(removal.own_environment)}")
     return 0
+
+
+def _tell_of_another() -> None:
+    say("Another sdsetup is installing here; waiting for it to end")
 
 
 def _beside_the_source() -> Path | None:

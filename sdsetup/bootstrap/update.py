@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,11 @@ from sdsetup import __version__
 from sdsetup.bootstrap import (
     child_environment,
     environment_maker,
+    handover,
+    installer,
     integrity,
     known_good,
+    lock,
     own_wheel,
     places,
     torch_source,
@@ -34,6 +38,38 @@ from sdsetup.errors import SetupError
 _BEFORE = "sdsetup-before-update"
 
 
+def run_here_or_there(environment: Path, *, go_back: bool) -> int:
+    """Update or go back, from the environment itself or, as ``uvx`` starts it, from outside.
+
+    Args:
+        environment: The environment that ``install`` made or would make.
+        go_back: Whether to go back rather than update.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        SetupError: ``update.checkout``: sdsetup runs from its sources. ``update.not-installed``: nothing is
+            installed. A step failed, and why.
+    """
+    _demand_installed()
+    if places.inside(environment):
+        if go_back:
+            back(environment)
+        else:
+            update(environment)
+        return 0
+    python = places.python_of(environment)
+    if "sdsetup" not in places.distributions(environment) or not look_at(python).fits:
+        raise SetupError(
+            "update.not-installed",
+            f"There is no installation in {environment} yet, and this sdsetup runs from {Path(sys.prefix)}.",
+            "uvx sdsetup install, or pipx run sdsetup install, makes one that stays.",
+        )
+    # Its own copy is what is replaced, and must be what goes back.
+    return handover.go_on(python, ["-I", "-m", "sdsetup", "update", *(("--back",) if go_back else ())])
+
+
 def update(environment: Path) -> None:
     """Install the newest sdsetup; its own ``install`` then brings the versions that it was tested with.
 
@@ -41,9 +77,8 @@ def update(environment: Path) -> None:
         environment: The environment that this process runs in.
 
     Raises:
-        SetupError: ``update.checkout``: sdsetup runs from its sources. A step failed, and why.
+        SetupError: A step failed, and why.
     """
-    _demand_installed()
     with _written_down(environment):
         _update(environment, places.python_of(environment))
 
@@ -53,8 +88,7 @@ def _update(environment: Path, python: Path) -> None:
     argv = _pip(
         python, "install", "--upgrade", "--upgrade-strategy", "only-if-needed", "--no-deps", "sdsetup"
     )
-    with Steps(f"Updating {environment}").step(label) as on_line:
-        run(InstallAction(label=label, argv=argv), on_line)
+    _change(environment, f"Updating {environment}", InstallAction(label=label, argv=argv))
     # The new copy knows which versions it was tested with; this process still is the old one.
     renewed = subprocess.run(
         [str(python), "-P", "-m", "sdsetup.bootstrap.environment_maker"],
@@ -106,7 +140,6 @@ def back(environment: Path) -> None:
     Raises:
         SetupError: ``update.nothing-before``: there was none. A step failed, and why.
     """
-    _demand_installed()
     kept = environment / _BEFORE
     try:
         before = json.loads((kept / "versions.json").read_text(encoding="utf-8"))
@@ -124,10 +157,21 @@ def back(environment: Path) -> None:
     label = f"bringing back sdsetup {before['sdsetup']} and {len(changed)} packages"
     wanted = (*_index_of(changed), str(wheel), *changed)
     argv = _pip(python, "install", "--no-deps", "--force-reinstall", *wanted)
-    with Steps(f"Going back in {environment}").step(label) as on_line:
-        run(InstallAction(label=label, argv=argv), on_line)
+    _change(environment, f"Going back in {environment}", InstallAction(label=label, argv=argv))
     environment_maker.forget_stamp(environment)
     say(f"sdsetup is {before['sdsetup']} again.")
+
+
+def _change(environment: Path, title: str, action: InstallAction) -> None:
+    """Run an action of pip's while no other process changes the environment; uv makes some without pip."""
+    python = places.python_of(environment)
+    tell = environment_maker.tell_of_another
+    with lock.alone(lock.of_environment(environment), lambda: tell(environment)):
+        steps = Steps(title)
+        missing = [] if child_environment.pip_works(str(python)) else installer.restore_pip(python)
+        for each in (*missing, action):
+            with steps.step(each.label) as on_line:
+                run(each, on_line)
 
 
 def _index_of(requirements: Sequence[str]) -> tuple[str, ...]:

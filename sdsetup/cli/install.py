@@ -29,9 +29,10 @@ def install(
         str, typer.Argument(help="A diffusers folder, a model of the Hub (owner/name), or demo.")
     ] = "demo",
     precision: PrecisionOption = None,
-    images_folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the image goes.")] = Path(
-        "images"
-    ),
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where packages and images go.")] = Path(),
+    images_folder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the image goes. [default: images]")
+    ] = None,
     flavour: Annotated[
         str | None,
         typer.Option(
@@ -66,6 +67,7 @@ def install(
     """
     from conversions.options import Options
     from sdsetup import workflow
+    from sdsetup.cli.login import log_in_where_needed
 
     del flavour, lean, torch, yes, dry_run  # read when the environment was made
     if bundle is not None:
@@ -82,9 +84,12 @@ def install(
         model = bundled_model.find(model, offline)
     whole, single = precisions_of(precision or ())
     options = Options(precision=whole, precisions=single, target=workflow.default_target())
-    place = workflow.package_folder(model, options)
+    place = folder / workflow.package_folder(model, options)
+    images = images_folder or folder / "images"
+    if not place.exists():
+        log_in_where_needed(model)
     with reporting("install", model, place, report, lambda: kept_of(place)) as run:
-        installed = workflow.install(model, options, images_folder, run.listener)
+        installed = workflow.install(model, options, place, images, run.listener)
         converted = installed.conversion
         run.add(package=installed.package, image=installed.image.path, device=installed.image.device)
         if converted is not None:

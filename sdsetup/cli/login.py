@@ -5,13 +5,14 @@ from __future__ import annotations
 import getpass
 import sys
 import webbrowser
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sdsetup.cli import output
 from sdsetup.cli.whoami import describe_source
-from sdsetup.errors import UsageError
+from sdsetup.errors import SetupError, UsageError
 
 if TYPE_CHECKING:
     from sdsetup.hub.login import Invitation
@@ -39,6 +40,45 @@ def login(
         hub_login.login_with_token(_read_token())
     else:
         hub_login.login_by_browser(_invite)
+    _say_who()
+
+
+def log_in_where_needed(model: str) -> None:
+    """Offer a log-in by browser to the person at the terminal, if only an account may download a model.
+
+    Whatever else is wrong with the model is left to whoever opens it.
+
+    Args:
+        model: As for a conversion.
+
+    Raises:
+        SetupError: ``hub.gated``: the person did not want to, or the account has not accepted the terms.
+    """
+    from sdsetup import hub, single_file_source
+    from sdsetup.bootstrap import console
+    from sdsetup.hub import login as hub_login
+    from sdsetup.hub.token import token_source
+
+    if Path(model).expanduser().exists() or not console.is_attended() or token_source() is not None:
+        return
+    address = single_file_source.file_on_hub(model)
+    named = model if address is None else address.repo_id
+    try:
+        hub.resolve(named)
+    except SetupError as error:
+        if error.code != "hub.gated":
+            return
+        output.say(error.message)
+        if not console.ask("Log in with a browser now?", yes=False):
+            raise
+        hub_login.login_by_browser(_invite)
+        _say_who()
+        hub.resolve(named)
+
+
+def _say_who() -> None:
+    from sdsetup.hub import login as hub_login
+
     me = hub_login.whoami()
     output.say(f"Logged in as {me.name}; {describe_source(me.source)}.")
 

@@ -14,12 +14,18 @@ from conversions.errors import ConversionError
 from conversions.events import Listener
 from sdsetup.cli import output, progress
 from sdsetup.errors import InterruptedByUserError, SetupError, saying_what_is_kept
-from sdsetup.report_page import Outcome, recording, write
+from sdsetup.report_page import Outcome, RunRecord, recording, write
 
 ReportOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Where the report goes, an HTML file. [default: beside the package]"),
 ]
+
+
+# A package is not made where another one is, or is being made, or where nothing can be written.
+_REFUSALS = frozenset(
+    {"package.exists", "package.busy", "package.foreign", "package.not_a_folder", "package.read_only"}
+)
 
 
 @dataclass(kw_only=True)
@@ -29,7 +35,7 @@ class Reporting:
     Attributes:
         listener: To hand to the libraries.
         page: The report's file.
-        written: Whether it was written.
+        written: Whether it is there.
         outcome: What came out so far; whoever runs adds to it.
     """
 
@@ -54,6 +60,9 @@ def reporting(
 ) -> Iterator[Reporting]:
     """Show progress and record it while the block runs, then write the report.
 
+    A report beside a package is that package's: a run that converts nothing leaves it as it is, and one that
+    fails while an older package is there is reported in a file of its own.
+
     Args:
         command: The verb.
         model: What is converted.
@@ -77,6 +86,8 @@ def reporting(
         record = None  # the next run goes on, and reports
         raise
     except (SetupError, ConversionError) as error:
+        if error.code in _REFUSALS:
+            record = None  # nothing was done
         problem = error.message
         raise
     except Exception as error:
@@ -84,11 +95,20 @@ def reporting(
         raise
     finally:
         if run is not None and record is not None and record.tasks:
+            former = run.outcome.plan is None and place.is_file()  # of a package that this run did not make
+            if former and problem and page is None:
+                run.page = package.with_name(f"{package.name}-failed-report.html")
+                former = False
             run.add(problem=problem)
-            try:
-                write(place, run.outcome, record)
-                run.written = True
-                if problem:
-                    run.show()
-            except (OSError, ConversionError) as error:
-                output.say(f"The report could not be written to {place}: {error}")
+            _write(run, record, keep=former and not problem)
+
+
+def _write(run: Reporting, record: RunRecord, *, keep: bool) -> None:
+    try:
+        if not keep:
+            write(run.page, run.outcome, record)
+        run.written = True
+        if run.outcome.problem:
+            run.show()
+    except (OSError, ConversionError) as error:
+        output.say(f"The report could not be written to {run.page}: {error}")

@@ -12,10 +12,6 @@ def update(
 ) -> None:
     """Update to the newest release and the versions tested with it, or go back."""
     from sdsetup.bootstrap import places
-    from sdsetup.bootstrap import update as steps
+    from sdsetup.bootstrap.update import run_here_or_there
 
-    environment = places.environment_folder()
-    if back:
-        steps.back(environment)
-    else:
-        steps.update(environment)
+    raise typer.Exit(run_here_or_there(places.environment_folder(), go_back=back))

@@ -149,8 +149,8 @@ def _verdicts(outcome: Outcome) -> Iterator[str]:
         else:
             yield item("bad", "Not the same model:", "; ".join(report.all_problems) + with_what)
     if outcome.image is not None and not outcome.problem:
-        made = f"made on {outcome.device}." if outcome.device else "made in an earlier run."
-        yield item("good", "First image passed its check,", made)
+        made = f"{outcome.device}." if outcome.device else "it was made in an earlier run."
+        yield item("good", "First image passed its check:", made)
     yield "</ul>"
 
 

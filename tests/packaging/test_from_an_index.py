@@ -68,7 +68,9 @@ def _run(*argv: str | Path) -> str:
 
 
 @pytest.mark.parametrize("way", ["pip", "uv tool", "pipx", "uvx"])
-def test_from_an_index_to_the_first_image(way: str, tools: Path, address: str, home: Path) -> None:
+def test_from_an_index_to_the_first_image(
+    way: str, tools: Path, address: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uv = ("--prerelease", "allow", "--index", address)
     command: tuple[str | Path, ...]
     if way == "pip":
@@ -85,6 +87,13 @@ def test_from_an_index_to_the_first_image(way: str, tools: Path, address: str, h
     else:
         command = (tools / "uvx", *uv, "sdsetup")
     assert _run(*command, "--version") == "sdsetup 0.1.0.dev0\n"
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", address)
+    if way == "uvx":
+        refused = subprocess.run([*command, "update"], capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert "next: uvx sdsetup install" in refused.stderr
+    elif way == "uv tool":  # whose environments have no pip
+        _run(*command, "update")
 
     made = json.loads(_run(*command, "install", "--lean", "--yes", "--json"))
     assert made["report"]["passed"]
@@ -97,3 +106,7 @@ def test_from_an_index_to_the_first_image(way: str, tools: Path, address: str, h
     for name in ("onnxruntime", "onnx", "onnx-ir", "numpy", "huggingface-hub"):
         assert told[name] == pinned[name], name  # the same as in a clone's environment
     assert "torch" not in told
+
+    _run(*command, "update")
+    after = dict(line.split(" ", 1) for line in _run(*command, "--version", "--verbose").splitlines())
+    assert after == told

@@ -72,3 +72,21 @@ def test_the_verbose_version_names_the_environment(command: Path) -> None:
     assert told["sdsetup"] == "9.8.7"
     assert told["source"] == "installed"
     assert Path(told["environment"]) == command.parents[1]
+
+
+def test_a_plan_alone_writes_nothing_also_where_the_environment_will_not_last(
+    tagged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passing = tmp_path / "archive-v0" / "environment"  # as uvx has it
+    venv.create(passing, with_pip=False, symlinks=True)
+    python = passing / "bin" / "python"
+    run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", tagged)
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    answer = started(passing / "bin" / "sdsetup", "install", "--dry-run", cwd=home)
+    assert answer.returncode == 0, answer.stderr
+    assert str(home / ".local" / "share" / "sdsetup" / "venv") in answer.stderr
+    assert list(home.iterdir()) == []

@@ -147,6 +147,39 @@ def test_a_failure_is_reported_too(
     assert '<li class="bad"><span class="word">Failed.</span>' in text
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="slow under Wine")
+def test_a_package_s_report_stays_where_nothing_is_made_or_making_it_anew_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    from sdsetup import demo
+
+    shutil.copytree(demo.checkpoint_path(), tmp_path / "mine")
+    common = ["--target", "cpu", "--reference", "graph", "--no-smoke-test"]
+    assert main(["convert", "mine", *common]) == 0
+    place = tmp_path / "packages" / "mine-cpu-fp16-report.html"
+    good = place.read_text("utf-8")
+
+    assert main(["convert", "mine", *common]) == 1  # it is there
+    assert main(["install", "mine"]) == 0  # the image alone is made
+    assert "packages/mine-cpu-fp16-report.html" in capsys.readouterr().err.replace("\n", "")
+    assert place.read_text("utf-8") == good
+
+    weights = tmp_path / "mine" / "vae" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-200:] = b"\xff" * 200  # NaN in float16
+    weights.unlink()  # the package's file is a link to it
+    weights.write_bytes(content)
+    assert main(["convert", "mine", *common, "--overwrite"]) == 1
+    assert place.read_text("utf-8") == good
+    failed = place.with_name("mine-cpu-fp16-failed-report.html").read_text("utf-8")
+    assert '<span class="word">Failed.</span>' in failed
+    assert sorted(path.name for path in place.parent.glob("*.html")) == [
+        "mine-cpu-fp16-failed-report.html",
+        "mine-cpu-fp16-report.html",
+    ]
+
+
 @pytest.mark.robustness
 @pytest.mark.skipif(sys.platform == "win32", reason="starts Chromium as Linux has it")
 def test_it_is_accessible_and_fits_a_phone_in_a_real_browser(tmp_path: Path) -> None:

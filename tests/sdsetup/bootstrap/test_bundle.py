@@ -15,14 +15,15 @@ from sdsetup.errors import SetupError
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A finished bundle of one file."""
+    """A finished bundle of three files."""
     import sys
 
-    wheel = tmp_path / "wheels" / "sdsetup-1-py3-none-any.whl"
-    wheel.parent.mkdir()
-    wheel.write_bytes(b"a wheel")
+    parts = {"wheels": "sdsetup-1-py3-none-any.whl", "sdsetup": "__main__.py", "conversions": "api.py"}
+    for part, name in parts.items():
+        (tmp_path / part).mkdir()
+        (tmp_path / part / name).write_bytes(b"a file")
     wanted = Wanted(requirement="x", editable=False, flavour=flavour_for(sys.platform), extras=())
-    bundle._describe(tmp_path, wanted, {"wheels/sdsetup-1-py3-none-any.whl": bundle._record(wheel)})
+    bundle._describe(tmp_path, wanted, bundle._records(tmp_path, parts))
     return tmp_path
 
 
@@ -54,12 +55,32 @@ def test_what_does_not_fit_or_is_torn_is_named(folder: Path, tmp_path: Path) -> 
     with pytest.raises(SetupError, match=r"was made for Python 3\.9; this is 3\."):
         bundle.open_bundle(folder)
     _change(folder, made_for=made_for)
-    (folder / "wheels" / "sdsetup-1-py3-none-any.whl").write_bytes(b"a whale")
-    with pytest.raises(SetupError, match="was changed on the way"):
+    _change(folder, format=1)
+    with pytest.raises(SetupError, match="it has the format 1"):
         bundle.open_bundle(folder)
-    _change(folder, files={})
+    _change(folder, format=bundle._FORMAT, files={})
     with pytest.raises(SetupError, match="was not finished"):
         bundle.open_bundle(folder)
+
+
+@pytest.mark.parametrize("part", ["wheels", "sdsetup", "conversions"])
+@pytest.mark.parametrize("fault", ["changed", "missing", "added"])
+def test_what_is_executed_or_read_is_compared(part: str, fault: str, folder: Path) -> None:
+    (file,) = (folder / part).iterdir()
+    if fault == "changed":
+        file.write_bytes(b"a filf")
+    elif fault == "missing":
+        file.unlink()
+    else:
+        (folder / part / "more").write_bytes(b"")
+    with pytest.raises(SetupError, match="is missing, was added, or was changed on the way"):
+        bundle.open_bundle(folder)
+
+
+def test_what_python_writes_when_it_runs_from_there_is_no_fault(folder: Path) -> None:
+    (folder / "sdsetup" / "__pycache__").mkdir()
+    (folder / "sdsetup" / "__pycache__" / "__main__.cpython-312.pyc").touch()
+    bundle.open_bundle(folder)
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
@@ -79,3 +100,14 @@ def test_a_model_is_put_in_and_found_by_its_name(folder: Path, tmp_path: Path) -
     assert bundled_model.find("demo", folder) == "demo"
     with pytest.raises(SetupError, match="holds no model owner/other; it holds demo, mine"):
         bundled_model.find("owner/other", folder)
+    bundle.open_bundle(folder)
+    (folder / "models" / "mine" / "model_index.json").write_text("{ }")
+    with pytest.raises(SetupError, match="was changed on the way"):
+        bundled_model.find("mine", folder)
+
+
+def test_a_model_that_came_only_in_part_is_refused(folder: Path) -> None:
+    (folder / "models" / "owner--half").mkdir(parents=True)
+    (folder / "models" / "owner--half" / "weights.safetensors").touch()
+    with pytest.raises(SetupError, match="was added, or was changed"):
+        bundled_model.find("owner/half", folder)

@@ -85,3 +85,17 @@ def test_where_no_lock_can_be_made_the_work_is_done_without(tmp_path: Path) -> N
     with alone(tmp_path / "file" / "lock", lambda: pytest.fail("waited")):
         done = True
     assert done
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file that is open can be removed there")
+def test_who_waited_for_a_lock_that_was_removed_does_not_hold_it_beside_another(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with alone(path, lambda: pytest.fail("waited"), remove=True):
+        waiting = _hold(path)
+        assert _says(waiting) == "waiting"
+    assert _says(waiting) == "alone"
+    with waiting, _hold(path) as third:
+        assert _says(third) == "waiting"
+        waiting.kill()
+        assert _says(third) == "alone"
+        third.kill()

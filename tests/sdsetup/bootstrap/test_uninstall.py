@@ -13,6 +13,8 @@ if sys.platform == "win32":
 
 import venv
 
+from sdsetup.bootstrap import lock
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -37,7 +39,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _uninstall(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _start(home: Path, *arguments: str) -> subprocess.Popen[str]:
     # As an installed copy has it: two packages, and no pyproject.toml beside them.
     code = home / "code"
     if not code.exists():
@@ -51,10 +53,16 @@ def _uninstall(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         "sys.exit(main(sys.argv[1:]))"
     )
     environment = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(code)}
-    return subprocess.run(
+    return subprocess.Popen(
         [base, "-c", start, "uninstall", *arguments], cwd=home, env=environment,
-        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+def _uninstall(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    with _start(home, *arguments) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def test_what_the_person_made_stays_and_all_else_goes(home: Path) -> None:
@@ -68,6 +76,20 @@ def test_what_the_person_made_stays_and_all_else_goes(home: Path) -> None:
     assert (home / ".cache" / "huggingface" / "weights").read_bytes() == b"weights"
     assert (home / "images" / "first.png").is_file()
     assert "Nothing of sdsetup is installed here" in _uninstall(home, "--yes").stderr
+
+
+def test_it_waits_for_an_installation_that_is_under_way(home: Path) -> None:
+    environment = home / ".local" / "share" / "sdsetup" / "venv"
+    with lock.alone(lock.of_environment(environment), lambda: pytest.fail("waited")):
+        process = _start(home, "--yes")
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "waiting for it to end" in line:
+                break
+        assert environment.is_dir()
+    assert process.communicate() is not None
+    assert process.returncode == 0
+    assert not environment.parent.exists()
 
 
 def test_an_image_that_was_rescued_to_the_data_folder_stays(home: Path) -> None:
