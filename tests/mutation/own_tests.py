@@ -1,0 +1,49 @@
+"""Find the tests that belong to a module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def own_tests(module: Path, root: Path) -> list[Path]:
+    """Return a module's test files, relative to the root: the file of its name, else those of its folder.
+
+    ``conversions/weights/link.py`` has ``tests/conversions/weights/test_link.py``; a module without such a
+    file has those in its folder of ``tests``, with the file that is named after the folder; where there are
+    none, those of the folder above.
+
+    Args:
+        module: ``conversions/weights/link.py``.
+        root: Folder of the checkout.
+    """
+    folder = Path("tests") / module.parent
+    name = module.parent.name if module.stem == "__init__" else module.stem
+    for named in (folder / f"test_{name}.py", folder.parent / f"test_{name}.py"):
+        if (root / named).is_file() and (named.parent == folder or module.stem == "__init__"):
+            return [named]
+    while folder != Path("tests"):
+        around = [path.relative_to(root) for path in sorted((root / folder).glob("test_*.py"))]
+        above = folder.parent / f"test_{folder.name}.py"
+        around += [above] if (root / above).is_file() else []
+        if around:
+            return around
+        folder = folder.parent
+    return []
+
+
+def modules_of(names: list[str], root: Path) -> list[Path]:
+    """Return the modules that dotted names or paths name, relative to the root; a package's are all below it.
+
+    Raises:
+        SystemExit: There is no such module.
+    """
+    found: list[Path] = []
+    for name in names:
+        path = Path(name if "/" in name else name.replace(".", "/"))
+        if (root / path).is_dir():
+            found += [each.relative_to(root) for each in sorted((root / path).rglob("*.py"))]
+        elif (root / path.with_suffix(".py")).is_file():
+            found.append(path.with_suffix(".py"))
+        else:
+            raise SystemExit(f"There is no module {name}.")
+    return [path for path in dict.fromkeys(found) if path.name != "_version.py"]
