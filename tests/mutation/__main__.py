@@ -147,9 +147,9 @@ def _tests_of(baseline: Any, module: str, line: int, source: str) -> tuple[list[
     lines: dict[int, list[str]] = baseline.lines.get(module, {})
     statement, imported = _statement(source, line)
     contexts = {context for each in statement for context in lines.get(each, ())}
-    direct = contexts & baseline.seconds.keys()
+    direct = _named(contexts, baseline)
     if contexts and (imported or not direct):
-        direct = {context for each in lines.values() for context in each} & baseline.seconds.keys()
+        direct = _named({context for each in lines.values() for context in each}, baseline)
         direct = direct or set(baseline.seconds)
     chosen: list[str] = []
     spent = 0.0
@@ -159,6 +159,11 @@ def _tests_of(baseline: Any, module: str, line: int, source: str) -> tuple[list[
             break
         chosen.append(test)
     return chosen, SESSION not in contexts
+
+
+def _named(contexts: set[str], baseline: Any) -> set[str]:
+    """Return the tests of contexts: a test, or for what ran in a process of its own all tests of a file."""
+    return {test for test in baseline.seconds if test in contexts or test.partition("::")[0] in contexts}
 
 
 def _statement(source: str, line: int) -> tuple[range, bool]:

@@ -198,7 +198,8 @@ class _Measure(_Shared):
 
     def _switch(self, context: str) -> str:
         before, self._context = self._context, context
-        os.environ["MUTATION_CONTEXT"] = context
+        # A process that a test starts may serve the next tests of its file.
+        os.environ["MUTATION_CONTEXT"] = context.partition("::")[0]
         self._coverage.switch_context(context)
         return before
 
