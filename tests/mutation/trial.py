@@ -65,6 +65,7 @@ class Copy:
             if (root / name).is_file():
                 (self.project / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(root / name, self.project / name)
+        (folder / "run").mkdir()
         self._root, self._changes = root, 0
 
     @contextlib.contextmanager
