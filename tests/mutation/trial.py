@@ -27,7 +27,7 @@ import pytest
 _OWN = ("tests", "sdsetup", "conversions")
 # What pytest must import itself, and what keeps state of the process.
 _NOT_IMPORTED = ("_pytest", "pytest", "pluggy", "xdist", "execnet", "_hypothesis", "coverage", "__mp_main__")
-_LARGEST_FILE_BYTES = 4 << 30
+_LARGEST_FILE_BYTES = 64 << 30
 SESSION = "session fixtures"
 
 
@@ -39,7 +39,7 @@ class Baseline:
         seconds: Time of each test that passed, by its node id.
         lines: Tests that run a line, by module and line; ``SESSION`` stands for fixtures that all share.
         imported: Modules that they imported, the project's own left out.
-        failed: Tests that did not pass.
+        failed: Tests that did not pass, with their last word.
     """
 
     seconds: dict[str, float]
@@ -114,9 +114,8 @@ class Copy:
             seconds: When to stop waiting.
             shared: Use what session fixtures made for the baseline.
         """
-        return (
-            self._run(lambda: _pytest(self.project, self._work, tests, _Shared(shared)), seconds=seconds) != 0
-        )
+        worker = "mutant" if shared else "master"
+        return self._run(lambda: _pytest(self.project, self._work, tests, worker), seconds=seconds) != 0
 
     def _run(self, inside: Any, *, seconds: float) -> int:
         child = os.fork()
@@ -163,11 +162,22 @@ def _enter(root: Path, project: Path, work: Path) -> None:
     importlib.invalidate_caches()
 
 
-def _pytest(project: Path, work: Path, tests: list[str], *plugins: object) -> int:
+def _pytest(project: Path, work: Path, tests: list[str], worker: str, *plugins: object) -> int:
+    os.environ["MUTATION_WORKER"] = worker
     return int(
         pytest.main(
             [
-                *("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", f"--rootdir={project}"),
+                *(
+                    "-q",
+                    "-x",
+                    "-p",
+                    "no:cacheprovider",
+                    "-p",
+                    "no:xdist",
+                    "-p",
+                    "tests.mutation.worker",
+                    f"--rootdir={project}",
+                ),
                 *("-W", "ignore::pytest.PytestAssertRewriteWarning", f"--basetemp={work / 'run' / 'base'}"),
                 *tests,
             ],
@@ -176,22 +186,10 @@ def _pytest(project: Path, work: Path, tests: list[str], *plugins: object) -> in
     )
 
 
-class _Shared:
-    """Stands for pytest-xdist: a worker shares its folder with other runs, the master has its own."""
-
-    def __init__(self, shared: bool) -> None:
-        self._name = "mutant" if shared else "master"
-
-    @pytest.fixture(scope="session")
-    def worker_id(self) -> str:
-        return self._name
-
-
-class _Measure(_Shared):
+class _Measure:
     """Note how long tests take, and as whose context coverage counts lines."""
 
     def __init__(self, coverage: Any) -> None:
-        super().__init__(shared=True)
         self._coverage = coverage
         self.seconds: dict[str, float] = {}
         self.failed: list[str] = []
@@ -223,7 +221,8 @@ class _Measure(_Shared):
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            self.failed.append(report.nodeid)
+            last = report.longreprtext.strip().splitlines()[-1:]
+            self.failed.append(" ".join([report.nodeid, *last]))
         elif report.when == "call" and report.passed:
             self.seconds[report.nodeid] = report.duration
         elif report.when == "setup" and report.skipped:
@@ -240,7 +239,9 @@ def _measured(project: Path, work: Path, tests: list[str], told: Path) -> int:
         path.unlink()
     sources = f"{project}/conversions/*, {project}/sdsetup/*"
     settings.write_text(
-        f"[run]\nparallel = true\ndata_file = {data}\ninclude = {sources}\ncontext = ${{MUTATION_CONTEXT-}}\n"
+        # Isolated processes leave by os._exit, which coverage's patch lets it write before.
+        f"[run]\nparallel = true\npatch = _exit\nsigterm = true\ndata_file = {data}\n"
+        f"include = {sources}\ncontext = ${{MUTATION_CONTEXT-}}\n"
         "disable_warnings = no-data-collected, module-not-measured, already-imported\n",
         "utf-8",
     )
@@ -249,7 +250,7 @@ def _measured(project: Path, work: Path, tests: list[str], told: Path) -> int:
     coverage.start()
     os.environ["COVERAGE_PROCESS_START"] = str(settings)  # read by coverage's .pth in processes of tests
     arguments = [*tests, "--maxfail=1000"]
-    _pytest(project, work, arguments, measure)
+    _pytest(project, work, arguments, "mutant", measure)
     coverage.stop()
     coverage.save()
     lines: dict[str, dict[int, set[str]]] = {}
