@@ -98,6 +98,27 @@ def test_the_largest_table_that_the_format_allows_is_read(tmp_path: Path) -> Non
     assert not read_header(Folder(tmp_path), FILE)
 
 
+BITS = {
+    **dict.fromkeys(("F4",), 4),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+}
+
+
+@pytest.mark.parametrize(("dtype", "bits"), BITS.items())
+def test_elements_are_as_large_as_the_library_has_them(dtype: str, bits: int, tmp_path: Path) -> None:
+    last = 24 * bits // 8
+    storage = write(tmp_path, {"a": entry(0, last, [24], dtype)}, bytes(last))
+    with safetensors.safe_open(tmp_path / FILE, "np") as opened:
+        assert opened.get_slice("a").get_dtype() == dtype
+    assert read_header(storage, FILE)["a"].size_bytes == last
+    with pytest.raises(ConversionError, match="which its shape does not"):
+        read_header(write(tmp_path, {"a": entry(0, last + 3, [24], dtype)}, bytes(last + 3)), FILE)
+
+
 def test_the_name_that_is_there_twice_is_named(tmp_path: Path) -> None:
     first, second = json.dumps(entry(0, 8)), json.dumps(entry(8, 16))
     storage = write(tmp_path, f'{{"a": {first}, "b": {first}, "b": {second}}}')
