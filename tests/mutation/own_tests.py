@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+_LONG = ("_for_real", "_verdict_is_true")
+
 
 def own_tests(module: Path, root: Path) -> list[Path]:
     """Return a module's test files, relative to the root: the file of its name, else those of its folder.
 
     ``conversions/weights/link.py`` has ``tests/conversions/weights/test_link.py``; a module without such a
     file has those in its folder of ``tests``, with the file that is named after the folder; where there are
-    none, those of the folder above.
+    none, those of the folder above. Of a folder, tests that make environments with pip are left out: a
+    minute each.
 
     Args:
         module: ``conversions/weights/link.py``.
@@ -23,6 +26,7 @@ def own_tests(module: Path, root: Path) -> list[Path]:
             return [named]
     while folder != Path("tests"):
         around = [path.relative_to(root) for path in sorted((root / folder).glob("test_*.py"))]
+        around = [path for path in around if not path.stem.endswith(_LONG)]
         above = folder.parent / f"test_{folder.name}.py"
         around += [above] if (root / above).is_file() else []
         if around:
