@@ -96,7 +96,7 @@ def _tried(modules: list[Path], folder: Path, options: argparse.Namespace, until
     groups: dict[tuple[Path, ...], list[Path]] = {}
     for module in modules:
         groups.setdefault(tuple(own_tests(module, ROOT)), []).append(module)
-    for tests, of_group in groups.items():
+    for tests, of_group in sorted(groups.items(), key=lambda group: len(group[0])):  # the quickest first
         for module in of_group:
             if time.monotonic() > until:
                 return
@@ -202,10 +202,8 @@ class _Memory:
 def is_equivalent(module: Path, removed: str, added: str) -> bool:
     """Say whether a change was read and found to change nothing that a test could notice."""
     known = tomllib.loads(EQUIVALENT.read_text("utf-8")).get("mutant", [])
-    return any(
-        each["module"] == module.as_posix() and each["old"] == removed and each["new"] == added
-        for each in known
-    )
+    change = (module.as_posix(), removed, added)
+    return any((each["module"], each["old"], each.get("new", added)) == change for each in known)
 
 
 def _share(result: Result) -> float:

@@ -133,6 +133,12 @@ class _Collector(cst.CSTVisitor):
             return False
         if isinstance(node, cst.If) and m.matches(node.test, m.Name("TYPE_CHECKING")):
             return False
+        if isinstance(node, cst.Call) and m.matches(node.func, m.Attribute(attr=m.Name("reshape"))):
+            node.func.visit(self)  # -1 and -2 are the same to numpy
+            for each in node.args:
+                if not m.matches(each.value, m.UnaryOperation(operator=m.Minus())):
+                    each.visit(self)
+            return False
         if isinstance(node, cst.Arg) and (_is_unseen(node) or _is_wording(node.value)):
             return False
         for kind, operator in mutation_operators:

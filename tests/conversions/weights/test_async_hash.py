@@ -54,6 +54,20 @@ def test_64_mib_may_wait_and_more_makes_the_caller_wait() -> None:
         assert digest.hexdigest() == str((64 << 20) + 1)
 
 
+def test_a_single_byte_is_waited_for() -> None:
+    held, found = Held(), []
+    with ThreadPoolExecutor(1) as thread:
+        digest = Digest(held, thread)
+        digest.update(b"1")
+        asking = threading.Thread(target=lambda: found.append(digest.hexdigest()))
+        asking.start()
+        asking.join(0.1)
+        assert not found
+        held.go_on.set()
+        asking.join(30)
+    assert found == ["1"]
+
+
 def test_what_the_hash_raises_reaches_the_caller() -> None:
     with ThreadPoolExecutor(1) as thread:
         digest = Digest(hashlib.sha256(), thread)

@@ -72,7 +72,8 @@ def test_any_range_of_an_expression_is_that_of_its_numbers(
 ) -> None:
     assert expression.shape == expected.shape
     assert expression.size == expected.size
-    for first, count in ((0, expected.size), (0, 1), (7, 13), (expected.size - 1, 1)):
+    middle = (expected.size // 2, expected.size // 3)
+    for first, count in ((0, expected.size), (0, 1), (7, 13), middle, (expected.size - 1, 1)):
         found = evaluate_range(expression, first, count, read)
         np.testing.assert_allclose(found, expected.reshape(-1)[first : first + count], rtol=1e-6)
 
@@ -82,6 +83,7 @@ def test_a_part_says_what_it_reads_and_as_what() -> None:
     assert Concat(parts=(half, half)).dtype == "F16"
     mixed = Concat(parts=(stored("h", (2, 10), 0, "F16"), OTHERS))
     assert mixed.dtype == "F32"
+    assert Concat(parts=(half, stored("b", (2, 10), 0, "BF16"))).dtype == "F32"
     assert mixed.shape == (5, 10)
     assert Concat(parts=(rows(WHOLE.tensor, 0, 1), Reshape(of=OTHERS, to=(1, 30)))).shape == (2, 10)
     assert Transpose(of=half).dtype == "F16"
@@ -138,8 +140,9 @@ def test_a_range_of_rows_is_a_place_in_the_file() -> None:
     assert rows(OTHERS.tensor, 1, 3).tensor == StoredTensor(
         name="o", file="f", dtype="F32", shape=(2, 10), offset=240 + 40, size_bytes=2 * 40
     )
-    with pytest.raises(ConversionError, match="blocks that its rows share"):
+    with pytest.raises(ConversionError, match="blocks that its rows share") as caught:
         rows(StoredTensor(name="q", file="f", dtype="Q8_0", shape=(3, 20), offset=0, size_bytes=68), 0, 1)
+    assert caught.value.code == "weights.dtype"
 
 
 def test_what_is_stored_below_is_listed_once_in_the_order_of_bytes() -> None:

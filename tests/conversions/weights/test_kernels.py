@@ -11,9 +11,7 @@ RANDOM = np.random.default_rng(5)
 SIZES = (0, 1, 4095, 4096, 10_000)
 
 
-@pytest.mark.parametrize(
-    ("rows", "inner", "columns"), [(3, 5, 7), (0, 5, 7), (3, 0, 7), (3, 5, 0)]
-)
+@pytest.mark.parametrize(("rows", "inner", "columns"), [(3, 5, 7), (0, 5, 7), (3, 0, 7), (3, 5, 0)])
 def test_a_product_is_numpys(rows: int, inner: int, columns: int) -> None:
     left = RANDOM.standard_normal((rows, inner)).astype(np.float32)
     right = RANDOM.standard_normal((inner, columns)).astype(np.float32)
