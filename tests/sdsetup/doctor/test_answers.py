@@ -20,7 +20,7 @@ from typer.main import get_command
 from sdsetup.cli.app import app
 from sdsetup.doctor.checks import checks
 from sdsetup.doctor.judge import judge
-from sdsetup.doctor.purpose import Kind, purpose
+from sdsetup.doctor.purpose import Kind, Purpose, purpose
 from sdsetup.machine.adapters import Adapter
 from sdsetup.machine.facts import Environment, Folder, ProviderTrial
 from tests.sdsetup.doctor.test_checks import (
@@ -36,9 +36,18 @@ from tests.sdsetup.doctor.test_checks import (
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the answers hold paths of other systems")
 
+ROOT = Path(__file__).parents[3]
 ANSWERS = Path(__file__).parent / "answers.json"
 PLATFORMS = ("win32", "linux", "darwin")
 KINDS: tuple[Kind, ...] = ("anything", "install", "convert", "generate")
+PURPOSES: dict[str, Purpose] = {
+    **{kind: purpose(kind) for kind in KINDS},
+    "convert a model": replace(
+        purpose("convert"), model="owner/name", ram_bytes=8 * GIB, ram_least_bytes=3 * GIB, vram_bytes=5 * GIB
+    ),
+    "images of a package": replace(purpose("generate"), model="/data/package", vram_least_bytes=3 * GIB),
+    "a model that is not known": replace(purpose("convert"), model="owner/name", unknown="it is offline"),
+}
 GEFORCE = replace(RX6800, name="GeForce RTX 3060", vendor_id=0x10DE, device_id=0x2503)
 ARC = replace(RX6800, name="Arc A770", vendor_id=0x8086, device_id=0x56A0)
 
@@ -98,6 +107,17 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "the newest Python": {"python": {"version": (3, 13, 9)}},
     "the oldest Python": {"python": {"version": (3, 11, 0)}},
     "ARM": {"machine": {"architecture": "aarch64"}},
+    "memory with a model": {"machine": {"ram_bytes": GIB}, "hub": {"model": "owner/name"}},
+    "commit just as much": {"machine": {"commit_limit_bytes": 12 * GIB, "commit_used_bytes": 6 * GIB}},
+    "an import of pillow": {"imports": {"failed": {"PIL.Image": "ImportError: libjpeg"}}},
+    "an import of onnx_ir": {"imports": {"failed": {"onnx_ir": "ImportError: no"}}},
+    "an import of hf_xet": {"imports": {"failed": {"hf_xet": "ImportError: no"}}},
+    "an import of both": {
+        "imports": {"failed": {"numpy:array": "ImportError: no", "conversions.plan": "SyntaxError: no"}}
+    },
+    "a plan that cannot be made": {"plan": {"error": "No answer.", "code": "hub.server"}},
+    "a plan of a folder": {"plan": {"error": "It is torn.", "code": "package.torn", "converting": False}},
+    "a plan of a small adapter": {"plan": {"largest_side": 448}},
     "no environment": {"python": {"in_environment": False, "environment_state": "absent"}},
     "another environment": {"python": {"in_environment": False, "environment_state": "ready"}},
 }
@@ -170,10 +190,11 @@ def answers() -> dict[str, Any]:
     healthy: dict[str, Any] = {}
     for case, environment in environments():
         platform = case.partition(":")[0]
-        for kind in KINDS:
-            for finding in judge(checks(), environment, purpose(kind)):
+        for kind, wanted in PURPOSES.items():
+            for finding in judge(checks(), environment, wanted):
                 name = f"{platform} {kind} {finding.id}"
-                verdict = json.loads(json.dumps(asdict(finding.verdict), default=repr))
+                text = json.dumps(asdict(finding.verdict), default=str).replace(str(ROOT), "CHECKOUT")
+                verdict = json.loads(text)
                 if case.endswith(": healthy"):
                     healthy[name] = verdict
                 elif verdict == healthy.get(name):
