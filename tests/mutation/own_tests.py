@@ -10,10 +10,10 @@ _LONG = ("_for_real", "_verdict_is_true")
 def own_tests(module: Path, root: Path) -> list[Path]:
     """Return a module's test files, relative to the root: the file of its name, else those of its folder.
 
-    ``conversions/weights/link.py`` has ``tests/conversions/weights/test_link.py``; a module without such a
-    file has those in its folder of ``tests``, with the file that is named after the folder; where there are
-    none, those of the folder above. Of a folder, tests that make environments with pip are left out: a
-    minute each.
+    ``conversions/weights/link.py`` has ``tests/conversions/weights/test_link.py`` and ``test_link_*.py``, where
+    the latter is no other module's. A module without such a file has those in its folder of ``tests``, with the
+    file that is named after the folder; where there are none, those of the folder above. Tests that make
+    environments with pip are left out: a minute each.
 
     Args:
         module: ``conversions/weights/link.py``.
@@ -21,9 +21,13 @@ def own_tests(module: Path, root: Path) -> list[Path]:
     """
     folder = Path("tests") / module.parent
     name = module.parent.name if module.stem == "__init__" else module.stem
-    for named in (folder / f"test_{name}.py", folder.parent / f"test_{name}.py"):
-        if (root / named).is_file() and (named.parent == folder or module.stem == "__init__"):
-            return [named]
+    beside = folder.parent if module.stem == "__init__" else folder
+    modules = {f"test_{path.stem}" for path in (root / module.parent).glob("*.py")} - {f"test_{name}"}
+    named = [path.relative_to(root) for path in sorted((root / beside).glob(f"test_{name}*.py"))]
+    named = [path for path in named if path.stem not in modules and not path.stem.endswith(_LONG)]
+    named = [path for path in named if path.stem == f"test_{name}" or path.stem.startswith(f"test_{name}_")]
+    if beside / f"test_{name}.py" in named:
+        return named
     while folder != Path("tests"):
         around = [path.relative_to(root) for path in sorted((root / folder).glob("test_*.py"))]
         around = [path for path in around if not path.stem.endswith(_LONG)]
