@@ -10,9 +10,9 @@ _LONG = ("_for_real", "_verdict_is_true")
 def own_tests(module: Path, root: Path) -> list[Path]:
     """Return a module's test files, relative to the root: the file of its name, else those of its folder.
 
-    ``conversions/weights/link.py`` has ``tests/conversions/weights/test_link.py`` and ``test_link_*.py``, where
-    the latter is no other module's. A module without such a file has those in its folder of ``tests``, with the
-    file that is named after the folder; where there are none, those of the folder above. Tests that make
+    ``conversions/weights/link.py`` has ``tests/conversions/weights/test_link.py``, and ``test_link_*.py``
+    where that is no other module's. A module without such a file has those in its folder of ``tests``, with
+    the one that is named after the folder; where there are none, those of the folder above. Tests that make
     environments with pip are left out: a minute each.
 
     Args:
