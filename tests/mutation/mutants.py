@@ -31,6 +31,7 @@ _TYPES = {
 }
 _ENCODINGS = {"utf-8", "utf8", "ascii", "latin-1", "utf-8-sig"}
 _UNSEEN_ARGUMENTS = {"strict", "encoding", "timeout", "stacklevel", "daemon", "thread_name_prefix"}
+_OF_FIELDS = {"init", "repr", "compare", "hash"}  # of dataclasses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,4 +211,4 @@ def _is_typing(node: cst.CSTNode) -> bool:
 
 
 def _is_unseen(argument: cst.Arg) -> bool:
-    return argument.keyword is not None and argument.keyword.value in _UNSEEN_ARGUMENTS
+    return argument.keyword is not None and argument.keyword.value in _UNSEEN_ARGUMENTS | _OF_FIELDS

@@ -70,6 +70,14 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "plain http": {"hub": {"issuer": ""}},
     "a virus scanner": {"hub": {"issuer": "Kaspersky Anti-Virus"}},
+    **{
+        f"a certificate of {name}": {"hub": {"issuer": f"{name} Root CA"}}
+        for name in (
+            *("Zscaler", "Netskope", "Fortinet", "Palo Alto", "Blue Coat", "Symantec Web", "Forcepoint"),
+            *("Cisco Umbrella", "Sophos", "Kaspersky", "Avast", "AVG Technologies", "ESET", "Bitdefender"),
+            *("mitmproxy", "Fiddler", "Burp"),
+        )
+    },
     "no token": {"hub": {"token_state": "none"}},
     "a refused token in a file": {"hub": {"token_state": "refused", "token_source": "/data/token"}},
     "a malformed token": {
