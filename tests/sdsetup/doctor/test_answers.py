@@ -137,6 +137,11 @@ FOLDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "an output just too small": ("output", {"free_bytes": 3 * 10**9 - 1}),
     "an output just large enough": ("output", {"free_bytes": 36 * 10**8}),
     "an output that is tight": ("output", {"free_bytes": 36 * 10**8 - 1}),
+    "an output with room for just that": ("output", {"free_bytes": 3 * 10**9}),
+    **{
+        f"an output on {name}": ("output", {"file_system": name})
+        for name in ("vfat", "msdos", "FAT", "FAT12", "FAT16", "FAT32", "exFAT", "NTFS")
+    },
     "FAT for temporary files": ("temp", {"file_system": "FAT"}),
     "a file system without a name": ("output", {"file_system": ""}),
     "a file system of few abilities": ("output", {"case_sensitive": False, "hard_links": False}),
