@@ -116,14 +116,14 @@ def _shards(present: set[str], stem: str, dotted: str, suffix: str) -> Sequence[
         if dotted
         else rf"{stem}{number}\.{suffix}"
     )
-    found: dict[int, str] = {}
-    total = 0
+    found: dict[int, dict[int, str]] = {}
     for name in present:
         match = shape.fullmatch(name)
         if match:
             position, count = (int(group) for group in match.groups() if group is not None)
-            found[position] = name
-            total = max(total, count)
-    if total == 0 or set(found) != set(range(1, total + 1)):
-        return ()
-    return [found[position] for position in sorted(found)]
+            found.setdefault(count, {})[position] = name
+    # A folder may hold shards of several sets, of which an upload replaced some.
+    for count, of_set in sorted(found.items()):
+        if sorted(of_set) == list(range(1, count + 1)):
+            return [of_set[position] for position in sorted(of_set)]
+    return ()

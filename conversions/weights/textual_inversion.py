@@ -74,11 +74,9 @@ def read_embeddings(path: Path) -> EmbeddingFile:
     read = read_numbers({path.name: path})
     tables: dict[int, npt.NDArray[np.float32]] = {}
     for tensor in tensors.values():
-        width = tensor.shape[-1] if tensor.shape else 0
-        count = tensor.size_bytes // max(1, width)
-        if len(tensor.shape) not in (1, 2) or not width or not count or tensor.shape[0] == 0:
+        if len(tensor.shape) not in (1, 2) or 0 in tensor.shape:
             raise _unusable(path, f"its {tensor.name} has the shape {list(tensor.shape)}")
-        rows = 1 if len(tensor.shape) == 1 else tensor.shape[0]
+        rows, width = tensor.shape if len(tensor.shape) == 2 else (1, *tensor.shape)
         if rows > _MOST_VECTORS:
             raise _unusable(path, f"its {tensor.name} has {rows} vectors, more than {_MOST_VECTORS}")
         table = to_float32(read(tensor, 0, rows * width)).reshape(rows, width)

@@ -36,7 +36,7 @@ def extract(images: NDArray[np.uint8], config: Mapping[str, Any]) -> Floats:
         float32 ``[batch, 3, side, side]``, side being 224 in CLIP.
     """
     side = _side(config.get("size"), "shortest_edge", "height")
-    crop = _side(config.get("crop_size"), "height", "shortest_edge")
+    crop = _side(config.get("crop_size"), "height")
     mean = np.array(config.get("image_mean") or _MEAN, dtype=np.float32)
     deviation = np.array(config.get("image_std") or _DEVIATION, dtype=np.float32)
     resample = Image.Resampling(int(config.get("resample", Image.Resampling.BICUBIC)))

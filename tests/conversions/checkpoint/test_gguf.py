@@ -69,6 +69,54 @@ def test_any_block_is_read_as_ggml_reads_it(kind: str) -> None:
     assert ELEMENT_TYPES[kind].bytes_of(layout.block * 3) == layout.block_bytes * 3
 
 
+def test_types_have_ggmls_numbers() -> None:
+    theirs = {kind.value: kind.name for kind in gguf.GGMLQuantizationType}
+    assert {number: theirs.get(number) for number in tables._TYPES} == tables._TYPES
+
+
+def test_metadata_of_every_type_is_read(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "sdxl")
+    values = {
+        "uint8": 200, "int8": -100, "uint16": 60_000, "int16": -30_000, "uint32": 4 << 29,
+        "int32": -(1 << 30), "uint64": 1 << 63, "int64": -(1 << 62),
+        "float32": 0.5, "float64": 0.1, "bool": True, "string": "é",
+    }  # fmt: skip
+    for kind, value in values.items():
+        getattr(writer, f"add_{kind}")(f"a.{kind}", value)
+    writer.add_array("a.numbers", [1, 2, 3])
+    writer.add_array("a.words", ["one", "two"])
+    writer.add_uint32("z.last", 7)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    found = read_gguf(Folder(tmp_path), "m.gguf")
+    assert found.metadata["general.architecture"] == "sdxl"
+    assert {key[2:]: value for key, value in found.metadata.items() if key.startswith("a.")} == {
+        **values,
+        "numbers": [1, 2, 3],
+    }
+    assert found.metadata["z.last"] == 7
+    assert not found.tensors
+
+
+def test_tensors_begin_where_the_files_alignment_says(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "sdxl")
+    writer.add_custom_alignment(256)
+    matrices = {name: RANDOM.standard_normal((3, 5)).astype(np.float32) for name in "ab"}
+    for name, matrix in matrices.items():
+        writer.add_tensor(name, matrix)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    for name, matrix in matrices.items():
+        np.testing.assert_array_equal(numbers_of(tmp_path / "m.gguf", name), matrix)
+    tensors = read_gguf(Folder(tmp_path), "m.gguf").tensors
+    assert [tensor.offset % 256 for tensor in tensors.values()] == [0, 0]
+    assert list(tensors) == ["a", "b"]
+
+
 def test_a_convolution_that_was_stored_in_rows_gets_its_dimensions_back(tmp_path: Path) -> None:
     weight = RANDOM.standard_normal((64, 4, 3, 3)).astype(np.float32)
     rows = weight.reshape(-1, 256)

@@ -89,7 +89,33 @@ def test_pointers_and_missing_files_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
-    with (tmp_path / "config.json").open("wb") as file:
+    path = tmp_path / "config.json"
+    with path.open("wb") as file:
         file.truncate(5 << 30)
-    with pytest.raises(ConversionError, match="5,368,709,120 bytes"):
-        read_object(Folder(tmp_path), "config.json")
+    for read in (lambda: read_object(Folder(tmp_path), "config.json"), lambda: read_object_file(path)):
+        with pytest.raises(ConversionError, match="has 5,368,709,120 bytes, too") as caught:
+            read()
+        assert caught.value.code == "checkpoint.corrupt"
+        assert caught.value.hint == "Download or copy this file again."
+
+
+def test_128_mib_are_the_most_that_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    for size, said in ((128 << 20, "is empty"), ((128 << 20) + 1, "too many for a configuration")):
+        with path.open("wb") as file:
+            file.truncate(size)
+        with pytest.raises(ConversionError, match=said) as caught:
+            read_object_file(path)
+        assert str(path) in caught.value.message
+
+
+def test_an_escaped_surrogate_that_is_whole_is_read_beside_other_letters() -> None:
+    assert parse_object(b'{"a": "\\ud83d\\ude00", "b": "\xc3\xa9"}', "x") == {"a": "😀", "b": "é"}
+
+
+def test_the_file_is_named_that_holds_no_object(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[]", "utf-8")
+    with pytest.raises(ConversionError) as caught:
+        read_object_file(tmp_path / "config.json", hint="Convert again.")
+    assert caught.value.message.startswith(f"{tmp_path / 'config.json'} ")
+    assert caught.value.hint == "Convert again."

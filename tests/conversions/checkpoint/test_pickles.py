@@ -11,9 +11,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from conversions.checkpoint.folder import open_folder
-from conversions.checkpoint.pickles import holds_pickles, without_pickles
+from conversions.checkpoint.pickles import holds_pickles, rewrite_file, without_pickles
 from conversions.errors import ConversionError
-from conversions.events import ignore
+from conversions.events import Finished, Started, ignore
 
 pytestmark = pytest.mark.torch
 
@@ -125,3 +125,23 @@ def test_views_of_one_tensor_are_kept_under_all_their_names(pickled: Path, tmp_p
     found = load_file(tmp_path / "made" / made.components["text_encoder"].weights.files[0])
     np.testing.assert_array_equal(found["tied"], matrix.numpy())
     np.testing.assert_array_equal(found["turned"], matrix.numpy().T)
+
+
+def test_one_pickle_is_rewritten_once(pickled: Path, tmp_path: Path) -> None:
+    import torch
+
+    source, target = pickled / "text_encoder" / "pytorch_model.bin", tmp_path / "new" / "text.safetensors"
+    told: list[object] = []
+    assert rewrite_file(source, target, listener=told.append) == target
+    assert told == [
+        Started(task=source.name, label=f"{source.name}: rewriting as safetensors"),
+        Finished(task=source.name),
+    ]
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    expected = torch.load(source, weights_only=True)
+    found = load_file(target)
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], value.numpy()) for name, value in expected.items())
+    source.unlink()
+    assert rewrite_file(source, target, listener=told.append) == target
+    assert len(told) == 2

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from conversions.checkpoint.safetensors_header import read_header
+from conversions.checkpoint.safetensors_header import read_header, read_metadata
 from conversions.checkpoint.storage import Folder
 from conversions.errors import ConversionError
 
@@ -83,6 +83,72 @@ def test_a_table_that_cannot_be_trusted_is_refused_with_its_reason(case: str, tm
     assert caught.value.code == "checkpoint.corrupt"
     assert reason in caught.value.message
     assert caught.value.hint
+
+
+def test_the_largest_table_that_the_format_allows_is_read(tmp_path: Path) -> None:
+    table = {"a": entry(0, 16, [1] * 63 + [16]), "b": entry(16, 16, [0, (1 << 63) - 1], "F4")}
+    found = read_header(write(tmp_path, table), FILE)
+    assert found["b"].offset == found["a"].offset + 16
+    assert (found["b"].file, found["b"].dtype, found["b"].name) == (FILE, "F4", "b")
+    with pytest.raises(ConversionError, match="a has no usable shape"):
+        read_header(write(tmp_path, {"a": entry(0, 16, [1] * 64 + [16])}), FILE)
+    with pytest.raises(ConversionError, match="a has no usable shape"):
+        read_header(write(tmp_path, {"a": entry(0, 0, [0, 1 << 63])}), FILE)
+    (tmp_path / FILE).write_bytes(struct.pack("<Q", 2) + b"{}")
+    assert not read_header(Folder(tmp_path), FILE)
+
+
+BITS = {
+    **dict.fromkeys(("F4",), 4),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+}
+
+
+@pytest.mark.parametrize(("dtype", "bits"), BITS.items())
+def test_elements_are_as_large_as_the_library_has_them(dtype: str, bits: int, tmp_path: Path) -> None:
+    last = 24 * bits // 8
+    storage = write(tmp_path, {"a": entry(0, last, [24], dtype)}, bytes(last))
+    with safetensors.safe_open(tmp_path / FILE, "np") as opened:
+        assert opened.get_slice("a").get_dtype() == dtype
+    assert read_header(storage, FILE)["a"].size_bytes == last
+    with pytest.raises(ConversionError, match="which its shape does not"):
+        read_header(write(tmp_path, {"a": entry(0, last + 3, [24], dtype)}, bytes(last + 3)), FILE)
+
+
+def test_the_name_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    first, second = json.dumps(entry(0, 8)), json.dumps(entry(8, 16))
+    storage = write(tmp_path, f'{{"a": {first}, "b": {first}, "b": {second}}}')
+    with pytest.raises(ConversionError, match="holds b twice"):
+        read_header(storage, FILE)
+
+
+def test_tensors_come_in_the_order_of_their_bytes(tmp_path: Path) -> None:
+    table = {"c": entry(8, 16), "b": entry(0, 8), "a": entry(8, 8, [0])}
+    assert list(read_header(write(tmp_path, table), FILE)) == ["b", "a", "c"]
+
+
+def test_texts_of_the_header_are_read(tmp_path: Path) -> None:
+    texts = {"title": "A model", "steps": 7, "notes": ["x"]}
+    assert read_metadata(write(tmp_path, {"__metadata__": texts}, b""), FILE) == {"title": "A model"}
+    for table in ({}, {"__metadata__": ["title"]}, "[]"):
+        assert read_metadata(write(tmp_path, table), FILE) == {}
+    with pytest.raises(ConversionError, match=r"cannot be read") as caught:
+        read_metadata(write(tmp_path, "[" * 100_000), FILE)
+    assert caught.value.code == "checkpoint.corrupt"
+
+
+def test_a_pointer_of_git_lfs_is_no_damage(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 3438167534\n"
+    )
+    with pytest.raises(ConversionError, match="of 3,438,167,534 bytes") as caught:
+        read_header(Folder(tmp_path), FILE)
+    assert caught.value.code == "checkpoint.lfs_pointer"
+    assert f"{tmp_path.name}/{FILE}" in caught.value.message
 
 
 def test_offsets_beyond_the_file_say_that_it_is_cut_short(tmp_path: Path) -> None:

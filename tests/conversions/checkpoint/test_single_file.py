@@ -62,7 +62,9 @@ def test_every_tensor_is_the_folder_s_bit_for_bit(folder: Path, file: Path) -> N
     assert single.origin == "tiny.safetensors (Tiny)"
     assert any("EMA" in notice for notice in single.notices)
     for component in whole.components:
-        assert single.components[component].weights.files == ("single-file.safetensors",)
+        assert single.components[component].name == component
+        weights = single.components[component].weights
+        assert (weights.files, weights.format) == (("single-file.safetensors",), "safetensors")
         mine, theirs = values(single, component), values(whole, component)
         assert mine.keys() == theirs.keys()
         assert all(np.array_equal(mine[name], theirs[name]) for name in theirs), component
@@ -342,6 +344,12 @@ def test_what_is_no_checkpoint_is_named(
     assert caught.value.hint
 
 
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="There is no file") as caught:
+        open_file(tmp_path / "model.safetensors")
+    assert caught.value.code == "checkpoint.missing"
+
+
 def test_a_missing_part_is_named_and_comes_from_a_base_or_a_file(tmp_path: Path) -> None:
     shapes = {name: shape for name, shape in true_shapes("1").items() if not name.startswith("first_stage")}
     with pytest.raises(ConversionError, match="lacks vae") as caught:
@@ -371,6 +379,13 @@ def test_a_missing_part_is_named_and_comes_from_a_base_or_a_file(tmp_path: Path)
         if name.startswith("first_stage_model.")
     }
     save_file(vae, tmp_path / "vae.safetensors")
+    for given, code in (
+        (tmp_path / "absent", "checkpoint.missing"),
+        (tmp_path / "denoiser.safetensors", "checkpoint.component_missing"),
+    ):
+        with pytest.raises(ConversionError, match=given.name) as caught:
+            open_file(tiny, base=whole, autoencoder=given)
+        assert caught.value.code == code
     for given in (other, other / "vae", tmp_path / "vae.safetensors"):
         swapped = open_file(tiny, base=whole, autoencoder=given)
         found = values(swapped, "vae")

@@ -80,5 +80,21 @@ def test_an_incomplete_set_of_shards_does_not_count() -> None:
     assert choose(names, "unet").format == "pickle"
 
 
+def test_shards_of_two_sets_are_not_mixed() -> None:
+    whole = [f"{UNET}-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    rest = [f"{UNET}-0000{number}-of-00003.safetensors" for number in (1, 2)]
+    index = f"{UNET}.safetensors.index.json"
+    assert choose([*rest, *whole, index], "unet").files == tuple(whole)
+    with pytest.raises(ConversionError, match="has no weights"):
+        choose([rest[0], whole[1], index], "unet")
+    with pytest.raises(ConversionError, match="has no weights"):
+        choose([index], "unet")
+
+
+def test_a_single_file_has_no_index() -> None:
+    chosen = choose([f"{UNET}.safetensors"], "unet")
+    assert chosen.names == (f"{UNET}.safetensors",)
+
+
 def test_weights_at_the_top_of_a_folder_are_found() -> None:
     assert choose(["model.safetensors", "unet/model.safetensors"], "").files == ("model.safetensors",)

@@ -1,91 +1,197 @@
-"""What a user reads when a model cannot be had: a message of its own for each reason."""
+"""Every error of the Hub's client becomes one message with a step, whatever raised it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from pathlib import Path
 
+import httpx2
 import pytest
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
-from tests.hub_server import Account, HubServer, Repo
-from tests.hub_server.checkpoint import checkpoint_files
-from tests.hub_server.client import Machine
+from sdsetup.errors import SetupError
+from sdsetup.hub.access import translate_errors
 
-ANN = "hf_annsTokenThatNobodySees"
-BOB = "hf_bobsTokenThatNobodySees"
+URL = "http://hub.example/acme/model/resolve/main/unet/config.json"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def models(hub: HubServer) -> Iterator[None]:
-    files = checkpoint_files(unet_bytes=1000)
-    hub.accounts += [Account(name="ann", token=ANN), Account(name="bob", token=BOB)]
-    hub.add(Repo(repo_id="acme/open-diffusion", files=files))
-    hub.add(Repo(repo_id="acme/gated", files=files, gated="auto", readers=("ann",)))
-    hub.add(Repo(repo_id="acme/private", files=files, private=True, readers=("ann",)))
-    hub.add(Repo(repo_id="acme/disabled", files=files, disabled=True))
-    hub.add(Repo(repo_id="acme/renamed", files=files, moved_to="acme/open-diffusion"))
-    answers = {
-        "awaiting": "Your request to access model acme/awaiting is awaiting a review from the repo authors.",
-        "rejected": "Your request to access model acme/rejected has been rejected by the repo's authors.",
-        "narrow": "Please enable access to public gated repositories in your fine-grained token settings.",
-    }
-    for name, answer in answers.items():
-        hub.add(Repo(repo_id=f"acme/{name}", files=files, gated="manual", gated_answer=answer))
-    hub.add(
-        Repo(
-            repo_id="stable-diffusion-v1-5/stable-diffusion-v1-5",
-            files=files,
-            licence="creativeml-openrail-m",
-        )
-    )
-    yield
+@pytest.fixture(autouse=True)
+def _nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "HF_OIDC_RESOURCE",
+        "HF_ENDPOINT",
+        "HF_HUB_CACHE",
+        "HF_HOME",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://hub.example")
+
+
+def answer(status: int, **headers: str) -> httpx2.Response:
+    return httpx2.Response(status, headers=headers, request=httpx2.Request("GET", URL))
+
+
+def translated(error: Exception) -> SetupError:
+    with pytest.raises(SetupError) as caught, translate_errors("acme/model", "v1"):
+        raise error
+    assert caught.value.hint
+    return caught.value
 
 
 @pytest.mark.parametrize(
-    ("model", "token", "message", "step"),
+    ("error", "code", "said", "step"),
     [
-        ("acme/gated", None, "only after accepting its terms", "accept the terms; then run: sdsetup login"),
-        ("acme/gated", BOB, "the token in HF_TOKEN has not", "/acme/gated with that account"),
-        ("acme/awaiting", ANN, "waits for its authors", "/acme/awaiting"),
-        ("acme/rejected", ANN, "have refused this account", "/acme/rejected/discussions"),
-        ("acme/narrow", ANN, "may not read gated repositories", "https://huggingface.co/settings/tokens"),
-        ("acme/private", None, "it is private, or the name is wrong", "sdsetup login"),
-        ("acme/private", BOB, "knows no model acme/private", "private model of another account"),
-        ("acme/nothing-like-it", BOB, "knows no model", "/models?search=nothing-like-it"),
-        ("acme/disabled", ANN, "has disabled acme/disabled", "/acme/disabled"),
-        ("acme/open-diffusion", "hf_revokedToken", "does not accept the token in HF_TOKEN", "unset HF_TOKEN"),
-        ("acme/open-diffusion@v9", ANN, "has no revision 'v9'", "It has: main"),
+        (OfflineModeIsEnabled("offline"), "hub.offline", "HF_HUB_OFFLINE is set", "Unset HF_HUB_OFFLINE"),
+        (httpx2.ProxyError("407"), "hub.proxy", "of this network refused: 407.", "NO_PROXY"),
+        (
+            httpx2.ConnectError("[SSL: certificate_verify_failed]"),
+            "hub.certificate",
+            "is not trusted",
+            "SSL_CERT",
+        ),
+        (httpx2.TooManyRedirects("20"), "hub.strange-answer", "in a loop", "HF_ENDPOINT"),
+        (httpx2.ReadTimeout("read"), "hub.unreachable", "no response for ", "network, then run"),
+        (httpx2.ConnectError("refused"), "hub.unreachable", "reached: refused.", "network, then run"),
+        (httpx2.ConnectError(""), "hub.unreachable", "reached: ConnectError.", "network, then run"),
+        (httpx2.LocalProtocolError("header"), "hub.bad-token", "that was sent has letters", "sdsetup login"),
+        (ImportError("no socksio"), "hub.proxy", "that is missing: no socksio.", "sdsetup install"),
+        (KeyError("sha"), "hub.strange-answer", "http://hub.example sent a response", "log-in page"),
+        (ValueError("x" * 300), "hub.strange-answer", f"the Hub: {'x' * 200}.", "log-in page"),
+        (httpx2.InvalidURL("port"), "hub.strange-answer", "the Hub: port.", "log-in page"),
+        (OSError(errno.ENOSPC, "No space"), "disk.full", "", "Free some space and run the same command"),
+        (
+            OSError(errno.EACCES, "no", "/data"),
+            "hub.cache-not-writable",
+            "written at /data.",
+            "Set HF_HOME",
+        ),
+        (OSError(errno.EROFS, "no"), "hub.cache-not-writable", "cannot be written.", "use --local-dir"),
+        (OSError(errno.EMFILE, "no"), "os.too_many_files", "", "HF_HOME decides where downloads go"),
+        (SetupError("own.code", "Own.", "Step."), "own.code", "Own.", "Step."),
     ],
 )
-def test_each_reason_has_its_own_message_and_step(
-    machine: Machine, model: str, token: str | None, message: str, step: str
-) -> None:
-    done = machine.run("download", model, **({"HF_TOKEN": token} if token else {}))
-    assert done.code == 1
-    error, hint = done.stderr.strip().splitlines()
-    assert error.startswith("error:")
-    assert message in error
-    assert hint.startswith("next:")
-    assert step in hint
-    assert not token or token not in done.stderr
-
-
-@pytest.mark.parametrize("model", ["acme/gated", "acme/private"])
-def test_those_who_may_can_download(machine: Machine, model: str) -> None:
-    assert machine.run("download", model, HF_TOKEN=ANN).code == 0
+def test_what_the_network_and_the_disk_raise(error: Exception, code: str, said: str, step: str) -> None:
+    found = translated(error)
+    assert found.code == code
+    assert said in found.message
+    assert step in (found.hint or "")
 
 
 @pytest.mark.parametrize(
-    "model", ["acme/opne-diffusion", "acme/open-difusion", "acmee/open-diffusion", "Acme/open_diffusion-1"]
+    ("kind", "status", "server", "code", "said", "step"),
+    [
+        (GatedRepoError, 403, "", "hub.gated", "only after accepting its terms", "then run: sdsetup login"),
+        (
+            DisabledRepoError,
+            403,
+            "",
+            "hub.disabled",
+            "has disabled acme/model",
+            "http://hub.example/acme/model",
+        ),
+        (RemoteEntryNotFoundError, 404, "", "hub.no-file", "not there: unet/config.json.", "/tree/v1"),
+        (RepositoryNotFoundError, 403, "", "hub.private", "that was sent may not read it", "sdsetup login"),
+        (
+            HfHubHTTPError,
+            401,
+            "",
+            "hub.unauthorised",
+            "the token that was sent: it is wrong",
+            "sdsetup login",
+        ),
+        (HfHubHTTPError, 403, " Not now. ", "hub.forbidden", "to acme/model: Not now.", "sdsetup login"),
+        (HfHubHTTPError, 403, None, "hub.forbidden", "access to acme/model.", "see what it asks for"),
+        (HfHubHTTPError, 429, "", "hub.rate-limited", "to wait 7 s.", "After sdsetup login the limit"),
+        (
+            HfHubHTTPError,
+            500,
+            "",
+            "hub.server",
+            "hub.example keeps responding with status 500",
+            "status.hugg",
+        ),
+        (
+            HfHubHTTPError,
+            499,
+            "",
+            "hub.strange-answer",
+            "hub.example answered 499 about acme/model",
+            "/acme/model",
+        ),
+    ],
 )
-def test_a_wrong_name_gets_the_near_one(machine: Machine, model: str) -> None:
-    for token in ({}, {"HF_TOKEN": ANN}):
-        assert "Did you mean acme/open-diffusion" in machine.run("download", model, **token).stderr
+def test_what_the_hub_answers(
+    kind: type[HfHubHTTPError], status: int, server: str | None, code: str, said: str, step: str
+) -> None:
+    headers = {"Retry-After": "7"} if status == 429 else {}
+    found = translated(kind("refused", response=answer(status, **headers), server_message=server))
+    assert found.code == code
+    assert said in found.message
+    assert step in (found.hint or "")
 
 
-def test_another_name_of_the_same_model_is_announced(machine: Machine) -> None:
-    gone = machine.run("download", "runwayml/stable-diffusion-v1-5", "--dry-run")
-    assert gone.code == 0
-    assert "using its copy stable-diffusion-v1-5/stable-diffusion-v1-5" in gone.stderr
-    renamed = machine.run("download", "acme/renamed", "--dry-run")
-    assert renamed.code == 0
-    assert "acme/renamed is called acme/open-diffusion now" in renamed.stderr
+def test_a_wait_that_is_no_number_is_not_said() -> None:
+    for headers in ({}, {"Retry-After": "Wed, 21 Oct"}):
+        found = translated(HfHubHTTPError("refused", response=answer(429, **headers)))
+        assert found.message == "The Hub asks for fewer requests."
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "step"),
+    [
+        (
+            "Your request is awaiting a review",
+            "Your request for acme/model waits",
+            "Then run the same command",
+        ),
+        ("It is pending", "Your request for acme/model waits", "They write when they decide"),
+        ("has been rejected", "have refused this account", "/discussions"),
+        ("use a fine-grained token", "The token in HF_TOKEN may not read gated", "public gated repositories"),
+        ("", "the account of the token in HF_TOKEN has not", "with that account"),
+    ],
+)
+def test_a_gate_says_what_the_account_lacks(
+    said: str, message: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "a" * 34)
+    found = translated(GatedRepoError("gated", response=answer(403), server_message=said))
+    assert found.code == "hub.gated"
+    assert message in found.message
+    assert step in (found.hint or "")
+
+
+def test_a_token_that_is_sent_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "a" * 34)
+    refused = translated(HfHubHTTPError("no", response=answer(401)))
+    assert "does not accept the token in HF_TOKEN" in refused.message
+    assert "Correct or unset HF_TOKEN" in (refused.hint or "")
+    forbidden = translated(HfHubHTTPError("no", response=answer(403)))
+    assert "Check what the token in HF_TOKEN may do" in (forbidden.hint or "")
+    limited = translated(HfHubHTTPError("no", response=answer(429)))
+    assert limited.hint == "Wait, then run the same command: it continues."
+    monkeypatch.setenv("HF_TOKEN", '"hf_quoted"')
+    quoted = translated(HfHubHTTPError("no", response=answer(401)))
+    assert quoted.code == "hub.bad-token"
+    assert "Set HF_TOKEN to the token alone" in (quoted.hint or "")
+    assert "hf_quoted" not in quoted.message
+
+
+def test_settings_of_the_network_are_named_where_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.example")
+    error = httpx2.ConnectError("refused")
+    assert "the network, HF_ENDPOINT, then" in (translated(error).hint or "")
+    monkeypatch.setenv("http_proxy", "http://user:secret@proxy.example:3128")
+    hint = translated(error).hint or ""
+    assert "the network, the proxy proxy.example (HTTP_PROXY) and HF_ENDPOINT, then" in hint
+    assert "secret" not in hint

@@ -48,6 +48,28 @@ def test_the_markdown_table_keeps_its_columns() -> None:
     assert "| a step | 0.100 s | 0.300 s | 0.33 |" in compared
 
 
+def test_the_markdown_table_names_all_that_was_measured_and_about_what() -> None:
+    names = ("device", "provider", "package", "precision", "onnxruntime", "sdsetup", "system", "processor")
+    document = {**_document(1.5, 3 * 2**30), "machine": {name: f"its {name}" for name in names}}
+    assert benchmark_table.as_markdown(document).splitlines() == [
+        "|  | this |",
+        "| --- | --- |",
+        "| images | 1 of 512x384, 20 steps |",
+        *(f"| {name} | its {name} |" for name in names),
+        "| a step | 1.50 s |",
+        "| an image | 30.00 s |",
+        "| first image | 30.00 s |",
+        "| peak RAM | 1.0 GiB |",
+        "| peak VRAM | 3.0 GiB |",
+    ]
+    other = {**_document(0.0, None), "machine": {}}
+    compared = benchmark_table.as_markdown(document, other).splitlines()
+    assert compared[:2] == ["|  | this | other | this / other |", "| --- | --- | --- | --- |"]
+    assert "| system | its system |  |  |" in compared
+    assert "| a step | 1.50 s | 0.000 s |  |" in compared
+    assert "| first image | 30.00 s | 30.00 s | 1.00 |" in compared
+
+
 _NO_MACHINE = json.dumps({**_document(0.1, None), "machine": []})
 
 

@@ -21,6 +21,10 @@ CONFIGS = {
         "image_std": [0.2, 0.3, 0.4],
         "resample": 2,
     },
+    "another size": {
+        "size": {"shortest_edge": 97},
+        "crop_size": {"height": 80, "width": 80},
+    },
     "empty": {},
 }
 
@@ -34,3 +38,13 @@ def test_pixels_are_those_of_transformers(config, size):
     images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
     reference = CLIPImageProcessorPil(**CONFIGS[config])(list(images), return_tensors="np").pixel_values
     np.testing.assert_allclose(extract(images, CONFIGS[config]), reference, atol=1e-5)
+
+
+@pytest.mark.torch
+def test_a_size_of_two_sides_is_that_of_transformers_for_square_images():
+    from transformers import CLIPImageProcessorPil
+
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    config = {"size": {"height": 90, "width": 90}, "crop_size": {"height": 70, "width": 70}}
+    reference = CLIPImageProcessorPil(**config)(list(images), return_tensors="np").pixel_values
+    np.testing.assert_allclose(extract(images, config), reference, atol=1e-5)

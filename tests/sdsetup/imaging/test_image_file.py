@@ -8,7 +8,14 @@ import pytest
 from PIL import Image
 
 from sdsetup.errors import SetupError, UsageError
-from sdsetup.imaging.image_file import ImageMetadata, find_package, paths_for, read_metadata, write_image
+from sdsetup.imaging.image_file import (
+    ImageMetadata,
+    find_image_of,
+    find_package,
+    paths_for,
+    read_metadata,
+    write_image,
+)
 from sdsetup.imaging.request import Request
 
 REQUEST = Request(prompt='a "red" 馬 \\(x\\)', seed=7, images=3, width=64, height=64, scheduler="lms")
@@ -182,3 +189,57 @@ def test_the_package_of_a_image_is_found_beside_it(tmp_path, monkeypatch):
     assert find_package(RECIPE, tmp_path / "a.png").samefile(tmp_path / "päckage")
     with pytest.raises(UsageError, match="called päckage"):
         find_package(RECIPE, tmp_path / "elsewhere" / "deep" / "a.png")
+
+
+def test_names_of_our_own_are_used_again_when_that_is_asked(tmp_path):
+    one = RECIPE.of_image(0)
+    (first,) = paths_for(tmp_path, one)
+    write_image(first, PIXELS, one)
+    assert paths_for(tmp_path, one, overwrite=True) == (first,)
+    assert [path.name for path in paths_for(tmp_path, RECIPE)] == [
+        "päckage-7-2.png",
+        "päckage-8.png",
+        "päckage-9.png",
+    ]
+
+
+def test_a_folder_in_the_place_of_a_numbered_image_is_named(tmp_path):
+    (tmp_path / "a-2.png").mkdir()
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=r"a-2\.png is a folder") as caught:
+            paths_for(tmp_path / "a.png", RECIPE, overwrite=overwrite)
+        assert caught.value.code == "generate.output"
+
+
+def test_the_image_of_a_package_is_found_among_others(tmp_path):
+    assert find_image_of(tmp_path, "first", "00") is None
+    write_image(tmp_path / "first.png", PIXELS, replace(RECIPE, fingerprint="11"))
+    Image.fromarray(PIXELS).save(tmp_path / "first-2.png")
+    assert find_image_of(tmp_path, "first", "00") is None
+    write_image(tmp_path / "first-3.png", PIXELS, RECIPE)
+    write_image(tmp_path / "first-5.png", PIXELS, replace(RECIPE, fingerprint="22"))
+    assert find_image_of(tmp_path, "first", "00") == tmp_path / "first-3.png"
+    assert find_image_of(tmp_path, "first", "22") is None
+
+
+def test_metadata_is_one_line_in_the_order_of_names():
+    text = RECIPE.as_json()
+    assert text == json.dumps(json.loads(text), ensure_ascii=False, sort_keys=True)
+    assert "馬" in text
+    assert "\n" not in text
+
+
+def test_a_whole_number_stands_for_a_fraction_and_a_text_for_none(tmp_path):
+    from PIL import PngImagePlugin
+
+    for value, read in ((7, True), (7.5, True), ("7", False), (True, False)):
+        document = json.loads(RECIPE.as_json())
+        document["request"]["guidance_scale"] = value
+        notes = PngImagePlugin.PngInfo()
+        notes.add_itxt("sdsetup", json.dumps(document))
+        Image.fromarray(PIXELS).save(tmp_path / "x.png", pnginfo=notes)
+        if read:
+            assert read_metadata(tmp_path / "x.png").request.prompt == REQUEST.prompt
+        else:
+            with pytest.raises(SetupError, match="another version"):
+                read_metadata(tmp_path / "x.png")

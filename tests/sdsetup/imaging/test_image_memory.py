@@ -44,6 +44,8 @@ def test_a_larger_card_makes_larger_images(on: Callable[..., ImageMemory]) -> No
     assert large.largest_side is not None
     assert 0 < small.largest_side < large.largest_side
     assert (small.card, large.card) == ("small", "large")
+    told = small.as_dict()
+    assert (told["card"], told["largest_side"]) == ("small", small.largest_side)
 
 
 def test_a_card_that_is_too_small_is_told(on: Callable[..., ImageMemory]) -> None:

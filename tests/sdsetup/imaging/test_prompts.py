@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conversions.events import Notice
 from sdsetup.errors import UsageError
-from sdsetup.imaging.prompts import embed, encode, examine, examine_unweighed, parse
+from sdsetup.imaging.prompts import embed, encode, examine, examine_unweighed, parse, tokenize
 from sdsetup.imaging.tokenizer import PromptTokenizer
 from tests.sdsetup.imaging import clip_vocabulary
 
@@ -100,6 +101,38 @@ def test_weighted_words_grow_against_the_rest_and_the_mean_stays():
     np.testing.assert_allclose(ratios[2] / ratios[0], 1.5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("weight", "mean"),
+    [(3.9, 1.0), (0.26, 1.0), (4.0, 4.0), (0.25, 0.25), (5.0, 5.0), (-2.0, -2.0), (0.0, 0.0)],
+)
+def test_the_mean_stays_where_weights_move_it_less_than_fourfold(weight, mean):
+    weights = np.full((1, 3), weight, dtype=np.float32)
+    joined = embed(np.ones((1, 3, 2), np.float32), weights)
+    np.testing.assert_allclose(joined, np.full((1, 3, 2), mean), rtol=1e-6)
+
+
+def test_a_text_is_cut_or_filled_up_and_the_cut_is_said(tokenizer):
+    heard = []
+    words = tokenizer.encode("a horse a horse")
+    begin, end = tokenizer.prefix, tokenizer.suffix
+    whole = len(begin) + len(words) + len(end)
+    for length in (whole, whole + 3):
+        found = tokenize("a horse a horse", tokenizer, length=length, listener=heard.append)
+        filling = length - whole
+        assert found.ids.tolist() == [[*begin, *words, *end, *[tokenizer.padding] * filling]]
+        assert found.mask.tolist() == [[1] * whole + [0] * filling]
+        assert not heard
+    cut = tokenize("a horse a horse", tokenizer, length=whole - 1, listener=heard.append)
+    assert cut.ids.tolist() == [[*begin, *words[:-1], *end]]
+    assert cut.mask.tolist() == [[1] * (whole - 1)]
+    last = f"the last 1 tokens of {len(words)} are left out"
+    assert heard == [Notice(text=f"the prompt is longer than this model reads: {last}.")]
+    for multiple in (1, 5, whole, whole + 1):
+        filled = tokenize("a horse a horse", tokenizer, length=99, multiple=multiple)
+        assert filled.ids.shape[1] == -(-whole // multiple) * multiple
+        assert filled.mask.sum() == whole
+
+
 def test_a_mean_of_almost_zero_does_not_blow_the_embedding_up():
     hidden = np.array([[[1.0, -1.0], [2.0, -2.0], [0.001, 0.0]]], dtype=np.float32)
     joined = embed(hidden, np.array([[1, 1, -1]], dtype=np.float32))
@@ -177,6 +210,8 @@ def test_thousands_of_brackets_are_read(tokenizer, prompt):
 def test_bytes_that_are_no_utf8_are_refused(tokenizer, prompt):
     with pytest.raises(UsageError, match="no valid UTF-8"):
         encode(prompt, tokenizer)
+    with pytest.raises(UsageError, match="the prompt is no valid UTF-8"):
+        tokenize(prompt, tokenizer, length=20)
     with pytest.raises(UsageError, match="negative prompt is no valid UTF-8"):
         examine(prompt, "the negative prompt")
 

@@ -1,0 +1,1 @@
+"""Mutation testing: change a module a little, and look whether the tests that belong to it notice."""

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.mutation.own_tests import modules_of, own_tests
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in (
+        "package/part/first.py",
+        "package/part/second.py",
+        "package/part/deep/third.py",
+        "package/part/deep/__init__.py",
+        "package/lone/fourth.py",
+        "tests/package/part/test_first.py",
+        "tests/package/part/test_both.py",
+        "tests/package/part/test_deep.py",
+        "tests/package/test_all.py",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("module", "tests"),
+    [
+        ("part/first.py", ["part/test_first.py"]),
+        ("part/second.py", ["part/test_both.py", "part/test_deep.py", "part/test_first.py"]),
+        ("part/deep/third.py", ["part/test_deep.py"]),
+        ("part/deep/__init__.py", ["part/test_deep.py"]),
+        ("lone/fourth.py", ["test_all.py"]),
+    ],
+)
+def test_tests_of_a_module(checkout: Path, module: str, tests: list[str]) -> None:
+    found = own_tests(Path("package") / module, checkout)
+    assert [path.as_posix() for path in found] == [f"tests/package/{name}" for name in tests]
+
+
+def test_a_package_stands_for_its_modules(checkout: Path) -> None:
+    names = ["package.part.deep", "package/part/first.py", "package.part.first"]
+    found = modules_of(names, checkout)
+    assert [path.name for path in found] == ["__init__.py", "third.py", "first.py"]
+    with pytest.raises(SystemExit, match=r"package\.nothing"):
+        modules_of(["package.nothing"], checkout)
