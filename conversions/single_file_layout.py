@@ -78,12 +78,15 @@ class SingleFileLayout:
         denoiser: The component that every file has, and that tells the family.
         recognise: Says of the denoiser's tensors, without prefix, how they differ from what the family has:
             nothing when the file is the family's.
+        differs: Says of the denoiser's tensors, without prefix, how they differ from a configuration of it:
+            nothing where weights and configuration belong together.
         small_files: The small files, from the denoiser's tensors and other facts.
     """
 
     components: tuple[FileComponent, ...]
     denoiser: str
     recognise: Callable[[Tensors], tuple[str, ...]]
+    differs: Callable[[Tensors, Config], tuple[str, ...]]
     small_files: Callable[[Tensors, FileFacts], SmallFiles]
 
     def component(self, name: str) -> FileComponent:

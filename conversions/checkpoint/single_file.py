@@ -141,16 +141,36 @@ def _family(label: str, stored: Mapping[str, StoredTensor], base: Checkpoint | N
         prefix = None if layout is None else layout.component(layout.denoiser).prefix_in(frozenset(stored))
         if layout is None or prefix is None:
             continue
+        denoiser = Select(prefix=prefix)(tensors)
         if base is not None:
             if family.name == base.family.name:
+                _demand_same_denoiser(
+                    label, layout.differs(denoiser, base.components[layout.denoiser].config), base
+                )
                 return family
             continue
-        different = layout.recognise(Select(prefix=prefix)(tensors))
+        different = layout.recognise(denoiser)
         if not different:
             return family
         if nearest is None or len(different) < nearest[0]:
             nearest = (len(different), family.title, different)
-    raise refusal(label, stored, None if nearest is None else nearest[1:])
+    error = refusal(label, stored, None if nearest is None else nearest[1:])
+    if base is not None and base.family.single_file is None:
+        raise _other_than_base(label, base, f"no single file of {base.family.title} can be read yet")
+    raise error
+
+
+def _demand_same_denoiser(label: str, different: tuple[str, ...], base: Checkpoint) -> None:
+    if different:
+        raise _other_than_base(label, base, f"{'; '.join(different)} in the denoiser")
+
+
+def _other_than_base(label: str, base: Checkpoint, why: str) -> ConversionError:
+    return ConversionError(
+        "checkpoint.other_base",
+        f"{base.storage.label} is {base.family.title}, which cannot be the base of {label}: {why}.",
+        "Give a base of the file's own family.",
+    )
 
 
 def _small_files(

@@ -10,7 +10,7 @@ from conversions.families.shared import original_layout as original
 from conversions.families.shared.adapted_components import ADAPTED_TEXT, ADAPTED_UNET
 from conversions.families.shared.clip_files import tokenizer_files
 from conversions.families.shared.unet_recipe import UNetRecipe
-from conversions.families.shared.unet_structure import differences, structure_of_file
+from conversions.families.shared.unet_structure import differences, mismatch, structure_of_file
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
 from conversions.single_file_layout import FileFacts, SingleFileLayout, SmallFiles
@@ -191,6 +191,7 @@ SINGLE_FILE = SingleFileLayout(
     ),
     denoiser="unet",
     recognise=_recognise,
+    differs=mismatch,
     small_files=_small_files,
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from conversions.families.shared import original_layout as original
 from conversions.families.shared.adapted_components import ADAPTED_TEXT, ADAPTED_UNET
 from conversions.families.shared.clip_files import tokenizer_files
-from conversions.families.shared.unet_structure import differences, structure_of_file
+from conversions.families.shared.unet_structure import differences, mismatch, structure_of_file
 from conversions.families.stable_diffusion import (
     METADATA,
     PARTS,
@@ -95,6 +95,7 @@ SINGLE_FILE = SingleFileLayout(
     ),
     denoiser="unet",
     recognise=_recognise,
+    differs=mismatch,
     small_files=_small_files,
 )
 

@@ -13,7 +13,7 @@ from conversions.families.shared.adapted_components import ADAPTED_TEXT, ADAPTED
 from conversions.families.shared.clip_files import tokenizer_files
 from conversions.families.shared.clip_prompts import states_before_last
 from conversions.families.shared.unet_recipe import UNetRecipe
-from conversions.families.shared.unet_structure import differences, structure_of_file
+from conversions.families.shared.unet_structure import differences, mismatch, structure_of_file
 from conversions.families.stable_diffusion import VAE
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
@@ -236,6 +236,7 @@ FAMILY = Family(
         ),
         denoiser="unet",
         recognise=_recognise,
+        differs=mismatch,
         small_files=_small_files,
     ),
     adapted=(ADAPTED_TEXT, ADAPTED_TEXT_2, ADAPTED_UNET),

@@ -9,7 +9,7 @@ import numpy as np
 
 from conversions.families.shared import original_layout as original
 from conversions.families.shared.adapted_components import ADAPTED_TEXT_2, ADAPTED_UNET
-from conversions.families.shared.unet_structure import differences
+from conversions.families.shared.unet_structure import differences, mismatch
 from conversions.families.stable_diffusion_xl import (
     PIPELINES,
     SECOND_TEXT_ENCODER,
@@ -111,6 +111,7 @@ FAMILY = Family(
         ),
         denoiser="unet",
         recognise=_recognise,
+        differs=mismatch,
         small_files=_small_files,
     ),
     shipped=(ShippedGraph(label="Stable Diffusion XL refiner", kind=UNET_REFINER, config=REFINER_UNET),),

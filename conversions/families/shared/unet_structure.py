@@ -87,3 +87,18 @@ def differences(tensors: Tensors, config: Config, *, free: tuple[str, ...] = ())
         for name in wanted
         if name not in free and found[name] != wanted[name]
     )
+
+
+def mismatch(tensors: Tensors, config: Config) -> tuple[str, ...]:
+    """Say why a file's U-Net cannot have the configuration of a checkpoint that gives the rest.
+
+    Depths are left to the weights' names, since distilled U-Nets have them by block.
+
+    Args:
+        tensors: The U-Net's tensors by their original names, without prefix.
+        config: A configuration of ``UNet2DConditionModel``.
+    """
+    by_block = tuple(
+        name for name in ("cross_attention_dim", "layers_per_block") if isinstance(config.get(name), list)
+    )
+    return differences(tensors, config, free=("layers_per_block", "transformer_layers", "middle", *by_block))
