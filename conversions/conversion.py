@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from conversions.checkpoint.folder import Checkpoint
-from conversions.checkpoint.storage import Storage
 from conversions.component import Job, demand_space, link_weights, make_component
 from conversions.errors import ConversionError
 from conversions.events import Finished, Listener, Notice, Started
@@ -123,7 +122,7 @@ def convert(
                 for name, each in by_name.items()
             }
             if measured.reference == "pytorch":  # transformers come with it
-                _compare_tokenizers(checkpoint)
+                _compare_tokenizers(checkpoint, staging.folder)
             made = Package(folder=staging.folder, manifest=make_manifest(plan, checkpoint, staging, ""))
             quantized = {name: made.quantized(name) for name in by_name}
             references = run_references(
@@ -160,15 +159,14 @@ def convert(
         return Converted(package=staging.publish(manifest), report=report, plan=plan)
 
 
-def _compare_tokenizers(checkpoint: Checkpoint) -> None:
-    """Compare the token ids of a fixed list of prompts with transformers'.
+def _compare_tokenizers(checkpoint: Checkpoint, folder: Path) -> None:
+    """Compare the token ids of a fixed list of prompts with transformers', for the tokenizers in a folder.
 
     Raises:
         ConversionError: ``verify.tokenizer``; names the first prompt that differs.
     """
     for name in checkpoint.tokenizers:
-        folder = _folder_of(checkpoint.storage, name)
-        differing = () if folder is None else compare_tokenizers(folder)
+        differing = compare_tokenizers(folder / name)
         if differing:
             raise ConversionError(
                 "verify.tokenizer",
@@ -176,12 +174,6 @@ def _compare_tokenizers(checkpoint: Checkpoint) -> None:
                 f"{len(differing)} of the prompts compared; the first is {differing[0]!r:.80}.",
                 "Please report this with the tokenizer's files.",
             )
-
-
-def _folder_of(storage: Storage, name: str) -> Path | None:
-    """Return where a folder of a checkpoint lies on this machine; None when it has no such folder."""
-    below = (storage.path_of(each) for each in storage.names() if each.startswith(f"{name}/"))
-    return next((path.parent for path in below if path is not None), None)
 
 
 def _comparable(checkpoint: Checkpoint, listener: Listener) -> bool:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from conversions.typed_config import Field
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 Config = Mapping[str, Any]
 
@@ -60,6 +63,9 @@ class WeightScale:
     factor: float
 
 
+_VOCABULARY = "vocab_size"
+
+
 @dataclass(frozen=True, kw_only=True)
 class GraphKind:
     """How an ONNX graph comes from the configuration of a component.
@@ -92,6 +98,8 @@ class GraphKind:
             and layers behind the last output.
         scales: Factors that weights are stored with in a package; what ``wrap`` gives allows for them, so
             such a kind has a ``reference``.
+        vocabulary: The end of the name of the table whose rows are ``vocab_size``, where nothing else of the
+            graph depends on it; empty for none.
         sizes: For each free dimension the size at which parity is measured; small, and none divides another
             by accident.
         traced_sizes: For each free dimension the size to trace at. Odd where the graph must fit every size.
@@ -120,6 +128,7 @@ class GraphKind:
     scales: tuple[WeightScale, ...] = ()
     quantizable: bool = False
     sensitive: tuple[str, ...] = ()
+    vocabulary: str = ""
     relevant: Callable[[Config], Config] = dict
     sizes: Mapping[str, int] = field(default_factory=dict)
     traced_sizes: Mapping[str, int] = field(default_factory=dict)
@@ -129,6 +138,21 @@ class GraphKind:
     def scale_of(self, weight: str) -> float:
         """Return the factor that a weight is stored with in a package; 1 for most."""
         return next((each.factor for each in self.scales if re.search(each.pattern, weight)), 1.0)
+
+    def with_usual_vocabulary(self, config: Config) -> Config | None:
+        """Return a configuration with the default vocabulary; None where the graph would be another."""
+        usual = self.defaults.get(_VOCABULARY)
+        if not self.vocabulary or config.get(_VOCABULARY, usual) == usual:
+            return None
+        return {**config, _VOCABULARY: usual}
+
+    def resize_vocabulary(self, model: ir.Model, config: Config) -> None:
+        """Give the table of tokens of a graph the rows of a configuration, in place."""
+        import onnx_ir as ir
+
+        for name, value in model.graph.initializers.items():
+            if name.endswith(self.vocabulary) and value.shape is not None:
+                value.shape = ir.Shape((config[_VOCABULARY], *value.shape[1:]))
 
     def graph_config(self, config: Config) -> dict[str, Any]:
         """Return the fields of ``config`` that shape the graph and differ from their default, sorted."""

@@ -12,6 +12,7 @@ from conversions.family import class_of_component
 from conversions.package.layout import Package
 from conversions.recipe import Recipe
 from conversions.weights.lora.transform import MergedAdapter
+from conversions.weights.with_embeddings import LearnedEmbedding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class Inspection:
         submodels: In the order of work.
         missing: Optional parts that it lacks.
         adapters: What is merged into its weights: name, weight and hash of each.
+        embeddings: Textual inversion that it knows: name, token, vectors and hash of each.
     """
 
     what: str
@@ -70,6 +72,7 @@ class Inspection:
     submodels: tuple[InspectedSubmodel, ...]
     missing: tuple[str, ...]
     adapters: tuple[MergedAdapter, ...] = ()
+    embeddings: tuple[LearnedEmbedding, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return it as plain data for JSON."""
@@ -121,6 +124,7 @@ def inspect_package(package: Package) -> Inspection:
         ConversionError: A small file cannot be read.
     """
     adapters = tuple(MergedAdapter(**entry) for entry in package.manifest.get("adapters", ()))
+    embeddings = tuple(LearnedEmbedding(**entry) for entry in package.manifest.get("embeddings", ()))
     submodels = tuple(
         InspectedSubmodel(
             name=submodel.name,
@@ -141,6 +145,7 @@ def inspect_package(package: Package) -> Inspection:
         submodels,
         tuple(part.name for part in package.family.parts if part.name not in package.submodel_names),
         adapters,
+        embeddings,
     )
 
 
@@ -153,6 +158,7 @@ def _inspection(
     submodels: tuple[InspectedSubmodel, ...],
     missing: tuple[str, ...],
     adapters: tuple[MergedAdapter, ...] = (),
+    embeddings: tuple[LearnedEmbedding, ...] = (),
 ) -> Inspection:
     scheduler, defaults = recipe.scheduler_config, recipe.defaults
     return Inspection(
@@ -174,4 +180,5 @@ def _inspection(
         submodels=submodels,
         missing=missing,
         adapters=adapters,
+        embeddings=embeddings,
     )

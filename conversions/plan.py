@@ -26,6 +26,7 @@ from conversions.weights.expression import Tensors
 from conversions.weights.link import linkable_files
 from conversions.weights.lora.transform import MergedAdapter, merged_adapters
 from conversions.weights.quantize import BITS
+from conversions.weights.with_embeddings import LearnedEmbedding, learned_embeddings
 
 # Peak memory beyond the data itself, measured on a full-size SD 1.4 checkpoint (tests/benchmarks/convert.py).
 _STREAMING_BYTES = 900 << 20
@@ -65,6 +66,7 @@ class ConversionPlan:
         opset: Version of the ONNX operators.
         components: What is converted, in the order of work.
         adapters: What is merged into the weights: name, weight and hash of each.
+        embeddings: Textual inversion that the package knows: name, token, vectors and hash of each.
         ram_bytes: Peak memory that the stream needs.
         check_ram_bytes: Peak memory that verification needs.
         fingerprint: Equal for two plans that make the same package of the same bytes.
@@ -77,6 +79,7 @@ class ConversionPlan:
     opset: int
     components: tuple[PlannedComponent, ...]
     adapters: tuple[MergedAdapter, ...]
+    embeddings: tuple[LearnedEmbedding, ...]
     ram_bytes: int
     check_ram_bytes: int
     fingerprint: str
@@ -162,6 +165,7 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
                 ),
             )
         )
+    transforms = [each for part in checkpoint.components.values() for each in part.transforms]
     return ConversionPlan(
         origin=checkpoint.origin,
         commit=checkpoint.commit,
@@ -169,9 +173,8 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
         options=options,
         opset=OPSET,
         components=tuple(components),
-        adapters=merged_adapters(
-            transform for part in checkpoint.components.values() for transform in part.transforms
-        ),
+        adapters=merged_adapters(transforms),
+        embeddings=learned_embeddings(transforms),
         ram_bytes=_STREAMING_BYTES,
         check_ram_bytes=max(reference_bytes) + _CHECKING_BYTES,
         fingerprint=_fingerprint(checkpoint, options, submodels),

@@ -31,7 +31,7 @@ class CheckpointRequest:
         t5: Whether to include a T5 text encoder that the model can do without.
         allow_pickle: Whether to read weights that exist only as pickles.
         keep: Whether to download a repository into the Hub's cache instead of reading it remotely.
-        base: For a single file: a checkpoint that gives configurations, and what the file lacks.
+        base: For a single file: a checkpoint or a package that gives configurations, and what the file lacks.
         autoencoder: For a single file: a folder or a file whose autoencoder is used instead of the file's.
         prediction_type: For a single file: what its denoiser predicts; empty leaves it to the file.
     """
@@ -175,27 +175,14 @@ def _single_file(
     origin: str = "",
     commit: str = "",
 ) -> Source:
-    """Open a single file; a base on the Hub is downloaded first."""
+    """Open a single file, with what its base gives."""
     from conversions.checkpoint.single_file import open_file
 
     readable = single_file_source.readable(
         path, allow_pickle=checkpoint_request.allow_pickle, listener=listener
     )
     autoencoder = checkpoint_request.autoencoder
-    base = None
-    if checkpoint_request.base:
-        single_file_source.refuse_package(checkpoint_request.base)
-        request = CheckpointRequest(
-            model=checkpoint_request.base,
-            allow_pickle=checkpoint_request.allow_pickle,
-            safety_checker=False,
-            t5=checkpoint_request.t5,
-        )
-        source = find(request, listener)
-        base = source.checkpoint
-        if source.download is not None:
-            hub.download(source.download, listener=listener)
-            base = _open_snapshot(source.download.model, request)
+    base = _base(checkpoint_request, listener) if checkpoint_request.base else None
     checkpoint = open_file(
         readable,
         base=base,
@@ -205,6 +192,27 @@ def _single_file(
         commit=commit,
     )
     return Source(checkpoint=checkpoint, checkpoint_request=checkpoint_request)
+
+
+def _base(checkpoint_request: CheckpointRequest, listener: Listener) -> Checkpoint:
+    """Open what gives the rest of a single file: a package, or a checkpoint, which may be downloaded."""
+    from conversions.package.base import package_as_checkpoint
+    from conversions.package.layout import MANIFEST, open_package
+
+    given = Path(checkpoint_request.base).expanduser()
+    request = CheckpointRequest(
+        model=checkpoint_request.base,
+        allow_pickle=checkpoint_request.allow_pickle,
+        safety_checker=False,
+        t5=checkpoint_request.t5,
+    )
+    if (given / MANIFEST).is_file():
+        return package_as_checkpoint(open_package(given), without=request.without)
+    source = find(request, listener)
+    if source.download is None:
+        return source.checkpoint
+    hub.download(source.download, listener=listener)
+    return _open_snapshot(source.download.model, request)
 
 
 def _only_for_files(checkpoint_request: CheckpointRequest) -> None:

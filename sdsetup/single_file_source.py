@@ -14,6 +14,7 @@ from conversions.events import Listener
 from sdsetup import hub
 from sdsetup.errors import SetupError
 
+_SHOWN = 8
 _ENDINGS = (".safetensors", ".ckpt", ".gguf")
 
 
@@ -32,15 +33,15 @@ class FileOnHub:
     name: str
 
 
-def file_on_hub(model: str) -> FileOnHub | None:
-    """Return the file that an address of the Hub names; None for anything else."""
+def file_on_hub(model: str, endings: tuple[str, ...] = _ENDINGS) -> FileOnHub | None:
+    """Return the file that an address of the Hub names; None for anything else, or with another ending."""
     if "://" not in model:
         return None
     segments = [unquote(each) for each in urlsplit(model.strip()).path.split("/") if each]
     if len(segments) < 5 or segments[2] not in ("blob", "resolve"):
         return None
     name = "/".join(segments[4:])
-    if not name.lower().endswith(_ENDINGS) or _is_civitai(model):
+    if not name.lower().endswith(endings) or _is_civitai(model):
         return None
     return FileOnHub(repo_id="/".join(segments[:2]), revision=segments[3], name=name)
 
@@ -55,7 +56,8 @@ def refuse_other_sites(model: str) -> None:
         raise SetupError(
             "file.download-by-hand",
             "Files of Civitai cannot be downloaded from here.",
-            "Download the .safetensors file in a browser, then: sdsetup convert PATH/TO/FILE.safetensors",
+            "Download the .safetensors file in a browser and give its path instead, as in: "
+            "sdsetup convert PATH/TO/FILE.safetensors",
         )
 
 
@@ -113,27 +115,57 @@ def readable(path: Path, *, allow_pickle: bool, listener: Listener) -> Path:
             f"{path.name} is a pickle, a format that can carry programs.",
             "Look for the model as .safetensors, or add --allow-pickle: it is then read as data alone.",
         )
-    found = path.stat()
-    mark = hashlib.sha256(f"{path.resolve()} {found.st_size}-{found.st_mtime_ns}".encode()).hexdigest()[:16]
-    folder = platformdirs.user_cache_path("sdsetup", appauthor=False) / "without-pickles" / mark
-    return rewrite_file(path, folder / f"{path.stem}.safetensors", listener=listener)
+    target = _without_pickles(path) / f"{path.stem}.safetensors"
+    return rewrite_file(path, target, listener=listener)
 
 
-def refuse_package(model: str) -> None:
-    """Refuse a package as the base of a single file.
+def readable_embedding(path: Path, *, allow_pickle: bool, listener: Listener) -> Path:
+    """Return a pickled textual inversion rewritten as safetensors.
 
     Raises:
-        SetupError: ``file.base-is-package``.
+        SetupError: ``file.pickle``.
+        ConversionError: ``weights.unsafe_pickle``.
     """
-    from conversions.package.layout import MANIFEST
+    from conversions.checkpoint.pickles import rewrite_embedding
 
-    if (Path(model).expanduser() / MANIFEST).is_file():
+    if not allow_pickle:
         raise SetupError(
-            "file.base-is-package",
-            f"{model} is a package: its weights are in the form of its target, which no other package can "
-            "be made of.",
-            "Give --base the checkpoint that the package was made of.",
+            "file.pickle",
+            f"{path.name} is a pickle, a format that can carry programs.",
+            "Look for the embedding as .safetensors, or add --allow-pickle: it is then read as data alone.",
         )
+    target = _without_pickles(path) / f"{path.stem}.safetensors"
+    return rewrite_embedding(path, target, listener=listener)
+
+
+def _without_pickles(path: Path) -> Path:
+    found = path.stat()
+    mark = hashlib.sha256(f"{path.resolve()} {found.st_size}-{found.st_mtime_ns}".encode()).hexdigest()[:16]
+    return platformdirs.user_cache_path("sdsetup", appauthor=False) / "without-pickles" / mark
+
+
+def only_file(ref: hub.HubModel, option: str, endings: tuple[str, ...]) -> str:
+    """Return the one file of a repository that an option can mean.
+
+    Raises:
+        SetupError: ``hub.which-file``: there are several. ``hub.no-such-file``: there is none.
+    """
+    names = [each.name for each in ref.files if each.name.lower().endswith(endings)]
+    if not names:
+        raise SetupError(
+            "hub.no-such-file",
+            f"{ref.repo_id} has no {' or '.join(endings)} file.",
+            f"look at its files on the Hub; {option} OWNER/NAME:FILE names one.",
+        )
+    if len(names) > 1:
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        listed = ", ".join(names[:_SHOWN])
+        raise SetupError(
+            "hub.which-file",
+            f"{ref.repo_id} has {len(names)} files that {option} could mean: {listed}{more}.",
+            f"name one: {option} {ref.repo_id}:{names[0]}",
+        )
+    return names[0]
 
 
 def autoencoder_at(given: str, listener: Listener) -> Path:
@@ -145,6 +177,12 @@ def autoencoder_at(given: str, listener: Listener) -> Path:
     path = Path(given).expanduser()
     if path.exists():
         return readable(path, allow_pickle=False, listener=listener) if path.is_file() else path
+    repo, colon, inside = given.partition(":")
+    if colon and "/" in repo and not inside.startswith("//"):
+        ref = hub.resolve(repo, listener=listener)
+        if isinstance(ref, hub.HubModel):
+            named = FileOnHub(repo_id=ref.repo_id, revision=ref.commit, name=inside)
+            return readable(fetch(named, None, listener)[0], allow_pickle=False, listener=listener)
     if (address := file_on_hub(given)) is not None:
         return readable(fetch(address, None, listener)[0], allow_pickle=False, listener=listener)
     refuse_other_sites(given)
@@ -155,11 +193,8 @@ def autoencoder_at(given: str, listener: Listener) -> Path:
     homes = ("", *_autoencoder_components())
     home = next((each for each in homes if f"{each}/config.json".lstrip("/") in names), None)
     if home is None:
-        raise SetupError(
-            "hub.no-weights",
-            f"{ref.repo_id} holds no autoencoder in the diffusers layout.",
-            "Give a file of it by its address: https://huggingface.co/OWNER/NAME/blob/main/FILE.safetensors",
-        )
+        name = only_file(ref, "--vae", (".safetensors",))
+        return fetch(FileOnHub(repo_id=ref.repo_id, revision=ref.commit, name=name), None, listener)[0]
     wanted = [f"{home}/config.json".lstrip("/"), *choose(names, home).names]
     files = tuple(file for name in wanted if (file := ref.file(name)) is not None)
     plan = hub.DownloadPlan(model=ref, files=files, cached=frozenset(), weights={})

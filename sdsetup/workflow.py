@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from conversions.providers.devices import Device
     from conversions.verification.parity import ParityReport
     from conversions.verification.references import ReferenceKind
-    from conversions.weights.lora.request import AdapterRequest
     from sdsetup.imaging.image_memory import ImageMemory
 
 # Enough steps for the demo and for Stable Diffusion with most schedulers.
@@ -46,7 +45,9 @@ class ConvertRequest:
         verify: Whether to verify the package before publishing it.
         reference: What to compare with; None takes PyTorch where it is installed.
         retrace: Whether to trace graphs that are available already.
-        adapters: Merged into the weights, in order.
+        lora: Files, repositories or addresses of adapters that are merged into the weights, in order, each
+            with an optional weight.
+        textual_inversion: Files, repositories or addresses of embeddings that the package learns, in order.
         ignore_unmatched: Whether what of the adapters belongs to nothing in the model is left out.
         image: Whether a first image follows, which counts as a step of the whole.
     """
@@ -59,21 +60,28 @@ class ConvertRequest:
     reference: ReferenceKind | None = None
     retrace: bool = False
     image: bool = False
-    adapters: tuple[AdapterRequest, ...] = ()
+    lora: tuple[str, ...] = ()
+    textual_inversion: tuple[str, ...] = ()
     ignore_unmatched: bool = False
 
     def adapted(self, checkpoint: Checkpoint, listener: Listener = ignore) -> Checkpoint:
-        """Return a checkpoint with the adapters merged.
+        """Return a checkpoint with the adapters merged and the embeddings learned.
 
         Raises:
-            ConversionError: An adapter cannot be read, or does not fit.
+            SetupError: A file cannot be had.
+            ConversionError: A file cannot be read, or does not fit.
         """
         from conversions.weights.lora.with_adapters import with_adapters
+        from conversions.weights.with_embeddings import with_embeddings
+        from sdsetup.adapter_source import adapters_at, embeddings_at
 
-        adapted = with_adapters(checkpoint, self.adapters, ignore_unmatched=self.ignore_unmatched)
+        adapters = adapters_at(self.lora, listener)
+        allow_pickle = self.checkpoint_request.allow_pickle
+        embeddings = embeddings_at(self.textual_inversion, listener, allow_pickle=allow_pickle)
+        adapted = with_adapters(checkpoint, adapters, ignore_unmatched=self.ignore_unmatched)
         for notice in adapted.notices:
             listener(Notice(text=notice))
-        return adapted.checkpoint
+        return with_embeddings(adapted.checkpoint, embeddings)
 
 
 def graph_cache() -> Path:
@@ -339,11 +347,14 @@ def verify_package(
     from sdsetup.runtime.devices import choose_device, list_devices
 
     package = open_package(folder)
-    merged = [str(entry["name"]) for entry in package.manifest.get("adapters", ())]
+    merged = [
+        str(entry["name"]) for kind in ("adapters", "embeddings") for entry in package.manifest.get(kind, ())
+    ]
     if checkpoint is not None and merged:
         raise SetupError(
             "verify.adapters",
-            f"{folder} has adapters merged ({', '.join(merged)}), so its numbers are not the checkpoint's.",
+            f"{folder} has adapters merged or tokens learned ({', '.join(merged)}): its numbers are not the "
+            "checkpoint's.",
             "leave --checkpoint out; the numbers were compared when the package was made.",
         )
     require_onnxruntime()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from conversions.checkpoint.folder import Checkpoint, open_folder
 from conversions.checkpoint.json_file import read_object_file
@@ -83,32 +84,84 @@ def rewrite_file(source: Path, target: Path, *, listener: Listener) -> Path:
     Raises:
         ConversionError: ``weights.unsafe_pickle`` when the file holds more than tensors.
     """
+    return _rewritten(_write_tensors, source, target, listener)
+
+
+def rewrite_embedding(source: Path, target: Path, *, listener: Listener) -> Path:
+    """Rewrite a pickled textual inversion as safetensors, its token as the only key; see ``rewrite_file``.
+
+    Source: the web interface of AUTOMATIC1111 (``string_to_param`` and ``name``), and diffusers
+    (the token as the only key); ``load_textual_inversion_state_dicts`` of diffusers 0.42 reads both.
+
+    Raises:
+        ConversionError: ``weights.unsafe_pickle`` when the file holds more than plain data.
+    """
+    return _rewritten(_write_embedding, source, target, listener)
+
+
+def _rewritten(write: Callable[[Path, Path], None], source: Path, target: Path, listener: Listener) -> Path:
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.partial")
         listener(Started(task=source.name, label=f"{source.name}: rewriting as safetensors"))
         with isolated_process("reading pickles") as process:
-            process.call(_write_tensors, source, partial)
+            process.call(write, source, partial)
         listener(Finished(task=source.name))
         partial.replace(target)
     return target
 
 
-def _write_tensors(source: Path, target: Path) -> None:
-    """Runs in a process of its own, which alone pays torch's memory."""
-    import pickle
-
+def _write_embedding(source: Path, target: Path) -> None:
+    """Runs in a process of its own, as ``_write_tensors``."""
     import torch
     from safetensors.torch import save_file
 
+    content = _loaded(source)
+    if isinstance(content, Mapping) and isinstance(content.get("string_to_param"), Mapping):
+        tensors = dict(content["string_to_param"])
+        named = content.get("name")
+        if len(tensors) == 1 and isinstance(named, str) and named:
+            tensors = {named: next(iter(tensors.values()))}
+    else:
+        tensors = dict(content) if isinstance(content, Mapping) else {}
+    if not tensors or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in tensors.items()
+    ):
+        raise ConversionError(
+            "weights.unsafe_pickle",
+            f"{source.name} is no textual inversion of a known form.",
+            "Do not use this file; look for the embedding as safetensors.",
+        )
+    plain = {name: value.detach().float().clone().contiguous() for name, value in tensors.items()}
+    save_file(plain, target, metadata={"format": "pt"})
+
+
+def _loaded(source: Path) -> Any:
+    """Load a pickle with torch's reader that makes nothing but plain data.
+
+    Raises:
+        ConversionError: ``weights.unsafe_pickle``.
+    """
+    import pickle
+
+    import torch
+
     try:
-        content = torch.load(source, map_location="cpu", weights_only=True)
+        return torch.load(source, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ConversionError(
             "weights.unsafe_pickle",
             f"{source.name} holds more than tensors, or is damaged: {str(error).splitlines()[0]}",
             "Do not use this file; look for the model as safetensors.",
         ) from error
+
+
+def _write_tensors(source: Path, target: Path) -> None:
+    """Runs in a process of its own, which alone pays torch's memory."""
+    import torch
+    from safetensors.torch import save_file
+
+    content = _loaded(source)
     tensors = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
         raise ConversionError(

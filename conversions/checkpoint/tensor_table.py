@@ -1,6 +1,8 @@
-"""Where a file's tensors lie, whatever its format: safetensors or GGUF, by the file's name."""
+"""Where a file's tensors lie, whatever its format: safetensors, GGUF or a package's graph, by its name."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from conversions.checkpoint.gguf import read_gguf
 from conversions.checkpoint.safetensors_header import StoredTensor, read_header, read_metadata
@@ -8,11 +10,13 @@ from conversions.checkpoint.storage import Storage
 
 
 def read_tensors(storage: Storage, file: str) -> dict[str, StoredTensor]:
-    """Read a file's table of tensors.
+    """Read a file's table of tensors. Those of a graph lie in files beside it.
 
     Raises:
         ConversionError: As ``read_header`` and ``read_gguf``.
     """
+    if file.endswith(".onnx"):
+        return _read_graph(storage, file)
     return dict(read_gguf(storage, file).tensors) if _is_gguf(file) else read_header(storage, file)
 
 
@@ -26,6 +30,17 @@ def read_texts(storage: Storage, file: str) -> dict[str, str]:
         return read_metadata(storage, file)
     found = read_gguf(storage, file).metadata
     return {key: value for key, value in found.items() if isinstance(value, str)}
+
+
+def _read_graph(storage: Storage, file: str) -> dict[str, StoredTensor]:
+    from conversions.weights.graph_weights import graph_weights
+
+    path, folder = storage.path_of(file), file.rpartition("/")[0]
+    assert path is not None  # packages are read where they lie
+    return {
+        name: replace(weight.tensor, file=f"{folder}/{weight.tensor.file}")
+        for name, weight in graph_weights(path).items()
+    }
 
 
 def _is_gguf(file: str) -> bool:

@@ -45,6 +45,9 @@ def fingerprint(kind: GraphKind, config: Config) -> str:
 
 def locate(kind: GraphKind, config: Config, cache: Path | None) -> Origin:
     """Say where the graph of a configuration would come from."""
+    usual = kind.with_usual_vocabulary(config)
+    if usual is not None and (origin := locate(kind, usual, cache)) != "to trace":
+        return origin
     name = _file_name(kind, config)
     if (SHIPPED_FOLDER / name).is_file():
         return "shipped"
@@ -60,8 +63,13 @@ def find(kind: GraphKind, config: Config, cache: Path | None) -> ir.Model | None
         cache: This user's folder of traced graphs; None for no such folder.
 
     Returns:
-        A new model whose weights have no values, or None. A damaged file in the cache counts as absent.
+        A new model whose weights have no values, or None. A damaged file in the cache counts as absent. A
+        vocabulary of another size is a table with other rows in the graph of the usual one.
     """
+    usual = kind.with_usual_vocabulary(config)
+    if usual is not None and (model := find(kind, usual, cache)) is not None:
+        kind.resize_vocabulary(model, config)
+        return model
     name = _file_name(kind, config)
     for folder in (SHIPPED_FOLDER, cache):
         if folder is None or not (folder / name).is_file():

@@ -49,6 +49,7 @@ def make_manifest(
         "tool": {"sdsetup": tool_version, **_versions()},
         "checkpoint": {"origin": plan.origin, "commit": plan.commit, "sha256": dict(sorted(sources.items()))},
         **({"adapters": [asdict(each) for each in plan.adapters]} if plan.adapters else {}),
+        **({"embeddings": [asdict(each) for each in plan.embeddings]} if plan.embeddings else {}),
         "family": plan.family,
         "pipeline": checkpoint.index.get("_class_name"),
         "precision": plan.options.precision,

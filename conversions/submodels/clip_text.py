@@ -194,6 +194,7 @@ CLIP_TEXT = GraphKind(
     unused=(r"embeddings\.position_ids$",),
     quantizable=True,
     sensitive=(r"^text_projection\.",),
+    vocabulary="embeddings.token_embedding.weight",
     sizes={"batch": 2, "sequence": 77},
     traced_sizes={"batch": 2, "sequence": 13},
     skip_layers=skip_layers,

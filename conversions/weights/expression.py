@@ -260,6 +260,29 @@ class Identity(Unary):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rows(Unary):
+    """A range of rows along the first axis."""
+
+    first: int
+    last: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Dimensions of the operand, with fewer rows."""
+        return (self.last - self.first, *self.of.shape[1:])
+
+    @property
+    def granule(self) -> int:
+        """One element: operands that want more are evaluated from where their granule begins."""
+        return 1
+
+    def evaluate(self, first: int, count: int, read: Read) -> Numbers:
+        """Evaluate the rows that the elements lie in."""
+        start = self.first * math.prod(self.of.shape[1:])
+        return evaluate_range(self.of, start + first, count, read)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scale(Unary):
     """A tensor times a number."""
 

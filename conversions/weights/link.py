@@ -38,6 +38,7 @@ def linkable_files(
         1. A file counts that lies on this machine, and of whose bytes that are read at least half are used
            as they are, in an element type of the package.
         2. All its tensors begin where their elements are aligned, as the format's own writers have it.
+        3. Of files of one name in several folders, only the first counts: linked, they would be one file.
 
     Args:
         storage: The checkpoint's files.
@@ -54,7 +55,7 @@ def linkable_files(
             used[kept.file] = used.get(kept.file, 0) + kept.size_bytes
             if kept.offset % STORED_TYPES[kept.dtype].itemsize:
                 unfit.add(kept.file)
-    return {
+    fit = {
         file
         for file, size_bytes in used.items()
         if 2 * size_bytes >= read[file]
@@ -62,6 +63,8 @@ def linkable_files(
         and file.endswith(".safetensors")
         and storage.path_of(file) is not None
     }
+    by_name = {file.rpartition("/")[2]: file for file in sorted(fit, reverse=True)}
+    return set(by_name.values())
 
 
 def link_file(source: Path, target: Path) -> bool:

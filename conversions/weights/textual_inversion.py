@@ -7,9 +7,10 @@ token as the only key) and trainers for SDXL (``clip_l`` and ``clip_g``) write a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,10 @@ from conversions.checkpoint.storage import Folder
 from conversions.errors import ConversionError
 from conversions.weights.kernels import to_float32
 from conversions.weights.read_numbers import read_numbers
+
+if TYPE_CHECKING:
+    from conversions.family import Family
+    from conversions.weights.lora.module_names import AdaptedComponent
 
 # Keys that name a form, not a token.
 _FORMS = frozenset({"emb_params", "clip_l", "clip_g", "*", "string_to_param.*"})
@@ -91,6 +96,26 @@ def read_embeddings(path: Path) -> EmbeddingFile:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return EmbeddingFile(path=path, sha256=sha256, token=token, tables=tables)
+
+
+def demand_encoders(family: Family, components: Collection[str]) -> list[AdaptedComponent]:
+    """Return the text encoders of a model whose tables of tokens can be extended.
+
+    Args:
+        family: What the model is.
+        components: What it has.
+
+    Raises:
+        ConversionError: ``embedding.family``; it has none.
+    """
+    found = [each for each in family.adapted if each.tokenizer and each.component in components]
+    if not found:
+        raise ConversionError(
+            "embedding.family",
+            f"Textual inversion cannot be used with {family.title} yet.",
+            "Leave the embedding out.",
+        )
+    return found
 
 
 def table_for(embedding: EmbeddingFile, widths: Sequence[int]) -> dict[int, npt.NDArray[np.float32]]:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from conversions.options import Precision
 from sdsetup.cli import output, progress
-from sdsetup.cli.adapter_options import IgnoreUnmatchedOption, LoraOption, requests_of
+from sdsetup.cli.adapter_options import IgnoreUnmatchedOption, LoraOption, TextualInversionOption
 from sdsetup.cli.download import show_download
 from sdsetup.cli.memory import show_memory
 from sdsetup.cli.reference_option import ReferenceOption, kind_of
@@ -78,7 +78,9 @@ def convert(
     ] = False,
     base: Annotated[
         str,
-        typer.Option(metavar="CHECKPOINT", help="Take what a single file lacks from this folder or model."),
+        typer.Option(
+            metavar="CHECKPOINT", help="Take what a single file lacks from this folder, package or model."
+        ),
     ] = "",
     autoencoder: Annotated[
         str,
@@ -112,6 +114,7 @@ def convert(
     ] = None,
     lora: LoraOption = None,
     ignore_unmatched: IgnoreUnmatchedOption = False,
+    textual_inversion: TextualInversionOption = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare every submodel with a reference.")
     ] = True,
@@ -170,7 +173,8 @@ def convert(
         verify=verify,
         reference=kind_of(reference),
         retrace=retrace,
-        adapters=requests_of(lora),
+        lora=tuple(lora or ()),
+        textual_inversion=tuple(textual_inversion or ()),
         ignore_unmatched=ignore_unmatched,
         image=drawing,
     )
@@ -267,6 +271,8 @@ def show_plan(plan: ConversionPlan, place: Path) -> None:
     output.show(table)
     for adapter in plan.adapters:
         output.say(f"Merged into the weights: {adapter.name}, weight {adapter.weight:g}")
+    for embedding in plan.embeddings:
+        output.say(f"Learned: {embedding.token}, {embedding.vectors} of {embedding.name}")
     output.say(f"{plan.options.precision} for {plan.options.target}, opset {plan.opset}, into {place}")
     linked = plan.package_bytes - plan.copied_bytes
     if linked:

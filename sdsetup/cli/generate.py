@@ -12,7 +12,7 @@ import typer
 
 from sdsetup import new_file
 from sdsetup.cli import output, package_folder
-from sdsetup.cli.adapter_options import IgnoreUnmatchedOption, LoraOption, TextualInversionOption, requests_of
+from sdsetup.cli.adapter_options import IgnoreUnmatchedOption, LoraOption, TextualInversionOption
 from sdsetup.cli.device_options import (
     AdapterOption,
     DeviceOption,
@@ -73,6 +73,9 @@ def generate(
     lora: LoraOption = None,
     ignore_unmatched: IgnoreUnmatchedOption = False,
     textual_inversion: TextualInversionOption = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Accept embeddings that are only pickles.")
+    ] = False,
     destination: Annotated[
         Path | None, typer.Option("--output", "-o", help="A .png file or a folder; this folder without it.")
     ] = None,
@@ -98,6 +101,7 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Make images from a prompt with a converted package."""
+    from sdsetup.adapter_source import adapters_at, embeddings_at
     from sdsetup.imaging import image_file, prompts
     from sdsetup.imaging.pipeline import Pipeline
     from sdsetup.imaging.preview import Preview
@@ -155,7 +159,9 @@ def generate(
         )
     if guidance_scale is not None and not opened.recipe.reads_guidance:
         remarks.append("the guidance scale changes nothing: this model was distilled to do without guidance.")
-    requests, embeddings = requests_of(lora), tuple(textual_inversion or ())
+    with listening() as listener:
+        requests = adapters_at(lora or (), listener)
+        embeddings = embeddings_at(textual_inversion or (), listener, allow_pickle=allow_pickle)
     if before is not None:
         again = used_again(() if requests else before.adapters, () if embeddings else before.embeddings)
         requests, embeddings = requests or again.adapters, embeddings or again.embeddings

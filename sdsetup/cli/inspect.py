@@ -75,6 +75,10 @@ def _show(inspection: Inspection) -> None:
             ("adapter", f"{each.name}, weight {each.weight:g}, sha256 {each.sha256[:12]}")
             for each in inspection.adapters
         ),
+        *(
+            ("learned", f"{each.token}, {each.vectors} of {each.name}, sha256 {each.sha256[:12]}")
+            for each in inspection.embeddings
+        ),
     ):
         facts.add_row(label, value)
     output.show(facts)

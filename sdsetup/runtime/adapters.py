@@ -13,13 +13,13 @@ from conversions.errors import ConversionError
 from conversions.package.layout import Package
 from conversions.providers.session_graph import Edit
 from conversions.weights.expression import Tensors
+from conversions.weights.graph_weights import graph_weights
 from conversions.weights.lora.opened import open_all
 from conversions.weights.lora.request import AdapterRequest
 from conversions.weights.lora.transform import MergeAdapter
 from conversions.weights.read_numbers import read_numbers
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
-from sdsetup.runtime.graph_weights import graph_weights
 from sdsetup.runtime.sessions import Array, Arrays
 from sdsetup.runtime.textual_inversion import PackageEmbeddings, resize
 
@@ -94,7 +94,7 @@ class PackageAdapters:
             return {}
         from conversions.weights.not_finite import infinite
 
-        weights = graph_weights(package, submodel)
+        weights = graph_weights(package.graph(submodel))
         before: Tensors = {name: each.expression for name, each in weights.items()}
         after: Tensors = reduce(lambda tensors, transform: transform(tensors), transforms, before)
         folder = package.folder / submodel
@@ -135,7 +135,7 @@ def open_adapters(
     _demand_plain_weights(package, adapted)
     components: dict[str, Tensors] = {
         submodel.component: {
-            name: weight.expression for name, weight in graph_weights(package, submodel.name).items()
+            name: weight.expression for name, weight in graph_weights(package.graph(submodel.name)).items()
         }
         for submodel in package.submodels
         if submodel.component in adapted

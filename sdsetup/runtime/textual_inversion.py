@@ -13,11 +13,11 @@ import numpy.typing as npt
 from conversions.errors import ConversionError
 from conversions.package.layout import Package
 from conversions.tokenizers import open_tokenizer
+from conversions.weights.graph_weights import graph_weights
 from conversions.weights.read_numbers import read_numbers
-from conversions.weights.textual_inversion import read_embeddings, table_for
+from conversions.weights.textual_inversion import demand_encoders, read_embeddings, table_for
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
-from sdsetup.runtime.graph_weights import graph_weights
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -93,12 +93,8 @@ def open_embeddings(package: Package, paths: Sequence[Path]) -> PackageEmbedding
     """
     if not paths:
         return PackageEmbeddings()
-    encoders = [
-        each
-        for each in package.family.adapted
-        if each.tokenizer and any(submodel.component == each.component for submodel in package.submodels)
-    ]
     try:
+        encoders = demand_encoders(package.family, {each.component for each in package.submodels})
         files = [read_embeddings(path) for path in paths]
         tokens = tuple(token for file in files for token in file.tokens)
         tables = {}
@@ -150,7 +146,7 @@ def resize(model: ir.Model, *, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 def _table(package: Package, submodel: str, end: str) -> tuple[str, npt.NDArray[Any]]:
     """Return the name and the numbers of a text encoder's table of tokens."""
-    for name, weight in graph_weights(package, submodel).items():
+    for name, weight in graph_weights(package.graph(submodel)).items():
         if name.endswith(end):
             tensor = weight.tensor
             read = read_numbers({tensor.file: package.graph(submodel).parent / tensor.file})

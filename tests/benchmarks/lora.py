@@ -21,9 +21,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from conversions.package.layout import Package
+from conversions.weights.graph_weights import graph_weights
 from conversions.weights.lora.request import AdapterRequest
 from sdsetup.runtime.adapters import open_adapters
-from sdsetup.runtime.graph_weights import graph_weights
 from sdsetup.runtime.package import open_for_images
 
 _ROUNDS = 3
@@ -37,7 +37,7 @@ def write_adapter(package: Package, path: Path, rank: int, layers: tuple[str, ..
     tensors = {}
     for adapted in package.family.adapted:
         submodel = next(each.name for each in package.submodels if each.component == adapted.component)
-        for name, weight in graph_weights(package, submodel).items():
+        for name, weight in graph_weights(package.graph(submodel)).items():
             shape, module = weight.expression.shape, name.removesuffix(".weight")
             if module == name or len(shape) != 2 or not any(part in name for part in layers):
                 continue

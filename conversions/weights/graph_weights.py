@@ -1,18 +1,18 @@
-"""The weights of a package's graphs, read from the files that they lie in."""
+"""The weights of a graph that was written, where they lie and as PyTorch has them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from conversions.checkpoint.element_types import Numbers
 from conversions.checkpoint.safetensors_header import StoredTensor
-from conversions.package.layout import Package
 from conversions.weights.expression import Expression, Reshape, Stored, Transpose, evaluate_range
 from conversions.weights.kernels import to_float16, to_float32
-from sdsetup.runtime.sessions import Array
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -36,13 +36,9 @@ class GraphWeight:
     @property
     def expression(self) -> Expression:
         """The weight as PyTorch has it; a vector without the axes of length one that a graph may give it."""
-        stored = Stored(tensor=self.tensor)
-        if self.transposed:
-            return Transpose(of=stored)
-        significant = tuple(size for size in stored.shape if size != 1)
-        return Reshape(of=stored, to=significant) if len(significant) == 1 else stored
+        return as_in_pytorch(Stored(tensor=self.tensor), transposed=self.transposed)
 
-    def evaluate(self, changed: Expression, read: Callable[[StoredTensor, int, int], Array]) -> Array:
+    def evaluate(self, changed: Expression, read: Callable[[StoredTensor, int, int], Numbers]) -> Numbers:
         """Evaluate a changed weight and store it as the graph has it."""
         ordered = Transpose(of=changed) if self.transposed else changed
         result = np.empty(ordered.size, np.float16 if self.tensor.dtype == "F16" else np.float32)
@@ -54,13 +50,25 @@ class GraphWeight:
         return result.reshape(self.tensor.shape)
 
 
-def graph_weights(package: Package, submodel: str) -> dict[str, GraphWeight]:
-    """Return the weights of a submodel that lie in files beside its graph, by initializer."""
+def as_in_pytorch(stored: Expression, *, transposed: bool) -> Expression:
+    """Return a weight of a graph as PyTorch has it: matrices ``[out, in]``, vectors with one axis."""
+    if transposed:
+        return Transpose(of=stored)
+    significant = tuple(size for size in stored.shape if size != 1)
+    return Reshape(of=stored, to=significant) if len(significant) == 1 else stored
+
+
+def graph_weights(graph: Path) -> dict[str, GraphWeight]:
+    """Return the weights that lie in files beside a graph, by initializer.
+
+    Args:
+        graph: An ONNX file.
+    """
     import onnx_ir as ir
 
     types = {ir.DataType.FLOAT16: "F16", ir.DataType.FLOAT: "F32"}
     found = {}
-    for name, value in ir.load(package.graph(submodel)).graph.initializers.items():
+    for name, value in ir.load(graph).graph.initializers.items():
         tensor = value.const_value
         if not isinstance(tensor, ir.ExternalTensor) or tensor.dtype not in types:
             continue
