@@ -21,6 +21,7 @@ from conversions.package.layout import (
     reserved,
 )
 from conversions.package.manifest import KEPT, make_manifest, parity_entry
+from conversions.package.needs import memory_entry
 from conversions.package.package_metadata import copy_pipeline_files
 from conversions.plan import ConversionPlan, wanted_submodels
 from conversions.providers.devices import Device
@@ -138,6 +139,7 @@ def convert(
             _keep_in_range(job, ranges, graph_cache)
         manifest = make_manifest(plan, checkpoint, staging, tool_version)
         package = Package(folder=staging.folder, manifest=manifest)
+        manifest["memory"] = memory_entry(package)
         report = None
         if checks is not None:
             report = verify(

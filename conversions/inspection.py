@@ -10,6 +10,7 @@ from typing import Any
 from conversions.checkpoint.folder import Checkpoint, component_tensors
 from conversions.family import class_of_component
 from conversions.package.layout import Package
+from conversions.package.needs import weight_bytes
 from conversions.recipe import Recipe
 from conversions.weights.lora.transform import MergedAdapter
 from conversions.weights.with_embeddings import LearnedEmbedding
@@ -132,7 +133,7 @@ def inspect_package(package: Package) -> Inspection:
             class_name=submodel.kind.class_name,
             parameters=None,
             types=(package.precision(submodel.name),),
-            size_bytes=sum(each.size_bytes for each in package.weight_files(submodel.name).values()),
+            size_bytes=weight_bytes(package, submodel.name),
         )
         for submodel in package.submodels
     )

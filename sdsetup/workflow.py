@@ -45,10 +45,9 @@ class ConvertRequest:
         verify: Whether to verify the package before publishing it.
         reference: What to compare with; None takes PyTorch where it is installed.
         retrace: Whether to trace graphs that are available already.
-        lora: Files, repositories or addresses of adapters that are merged into the weights, in order, each
-            with an optional weight.
-        textual_inversion: Files, repositories or addresses of embeddings that the package learns, in order.
-        ignore_unmatched: Whether what of the adapters belongs to nothing in the model is left out.
+        lora: Places of adapters that are merged into the weights, in order, each with an optional weight.
+        textual_inversion: Places of embeddings that the package learns, in order.
+        ignore_unmatched: Whether keys of adapters that belong to nothing are left out.
         image: Whether a first image follows, which counts as a step of the whole.
     """
 
@@ -76,11 +75,11 @@ class ConvertRequest:
         from sdsetup.adapter_source import adapters_at, embeddings_at
 
         adapters = adapters_at(self.lora, listener)
-        allow_pickle = self.checkpoint_request.allow_pickle
-        embeddings = embeddings_at(self.textual_inversion, listener, allow_pickle=allow_pickle)
+        pickles = self.checkpoint_request.allow_pickle
+        embeddings = embeddings_at(self.textual_inversion, listener, allow_pickle=pickles)
         adapted = with_adapters(checkpoint, adapters, ignore_unmatched=self.ignore_unmatched)
-        for notice in adapted.notices:
-            listener(Notice(text=notice))
+        for text in adapted.notices:
+            listener(Notice(text=text))
         return with_embeddings(adapted.checkpoint, embeddings)
 
 
@@ -347,9 +346,8 @@ def verify_package(
     from sdsetup.runtime.devices import choose_device, list_devices
 
     package = open_package(folder)
-    merged = [
-        str(entry["name"]) for kind in ("adapters", "embeddings") for entry in package.manifest.get(kind, ())
-    ]
+    changes = (*package.manifest.get("adapters", ()), *package.manifest.get("embeddings", ()))
+    merged = [str(entry["name"]) for entry in changes]
     if checkpoint is not None and merged:
         raise SetupError(
             "verify.adapters",

@@ -7,12 +7,15 @@ import json
 import logging
 import lzma
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import onnx
 import onnx_ir as ir
 
 from conversions.graph_kind import Config, GraphKind
+
+if TYPE_CHECKING:
+    from conversions.graphs.trace import Weights
 
 logger = logging.getLogger(__name__)
 
@@ -93,17 +96,17 @@ def keep(packed: bytes, kind: GraphKind, config: Config, cache: Path) -> Path:
     return path
 
 
-def trace_and_pack(kind: GraphKind, config: Config) -> bytes:
+def trace_and_pack(kind: GraphKind, config: Config, weights: Weights | None = None) -> bytes:
     """Trace a graph and pack it; meant for a process of its own, since it loads torch.
 
     Raises:
-        ConversionError: ``config.untraceable``; the configuration cannot be built.
+        ConversionError: ``config.untraceable``; the configuration cannot be built. As ``trace``.
     """
     from conversions.graphs.trace import trace
     from conversions.graphs.untraceable import naming_class
 
     with naming_class(kind.class_name):
-        return pack(trace(kind, config))
+        return pack(trace(kind, config, weights))
 
 
 def pack(model: ir.Model) -> bytes:

@@ -11,10 +11,11 @@ import onnx_ir as ir
 import psutil
 
 from conversions import graphs
-from conversions.checkpoint.folder import Checkpoint
+from conversions.checkpoint.folder import Checkpoint, component_tensors
 from conversions.errors import ConversionError
 from conversions.events import Finished, Listener, Started
 from conversions.family import Submodel
+from conversions.graphs.trace import Weights
 from conversions.isolated_process import isolated_process
 
 _TRACING_NEEDS = ("torch", "diffusers", "transformers")
@@ -73,7 +74,8 @@ def obtain(
         for submodel, _ in missing:
             listener(Started(task=f"trace {submodel.name}", label=f"{submodel.name}: tracing its graph"))
         traces = [
-            processes.submit(graphs.trace_and_pack, submodel.kind, config) for submodel, config in missing
+            processes.submit(graphs.trace_and_pack, submodel.kind, config, _weights_of(checkpoint, submodel))
+            for submodel, config in missing
         ]
         for (submodel, config), trace in zip(missing, traces, strict=True):
             packed = trace.result()
@@ -82,6 +84,11 @@ def obtain(
                 graphs.keep(packed, submodel.kind, config, cache)
             found[submodel.name] = graphs.unpack(packed, submodel.kind, config)
     return found
+
+
+def _weights_of(checkpoint: Checkpoint, submodel: Submodel) -> Weights:
+    component = checkpoint.components[submodel.component]
+    return Weights(component=component.name, tensors=component_tensors(checkpoint.storage, component))
 
 
 def _tracers(wanted: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
@@ -12,6 +13,8 @@ import onnx_ir as ir
 from conversions.errors import ConversionError
 from conversions.graph_kind import Config, GraphKind, TensorSpec
 from conversions.passes.simplify import simplify
+from conversions.weights.binding import demand_shapes
+from conversions.weights.expression import Tensors
 
 logger = logging.getLogger(__name__)
 
@@ -27,16 +30,34 @@ _ELEMENT = {
 }
 
 
-def trace(kind: GraphKind, config: Config) -> ir.Model:
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """The weights of a component.
+
+    Attributes:
+        component: Its name.
+        tensors: Its weights by name.
+    """
+
+    component: str
+    tensors: Tensors
+
+
+def trace(kind: GraphKind, config: Config, weights: Weights | None = None) -> ir.Model:
     """Trace a graph in float32.
 
     Args:
         kind: What to trace.
         config: The component's configuration; fields it lacks take today's defaults.
+        weights: What the graph is for. A configuration that wants other shapes is refused before the trace,
+            which may be of a model many times larger.
 
     Returns:
         A model whose initializers carry the checkpoint's tensor names, shapes and types but no values; where
         an initializer is wanted transposed its ``metadata_props`` say so (see ``weights``).
+
+    Raises:
+        ConversionError: ``weights.shape`` or ``trace.fixed_size``.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -51,7 +72,11 @@ def trace(kind: GraphKind, config: Config) -> ir.Model:
     )
     with warnings.catch_warnings(), FakeTensorMode(), torch.no_grad():
         warnings.simplefilter("ignore")
-        module = kind.wrap(kind.create(config)).eval()
+        component = kind.create(config)
+        if weights is not None:
+            wanted = {name: tuple(each.shape) for name, each in component.state_dict().items()}
+            demand_shapes(weights.component, weights.tensors, wanted, kind.renames)
+        module = kind.wrap(component).eval()
         make_traceable(module)
         inputs = tuple(
             torch.zeros(_traced_shape(spec, kind.traced_sizes), dtype=dtypes[spec.dtype]) for spec in specs

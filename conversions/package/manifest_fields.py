@@ -44,6 +44,12 @@ def check_fields(manifest: Mapping[str, Any], place: str) -> None:
         if weights and quantized.get("precision") not in BITS:
             given = quantized.get("precision")
             raise _torn(place, f"submodels.{submodel}.quantized.precision", given, " or ".join(BITS))
+    needs = _field(manifest, "memory.submodels", default={})
+    _demand(needs, dict, "an object", "memory.submodels", place)
+    for submodel, entry in needs.items():
+        needed = entry.get("device_bytes") if isinstance(entry, dict) else None
+        if type(needed) is not int:
+            raise _torn(place, f"memory.submodels.{submodel}", entry, "device_bytes and other sizes")
     for name, entry in manifest.get("linked", {}).items():
         fields = entry if isinstance(entry, dict) else {}
         if not isinstance(fields.get("file"), str) or type(fields.get("modified_ns")) is not int:

@@ -166,6 +166,34 @@ def _candidates(name: str, renames: Sequence[Rename], tensors: Tensors) -> Itera
             yield changed
 
 
+def demand_shapes(
+    component: str, tensors: Tensors, wanted: Mapping[str, tuple[int, ...]], renames: Sequence[Rename]
+) -> None:
+    """Check the shapes of a component's tensors against those that its configuration gives its class.
+
+    Args:
+        component: Its name, for messages.
+        tensors: Its weights by name; those that the class does not have are passed over.
+        wanted: Shapes of the class's weights by name.
+        renames: Older names of weights.
+
+    Raises:
+        ConversionError: ``weights.shape`` or ``weights.ambiguous``, with names.
+    """
+    for name, tensor in match_names(component, tensors, wanted, renames).items():
+        if _significant(tensor.shape) != _significant(wanted[name]):
+            raise _other_shape(component, tensor, wanted[name])
+
+
+def _other_shape(component: str, source: Expression, expected: Sequence[int]) -> ConversionError:
+    return ConversionError(
+        "weights.shape",
+        f"The tensor {source.name} of {component!r} has the shape {list(source.shape)}; "
+        f"its configuration asks for {list(expected)}.",
+        f"The weights and {component}/config.json do not belong together; download the checkpoint again.",
+    )
+
+
 def _lay_out(component: str, model: ir.Model, by_name: Tensors, linked: Collection[str]) -> list[Binding]:
     weights = _weights(model)
     sources = {name: _source(value, by_name) for name, value in weights.items()}
@@ -181,13 +209,7 @@ def _lay_out(component: str, model: ir.Model, by_name: Tensors, linked: Collecti
         transposed = TRANSPOSED in value.metadata_props
         expected = shape[::-1] if transposed else shape
         if _significant(source.shape) != _significant(expected):
-            raise ConversionError(
-                "weights.shape",
-                f"The tensor {source.name} of {component!r} has the shape {list(source.shape)}; "
-                f"its configuration asks for {list(expected)}.",
-                f"The weights and {component}/config.json do not belong together; "
-                "download the checkpoint again.",
-            )
+            raise _other_shape(component, source, expected)
         if transposed:
             source = Transpose(of=source)
         known = as_stored(source, (value.dtype,))

@@ -22,6 +22,7 @@ from sdsetup.errors import saying_what_is_kept
 
 if TYPE_CHECKING:
     from conversions.conversion import Converted
+    from conversions.package.layout import Package
     from conversions.plan import ConversionPlan
     from conversions.verification.parity import ParityReport
     from sdsetup.workflow import FirstImage
@@ -213,7 +214,7 @@ def convert(
         output.emit_json({**_document(converted), **image_document(image), "page": page})
     else:
         if converted.report is not None:
-            show_report(converted.report)
+            show_report(converted.report, converted.package)
         output.say(f"The package is ready: {converted.package.folder}", style="bold green")
         show_image(image)
         run.show()
@@ -286,10 +287,13 @@ def show_plan(plan: ConversionPlan, place: Path) -> None:
     )
 
 
-def show_report(report: ParityReport) -> None:
-    """Show what a verification found."""
+def show_report(report: ParityReport, package: Package) -> None:
+    """Show what a verification of a package found, with the size of each submodel and the VRAM it needs."""
+    from conversions.package.needs import device_bytes, weight_bytes
+
     table = Table(box=None)
-    for heading in ("submodel", "PSNR", "needed", "max error", "cosine", "nodes", "result"):
+    headings = ("submodel", "PSNR", "needed", "max error", "cosine", "size", "VRAM", "nodes", "result")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading in ("submodel", "result") else "right")
     for each in report.submodels:
         parity = each.parity
@@ -303,14 +307,27 @@ def show_report(report: ParityReport) -> None:
                 f"{parity.cosine:.6f}",
             )
         )
+        needed = device_bytes(package, each.submodel)
+        size = human_size(weight_bytes(package, each.submodel))
+        memory = "" if needed is None else human_size(needed)
         nodes = ", ".join(
             f"{count} on {name.removesuffix('ExecutionProvider')}"
             for name, count in each.placement.nodes.items()
         )
-        table.add_row(each.submodel, *numbers, nodes, "[red]failed[/]" if each.problems else "[green]ok[/]")
+        table.add_row(
+            each.submodel,
+            *numbers,
+            size,
+            memory,
+            nodes,
+            "[red]failed[/]" if each.problems else "[green]ok[/]",
+        )
     output.show(table)
     if report.submodels:
         output.say(f"{report.summary()}.")
+        if "memory" in package.manifest:
+            native = package.recipe.native
+            output.say(f"VRAM is a forecast for one image of {native.width}x{native.height}.")
     if report.reference == "float32_graph":
         output.say("Compared with a float32 evaluation of the same graphs; PyTorch was not asked.")
     elif report.reference:

@@ -105,8 +105,8 @@ def install(
             }
         )
         return
-    if found is not None:
-        show_report(found)
+    if converted is not None and found is not None:
+        show_report(found, converted.package)
     if converted is None and installed.image is not None and not installed.image.device:
         output.say("Everything was there already.")
     output.say(f"The package: {installed.package}", style="bold green")

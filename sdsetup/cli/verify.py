@@ -67,7 +67,7 @@ def verify(
     if as_json:
         output.emit_json({**report.document(), "memory": None if memory is None else memory.as_dict()})
     else:
-        show_report(report)
+        show_report(report, opened)
         if memory is not None:
             show_memory(memory)
     for problem in report.all_problems:

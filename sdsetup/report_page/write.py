@@ -210,6 +210,10 @@ def _parity(outcome: Outcome) -> Iterator[str]:
     report = outcome.report
     if report is None or not any(each.parity for each in report.submodels):
         return
+    from conversions.package.layout import open_package
+    from conversions.package.needs import device_bytes, weight_bytes
+
+    package = None if outcome.package is None else open_package(outcome.package)
     yield "<h2>Parity</h2>"
     rows = []
     for each in report.submodels:
@@ -224,10 +228,27 @@ def _parity(outcome: Outcome) -> Iterator[str]:
                 f"{found.cosine:.6f}",
             )
         )
+        result = "failed" if each.problems else "ok"
         cost = "–" if each.quantization_db is None else f"{each.quantization_db:.1f} dB"
-        rows.append((each.submodel, *numbers, cost, "failed" if each.problems else "ok"))
-    headings = ("submodel", "PSNR", "needed", "largest error", "cosine", "quantisation", "result")
-    yield from _table("Parity of every submodel", headings, rows)
+        needed = None if package is None else device_bytes(package, each.submodel)
+        size = "–" if package is None else human_size(weight_bytes(package, each.submodel))
+        memory = "–" if needed is None else human_size(needed)
+        rows.append((each.submodel, *numbers, cost, size, memory, result))
+    headings = (
+        "submodel",
+        "PSNR",
+        "needed",
+        "largest error",
+        "cosine",
+        "quantisation",
+        "size",
+        "VRAM",
+        "result",
+    )
+    yield from _table("Parity, size and VRAM of every submodel", headings, rows)
+    if package is not None and "memory" in package.manifest:
+        native = package.recipe.native
+        yield f'<p class="soft">VRAM is a forecast for one image of {native.width}x{native.height}.</p>'
 
 
 def _placement(outcome: Outcome) -> Iterator[str]:

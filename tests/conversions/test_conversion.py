@@ -22,6 +22,7 @@ from conversions.errors import ConversionError
 from conversions.events import ignore
 from conversions.options import Options
 from conversions.package.layout import open_package, record
+from conversions.package.needs import device_bytes, weight_bytes
 from conversions.plan import make_plan
 from conversions.providers.devices import CPU as HOST
 from sdsetup.error_hints import hint_for
@@ -102,6 +103,11 @@ def test_every_submodel_agrees_with_pytorch(
     assert manifest["precision"] == precision
     assert manifest["checkpoint"]["sha256"][UNET_FILE] == record(tiny_checkpoint / UNET_FILE).sha256
     assert set(manifest["parity"]["submodels"]) == set(manifest["submodels"])
+    assert set(manifest["memory"]["submodels"]) == set(manifest["submodels"])
+    for name in manifest["submodels"]:
+        needed = device_bytes(converted.package, name)
+        assert needed is not None
+        assert needed > weight_bytes(converted.package, name) > 0
     on_disk = files_of(converted.package.folder)
     on_disk.pop("manifest.json")
     assert on_disk == {name: entry["sha256"] for name, entry in manifest["files"].items()}

@@ -10,7 +10,8 @@ import pytest
 from conversions.checkpoint.folder import open_folder
 from conversions.conversion import convert
 from conversions.errors import ConversionError
-from conversions.events import ignore
+from conversions.events import Finished, Started, ignore
+from conversions.graphs.obtain import obtain
 from conversions.options import Options
 from conversions.plan import make_plan
 from tests.conversions.mutations import mutate
@@ -75,3 +76,22 @@ def test_what_torch_says_of_a_configuration_is_one_line_that_names_the_class(
     assert "num_channels" in caught.value.message
     assert "\n" not in caught.value.message
     assert "config.json" in caught.value.hint
+
+
+def test_a_configuration_of_a_much_larger_model_is_refused_before_it_is_traced(
+    tiny_checkpoint: Path, graph_cache: Path, tmp_path: Path
+) -> None:
+    """An empty ``vision_config`` is one of the class's default sizes, much larger than the weights."""
+    import json
+
+    source = Path(shutil.copytree(tiny_checkpoint, tmp_path / "source"))
+    path = source / "safety_checker" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "vision_config": {}}), "utf-8")
+    opened = open_folder(source)
+    events: list[object] = []
+    with pytest.raises(ConversionError) as caught:
+        obtain(opened.submodels, opened, graph_cache, False, events.append)
+    assert caught.value.code == "weights.shape"
+    assert "'safety_checker'" in caught.value.message
+    assert [event for event in events if isinstance(event, Started)]
+    assert not [event for event in events if isinstance(event, Finished)]

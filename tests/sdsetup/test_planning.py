@@ -42,6 +42,15 @@ def replace_text_encoder(checkpoint: Path) -> None:
     change(checkpoint / "model_index.json", text_encoder=["transformers", "BertModel"])
 
 
+def instruct_pix2pix(checkpoint: Path) -> None:
+    change(checkpoint / "model_index.json", _class_name="StableDiffusionInstructPix2PixPipeline")
+    change(checkpoint / "unet" / "config.json", in_channels=8)
+
+
+def instruct_pix2pix_of_xl(checkpoint: Path) -> None:
+    change(checkpoint / "model_index.json", _class_name="StableDiffusionXLInstructPix2PixPipeline")
+
+
 def replace_vae(checkpoint: Path) -> None:
     change(checkpoint / "model_index.json", vae=["diffusers", "AutoencoderDC"])
 
@@ -67,6 +76,8 @@ def junk_scheduler(checkpoint: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "InstructPix2Pix": (instruct_pix2pix, "StableDiffusionInstructPix2PixPipeline"),
+    "InstructPix2Pix of XL": (instruct_pix2pix_of_xl, "StableDiffusionXLInstructPix2PixPipeline"),
     "a text encoder of another class": (replace_text_encoder, "BertModel"),
     "an autoencoder of another class": (replace_vae, "AutoencoderDC"),
     "a tokenizer of another class": (other_tokenizer, "LlamaTokenizer"),

@@ -123,6 +123,7 @@ def test_convert_writes_it_with_numbers_and_the_image(
     text = (tmp_path / "r.html").read_text("utf-8")
     parser = _checked(text)
     assert parser.headings[1:4] == ["Image", "Plan and what happened", "Parity"]
+    assert "VRAM is a forecast for one image of" in text
     assert len(parser.addresses) == 1
     assert "PyTorch was not asked" in text
     assert text.count('<td class="good">ok</td>') == 4
