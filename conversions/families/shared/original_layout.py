@@ -49,8 +49,11 @@ VAE_IN_FILE = FileComponent(
 )
 
 
-FIXED = ("in_channels", "time_cond_proj_dim")
-"""Inputs of a U-Net that the pipeline and its scheduler depend on."""
+FIXED = (
+    *("in_channels", "cross_attention_dim", "use_linear_projection"),
+    *("projection_class_embeddings_input_dim", "time_cond_proj_dim"),
+)
+"""Inputs of a U-Net, and what projects them: what the rest of a pipeline has to fit."""
 
 
 def clip_in_file(prefix: str) -> FileComponent:

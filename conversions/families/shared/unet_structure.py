@@ -94,7 +94,8 @@ def differences(tensors: Tensors, config: Config, *, free: tuple[str, ...] = ())
 def shown_by(tensors: Tensors, config: Config) -> dict[str, Any]:
     """Return fields of a configuration that a file's U-Net shows, in place of what ``config`` says.
 
-    These are the inputs, and the numbers of transformer blocks where they differ, as in distilled U-Nets.
+    These are the inputs and their projections, and the numbers of transformer blocks where they differ, as in
+    distilled U-Nets.
 
     Args:
         tensors: The U-Net's tensors by their original names, without prefix.
@@ -104,7 +105,12 @@ def shown_by(tensors: Tensors, config: Config) -> dict[str, Any]:
     fields = {
         "in_channels": found["in_channels"] or DEFAULTS["in_channels"],
         "time_cond_proj_dim": found["time_cond_proj_dim"],
+        "projection_class_embeddings_input_dim": found["projection_class_embeddings_input_dim"],
     }
+    if found["cross_attention_dim"]:  # it has cross-attention, whose projections tell these two
+        fields["use_linear_projection"] = found["use_linear_projection"]
+        if not isinstance(config.get("cross_attention_dim"), list | tuple):  # by level
+            fields["cross_attention_dim"] = found["cross_attention_dim"]
     wanted = structure_of_config(config)
     same = ("block_out_channels", "layers_per_block")
     if any(found[name] != wanted[name] for name in same) or not isinstance(found["layers_per_block"], int):
