@@ -124,6 +124,38 @@ def test_diffusers_loader_reads_the_same_from_the_file(folder: Path, family: str
         assert read[name].is_meta or torch.equal(read[name], value), name
 
 
+def test_the_stream_writes_these_weights(folder: Path, family: str, base: Checkpoint, tmp_path: Path) -> None:
+    import onnx_ir as ir
+
+    from conversions.weights.binding import Binding, place_in_checkpoint
+    from conversions.weights.stream import stream
+
+    stored, _ = stored_as(transformer_files.whole(folder, family), "scaled float8")
+    file = transformer_files.write(stored, tmp_path / "whole.safetensors")
+    opened = open_file(file, base=base)
+    bindings: dict[str, list[Binding]] = {"transformer": [], "text_encoder": []}
+    for name, items in bindings.items():
+        end = 0
+        tensors = component_tensors(opened.storage, opened.components[name])
+        for tensor, each in sorted(tensors.items(), key=lambda item: place_in_checkpoint(item[1])):
+            if "position_ids" in tensor:
+                continue
+            size = 4 * each.size
+            items.append(
+                Binding(
+                    initializer=tensor, source=each, dtype=ir.DataType.FLOAT, shape=each.shape, offset=end
+                )
+            )
+            end += -(-size // 4096) * 4096
+    paths = {name: tmp_path / name for name in bindings}
+    stream(bindings, opened.storage, paths, tmp_path / "progress", lambda _: None)
+    for name, items in bindings.items():
+        written, expected = paths[name].read_bytes(), values(opened, name)
+        for item in items:
+            numbers = expected[item.initializer.removeprefix("text_model.")].astype(np.float32)
+            assert written[item.offset : item.offset + numbers.nbytes] == numbers.tobytes(), item.initializer
+
+
 def stored_as(tensors: dict[str, Any], kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return tensors as a published file has them, and the numbers that they stand for."""
     import torch

@@ -9,6 +9,7 @@ from conversions.errors import ConversionError
 from conversions.weights.expression import (
     Concat,
     Expression,
+    Identity,
     Reshape,
     Scale,
     Stored,
@@ -16,6 +17,7 @@ from conversions.weights.expression import (
     all_stored,
     as_expressions,
     evaluate_range,
+    row_range,
     rows,
 )
 
@@ -58,6 +60,8 @@ EXPRESSIONS: list[tuple[Expression, np.ndarray]] = [
     (Transpose(of=WHOLE), MATRIX.T),
     (Transpose(of=stored("m", (6, 10, 1, 1), 0)), MATRIX.T.reshape(1, 1, 10, 6)),
     (Concat(parts=(WHOLE, OTHERS)), np.concatenate([MATRIX, OTHER])),
+    (Identity(of=OTHERS, width=7), np.eye(7)),
+    (row_range(WHOLE, 2, 5), MATRIX[2:5]),
     (Concat(parts=(Transpose(of=WHOLE), Transpose(of=WHOLE))), np.concatenate([MATRIX.T, MATRIX.T])),
     (Scale(of=WHOLE, factor=0.25), MATRIX / 4),
     (rows(WHOLE.tensor, 2, 5), MATRIX[2:5]),
