@@ -123,7 +123,13 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "an import of both": {
         "imports": {"failed": {"numpy:array": "ImportError: no", "conversions.plan": "SyntaxError: no"}}
     },
-    "a plan that cannot be made": {"plan": {"error": "No answer.", "code": "hub.server"}},
+    **{
+        f"a plan that stopped with {code}": {"plan": {"error": "No answer.", "code": code}}
+        for code in (
+            *("hub.offline", "hub.unreachable", "hub.server", "hub.proxy", "hub.certificate"),
+            *("hub.not-in-cache", "hub.rate-limited", "plan.packages", "", "hub.gated", "hub.missing"),
+        )
+    },
     "a plan of a folder": {"plan": {"error": "It is torn.", "code": "package.torn", "converting": False}},
     "a plan of a small adapter": {"plan": {"largest_side": 448}},
     "no environment": {"python": {"in_environment": False, "environment_state": "absent"}},

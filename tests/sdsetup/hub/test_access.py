@@ -195,3 +195,16 @@ def test_settings_of_the_network_are_named_where_it_fails(monkeypatch: pytest.Mo
     hint = translated(error).hint or ""
     assert "the network, the proxy proxy.example (HTTP_PROXY) and HF_ENDPOINT, then" in hint
     assert "secret" not in hint
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/acme/model/resolve/refs%2Fpr%2F1/a.json", "not there: a.json."),
+        ("/acme/model/resolve/main/a/resolve/b.json", "not there: a/resolve/b.json."),
+        ("/api/models/acme/model", "not there: unknown."),
+    ],
+)
+def test_the_file_that_is_not_there_is_named_by_its_address(path: str, said: str) -> None:
+    response = httpx2.Response(404, request=httpx2.Request("GET", f"http://hub.example{path}"))
+    assert said in translated(RemoteEntryNotFoundError("no", response=response)).message
