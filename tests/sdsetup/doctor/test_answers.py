@@ -123,6 +123,16 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "an import of both": {
         "imports": {"failed": {"numpy:array": "ImportError: no", "conversions.plan": "SyntaxError: no"}}
     },
+    "an import of a stranger": {"imports": {"failed": {"stranger": "ImportError: no"}}},
+    "imports of five": {"imports": {"failed": dict.fromkeys("abcde", "ImportError: no")}},
+    "an import while a core package is missing": {
+        "imports": {"failed": {"numpy": "ImportError: no"}},
+        "packages": {"typer": None},
+    },
+    "an import while another package is missing": {
+        "imports": {"failed": {"numpy": "ImportError: no"}},
+        "packages": {"torch": None},
+    },
     **{
         f"a plan that stopped with {code}": {"plan": {"error": "No answer.", "code": code}}
         for code in (
