@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 from sdsetup.errors import SetupError
 from sdsetup.hub.access import translate_errors
 
-URL = "http://hub.example/acme/model/resolve/main/unet/config.json"
+URL = "http://cdn.example/acme/model/resolve/main/unet/config.json"
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ def test_what_the_network_and_the_disk_raise(error: Exception, code: str, said: 
             500,
             "",
             "hub.server",
-            "hub.example keeps responding with status 500",
+            "cdn.example keeps responding with status 500",
             "status.hugg",
         ),
         (
@@ -126,7 +126,7 @@ def test_what_the_network_and_the_disk_raise(error: Exception, code: str, said: 
             499,
             "",
             "hub.strange-answer",
-            "hub.example answered 499 about acme/model",
+            "cdn.example answered 499 about acme/model",
             "/acme/model",
         ),
     ],
