@@ -141,6 +141,8 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         )
     },
     "a plan of a folder": {"plan": {"error": "It is torn.", "code": "package.torn", "converting": False}},
+    "a plan before tracing": {"plan": {"vram_bytes": None}},
+    "a plan of a package": {"plan": {"converting": False}},
     "a plan of a small adapter": {"plan": {"largest_side": 448}},
     "no environment": {"python": {"in_environment": False, "environment_state": "absent"}},
     "another environment": {"python": {"in_environment": False, "environment_state": "ready"}},
