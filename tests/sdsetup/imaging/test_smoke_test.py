@@ -1,14 +1,17 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from conversions.events import Notice
+from conversions.recipe import ImageSize
 from sdsetup import demo
 from sdsetup.errors import SetupError
 from sdsetup.imaging.blank_image import find_blank
 from sdsetup.imaging.image_file import read_metadata
-from sdsetup.imaging.smoke_test import Trial, keep, raise_for, smoke_test, trials_for, try_out
+from sdsetup.imaging.smoke_test import Trial, _inputs_for, keep, raise_for, smoke_test, trials_for, try_out
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.start import DeviceRequest
 from tests.sdsetup import toy_package
@@ -90,6 +93,31 @@ def test_a_limit_is_for_the_cpu_and_for_all_images_together(tmp_path):
     )
     assert outcomes[0].request.steps == 8
     assert any("no GPU to use" in event.text for event in heard if isinstance(event, Notice))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "given"),
+    [
+        ({"text-to-image", "image-to-image"}, []),
+        ({"image-to-image"}, ["init_image"]),
+        ({"inpainting"}, ["init_image", "mask"]),
+    ],
+)
+def test_a_model_gets_the_images_that_it_cannot_do_without(tmp_path, tasks, given):
+    native = ImageSize(width=64, height=48)
+    package = SimpleNamespace(recipe=SimpleNamespace(tasks=tasks, native=native))
+    inputs = _inputs_for(package, tmp_path)
+    assert sorted(inputs) == given
+    if "init_image" in given:
+        image = np.asarray(Image.open(inputs["init_image"]))
+        assert image.shape == (48, 64, 3)
+        assert (image[0, 0, 0], image[-1, -1, 2]) == (0, 255)
+        assert np.all(np.diff(image[5, :, 1].astype(int)) > 0)
+    if "mask" in given:
+        mask = np.asarray(Image.open(inputs["mask"]))
+        expected = np.zeros((48, 64), np.uint8)
+        expected[8:-8, 8:-8] = 255
+        np.testing.assert_array_equal(mask, expected)
 
 
 def test_wrong_images_are_counted_and_named(tmp_path):
