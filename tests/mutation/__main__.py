@@ -148,7 +148,9 @@ def _tests_of(baseline: Any, module: str, line: int, source: str) -> tuple[list[
     statement, imported = _statement(source, line)
     contexts = {context for each in statement for context in lines.get(each, ())}
     direct = _named(contexts, baseline)
-    if contexts and (imported or not direct):
+    if contexts and imported:
+        direct = set(baseline.seconds)  # a table is also read by tests that call nothing
+    elif contexts and not direct:
         direct = _named({context for each in lines.values() for context in each}, baseline)
         direct = direct or set(baseline.seconds)
     chosen: list[str] = []
