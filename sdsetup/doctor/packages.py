@@ -144,4 +144,4 @@ def imports(context: CheckContext) -> Verdict:
 
 def _distribution(module: str) -> str:
     top = module.partition(":")[0].partition(".")[0]
-    return {"PIL": "pillow", "onnx_ir": "onnx-ir", "hf_xet": "hf-xet"}.get(top, known_good.normalized(top))
+    return {"PIL": "pillow"}.get(top, known_good.normalized(top))

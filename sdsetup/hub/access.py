@@ -322,4 +322,5 @@ def _host(error: HfHubHTTPError) -> str:
 
 
 def _file_of(error: HfHubHTTPError) -> str:
-    return urlsplit(str(error.response.url)).path.rsplit("/resolve/", 1)[-1].partition("/")[2] or "unknown"
+    _, _, found = urlsplit(str(error.response.url)).path.partition("/resolve/")
+    return found.partition("/")[2] or "unknown"  # behind the revision

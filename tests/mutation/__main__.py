@@ -148,7 +148,9 @@ def _tests_of(baseline: Any, module: str, line: int, source: str) -> tuple[list[
     statement, imported = _statement(source, line)
     contexts = {context for each in statement for context in lines.get(each, ())}
     direct = _named(contexts, baseline)
-    if contexts and (imported or not direct):
+    if contexts and imported:
+        direct = set(baseline.seconds)  # a table is also read by tests that call nothing
+    elif contexts and not direct:
         direct = _named({context for each in lines.values() for context in each}, baseline)
         direct = direct or set(baseline.seconds)
     chosen: list[str] = []
@@ -236,12 +238,12 @@ def _sum(results: list[Result]) -> Result:
 
 def write(results: list[Result]) -> None:
     """Put figures into the page, in place of those of the same modules."""
-    page = PAGE.read_text("utf-8")
-    block = page[page.index(BEGIN) + len(BEGIN) : page.index(END)]
+    before, rest = PAGE.read_text("utf-8").split(BEGIN)
+    block, after = rest.split(END)
     rows = {row.split("`")[1]: row for row in block.splitlines() if row.startswith("| `")}
     rows |= {result.module: _row(result) for result in results}
-    lines = [*_HEAD, *(rows[name] for name in sorted(rows))]
-    PAGE.write_text(page.replace(block, "\n" + "\n".join(lines) + "\n"), "utf-8")
+    lines = [BEGIN, *_HEAD, *(rows[name] for name in sorted(rows)), END]
+    PAGE.write_text(before + "\n".join(lines) + after, "utf-8")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,8 @@ def test_any_block_is_read_as_ggml_reads_it(kind: str) -> None:
 
 def test_types_have_ggmls_numbers() -> None:
     theirs = {kind.value: kind.name for kind in gguf.GGMLQuantizationType}
-    assert {number: theirs.get(number) for number in tables._TYPES} == tables._TYPES
+    # Later types are called by their number.
+    assert {number: name for number, name in theirs.items() if number < 40} == tables._TYPES
 
 
 def test_metadata_of_every_type_is_read(tmp_path: Path) -> None:

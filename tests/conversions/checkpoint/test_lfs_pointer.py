@@ -30,4 +30,4 @@ def test_the_error_names_the_size_of_the_file_that_is_missing() -> None:
         assert "unet/model.safetensors is a git-lfs pointer" in error.message
         assert "the file of 12,345 bytes, not" in error.message
         assert "git lfs pull" in (error.hint or "")
-    assert "bytes" not in pointer_error("x", FIRST_LINE).message
+    assert "the address of the file, not the file." in pointer_error("x", FIRST_LINE).message

@@ -86,5 +86,6 @@ def test_another_denoiser_is_told_how_it_differs() -> None:
     for names in (["x"], ["decoder.conv_in.weight"]):
         error = refusal("f", stored(*names), NEAREST)
         assert error.code == "family.unsupported"
+        assert error.message.startswith("f has a U-Net of no known family")
         assert "Stable Diffusion XL is the nearest: reason 0; " in error.message
         assert error.message.endswith("reason 5.")

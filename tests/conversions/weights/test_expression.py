@@ -97,6 +97,12 @@ def test_a_part_says_what_it_reads_and_as_what() -> None:
     assert as_expressions({"a": WHOLE.tensor}) == {"a": WHOLE}
 
 
+def test_parts_give_no_more_than_is_asked() -> None:
+    both = Concat(parts=(WHOLE, OTHERS))
+    for first, count in ((45, 30), (0, 60), (59, 2), (60, 1)):
+        np.testing.assert_array_equal(both.evaluate(first, count, read), FILE[first : first + count])
+
+
 def test_what_differs_in_type_becomes_float32() -> None:
     def read_as_stored(tensor: StoredTensor, first: int, count: int) -> np.ndarray:
         return read(tensor, first, count).astype({"F16": np.float16, "F32": np.float32}[tensor.dtype])

@@ -123,8 +123,26 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "an import of both": {
         "imports": {"failed": {"numpy:array": "ImportError: no", "conversions.plan": "SyntaxError: no"}}
     },
-    "a plan that cannot be made": {"plan": {"error": "No answer.", "code": "hub.server"}},
+    "an import of a stranger": {"imports": {"failed": {"stranger": "ImportError: no"}}},
+    "imports of five": {"imports": {"failed": dict.fromkeys("abcde", "ImportError: no")}},
+    "an import while a core package is missing": {
+        "imports": {"failed": {"numpy": "ImportError: no"}},
+        "packages": {"typer": None},
+    },
+    "an import while another package is missing": {
+        "imports": {"failed": {"numpy": "ImportError: no"}},
+        "packages": {"torch": None},
+    },
+    **{
+        f"a plan that stopped with {code}": {"plan": {"error": "No answer.", "code": code}}
+        for code in (
+            *("hub.offline", "hub.unreachable", "hub.server", "hub.proxy", "hub.certificate"),
+            *("hub.not-in-cache", "hub.rate-limited", "plan.packages", "", "hub.gated", "hub.missing"),
+        )
+    },
     "a plan of a folder": {"plan": {"error": "It is torn.", "code": "package.torn", "converting": False}},
+    "a plan before tracing": {"plan": {"vram_bytes": None}},
+    "a plan of a package": {"plan": {"converting": False}},
     "a plan of a small adapter": {"plan": {"largest_side": 448}},
     "no environment": {"python": {"in_environment": False, "environment_state": "absent"}},
     "another environment": {"python": {"in_environment": False, "environment_state": "ready"}},

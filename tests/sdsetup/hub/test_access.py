@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 from sdsetup.errors import SetupError
 from sdsetup.hub.access import translate_errors
 
-URL = "http://hub.example/acme/model/resolve/main/unet/config.json"
+URL = "http://cdn.example/acme/model/resolve/main/unet/config.json"
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ def test_what_the_network_and_the_disk_raise(error: Exception, code: str, said: 
             500,
             "",
             "hub.server",
-            "hub.example keeps responding with status 500",
+            "cdn.example keeps responding with status 500",
             "status.hugg",
         ),
         (
@@ -126,7 +126,7 @@ def test_what_the_network_and_the_disk_raise(error: Exception, code: str, said: 
             499,
             "",
             "hub.strange-answer",
-            "hub.example answered 499 about acme/model",
+            "cdn.example answered 499 about acme/model",
             "/acme/model",
         ),
     ],
@@ -195,3 +195,16 @@ def test_settings_of_the_network_are_named_where_it_fails(monkeypatch: pytest.Mo
     hint = translated(error).hint or ""
     assert "the network, the proxy proxy.example (HTTP_PROXY) and HF_ENDPOINT, then" in hint
     assert "secret" not in hint
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/acme/model/resolve/refs%2Fpr%2F1/a.json", "not there: a.json."),
+        ("/acme/model/resolve/main/a/resolve/b.json", "not there: a/resolve/b.json."),
+        ("/api/models/acme/model", "not there: unknown."),
+    ],
+)
+def test_the_file_that_is_not_there_is_named_by_its_address(path: str, said: str) -> None:
+    response = httpx2.Response(404, request=httpx2.Request("GET", f"http://hub.example{path}"))
+    assert said in translated(RemoteEntryNotFoundError("no", response=response)).message

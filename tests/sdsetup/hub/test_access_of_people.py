@@ -82,6 +82,15 @@ def test_a_wrong_name_gets_the_near_one(machine: Machine, model: str) -> None:
         assert "Did you mean acme/open-diffusion" in machine.run("download", model, **token).stderr
 
 
+def test_three_near_names_are_shown_and_no_far_one(hub: HubServer, machine: Machine) -> None:
+    for letter in "abcd":
+        hub.add(Repo(repo_id=f"near/painting-xl-{letter}", files={}))
+    shown = machine.run("download", "near/painting-xl", HF_TOKEN=ANN).stderr
+    assert "Did you mean near/painting-xl-a or near/painting-xl-b or near/painting-xl-c?" in shown
+    alone = machine.run("download", "zzz/qqqqqqqqqqq", HF_TOKEN=ANN).stderr
+    assert "The Hub knows no model zzz/qqqqqqqqqqq.\n" in alone
+
+
 def test_another_name_of_the_same_model_is_announced(machine: Machine) -> None:
     gone = machine.run("download", "runwayml/stable-diffusion-v1-5", "--dry-run")
     assert gone.code == 0

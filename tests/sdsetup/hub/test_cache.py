@@ -65,6 +65,18 @@ def test_a_file_is_there_when_its_size_is_right() -> None:
     assert cache.list_snapshot("acme/model", COMMIT) == (RemoteFile(name=FILE.name, size_bytes=3),)
 
 
+def test_files_of_one_folder_lie_beside_each_other() -> None:
+    for name, digest in (("unet/a", "c" * 64), ("unet/b", "d" * 64)):
+        slot = cache.slot(MODEL, replace(FILE, name=name, sha256=digest))
+        write_partial(slot, name.encode())
+        slot.publish()
+    root = cache.snapshot("acme/model", COMMIT)
+    assert {path.name: path.read_text("utf-8") for path in (root / "unet").iterdir()} == {
+        "a": "unet/a",
+        "b": "unet/b",
+    }
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
 def test_another_commit_links_to_content_that_is_there() -> None:
     first = cache.slot(MODEL, FILE)

@@ -19,6 +19,7 @@ INDEX = {
     "_class_name": "StableDiffusionPipeline",
     "_diffusers_version": "0.42",
     "feature_extractor": ["transformers", "CLIPImageProcessor"],
+    "image_processor": ["transformers", "CLIPImageProcessor"],
     "scheduler": ["diffusers", "PNDMScheduler"],
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],

@@ -48,6 +48,7 @@ def test_a_text_is_filled_up_to_a_multiple(tmp_path: Path) -> None:
         for multiple in (1, 4, 20)
     }
     assert widths == {1: 7, 4: 8, 20: 20}
+    assert prompts.tokenize("! " * 30, "tokenizer", length=20).mask.all()  # nobody listens
     assert prompts.tokenize("! " * 5, "tokenizer", length=20).mask.tolist() == [[1] * 7 + [0] * 13]
 
 

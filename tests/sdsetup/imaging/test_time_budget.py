@@ -38,6 +38,14 @@ def test_a_small_checkpoint_keeps_its_size_and_a_distilled_one_its_few_steps() -
     assert time_budget.fit(SD, 8, 4, 0.1, 45).steps == 4
 
 
+@pytest.mark.parametrize(
+    ("native", "multiple", "least"), [(96, 8, 96), (127, 8, 127), (128, 8, 64), (144, 48, 144)]
+)
+def test_sizes_below_two_multiples_are_kept(native: int, multiple: int, least: int) -> None:
+    found = time_budget.smallest(ImageSize(width=native, height=native + 8), multiple)
+    assert (found.width, found.height) == (least, native + 8 if least == native else 64)
+
+
 def test_wide_images_stay_wide() -> None:
     size = time_budget.fit(ImageSize(width=1024, height=512), 8, 20, 60, 45).size
     assert (size.width, size.height) == (512, 256)

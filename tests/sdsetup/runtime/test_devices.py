@@ -68,26 +68,32 @@ def test_a_provider_with_software_adapters_only_is_refused_unless_one_is_named()
     with pytest.raises(SetupError, match="software adapters only") as caught:
         choose_device((WARP, HOST), target="directml")
     assert "Microsoft Basic Render Driver (DirectML 3)" in caught.value.hint
+    assert caught.value.code == "device.software"
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("asked", "code", "message"),
     [
-        ({"number": 7}, "number 7"),
-        ({"name": "GeForce"}, "'GeForce'"),
-        ({"name": "RX"}, "several devices"),
-        ({"target": "metal"}, "no target 'metal'"),
+        ({"number": 7}, "device.unknown", "number 7"),
+        ({"name": "GeForce"}, "device.unknown", "'GeForce'"),
+        ({"name": "RX"}, "device.ambiguous", "several devices"),
+        ({"target": "metal"}, "target.unknown", "no target 'metal'"),
     ],
 )
-def test_a_wish_that_does_not_fit_is_a_usage_error_with_what_there_is(asked, message):
+def test_a_wish_that_does_not_fit_is_a_usage_error_with_what_there_is(asked, code, message):
     with pytest.raises(UsageError, match=message) as caught:
         choose_device(ALL, **asked)
+    assert caught.value.code == code
+    if "name" in asked:
+        between = "RX 6700 XT (DirectML 1); AMD Radeon RX 580 (DirectML 2)"
+        assert between in caught.value.hint
     assert "RX 6700 XT" in caught.value.hint or "directml" in caught.value.hint
 
 
 def test_a_provider_that_is_not_here_is_never_replaced_by_another():
-    with pytest.raises(SetupError, match="CUDA cannot be used here"):
+    with pytest.raises(SetupError, match="CUDA cannot be used here") as caught:
         choose_device(ALL, target="cuda")
+    assert caught.value.code == "device.provider"
 
 
 def test_this_machine_lists_its_cpu_last():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conversions.events import Notice
-from conversions.forecast import forecast
+from conversions.forecast import SESSION_BYTES, forecast, weights_bytes
 from conversions.package.layout import Package
 from conversions.pipeline_graphs import package_graphs
 from conversions.providers.devices import CPU, Device
@@ -35,6 +35,15 @@ def test_a_device_of_unknown_or_ample_memory_holds_all(package: Package) -> None
     assert make_plan(package, native, None) == MemoryPlan()
     assert make_plan(package, native, LARGE) == MemoryPlan()
     assert make_plan(package, native, LARGE, one_at_a_time=True) == MemoryPlan(one_at_a_time=True)
+
+
+def test_weights_count_to_the_byte(package: Package) -> None:
+    native = package.recipe.native
+    models = package_graphs(package).models.values()
+    images = 4096 * native.width * native.height * native.images
+    room = sum(weights_bytes(model) + SESSION_BYTES for model in models) + images
+    assert make_plan(package, native, room).peak_bytes is None
+    assert make_plan(package, native, room - 1).peak_bytes is not None
 
 
 def test_what_does_not_fit_together_is_loaded_one_at_a_time(package: Package) -> None:

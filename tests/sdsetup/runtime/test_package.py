@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -7,6 +8,12 @@ from conversions.recipe import ImageSize
 from sdsetup.errors import SetupError
 from sdsetup.runtime.package import open_for_images
 from tests.sdsetup import toy_package
+
+
+def change_manifest(folder, change):
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    change(manifest)
+    toy_package.write_json(folder / "manifest.json", manifest)
 
 
 @pytest.fixture
@@ -32,6 +39,45 @@ def test_a_checkpoint_is_no_package_yet(folder):
     with pytest.raises(SetupError, match="a checkpoint, not a package") as caught:
         open_for_images(folder)
     assert caught.value.hint.startswith("convert it first: sdsetup convert")
+    assert caught.value.code == "package.no_manifest"
+    (folder / "model_index.json").unlink()
+    with pytest.raises(SetupError, match="is no package: it has no manifest") as caught:
+        open_for_images(folder)
+    assert caught.value.code == "package.no_manifest"
+
+
+@pytest.mark.parametrize("submodel", ["text_encoder", "unet", "vae_decoder"])
+def test_a_submodel_that_the_manifest_leaves_out_is_named(folder, submodel):
+    change_manifest(folder, lambda manifest: manifest["submodels"].pop(submodel))
+    with pytest.raises(ConversionError, match=f"{submodel} is missing") as caught:
+        open_for_images(folder)
+    assert str(folder) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("off_ns", "linked", "refused"),
+    [
+        (0, True, False),
+        (1_000_000, True, False),
+        (-1_000_000, True, False),
+        (1_000_100, True, True),
+        (-1_000_100, True, True),
+        (10**12, False, False),
+    ],
+)
+def test_a_file_of_the_checkpoint_that_was_changed_is_named(folder, tmp_path, off_ns, linked, refused):
+    name, written_ns = "unet/model.onnx_data", 1_700_000_000_000_000_000
+    if linked:
+        os.link(folder / name, tmp_path / "checkpoint.safetensors")
+    os.utime(folder / name, ns=(written_ns, written_ns))
+    link = {"file": "unet/weights.safetensors", "modified_ns": written_ns + off_ns}
+    change_manifest(folder, lambda manifest: manifest.update(linked={name: link}))
+    if not refused:
+        open_for_images(folder)
+        return
+    with pytest.raises(SetupError, match=r"own file unet/weights\.safetensors by a link") as caught:
+        open_for_images(folder)
+    assert caught.value.code == "package.link_changed"
 
 
 @pytest.mark.parametrize("submodel", ["text_encoder", "unet", "vae_decoder"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.imaging.schedulers import FLOW_NAMES, NAMES, check, make_scheduler, name_of, resolution_mu
-from sdsetup.imaging.schedulers.registry import ENTRIES
+from sdsetup.imaging.schedulers.registry import _NEAREST, ENTRIES
 
 SD14 = {
     "_class_name": "PNDMScheduler",
@@ -80,6 +80,23 @@ def test_a_missing_class_is_refused_unless_a_scheduler_is_named(missing):
         name_of(missing)
     assert "--scheduler" in caught.value.hint
     assert check(missing, "euler") == "euler"
+
+
+def test_the_hint_for_a_missing_class_fits_what_the_configuration_is_of():
+    for config, likely in (({"beta_start": 0.1}, "ddim"), ({"shift": 3.0}, "flow_match_euler")):
+        with pytest.raises(SetupError) as caught:
+            name_of(config)
+        assert caught.value.code == "scheduler.config"
+        assert caught.value.hint.endswith(f"--scheduler {likely}.")
+
+
+@pytest.mark.parametrize(("class_name", "nearest"), _NEAREST.items())
+def test_what_is_offered_for_a_known_class_is_there(class_name, nearest):
+    with pytest.raises(SetupError, match=class_name) as caught:
+        name_of({"_class_name": class_name})
+    assert caught.value.code == "scheduler.unsupported"
+    assert nearest is None or nearest in ALL
+    assert (f"--scheduler {nearest}," in caught.value.hint) == (nearest is not None)
 
 
 @pytest.mark.parametrize("wrong", [[], 3, None, "DDIMScheduler", {"_class_name": ["DDIMScheduler"]}])
