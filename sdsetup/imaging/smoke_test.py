@@ -90,7 +90,8 @@ def smoke_test(
         pipeline: Ready to make images.
         trials: What to make.
         steps: Scheduler steps of each image.
-        limit_seconds: Time for all images, for which they get smaller and fewer steps; None for any.
+        limit_seconds: Time for all images, for which they get smaller and fewer steps; None for any. Images
+            whose content is judged are small, and get all their steps: with fewer they would be judged wrong.
 
     Raises:
         SetupError: A submodel failed or its outputs are not finite.
@@ -98,7 +99,7 @@ def smoke_test(
     steps = min(steps, pipeline.package.recipe.defaults.steps)
     with TemporaryDirectory() as folder:
         inputs: dict[str, Any] = {**_inputs_for(pipeline.package, Path(folder))}
-        if limit_seconds is not None:
+        if limit_seconds is not None and all(trial.judge is None for trial in trials):
             effort = _fitted(pipeline, trials[0], steps, inputs, limit_seconds / len(trials))
             steps, size = effort.steps, effort.size
             inputs |= {"width": size.width, "height": size.height}

@@ -56,6 +56,14 @@ def tampered(folder, submodel, change):
     return Pipeline(package=pipeline.package, runner=Tampered(pipeline.runner, submodel, change))
 
 
+def test_a_busy_machine_makes_its_images_in_all_their_steps(package):
+    pipeline = pipeline_of(package)
+    trials = smoke_test.trials_for(pipeline.package.manifest)
+    outcomes = smoke_test.smoke_test(pipeline, trials, steps=20, limit_seconds=1e-6)
+    smoke_test.raise_for(outcomes)
+    assert {outcome.request.steps for outcome in outcomes} == {20}
+
+
 def test_the_demo_draws_what_its_captions_say(package):
     assert len(smoke_of(pipeline_of(package))) >= 3
 
