@@ -12,6 +12,11 @@ from conversions.weights.quantize import BITS
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN_CHARACTERS = 60
+# What is merged into weights or learned: the fields of each entry, with their types.
+_ADDED: Mapping[str, Mapping[str, tuple[type, ...]]] = {
+    "adapters": {"name": (str,), "weight": (int, float), "sha256": (str,)},
+    "embeddings": {"name": (str,), "token": (str,), "vectors": (int,), "sha256": (str,)},
+}
 
 
 def check_fields(manifest: Mapping[str, Any], place: str) -> None:
@@ -44,6 +49,13 @@ def check_fields(manifest: Mapping[str, Any], place: str) -> None:
         if weights and quantized.get("precision") not in BITS:
             given = quantized.get("precision")
             raise _torn(place, f"submodels.{submodel}.quantized.precision", given, " or ".join(BITS))
+    for name, keys in _ADDED.items():
+        entries = manifest.get(name, [])
+        if not isinstance(entries, list) or not all(
+            isinstance(entry, dict) and entry.keys() == keys.keys() and _typed(entry, keys)
+            for entry in entries
+        ):
+            raise _torn(place, name, entries, f"a list of objects with {', '.join(keys)}")
     needs = _field(manifest, "memory.submodels", default={})
     _demand(needs, dict, "an object", "memory.submodels", place)
     for submodel, entry in needs.items():
@@ -64,6 +76,10 @@ def check_fields(manifest: Mapping[str, Any], place: str) -> None:
         whole = isinstance(size, int) and not isinstance(size, bool) and size >= 0
         if not (whole and isinstance(sha256, str) and _SHA256.fullmatch(sha256) and len(fields) == 2):
             raise _torn(place, f"files.{name}", entry, "a size_bytes and a sha256")
+
+
+def _typed(entry: Mapping[str, Any], keys: Mapping[str, tuple[type, ...]]) -> bool:
+    return all(type(entry[key]) in kinds for key, kinds in keys.items())
 
 
 def is_inside(name: str) -> bool:

@@ -94,6 +94,26 @@ def test_a_torn_manifest_is_named(folder, content):
         open_for_images(folder)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("adapters", {"name": "x"}),
+        ("adapters", [{"name": "x", "weight": "much", "sha256": ""}]),
+        ("embeddings", [{"name": "x", "token": "y", "vectors": 1}]),
+        ("embeddings", ["x"]),
+        ("memory", []),
+        ("memory", {"submodels": {"unet": {"device_bytes": "many"}}}),
+    ],
+)
+def test_a_damaged_field_of_the_manifest_is_named(folder, field, value):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**manifest, field: value}), "utf-8")
+    with pytest.raises(ConversionError, match=field) as caught:
+        open_for_images(folder)
+    assert caught.value.code == "package.torn"
+
+
 @pytest.mark.parametrize("name", ["unet/model.onnx_data", "vae_decoder/model.onnx"])
 def test_a_file_that_was_cut_short_is_named(folder, name):
     content = (folder / name).read_bytes()
