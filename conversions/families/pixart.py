@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from conversions.families.shared.latent_recipe import LatentRecipe
+from conversions.families.stable_diffusion_3 import T5_XXL
 from conversions.families.stable_diffusion_xl import VAE_PARTS
-from conversions.family import Family, Part, PipelineConfigs
+from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
 from conversions.recipe import (
     Conditioning,
@@ -159,6 +160,11 @@ def recipe(configs: PipelineConfigs) -> PixArtRecipe:
     return PixArtRecipe(configs=configs)
 
 
+# Source: convert_pixart_sigma_to_diffusers.py of diffusers; what differs by size is not in the graph.
+SIGMA: Config = {"caption_channels": 4096, "use_additional_conditions": False}
+# Source: convert_pixart_alpha_to_diffusers.py: at 1024 pixels the denoiser is told the image's size.
+ALPHA_1024: Config = {"caption_channels": 4096, "sample_size": 128}
+
 FAMILY = Family(
     name="pixart",
     title="PixArt",
@@ -171,4 +177,10 @@ FAMILY = Family(
     metadata=("scheduler", "tokenizer"),
     tokenizers=("tokenizer",),
     recipe=recipe,
+    # Their autoencoders have the graphs of Stable Diffusion's.
+    shipped=(
+        ShippedGraph(label="PixArt", kind=T5_ENCODER_MASKED, config=T5_XXL),
+        ShippedGraph(label="PixArt-Sigma", kind=PIXART_TRANSFORMER, config=SIGMA),
+        ShippedGraph(label="PixArt-alpha at 1024 pixels", kind=PIXART_TRANSFORMER, config=ALPHA_1024),
+    ),
 )

@@ -7,12 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conversions.families.pixart import cleaned
+from conversions.families.pixart import SIGMA, cleaned
 from conversions.graph_kind import Config
 from conversions.submodels.pixart_transformer import position_table, reads_size, unsupported
-
-# Source: convert_pixart_sigma_to_diffusers.py of diffusers.
-SIGMA: Config = {"caption_channels": 4096, "use_additional_conditions": False}
 
 
 @pytest.mark.torch
