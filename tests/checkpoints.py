@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.flow_checkpoints import FLOW_VARIANTS, FlowVariant
 from tests.flux_checkpoints import FLUX_VARIANTS, FluxVariant
+from tests.pixart_checkpoints import PIXART_VARIANTS, PixArtVariant
 from tests.sd3_checkpoints import SD3_VARIANTS, SD3Variant
 from tests.sdsetup.imaging import clip_vocabulary
 
@@ -158,7 +159,8 @@ _XL = Variant(
     scheduler=EULER,
     index={"force_zeros_for_empty_prompt": True},
 )
-VARIANTS: dict[str, Variant | FlowVariant | SD3Variant | FluxVariant] = {
+AnyVariant = Variant | FlowVariant | SD3Variant | FluxVariant | PixArtVariant
+VARIANTS: dict[str, AnyVariant] = {
     "stable-diffusion": Variant(),
     "stable-diffusion inpainting": Variant(
         pipeline="StableDiffusionInpaintPipeline", unet={**UNET, "in_channels": 9}
@@ -188,13 +190,12 @@ VARIANTS: dict[str, Variant | FlowVariant | SD3Variant | FluxVariant] = {
     **SD3_VARIANTS,
     **FLUX_VARIANTS,
     **FLOW_VARIANTS,
+    **PIXART_VARIANTS,
 }
 """A tiny checkpoint for every family, and for what its checkpoints differ in."""
 
 
-def make_variant(
-    folder: Path, variant: Variant | FlowVariant | SD3Variant | FluxVariant, *, seed: int = 0
-) -> Path:
+def make_variant(folder: Path, variant: AnyVariant, *, seed: int = 0) -> Path:
     """Write a tiny checkpoint without a safety checker; equal seeds give equal files."""
     import torch
     from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel

@@ -28,12 +28,10 @@ from conversions.recipe import (
     Floats,
     GuidedPrompts,
     ImageSize,
-    InitialImage,
     NoiseLevels,
     PromptEncoder,
     Run,
     Task,
-    Tensors,
 )
 from conversions.single_file_layout import (
     FileComponent,
@@ -183,17 +181,6 @@ class SD3Recipe(LatentRecipe):
             states = run(_T5, {"input_ids": encoded.tokens})["last_hidden_state"]
             found.append(prompts.embed(states, encoded))
         return found
-
-    def denoiser_inputs(
-        self, latents: Floats, timestep: float, conditioning: Conditioning, initial: InitialImage | None
-    ) -> tuple[Tensors, ...]:
-        """Put the transformer's inputs together; both prompts are rows of one batch."""
-        del initial
-        own = {
-            "hidden_states": np.concatenate([latents] * conditioning.branches),
-            "timestep": np.array([timestep], dtype=np.float32),
-        }
-        return tuple({**own, **inputs} for inputs in conditioning.runs)
 
 
 def recipe(configs: PipelineConfigs) -> SD3Recipe:

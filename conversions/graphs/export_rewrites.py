@@ -221,7 +221,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 
 
 class AttentionProcessor:
-    """A diffusers attention processor for self, cross and spatial attention, without masks.
+    """A diffusers attention processor for self, cross and spatial attention.
 
     Source: the order of norms, projections and residual is that of diffusers' ``AttnProcessor2_0``.
     """
@@ -234,8 +234,8 @@ class AttentionProcessor:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        """Attend; ``layer`` is diffusers' ``Attention``, the masks are never given by these pipelines."""
-        del attention_mask, temb
+        """Attend; ``layer`` is diffusers' ``Attention``, the mask a bias for all heads."""
+        del temb
         residual = hidden_states
         spatial = hidden_states.ndim == 4
         if layer.group_norm is not None:
@@ -244,7 +244,7 @@ class AttentionProcessor:
             hidden_states = to_tokens(hidden_states)
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         mixed = attention(
-            layer.to_q(hidden_states), layer.to_k(context), layer.to_v(context), None, layer.heads
+            layer.to_q(hidden_states), layer.to_k(context), layer.to_v(context), attention_mask, layer.heads
         )
         mixed = layer.to_out[0](mixed)
         if spatial:

@@ -165,6 +165,28 @@ def _(mask: Tensor, heads: int) -> Tensor:
     return torch.empty(batch, heads, sequence, sequence)
 
 
+@torch.library.custom_op("sdsetup::padding_bias", mutates_args=())
+def padding_bias(mask: Tensor, queries: Tensor, heads: int) -> Tensor:
+    """Attention bias that hides padding among the keys.
+
+    Args:
+        mask: int32 ``[batch, keys]``; 0 for padding.
+        queries: Anything ``[batch, queries, ...]``.
+        heads: Heads of the attention.
+
+    Returns:
+        ``[batch, heads, queries, keys]``: as a whole, since DirectML broadcasts no bias.
+    """
+    bias = ((1 - mask.float()) * MASKED)[:, None, None]
+    return bias.expand(-1, heads, queries.shape[1], -1).clone()
+
+
+@padding_bias.register_fake
+def _(mask: Tensor, queries: Tensor, heads: int) -> Tensor:
+    batch, keys = mask.shape
+    return torch.empty(batch, heads, queries.shape[1], keys)
+
+
 @torch.library.custom_op("sdsetup::unpatchify", mutates_args=())
 def unpatchify(tokens: Tensor, like: Tensor, patch: int) -> Tensor:
     """Put square patches together to an image.
@@ -227,6 +249,14 @@ def _write_causal_padding_bias(mask: Any, heads: int) -> Any:
     return op.Expand(op.Min(later, op.Unsqueeze(padding, _ints(1, 2))), shape)
 
 
+def _write_padding_bias(mask: Any, queries: Any, heads: int) -> Any:
+    masked = op.Constant(value_float=MASKED)
+    padding = op.Mul(op.Sub(op.Constant(value_float=1.0), op.Cast(mask, to=1)), masked)
+    batch, keys = op.Shape(mask, start=0, end=1), op.Shape(mask, start=1, end=2)
+    shape = op.Concat(batch, _ints(heads), op.Shape(queries, start=1, end=2), keys, axis=0)
+    return op.Expand(op.Unsqueeze(padding, _ints(1, 2)), shape)
+
+
 def _write_unpatchify(tokens: Any, like: Any, patch: int) -> Any:
     sides = op.Div(op.Shape(like, start=2, end=4), _ints(patch))
     shape = op.Concat(_ints(0, int(tokens.shape[2])), sides, axis=0)
@@ -256,6 +286,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         own.merge_heads.default: _write_merge_heads,
         own.repeat_heads.default: _write_repeat_heads,
         own.causal_padding_bias.default: _write_causal_padding_bias,
+        own.padding_bias.default: _write_padding_bias,
         own.unpatchify.default: _write_unpatchify,
         torch.ops.aten.split_with_sizes.default: _write_split_sizes,
     }

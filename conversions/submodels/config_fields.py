@@ -190,6 +190,31 @@ SD3_TRANSFORMER = (
     text("qk_norm", None),
 )
 
+PIXART_TRANSFORMER = (
+    *_DIFFUSERS_NOTES,
+    whole("num_attention_heads", 16, 1, _HEADS),
+    whole("attention_head_dim", 72, 1, _WIDTH),
+    whole("in_channels", 4, 1, 4096),
+    whole("out_channels", 8, 1, 4096, nullable=True),
+    whole("num_layers", 28, 1, _LAYERS),
+    number("dropout", 0.0, 0, 1),
+    whole("norm_num_groups", 32, 1, _WIDTH),
+    whole("cross_attention_dim", 1152, 1, _WIDTH),
+    flag("attention_bias", True),
+    whole("sample_size", 128, 1, _SIDE),
+    whole("patch_size", 2, 1, 64),
+    text("activation_fn", "gelu-approximate"),
+    whole("num_embeds_ada_norm", 1000, 1, _WIDTH),
+    flag("upcast_attention", False),
+    text("norm_type", "ada_norm_single"),
+    flag("norm_elementwise_affine", False),
+    number("norm_eps", 1e-6, _SMALL, 1),
+    number("interpolation_scale", None, _SMALL, 1e6),
+    flag("use_additional_conditions", None),
+    whole("caption_channels", None, 1, _WIDTH),
+    text("attention_type", "default"),
+)
+
 FLUX_TRANSFORMER = (
     *_DIFFUSERS_NOTES,
     whole("patch_size", 1, 1, 64),

@@ -10,6 +10,7 @@ from typing import Any
 from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec
 from conversions.submodels import config_fields
 from conversions.submodels.library_class import transformers_class, transformers_component
+from conversions.submodels.padding import example_mask
 
 # Source: transformers 5.23's Qwen3Config; a test compares.
 DEFAULTS: Config = {
@@ -157,17 +158,6 @@ def _input_ids(config: Config, shape: tuple[int, ...], random: Any) -> Any:
     return random.integers(0, config.get("vocab_size", DEFAULTS["vocab_size"]), shape).astype(numpy.int32)
 
 
-def _attention_mask(config: Config, shape: tuple[int, ...], random: Any) -> Any:
-    """Mask the end of each text, of another length in each row."""
-    import numpy
-
-    del config
-    mask = numpy.ones(shape, dtype=numpy.int32)
-    for row, end in enumerate(random.integers(shape[1] // 3, shape[1], shape[0])):
-        mask[row, end:] = 0
-    return mask
-
-
 def _last_but_one_states(config: Config) -> tuple[TensorSpec, ...]:
     return _states(config, (last_but_one(config),))
 
@@ -198,7 +188,7 @@ QWEN3_LAST_BUT_ONE = GraphKind(
     quantizable=True,
     sizes={"batch": 2, "sequence": 45},
     traced_sizes={"batch": 2, "sequence": 13},
-    example={"input_ids": _input_ids, "attention_mask": _attention_mask},
+    example={"input_ids": _input_ids, "attention_mask": example_mask},
 )
 """The states before the last layer, which has no part in it."""
 

@@ -1,4 +1,4 @@
-"""T5's encoder, ``T5EncoderModel``: token ids to states, without padding masks.
+"""T5's encoder, ``T5EncoderModel``: token ids to states, with and without a mask for padding.
 
 T5's residual stream leaves float16's range in large published models. It is carried in units of 64 here:
 powers of two in the weights that write to it, undone by the norms that read it. In float32 not a bit changes.
@@ -6,6 +6,7 @@ powers of two in the weights that write to it, undone by the norms that read it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -14,6 +15,7 @@ from conversions.errors import ConversionError
 from conversions.graph_kind import Config, GraphKind, Rename, TensorSpec, WeightScale
 from conversions.submodels import config_fields
 from conversions.submodels.library_class import transformers_class, transformers_component
+from conversions.submodels.padding import example_mask
 
 # Source: transformers 5.23's T5Config; a test compares.
 DEFAULTS: Config = {
@@ -77,6 +79,11 @@ def _inputs(config: Config) -> tuple[TensorSpec, ...]:
     return (TensorSpec(name="input_ids", dtype="int32", shape=("batch", "tokens")),)
 
 
+def _masked_inputs(config: Config) -> tuple[TensorSpec, ...]:
+    mask = TensorSpec(name="attention_mask", dtype="int32", shape=("batch", "tokens"))
+    return (*_inputs(config), mask)
+
+
 def _outputs(config: Config) -> tuple[TensorSpec, ...]:
     width = config.get("d_model", DEFAULTS["d_model"])
     return (TensorSpec(name="last_hidden_state", dtype="float", shape=("batch", "tokens", width)),)
@@ -93,8 +100,10 @@ def _reference(component: Any) -> Any:
                 dense = block.layer[1].DenseReluDense
                 dense.forward = MethodType(_feed_forward, dense)
 
-        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-            states: torch.Tensor = self.model(input_ids=input_ids).last_hidden_state
+        def forward(
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+        ) -> torch.Tensor:
+            states: torch.Tensor = self.model(input_ids, attention_mask).last_hidden_state
             return states
 
     return Encoder()
@@ -114,7 +123,7 @@ def _wrap(component: Any) -> Any:
 
     from conversions.graphs.export_rewrites import attention
     from conversions.graphs.position_rewrites import relative_bias
-    from conversions.graphs.transformer_rewrites import rms_norm
+    from conversions.graphs.transformer_rewrites import padding_bias, rms_norm
 
     def normal(norm: Any, states: torch.Tensor) -> torch.Tensor:
         return rms_norm(states, norm.weight, norm.variance_epsilon * STREAM**2)
@@ -125,10 +134,14 @@ def _wrap(component: Any) -> Any:
             self.model = component
             component.encoder.embed_tokens = None  # another name of ``shared``
 
-        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        def forward(
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+        ) -> torch.Tensor:
             encoder = self.model.encoder
             first = encoder.block[0].layer[0].SelfAttention
             bias = relative_bias(first.relative_attention_bias.weight, input_ids, _buckets(first))
+            if attention_mask is not None:
+                bias = bias + padding_bias(attention_mask, input_ids, self.model.config.num_heads)
             stream = self.model.shared(input_ids)
             for attending, feeding in (block.layer for block in encoder.block):
                 stream = stream + self._attend(
@@ -216,3 +229,11 @@ T5_ENCODER = GraphKind(
     traced_sizes={"batch": 2, "tokens": 13},
     example={"input_ids": _input_ids},
 )
+
+T5_ENCODER_MASKED = replace(
+    T5_ENCODER,
+    variant="masked",
+    inputs=_masked_inputs,
+    example={**T5_ENCODER.example, "attention_mask": example_mask},
+)
+"""The same with a mask, for pipelines that hide the padding of short prompts."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from conversions.isolated_process import isolated_process
 from conversions.tokenizers.registry import open_tokenizer
@@ -64,6 +66,9 @@ def _reference(folder: Path, class_name: str, length: int, texts: Sequence[str])
     """Runs in a process of its own, which alone pays for transformers."""
     import transformers
 
+    # It asks for sentencepiece before it reads a spiece.model, and reads it with protobuf alone.
+    reader: Any = import_module("transformers.convert_slow_tokenizer")
+    reader.requires_backends = lambda *_: None
     tokenizer = getattr(transformers, class_name).from_pretrained(folder, local_files_only=True)
     return [
         tokenizer(text, padding="max_length", max_length=length, truncation=True).input_ids for text in texts

@@ -19,7 +19,8 @@ ADDED_TOKENS = "added_tokens.json"
 WHOLE = "tokenizer.json"
 VOCABULARY = "vocab.json"
 MERGES = "merges.txt"
-_READ = (CONFIG, SPECIAL_TOKENS, ADDED_TOKENS, WHOLE, VOCABULARY, MERGES)
+SENTENCEPIECE = "spiece.model"
+_READ = (CONFIG, SPECIAL_TOKENS, ADDED_TOKENS, WHOLE, VOCABULARY, MERGES, SENTENCEPIECE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
 """T5's unigram tokenizer, as transformers 5.23's ``T5Tokenizer`` makes it.
 
 Source: Kudo 2018, arXiv:1804.10959; the pieces are put together as in transformers'
-``models/t5/tokenization_t5.py``, so the same text gives the same ids. A ``tokenizer.json`` gives the pieces
-with their scores and the map of characters alone; how text is split is the class's, as there.
+``models/t5/tokenization_t5.py``, so the same text gives the same ids. A ``tokenizer.json``, or
+sentencepiece's ``spiece.model`` where there is none, gives the pieces with their scores and the map of
+characters alone; how text is split is the class's, as there.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from conversions.checkpoint.lfs_pointer import is_pointer, pointer_error
 from conversions.errors import ConversionError
 from conversions.tokenizers.added_tokens import read_added_tokens
-from conversions.tokenizers.files import SPECIAL_TOKENS, WHOLE, TokenizerFiles
+from conversions.tokenizers.files import SENTENCEPIECE, SPECIAL_TOKENS, WHOLE, TokenizerFiles
+from conversions.tokenizers.sentencepiece import read_sentencepiece
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken
@@ -127,7 +130,7 @@ def _backend(files: TokenizerFiles, added: Sequence[AddedToken]) -> Backend:
 def _model(files: TokenizerFiles) -> tuple[list[tuple[str, float]], bytes]:
     """Return the pieces with their scores, and sentencepiece's map of characters; empty for none."""
     if WHOLE not in files.content:
-        raise files.broken(f"{WHOLE} is missing; from spiece.model alone it cannot be made yet")
+        return _sentencepiece(files)
     document = files.json(WHOLE)
     model = document.get("model")
     if not isinstance(model, dict) or model.get("type", "Unigram") != "Unigram":
@@ -147,6 +150,28 @@ def _model(files: TokenizerFiles) -> tuple[list[tuple[str, float]], bytes]:
     if len(pieces) <= _UNKNOWN:
         raise files.broken(f"{WHOLE} holds no vocabulary")
     return pieces, _characters(files, document.get("normalizer"))
+
+
+def _sentencepiece(files: TokenizerFiles) -> tuple[list[tuple[str, float]], bytes]:
+    """Read what a slow tokenizer of transformers 4 was saved as: the sentinel tokens are no pieces of it.
+
+    Source: ``T5Converter.convert_from_spm`` of transformers, which puts them behind, the last first.
+    """
+    if SENTENCEPIECE not in files.content:
+        raise files.broken(f"{WHOLE} and {SENTENCEPIECE} are missing")
+    content = files.content[SENTENCEPIECE]
+    if is_pointer(content):
+        raise pointer_error(f"{files.label}/{SENTENCEPIECE}", content)
+    try:
+        model = read_sentencepiece(content)
+    except ValueError as error:
+        raise files.broken(f"{SENTENCEPIECE} is damaged: {error}") from error
+    if not model.is_unigram:
+        raise files.broken(f"{SENTENCEPIECE} holds no unigram model, as T5's is")
+    if len(model.pieces) <= _UNKNOWN:
+        raise files.broken(f"{SENTENCEPIECE} holds no vocabulary")
+    sentinels = [(token, 0.0) for token in reversed(_sentinel_names(files))]
+    return [*model.pieces, *sentinels], model.characters
 
 
 def _characters(files: TokenizerFiles, normalizer: Any) -> bytes:
@@ -170,7 +195,11 @@ def _sentinels(files: TokenizerFiles) -> list[AddedToken]:
     known = {**files.json(SPECIAL_TOKENS), **files.config}
     if any(name in known for name in listed):
         return []
+    return [AddedToken(token, special=True) for token in _sentinel_names(files)]
+
+
+def _sentinel_names(files: TokenizerFiles) -> list[str]:
     count = files.config.get("extra_ids", _SENTINELS)
     if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 10_000:
         raise files.broken(f"its extra_ids is {count!r:.80}")
-    return [AddedToken(f"<extra_id_{number}>", special=True) for number in range(count)]
+    return [f"<extra_id_{number}>" for number in range(count)]

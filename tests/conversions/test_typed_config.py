@@ -15,6 +15,7 @@ from conversions.submodels.clip_text import CLIP_TEXT
 from conversions.submodels.flux2 import FLUX2
 from conversions.submodels.flux2_vae import FLUX2_DECODER
 from conversions.submodels.flux_transformer import FLUX_TRANSFORMER
+from conversions.submodels.pixart_transformer import PIXART_TRANSFORMER
 from conversions.submodels.safety_checker import SAFETY_CHECKER, VISION_DEFAULTS
 from conversions.submodels.sd3_transformer import SD3_TRANSFORMER
 from conversions.submodels.t5_encoder import T5_ENCODER
@@ -34,6 +35,7 @@ FIELDS = {
     "z_image": Z_IMAGE.fields,
     "sd3_transformer": SD3_TRANSFORMER.fields,
     "flux": FLUX_TRANSFORMER.fields,
+    "pixart": PIXART_TRANSFORMER.fields,
 }
 DEMO = checkpoint_path()
 SOME = (
@@ -139,7 +141,18 @@ def plain(value: Any) -> Any:
 
 @pytest.mark.parametrize(
     "submodel",
-    [UNET, DECODER, CLIP_TEXT, Z_IMAGE, FLUX2, FLUX2_DECODER, SD3_TRANSFORMER, T5_ENCODER, FLUX_TRANSFORMER],
+    [
+        UNET,
+        DECODER,
+        CLIP_TEXT,
+        Z_IMAGE,
+        FLUX2,
+        FLUX2_DECODER,
+        SD3_TRANSFORMER,
+        T5_ENCODER,
+        FLUX_TRANSFORMER,
+        PIXART_TRANSFORMER,
+    ],
 )
 def test_the_defaults_are_those_of_the_submodels_and_no_field_is_forgotten(submodel: Any) -> None:
     mine = defaults(submodel.fields)
@@ -153,7 +166,7 @@ def test_the_safety_checkers_vision_defaults_are_those_of_the_submodel() -> None
 
 @pytest.mark.torch
 @pytest.mark.parametrize(
-    "component", ["unet", "vae", "flux2", "flux2_vae", "z_image", "sd3_transformer", "flux"]
+    "component", ["unet", "vae", "flux2", "flux2_vae", "z_image", "sd3_transformer", "flux", "pixart"]
 )
 def test_every_field_of_diffusers_is_known(component: str) -> None:
     import diffusers
@@ -166,6 +179,7 @@ def test_every_field_of_diffusers_is_known(component: str) -> None:
         "z_image": diffusers.ZImageTransformer2DModel,
         "sd3_transformer": diffusers.SD3Transformer2DModel,
         "flux": diffusers.FluxTransformer2DModel,
+        "pixart": diffusers.PixArtTransformer2DModel,
     }[component]
     parameters = dict(inspect.signature(kind.__init__).parameters)
     parameters.pop("self")

@@ -16,8 +16,10 @@ from conversions.recipe import (
     Floats,
     GuidedPrompts,
     ImageSize,
+    InitialImage,
     LatentSpace,
     Run,
+    Tensors,
 )
 
 # Source: the default of AutoencoderKL's scaling_factor; Rombach et al. 2022, arXiv:2112.10752, appendix G.
@@ -115,6 +117,17 @@ class LatentRecipe(ABC):
         if self.guided(request.guidance_scale):
             return request.negative_prompt, request.prompt
         return (request.prompt,)
+
+    def denoiser_inputs(
+        self, latents: Floats, timestep: float, conditioning: Conditioning, initial: InitialImage | None
+    ) -> tuple[Tensors, ...]:
+        """Put a transformer's inputs together; both prompts are rows of one batch."""
+        del initial
+        own = {
+            "hidden_states": np.concatenate([latents] * conditioning.branches),
+            "timestep": np.array([timestep], dtype=np.float32),
+        }
+        return tuple({**own, **inputs} for inputs in conditioning.runs)
 
     def guide(self, outputs: tuple[Floats, ...], conditioning: Conditioning, guidance_scale: float) -> Floats:
         """Apply classifier-free guidance.

@@ -150,6 +150,7 @@ def test_the_tables_of_defaults_are_those_of_the_libraries() -> None:
         AutoencoderTiny,
         Flux2Transformer2DModel,
         FluxTransformer2DModel,
+        PixArtTransformer2DModel,
         SD3Transformer2DModel,
         UNet2DConditionModel,
         ZImageTransformer2DModel,
@@ -161,6 +162,7 @@ def test_the_tables_of_defaults_are_those_of_the_libraries() -> None:
         flux2,
         flux2_vae,
         flux_transformer,
+        pixart_transformer,
         qwen3,
         safety_checker,
         sd3_transformer,
@@ -181,6 +183,7 @@ def test_the_tables_of_defaults_are_those_of_the_libraries() -> None:
         (flux2.DEFAULTS, flux2.IRRELEVANT, Flux2Transformer2DModel),
         (flux2_vae.DEFAULTS, flux2_vae.IRRELEVANT, AutoencoderKLFlux2),
         (flux_transformer.DEFAULTS, flux_transformer.IRRELEVANT, FluxTransformer2DModel),
+        (pixart_transformer.DEFAULTS, pixart_transformer.IRRELEVANT, PixArtTransformer2DModel),
         (sd3_transformer.DEFAULTS, sd3_transformer.SD3_TRANSFORMER.irrelevant, SD3Transformer2DModel),
         (z_image.DEFAULTS, z_image.IRRELEVANT, ZImageTransformer2DModel),
     ):

@@ -74,3 +74,28 @@ def write(folder: Path, *, characters: bool = True, **config: Any) -> int:
     (folder / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps({**CONFIG, **config}), encoding="utf-8")
     return len(vocabulary)
+
+
+def write_sentencepiece(folder: Path, *, characters: bool = True, **config: Any) -> int:
+    """Write a spiece.model, as sentencepiece does, and a tokenizer_config.json; return the number of tokens.
+
+    The sentinels are no pieces of it: T5's tokenizer adds them.
+    """
+    from transformers.utils import sentencepiece_model_pb2_new as messages
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model = messages.ModelProto()
+    model.trainer_spec.model_type = messages.TrainerSpec.UNIGRAM
+    model.trainer_spec.unk_id = 2
+    kinds = {"<pad>": messages.ModelProto.SentencePiece.CONTROL}
+    kinds |= {"</s>": kinds["<pad>"], "<unk>": messages.ModelProto.SentencePiece.UNKNOWN}
+    vocabulary = [each for each in pieces() if each[0] not in SENTINELS]
+    for piece, score in vocabulary:
+        kind = kinds.get(piece, messages.ModelProto.SentencePiece.NORMAL)
+        model.pieces.add(piece=piece, score=score, type=kind)
+    model.normalizer_spec.name = "nmt_nfkc"
+    if characters:
+        model.normalizer_spec.precompiled_charsmap = CHARACTERS
+    (folder / "spiece.model").write_bytes(model.SerializeToString())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**CONFIG, **config}), encoding="utf-8")
+    return len(vocabulary) + len(SENTINELS)

@@ -56,8 +56,27 @@ def in_a_sequence(folder: Path) -> None:
     path.write_text(json.dumps(document), "utf-8")
 
 
+def slow(folder: Path) -> None:
+    """As transformers 4 saved a slow tokenizer: no tokenizer.json."""
+    count = t5_vocabulary.write_sentencepiece(folder)
+    ids = {0: "<pad>", 1: "</s>", 2: "<unk>"}
+    ids |= {count - 1 - number: token for number, token in enumerate(t5_vocabulary.SENTINELS)}
+    t5_vocabulary.write_sentencepiece(
+        folder,
+        added_tokens_decoder={str(number): {**TOKEN, "content": token} for number, token in ids.items()},
+        additional_special_tokens=t5_vocabulary.SENTINELS,
+        legacy=True,
+        **SPECIAL,
+    )
+
+
+def slow_of_2022(folder: Path) -> None:
+    t5_vocabulary.write_sentencepiece(folder, characters=False)
+    (folder / "special_tokens_map.json").write_text(json.dumps(SPECIAL), "utf-8")
+
+
 @pytest.mark.torch
-@pytest.mark.parametrize("make", [plain, without_map, fast, listed, in_a_sequence])
+@pytest.mark.parametrize("make", [slow, slow_of_2022, plain, without_map, fast, listed, in_a_sequence])
 def test_the_tokens_are_those_of_transformers(make: Callable[[Path], None], tmp_path: Path) -> None:
     make(tmp_path)
     own = ["ﬁne ½ \u3000 e\u0301 ①", "<extra_id_7> x<extra_id_99>y", "a</s>b <pad>", "▁▁ a ▁b"]
@@ -79,10 +98,36 @@ def change(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(document), "utf-8")
 
 
+def torn(folder: Path) -> None:
+    """Leave a spiece.model whose one piece is longer than the file."""
+    (folder / "tokenizer.json").unlink()
+    (folder / "spiece.model").write_bytes(b"\x0a\x20\x0a\x05<pad>")
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "only spiece.model": (
+    "no vocabulary": (
+        lambda folder: (folder / "tokenizer.json").unlink(),
+        "tokenizer.json and spiece.model are missing",
+    ),
+    "a spiece.model that is none": (
         lambda folder: (folder / "tokenizer.json").rename(folder / "spiece.model"),
-        "spiece.model",
+        "spiece.model is damaged",
+    ),
+    "a spiece.model that ends early": (
+        torn,
+        "spiece.model is damaged",
+    ),
+    "an empty spiece.model": (
+        lambda folder: ((folder / "tokenizer.json").unlink(), (folder / "spiece.model").write_bytes(b"")),
+        "spiece.model holds no vocabulary",
+    ),
+    "byte pairs in spiece.model": (
+        lambda folder: (
+            (folder / "tokenizer.json").unlink(),
+            # Field 2, the trainer's; in it field 3, the kind of model: byte pairs.
+            (folder / "spiece.model").write_bytes(b"\x12\x02\x18\x02"),
+        ),
+        "no unigram model",
     ),
     "another model": (
         lambda folder: change(folder, lambda each: each["model"].update(type="BPE")),
