@@ -21,7 +21,7 @@ from conversions.families.shared.transformer_names import (
     renamed,
     rows_of,
 )
-from conversions.family import Family, Part, PipelineConfigs
+from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
 from conversions.recipe import (
     Defaults,
@@ -286,5 +286,11 @@ FAMILY = Family(
         small_files=None,
         structure=_structure,
         fixed=("guidance_embeds", "joint_attention_dim", "pooled_projection_dim"),
+    ),
+    # Source: published configurations; the defaults of diffusers' class are schnell's. Text encoders and
+    # autoencoder are those of Stable Diffusion 1.x, 3 and Z-Image.
+    shipped=(
+        ShippedGraph(label="FLUX.1 schnell", kind=FLUX_TRANSFORMER, config={}),
+        ShippedGraph(label="FLUX.1 dev", kind=FLUX_TRANSFORMER, config={"guidance_embeds": True}),
     ),
 )

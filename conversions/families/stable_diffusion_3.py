@@ -198,6 +198,19 @@ SD35_MEDIUM: Config = {
     "dual_attention_layers": list(range(13)),
     "qk_norm": "rms_norm",
 }
+SD3_MEDIUM: Config = {
+    "num_layers": 24,
+    "num_attention_heads": 24,
+    "caption_projection_dim": 1536,
+    "pos_embed_max_size": 192,
+}
+SD35_LARGE: Config = {
+    "num_layers": 38,
+    "num_attention_heads": 38,
+    "caption_projection_dim": 2432,
+    "pos_embed_max_size": 192,
+    "qk_norm": "rms_norm",
+}
 T5_XXL: Config = {
     "d_model": 4096,
     "d_ff": 10240,
@@ -312,6 +325,8 @@ FAMILY = Family(
     shipped=(
         ShippedGraph(label="Stable Diffusion 3", kind=CLIP_TEXT_PROJECTED, config=_TEXT),
         ShippedGraph(label="Stable Diffusion 3", kind=T5_ENCODER, config=T5_XXL),
+        ShippedGraph(label="Stable Diffusion 3 medium", kind=SD3_TRANSFORMER, config=SD3_MEDIUM),
         ShippedGraph(label="Stable Diffusion 3.5 medium", kind=SD3_TRANSFORMER, config=SD35_MEDIUM),
+        ShippedGraph(label="Stable Diffusion 3.5 large", kind=SD3_TRANSFORMER, config=SD35_LARGE),
     ),
 )

@@ -37,15 +37,7 @@ def stored(*names: str, shape: tuple[int, ...] = (2, 2)) -> dict[str, StoredTens
             ([name], "checkpoint.is_embedding", "holds a textual inversion")
             for name in ("emb_params", "clip_l", "clip_g", "string_to_param")
         ),
-        (["single_stream_modulation.lin.weight"], "family.unsupported", "is FLUX.2,"),
         (["model.diffusion_model.distilled_guidance_layer.in_proj.bias"], "family.unsupported", "is Chroma,"),
-        (["double_blocks.0.img_attn.norm.key_norm.scale"], "family.unsupported", "is FLUX.1,"),
-        (
-            ["joint_blocks.0.context_block.adaLN_modulation.1.bias"],
-            "family.unsupported",
-            "is Stable Diffusion 3,",
-        ),
-        (["layers.0.adaLN_modulation.0.weight"], "family.unsupported", "is Z-Image,"),
         (["cap_embedder.0.weight"], "family.unsupported", "is Lumina 2,"),
         (["txt_in.text_norm.weight"], "family.unsupported", "is Qwen-Image,"),
         (["blocks.0.cross_attn.q_linear.weight"], "family.unsupported", "is Sana,"),

@@ -13,7 +13,10 @@ from conversions.family import ShippedGraph, all_families
 SHIPPED = [shipped for family in all_families() for shipped in family.shipped]
 LABELS = [f"{shipped.label}: {shipped.kind.id}" for shipped in SHIPPED]
 # Tracing these takes up to a minute each; tiny checkpoints are traced for all that they differ in.
-SLOW = ("inpainting: unet", "refiner: unet", "consistency models: unet", "2.1: unet")
+SLOW = (
+    *("inpainting: unet", "refiner: unet", "consistency models: unet", "2.1: unet"),
+    *("flux_transformer", "3 medium: sd3_transformer", "3.5 large: sd3_transformer"),
+)
 TRACED = [
     pytest.param(each, id=label, marks=[pytest.mark.robustness] if label.endswith(SLOW) else [])
     for each, label in zip(SHIPPED, LABELS, strict=True)
