@@ -57,15 +57,15 @@ def adapters_at(texts: Sequence[str], listener: Listener) -> tuple[AdapterReques
 
 
 def _adapter_at(text: str, listener: Listener) -> AdapterRequest:
-    from conversions.weights.lora.request import AdapterRequest, parse_request
+    from conversions.weights.lora.request import AdapterRequest, parse_request, parse_weight
 
     if Path(text).expanduser().is_file():
         return AdapterRequest(path=Path(text).expanduser())
     weighed = _WEIGHT.fullmatch(text)
     place = text if weighed is None else weighed["place"]
     if _is_remote(place):
-        path = file_at(place, "--lora", (*_DATA,), listener)
-        return AdapterRequest(path=path, weight=1.0 if weighed is None else float(weighed["weight"]))
+        weight = 1.0 if weighed is None else parse_weight(place, weighed["weight"])
+        return AdapterRequest(path=file_at(place, "--lora", (*_DATA,), listener), weight=weight)
     return parse_request(text)
 
 

@@ -10,18 +10,18 @@ from conversions.family import all_families
 
 _PREFIXES = ("", "model.diffusion_model.")
 # What tells a kind, by a tensor's name; order matters. Source: CHECKPOINT_KEY_NAMES in diffusers 0.42's
-# single_file_utils.py.
+# single_file_utils.py; for PixArt its release, whose blocks are Sana's but for one product of q, k and v.
 _MODELS = (
     ("Chroma", "distilled_guidance_layer.in_proj.bias"),
     ("Lumina 2", "cap_embedder.0.weight"),
     ("Qwen-Image", "txt_in.text_norm.weight"),
-    ("PixArt", "blocks.0.attn.qkv.bias"),
     ("Sana", "blocks.0.cross_attn.q_linear.weight"),
     ("AuraFlow", "double_layers.0.attn.w2q.weight"),
     ("Wan", "head.modulation"),
     ("Playground 2.5", "edm_mean"),
     ("Stable Cascade", "clip_txt_mapper.weight"),
 )
+_PIXART = ("blocks.0.attn.qkv.bias", "blocks.0.cross_attn.q_linear.weight")
 _PARTS = (
     (
         ("control_model.", "controlnet_", "input_hint_block."),
@@ -62,6 +62,12 @@ def refusal(
             "checkpoint.is_embedding",
             f"{label} holds a textual inversion: one word of a prompt, no model.",
             "Convert the model that it belongs to.",
+        )
+    if any(all(prefix + name in stored for name in _PIXART) for prefix in _PREFIXES):
+        return ConversionError(
+            "family.unsupported",
+            f"{label} is a single file of PixArt, which cannot be read yet.",
+            "Convert PixArt's folder in the diffusers layout.",
         )
     for title, marker in _MODELS:
         if any(prefix + marker in stored for prefix in _PREFIXES):

@@ -285,7 +285,7 @@ FAMILY = Family(
         # T5's tokenizer does not come with the program.
         small_files=None,
         structure=_structure,
-        fixed=("guidance_embeds", "joint_attention_dim", "pooled_projection_dim"),
+        fixed=("in_channels", "guidance_embeds", "joint_attention_dim", "pooled_projection_dim"),
     ),
     # Source: published configurations; the defaults of diffusers' class are schnell's. Text encoders and
     # autoencoder are those of Stable Diffusion 1.x, 3 and Z-Image.

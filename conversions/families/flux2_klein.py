@@ -307,7 +307,7 @@ FAMILY = Family(
         # Qwen's tokenizer does not come with the program.
         small_files=None,
         structure=_structure,
-        fixed=("joint_attention_dim", "guidance_embeds"),
+        fixed=("in_channels", "joint_attention_dim", "guidance_embeds"),
     ),
     shipped=(
         ShippedGraph(label=_LABEL, kind=QWEN3_THREE_LAYERS, config=QWEN3_4B),

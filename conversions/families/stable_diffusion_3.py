@@ -320,7 +320,7 @@ FAMILY = Family(
         recognise=no_differences,
         small_files=_small_files,
         structure=structure_of_file,
-        fixed=("joint_attention_dim", "pooled_projection_dim"),
+        fixed=("in_channels", "joint_attention_dim", "pooled_projection_dim"),
     ),
     shipped=(
         ShippedGraph(label="Stable Diffusion 3", kind=CLIP_TEXT_PROJECTED, config=_TEXT),

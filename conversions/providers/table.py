@@ -48,9 +48,9 @@ class Provider:
         provider_options: Options of every session.
         float32_options: Options for float32 graphs that are to compute at full precision.
         replay_options: Options of sessions that run often, on inputs of the same shapes: the launches of all
-            kernels are recorded once and replayed. Every node must be on the provider.
+            kernels are recorded once and replayed (CUDA graphs). Every node must be on the provider.
         bound_memory: ONNX Runtime's name of the device's memory in which such sessions keep their inputs and
-            outputs; empty where they do not.
+            outputs (I/O binding); empty where they do not.
         device_option: Provider option that selects the device; empty when there is none.
         device_metadata: Key in an ``OrtEpDevice``'s metadata that holds that option's value; empty when the
             devices are counted in the order they are listed.
@@ -139,7 +139,7 @@ PROVIDERS: tuple[Provider, ...] = (
         replay_options={"enable_cuda_graph": "1"},
         bound_memory="cuda",
         device_option="device_id",
-        verified="an H200: parity, judged images, and speed against PyTorch and optimum-onnx",
+        verified="an H100 and an H200: parity, judged images, and speed against PyTorch and optimum-onnx",
     ),
     # Source: ONNX Runtime, docs/execution-providers/MIGraphX-ExecutionProvider.md. It compiles for one size.
     Provider(

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+_FLOAT_BYTES = 4
 # Numbers of fields in ModelProto, SentencePiece, TrainerSpec and NormalizerSpec.
 _PIECE, _TRAINER, _NORMALIZER = 1, 2, 3
 _TEXT, _SCORE = 1, 2
@@ -68,6 +69,8 @@ def _piece(content: bytes) -> tuple[str, float]:
         if number == _TEXT and isinstance(value, bytes):
             text = value.decode("utf-8")
         elif number == _SCORE and isinstance(value, bytes):
+            if len(value) != _FLOAT_BYTES:
+                raise ValueError("a score is not four bytes long")
             (score,) = struct.unpack("<f", value)
     return text, score
 

@@ -33,6 +33,8 @@ from sdsetup.errors import SetupError
 _DESCRIPTION = "bundle.json"
 _FORMAT = 2
 _PROGRAM = ("sdsetup", "conversions")
+# macOS and Windows leave these on sticks; names that begin with ._ are macOS' too.
+_OF_FILE_MANAGERS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,12 @@ def make(folder: Path, environment: Path, wanted: Wanted) -> None:
     python, wheels = places.python_of(environment), folder / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
     models = _models_in(folder)
-    _describe(folder, wanted, files={})  # so that an interrupted one is known for a bundle
+    for name in _PROGRAM:
+        if (folder / name).resolve() == (Path(__file__).resolve().parents[2] / name):
+            raise SetupError(
+                "install.bundle", f"{folder} is where this program runs from.", "name another folder."
+            )
+    _describe(folder, wanted, files=models)  # so that an interrupted one is known for a bundle
     steps = Steps(f"Making a bundle in {folder}")
     for name in _PROGRAM:
         with steps.step(f"copying {name}"):
@@ -166,7 +173,7 @@ def open_bundle(folder: Path) -> Bundle:
                 f"{folder} was made for {what} {made_for.get(what)}; this is {here}.",
                 f"make one on a machine with {what} {here}, or use another Python.",
             )
-    if not document["files"]:
+    if not any(_is_in(name, "wheels") for name in document["files"]):
         raise SetupError(
             "install.bundle",
             f"{folder} was not finished.",
@@ -243,8 +250,15 @@ def _records(folder: Path, parts: Iterable[str]) -> dict[str, Any]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """List the files below a folder, but for what Python writes when it runs from there."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    """List the files below a folder, but for what Python and file managers write there unasked."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and "__pycache__" not in path.parts
+        and path.name not in _OF_FILE_MANAGERS
+        and not path.name.startswith("._")
+    )
 
 
 def _machine() -> dict[str, str]:

@@ -29,7 +29,6 @@ def alone(path: Path, on_wait: Callable[[], None], *, remove: bool = False) -> I
         remove: Whether the file goes at the end. Who waits for it then makes one of its own.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         file = _open_taken(path, on_wait)
     except OSError:
         yield
@@ -53,6 +52,7 @@ def of_environment(environment: Path) -> Path:
 def _open_taken(path: Path, on_wait: Callable[[], None]) -> BinaryIO:
     waiting = False
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)  # uninstall may have removed it meanwhile
         file = path.open("ab")
         while not _take(file):
             if not waiting:

@@ -84,9 +84,7 @@ def generate(
     ] = False,
     preview: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help="Every N steps write OUTPUT-preview.png, which shows what is becoming of them."
-        ),
+        typer.Option(metavar="N", min=1, help="Write a preview image every N steps: OUTPUT-preview.png."),
     ] = None,
     repeated: Annotated[
         Path | None,

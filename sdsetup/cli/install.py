@@ -69,7 +69,7 @@ def install(
     from sdsetup import workflow
     from sdsetup.cli.login import log_in_where_needed
 
-    del flavour, lean, torch, yes, dry_run  # read when the environment was made
+    del flavour, lean, torch, dry_run  # read when the environment was made
     if bundle is not None:
         from sdsetup import bundled_model
         from sdsetup.bootstrap.bundle import say_how_to_use
@@ -86,7 +86,7 @@ def install(
     options = Options(precision=whole, precisions=single, target=workflow.default_target())
     place = folder / workflow.package_folder(model, options)
     images = images_folder or folder / "images"
-    if not place.exists():
+    if not place.exists() and not yes:
         log_in_where_needed(model)
     with reporting("install", model, place, report, lambda: kept_of(place)) as run:
         installed = workflow.install(model, options, place, images, run.listener)

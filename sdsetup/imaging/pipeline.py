@@ -282,12 +282,16 @@ class Pipeline:
         return state.sample
 
     def _show(self, preview: Preview, latents: Floats) -> None:
-        """Write a preview; one that cannot be written is no reason to stop."""
-        space = self.package.recipe.latents
-        pixels = approximate(latents, space)
-        scale = space.downscale
+        """Write a preview; one that cannot be made or written is no reason to stop."""
+        recipe = self.package.recipe
+        pixels, scale = approximate(latents, recipe.latents), recipe.latents.downscale
         if pixels is None:
-            pixels, scale = np.concatenate([self._image(each[None]) for each in latents]), 1
+            # Not _run: latents on their way may be beyond what a float16 decoder takes, finished ones not.
+            decoded = [recipe.decode(self.runner.run, each[None]) for each in latents]
+            self._done_with("decoder")
+            if not all(np.isfinite(each).all() for each in decoded):
+                return
+            pixels, scale = np.concatenate([_pixels(each) for each in decoded]), 1
         try:
             preview.write(pixels, scale)
         except OSError as error:
@@ -362,14 +366,7 @@ class Pipeline:
         return True
 
     def _image(self, latents: Floats) -> NDArray[np.uint8]:
-        sample = self.package.recipe.decode(self._run, latents)
-        values = sample / np.float32(2)
-        values += np.float32(0.5)
-        np.clip(values, 0, 1, out=values)
-        values *= np.float32(255)
-        np.rint(values, out=values)
-        pixels: NDArray[np.uint8] = values.astype(np.uint8).transpose(0, 2, 3, 1)
-        return pixels
+        return _pixels(self.package.recipe.decode(self._run, latents))
 
     @cached_property
     def _prompts(self) -> PackagePrompts:
@@ -388,6 +385,17 @@ class Pipeline:
     def _done_with(self, role: Role) -> None:
         for name in self.package.with_role(role):
             self.runner.done_with(name)
+
+
+def _pixels(sample: Floats) -> NDArray[np.uint8]:
+    """Turn a decoder's ``[images, 3, height, width]``, -1 to 1, into uint8 ``[images, height, width, 3]``."""
+    values = sample / np.float32(2)
+    values += np.float32(0.5)
+    np.clip(values, 0, 1, out=values)
+    values *= np.float32(255)
+    np.rint(values, out=values)
+    pixels: NDArray[np.uint8] = values.astype(np.uint8).transpose(0, 2, 3, 1)
+    return pixels
 
 
 def _blended(

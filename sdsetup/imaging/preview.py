@@ -1,4 +1,4 @@
-"""Show what images are becoming, without the decoder where the colours of the latents are known."""
+"""Previews of images that are being made, without the decoder where the colours of the latents are known."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sdsetup.imaging.schedulers import Floats
 # Red, green and blue that each channel of the latents adds, and what they start from; colours go from -1 to
 # 1. By channels and scaling factor: autoencoders of one space share them. They were fitted to the decoders'
 # images by others; Source: comfy/latent_formats.py of ComfyUI at 040a324, classes SD15, SDXL, SD3 and Flux.
-_Color: TypeAlias = tuple[float, float, float]
-_COLORS: dict[tuple[int, float], tuple[tuple[_Color, ...], _Color]] = {
+_Colour: TypeAlias = tuple[float, float, float]
+_COLOURS: dict[tuple[int, float], tuple[tuple[_Colour, ...], _Colour]] = {
     (4, 0.18215): (
         (
             (0.3512, 0.2297, 0.3227),
@@ -138,10 +138,10 @@ def approximate(latents: Floats, space: LatentSpace) -> NDArray[np.uint8] | None
     Returns:
         uint8 ``[images, height, width, 3]``; None where the space's colours are not known.
     """
-    known = _COLORS.get((space.channels, round(space.scaling, 5)))
+    known = _COLOURS.get((space.channels, round(space.scaling, 5)))
     if known is None:
         return None
     factors, start = (np.array(each, np.float32) for each in known)
-    colors = np.einsum("nchw,ck->nhwk", latents, factors) + start
-    pixels: NDArray[np.uint8] = np.rint(np.clip((colors + 1) * np.float32(127.5), 0, 255)).astype(np.uint8)
+    colours = np.einsum("nchw,ck->nhwk", latents, factors) + start
+    pixels: NDArray[np.uint8] = np.rint(np.clip((colours + 1) * np.float32(127.5), 0, 255)).astype(np.uint8)
     return pixels

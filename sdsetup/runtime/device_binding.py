@@ -1,4 +1,4 @@
-"""Keep a session's inputs and outputs in the device's memory, so that kernel launches can be replayed."""
+"""Bind a session's inputs and outputs (I/O binding) to the device's memory, as CUDA graphs need it."""
 
 from __future__ import annotations
 

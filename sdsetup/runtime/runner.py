@@ -137,6 +137,15 @@ class LocalRunner:
         self._open.clear()
 
     def _run(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
+        outputs = self._attempt(submodel, inputs)
+        if outputs is None:
+            # Not in the handler, whose traceback would keep the first session and its memory.
+            outputs = self._attempt(submodel, inputs)
+        assert outputs is not None
+        return outputs
+
+    def _attempt(self, submodel: str, inputs: Arrays) -> dict[str, Array] | None:
+        """Run a submodel; None where launches cannot be recorded, which the next attempt does without."""
         sizes = self._sizes(submodel, inputs)
         loaded = self._open.get(submodel)
         if loaded is not None and loaded.sizes != sizes:
@@ -147,12 +156,12 @@ class LocalRunner:
                 loaded = self._load(submodel, sizes)
             started = perf_counter()
             outputs, loaded = sessions.run(loaded, inputs, f"running {submodel}")
+            seconds = perf_counter() - started
         except ReplayError as error:
             logger.info("%s runs without replaying its launches: %s", submodel, error)
             self._not_replayed.add(submodel)
             self._open.pop(submodel, None)
-            return self._run(submodel, inputs)
-        seconds = perf_counter() - started
+            return None
         self._open[submodel] = loaded
         before = self._usage[submodel]
         self._usage[submodel] = Usage(

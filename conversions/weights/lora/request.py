@@ -37,17 +37,30 @@ def parse_request(text: str) -> AdapterRequest:
     found = _WEIGHT.fullmatch(text)
     if found is None or Path(text).is_file() or _is_drive(found["file"]):
         return AdapterRequest(path=Path(text))
+    return AdapterRequest(path=Path(found["file"]), weight=parse_weight(found["file"], found["weight"]))
+
+
+def parse_weight(file: str, text: str) -> float:
+    """Read an adapter's weight.
+
+    Args:
+        file: What it belongs to, for the message.
+        text: As it was typed.
+
+    Raises:
+        ConversionError: ``lora.weight``; it is no finite number.
+    """
     try:
-        weight = float(found["weight"])
+        weight = float(text)
     except ValueError:
         weight = math.nan
     if not math.isfinite(weight):
         raise ConversionError(
             "lora.weight",
-            f"The weight {found['weight']!r} of {found['file']} is no number.",
-            f"Write it as {found['file']}:0.8; without a weight it is 1.",
+            f"The weight {text!r} of {file} is no number.",
+            f"Write it as {file}:0.8; without a weight it is 1.",
         )
-    return AdapterRequest(path=Path(found["file"]), weight=weight)
+    return weight
 
 
 def _is_drive(text: str) -> bool:

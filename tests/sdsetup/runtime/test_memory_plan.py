@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conversions.events import Notice
-from conversions.forecast import SESSION_BYTES, forecast, weights_bytes
+from conversions.forecast import CONTEXT_BYTES, SESSION_BYTES, forecast, weights_bytes
 from conversions.package.layout import Package
 from conversions.pipeline_graphs import package_graphs
 from conversions.providers.devices import CPU, Device
@@ -40,8 +40,8 @@ def test_a_device_of_unknown_or_ample_memory_holds_all(package: Package) -> None
 def test_weights_count_to_the_byte(package: Package) -> None:
     native = package.recipe.native
     models = package_graphs(package).models.values()
-    images = 4096 * native.width * native.height * native.images
-    room = sum(weights_bytes(model) + SESSION_BYTES for model in models) + images
+    images = 8192 * native.width * native.height * native.images
+    room = CONTEXT_BYTES + sum(weights_bytes(model) + SESSION_BYTES for model in models) + images
     assert make_plan(package, native, room).peak_bytes is None
     assert make_plan(package, native, room - 1).peak_bytes is not None
 
