@@ -41,6 +41,12 @@ def stored(*names: str, shape: tuple[int, ...] = (2, 2)) -> dict[str, StoredTens
         (["cap_embedder.0.weight"], "family.unsupported", "is Lumina 2,"),
         (["txt_in.text_norm.weight"], "family.unsupported", "is Qwen-Image,"),
         (["blocks.0.cross_attn.q_linear.weight"], "family.unsupported", "is Sana,"),
+        (
+            ["blocks.0.cross_attn.q_linear.weight", "blocks.0.attn.qkv.bias"],
+            "family.unsupported",
+            "is a single file of PixArt",
+        ),
+        (["blocks.0.attn.qkv.bias"], "family.unsupported", "is no checkpoint that is known"),
         (["double_layers.0.attn.w2q.weight"], "family.unsupported", "is AuraFlow,"),
         (["head.modulation"], "family.unsupported", "is Wan,"),
         (["edm_mean"], "family.unsupported", "is Playground 2.5,"),

@@ -117,6 +117,13 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         torn,
         "spiece.model is damaged",
     ),
+    "a spiece.model whose score is cut": (
+        lambda folder: (
+            (folder / "tokenizer.json").unlink(),
+            (folder / "spiece.model").write_bytes(b"\x0a\x08\x0a\x01a\x12\x03abc"),
+        ),
+        "spiece.model is damaged",
+    ),
     "an empty spiece.model": (
         lambda folder: ((folder / "tokenizer.json").unlink(), (folder / "spiece.model").write_bytes(b"")),
         "spiece.model holds no vocabulary",

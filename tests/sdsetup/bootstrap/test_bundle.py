@@ -111,3 +111,32 @@ def test_a_model_that_came_only_in_part_is_refused(folder: Path) -> None:
     (folder / "models" / "owner--half" / "weights.safetensors").touch()
     with pytest.raises(SetupError, match="was added, or was changed"):
         bundled_model.find("owner/half", folder)
+
+
+def test_what_file_managers_leave_on_a_stick_is_no_fault(folder: Path) -> None:
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._sdsetup-1-py3-none-any.whl"):
+        (folder / "wheels" / name).write_bytes(b"")
+    assert bundle.open_bundle(folder).own_wheel.name == "sdsetup-1-py3-none-any.whl"
+
+
+def test_one_that_holds_its_model_alone_was_not_finished(folder: Path) -> None:
+    """As a run is left that was killed while it made a bundle anew."""
+    (folder / "models" / "one").mkdir(parents=True)
+    (folder / "models" / "one" / "model_index.json").write_bytes(b"{}")
+    bundle.add_model(folder, folder / "models" / "one")
+    kept = bundle._models_in(folder)
+    assert set(kept) == {"models/one/model_index.json"}
+    _change(folder, files=kept)
+    with pytest.raises(SetupError, match="was not finished"):
+        bundle.open_bundle(folder)
+    bundle.require_model(folder, folder / "models" / "one")
+
+
+def test_a_bundle_is_not_made_over_the_program_that_makes_it(tmp_path: Path) -> None:
+    (tmp_path / "bundle.json").write_text("{}")
+    for name in ("sdsetup", "conversions"):
+        (tmp_path / name).symlink_to(Path(bundle.__file__).resolve().parents[2] / name)
+    wanted = Wanted(requirement="x", editable=False, flavour="cpu", extras=())
+    with pytest.raises(SetupError, match="is where this program runs from"):
+        bundle.make(tmp_path, tmp_path / "environment", wanted)
+    assert Path(bundle.__file__).is_file()

@@ -1,8 +1,10 @@
 """The lock between real processes, on every system."""
 
 import os
+import queue
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,33 @@ def test_who_waited_for_a_lock_that_was_removed_does_not_hold_it_beside_another(
         waiting.kill()
         assert _says(third) == "alone"
         third.kill()
+
+
+def test_whoever_waited_locks_anew_where_the_folder_went_meanwhile(tmp_path: Path) -> None:
+    """As ``uninstall`` removes it while installations wait; the folder comes back for the first of them."""
+    path = tmp_path / "data" / "lock"
+    first = _hold(path)
+    assert _says(first) == "alone"
+    others = [_hold(path), _hold(path)]
+    assert [_says(each) for each in others] == ["waiting", "waiting"]
+    if sys.platform != "win32":  # no file that is open can be removed there
+        path.unlink()
+        path.parent.rmdir()
+    _let_go(first)
+    said: queue.Queue[int] = queue.Queue()
+    for number, each in enumerate(others):
+        threading.Thread(target=_report, args=(each, number, said), daemon=True).start()
+    winner = said.get(timeout=30)
+    with pytest.raises(queue.Empty):
+        said.get(timeout=1)
+    _let_go(others[winner])
+    assert said.get(timeout=30) == 1 - winner
+    for each in (first, *others):
+        each.kill()
+        each.communicate()
+
+
+def _report(process: subprocess.Popen[str], number: int, said: queue.Queue[int]) -> None:
+    """Put a process's number in the queue once it has the lock."""
+    if _says(process) == "alone":
+        said.put(number)

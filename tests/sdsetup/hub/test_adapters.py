@@ -19,6 +19,7 @@ EMBEDDING = save({"<toy>": np.ones((2, 32), np.float32)})
 SCRIPT = """
 import json
 from sdsetup.adapter_source import adapters_at, embeddings_at
+from conversions.errors import ConversionError
 from sdsetup.errors import SetupError
 from conversions.events import ignore
 answers = []
@@ -29,7 +30,7 @@ for kind, text in {cases!r}:
             answers.append([str(found.path), found.weight])
         else:
             answers.append([str(embeddings_at([text], ignore, allow_pickle=False)[0])])
-    except SetupError as error:
+    except (ConversionError, SetupError) as error:
         answers.append([error.code, str(error), error.hint])
 print(json.dumps(answers))
 """
@@ -74,7 +75,7 @@ def test_repositories_and_addresses_give_their_file(server: HubServer, tmp_path:
 
 def test_what_cannot_be_meant_is_named(server: HubServer, tmp_path: Path) -> None:
     with Machine(endpoint=server.endpoint, home=tmp_path) as machine:
-        several, lacking, pickled, gone, civitai, elsewhere = asked(
+        several, lacking, pickled, gone, civitai, elsewhere, dots, endless = asked(
             machine,
             ("lora", "acme/two:0.5"),
             ("lora", "acme/two:c.safetensors"),
@@ -82,6 +83,8 @@ def test_what_cannot_be_meant_is_named(server: HubServer, tmp_path: Path) -> Non
             ("lora", "acme/nothing"),
             ("lora", "https://civitai.com/api/download/models/1"),
             ("lora", "https://example.org/x.safetensors"),
+            ("lora", "acme/one:1.2.3"),
+            ("lora", "acme/one:1e999"),
         )
     assert several[0] == "hub.which-file"
     assert "a.safetensors, sub/b.safetensors" in several[1]
@@ -92,6 +95,8 @@ def test_what_cannot_be_meant_is_named(server: HubServer, tmp_path: Path) -> Non
     assert gone[0].startswith("hub.")
     assert civitai[0] == "file.download-by-hand"
     assert elsewhere[0] == "file.not-on-hub"
+    assert dots[0] == endless[0] == "lora.weight"
+    assert "acme/one:0.8" in dots[2]
 
 
 def test_a_file_s_name_is_no_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
