@@ -88,7 +88,11 @@ class User(Machine):
         """
         # The folder above too: that is where names with ".." would lead.
         root = self.home.parent
-        reports = [place.with_name(f"{place.name}-report.html") for place in places]
+        reports = [
+            place.with_name(f"{place.name}{ending}.html")
+            for place in places
+            for ending in ("-report", "-failed-report")
+        ]
         allowed = [*places, *reports, self.home / "hf", self.caches or self.home / "caches"]
         before = list_files(root, allowed)
         yield

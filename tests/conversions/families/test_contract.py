@@ -52,7 +52,15 @@ def size_for(recipe: Recipe) -> ImageSize:
     return ImageSize(width=17 * step, height=9 * step, images=IMAGES)
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+# They differ from another variant in little; CI leaves them to the long run.
+LONG = (
+    *("stable-diffusion-xl distilled U-Net", "stable-diffusion-3 of 2024 without T5", "flux2-klein base"),
+    *("z-image", "pixart alpha"),
+)
+PARAMETERS = [pytest.param(each, marks=[pytest.mark.robustness] if each in LONG else []) for each in VARIANTS]
+
+
+@pytest.fixture(scope="module", params=PARAMETERS)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

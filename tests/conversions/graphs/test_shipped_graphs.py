@@ -15,7 +15,7 @@ LABELS = [f"{shipped.label}: {shipped.kind.id}" for shipped in SHIPPED]
 # Tracing these takes up to a minute each; tiny checkpoints are traced for all that they differ in.
 SLOW = (
     *("inpainting: unet", "refiner: unet", "consistency models: unet", "2.1: unet"),
-    *("flux_transformer", "3 medium: sd3_transformer", "3.5 large: sd3_transformer"),
+    *("flux_transformer", "sd3_transformer", "qwen3_text", "1024 pixels: pixart_transformer"),
 )
 TRACED = [
     pytest.param(each, id=label, marks=[pytest.mark.robustness] if label.endswith(SLOW) else [])

@@ -184,7 +184,13 @@ def test_nothing_is_measured_where_nothing_is_float16(
     assert not [event for event in events if isinstance(event, Started) and event.task.startswith("range")]
 
 
-@pytest.mark.parametrize("stopped_at", ["range vae_decoder", "second vae", "files"])
+@pytest.mark.parametrize(
+    "stopped_at",
+    [
+        "files",
+        *(pytest.param(each, marks=pytest.mark.robustness) for each in ("range vae_decoder", "second vae")),
+    ],
+)
 def test_a_run_that_is_stopped_on_the_way_is_finished_by_the_next(
     stopped_at: str, checkpoint: Path, make: Callable[..., Converted], tmp_path: Path
 ) -> None:
