@@ -35,6 +35,16 @@ for argument in "$@"; do
   esac
   if [ "$previous" = --offline ]; then offline=$argument; fi
   if [ "$argument" = --command-only ]; then command_only=yes; fi
+  case $argument in
+    -h | --help)
+      if [ -f "$0" ]; then sed -n '2,/^set -eu/{/^# \{0,1\}/{s///;p;}}' "$0" >&2; fi
+      exit 0 ;;
+    --dry-run)
+      if [ -x "$environment/bin/sdsetup" ]; then exec "$environment/bin/sdsetup" install "$@"; fi
+      say "This would make an environment in $environment and put the command sdsetup on PATH."
+      say "Nothing was written. What comes then: sdsetup install --dry-run, once the command is there."
+      exit 0 ;;
+  esac
   previous=$argument
 done
 

@@ -56,8 +56,7 @@ def refuse_other_sites(model: str) -> None:
         raise SetupError(
             "file.download-by-hand",
             "Files of Civitai cannot be downloaded from here.",
-            "Download the .safetensors file in a browser and give its path instead, as in: "
-            "sdsetup convert PATH/TO/FILE.safetensors",
+            "Download the .safetensors file in a browser and give its path instead: PATH/TO/FILE.safetensors",
         )
 
 

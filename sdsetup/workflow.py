@@ -115,14 +115,13 @@ def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source
         ConversionError: It cannot be converted.
     """
     from conversions.plan import make_plan
-    from sdsetup.imaging import schedulers
+    from sdsetup.imaging.checkpoint_scheduler import check_scheduler
 
     source = find(request.checkpoint_request, listener)
     for notice in source.checkpoint.notices:
         listener(Notice(text=notice))
-    wanted = request.options.scheduler_class
-    config = {**source.checkpoint.recipe.scheduler_config, **({"_class_name": wanted} if wanted else {})}
-    schedulers.check(config)
+    label = request.checkpoint_request.model
+    check_scheduler(label, source.checkpoint, request.options.scheduler_class)
     adapted = request.adapted(source.checkpoint, listener)
     return source, make_plan(adapted, request.options, graph_cache())
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from conversions.errors import ConversionError
 from conversions.events import Finished, Listener, Started
 from conversions.isolated_process import isolated_process
 
+# Of a pickle, and of the zip that torch has them in since 1.6.
+_BEGINNINGS = (b"\x80", b"PK")
 # transformers calls the same weights by another stem in each format; diffusers does not.
 _STEMS = {"pytorch_model": "model"}
 
@@ -51,6 +54,7 @@ def without_pickles(checkpoint: Checkpoint, target: Path, *, variant: str, liste
             if part.weights.format == "pickle"
             for name in part.weights.names
         }
+        _demand_torch(min(pickled))
         for name in checkpoint.storage.names():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             if name not in pickled:
@@ -99,8 +103,21 @@ def rewrite_embedding(source: Path, target: Path, *, listener: Listener) -> Path
     return _rewritten(_write_embedding, source, target, listener)
 
 
+def _demand_torch(name: str) -> None:
+    """Refuse pickles where the only reader that runs no program in them is not installed.
+
+    Raises:
+        ConversionError: ``weights.needs_pytorch``.
+    """
+    if find_spec("torch") is None:
+        raise ConversionError(
+            "weights.needs_pytorch", f"Reading {name}, a pickle, needs PyTorch, which is not installed."
+        )
+
+
 def _rewritten(write: Callable[[Path, Path], None], source: Path, target: Path, listener: Listener) -> Path:
     if not target.is_file():
+        _demand_torch(source.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.partial")
         listener(Started(task=source.name, label=f"{source.name}: rewriting as safetensors"))
@@ -140,7 +157,7 @@ def _loaded(source: Path) -> Any:
     """Load a pickle with torch's reader that makes nothing but plain data.
 
     Raises:
-        ConversionError: ``weights.unsafe_pickle``.
+        ConversionError: ``weights.unsafe_pickle`` where it refuses something, ``weights.damaged_pickle``.
     """
     import pickle
 
@@ -148,11 +165,21 @@ def _loaded(source: Path) -> Any:
 
     try:
         return torch.load(source, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # what a damaged file meets in there is of any class
+        with source.open("rb") as file:
+            is_pickle = file.read(2).startswith(_BEGINNINGS)
+        if is_pickle and isinstance(error, pickle.UnpicklingError):
+            raise ConversionError(
+                "weights.unsafe_pickle",
+                f"{source.name} holds more than tensors, such as programs; nothing of it was run.",
+                "Do not use this file; look for it as safetensors.",
+            ) from error
         raise ConversionError(
-            "weights.unsafe_pickle",
-            f"{source.name} holds more than tensors, or is damaged: {str(error).splitlines()[0]}",
-            "Do not use this file; look for the model as safetensors.",
+            "weights.damaged_pickle",
+            f"{source.name} is damaged, or no file of PyTorch.",
+            "Download the file again, or look for it as safetensors.",
         ) from error
 
 

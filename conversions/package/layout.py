@@ -188,9 +188,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def torn(folder: Path, what: str) -> ConversionError:
     """Return the error for a package that lacks something."""
-    return ConversionError(
-        "package.torn", f"The package {folder} is incomplete: {what}.", "Convert the checkpoint again."
-    )
+    return ConversionError("package.torn", f"The package {folder} is incomplete: {what}.")
 
 
 def open_package(folder: Path) -> Package:
@@ -206,7 +204,7 @@ def open_package(folder: Path) -> Package:
     try:
         manifest = read_object_file(path)
     except ConversionError as error:
-        raise ConversionError("package.torn", error.message, "Convert the checkpoint again.") from error
+        raise ConversionError("package.torn", error.message) from error
     try:
         if manifest["format"] != FORMAT:
             raise ConversionError(

@@ -27,6 +27,7 @@ from sdsetup.errors import SetupError, UsageError, saying_what_is_kept
 
 if TYPE_CHECKING:
     from sdsetup.imaging.image_file import WrittenImage
+    from sdsetup.imaging.preview import Preview
 
 
 def generate(
@@ -84,7 +85,7 @@ def generate(
     ] = False,
     preview: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Write a preview image every N steps: OUTPUT-preview.png."),
+        typer.Option(metavar="N", help="Write a preview image every N steps: OUTPUT-preview.png."),
     ] = None,
     repeated: Annotated[
         Path | None,
@@ -102,7 +103,7 @@ def generate(
     from sdsetup.adapter_source import adapters_at, embeddings_at
     from sdsetup.imaging import image_file, prompts
     from sdsetup.imaging.pipeline import Pipeline
-    from sdsetup.imaging.preview import Preview
+    from sdsetup.imaging.preview import Preview, demand_interval
     from sdsetup.imaging.refiner import open_refiner
     from sdsetup.imaging.request import Request, complete
     from sdsetup.runtime import start
@@ -130,6 +131,8 @@ def generate(
         "scheduler": scheduler.replace("-", "_").lower() if scheduler is not None else None,
     }
     given = {name: value for name, value in given.items() if value is not None}
+    if preview is not None:
+        demand_interval(preview)
     before = image_file.read_metadata(repeated) if repeated is not None else None
     if before is not None and repeated is not None:
         request = replace(before.request, **given)
@@ -178,7 +181,8 @@ def generate(
         encoder_provider=encoder_provider,
     )
     written: list[image_file.WrittenImage] = []
-    with saying_what_is_kept(lambda: _kept(written)), listening() as listener:
+    shown: Preview | None = None
+    with saying_what_is_kept(lambda: _kept(written, shown)), listening() as listener:
         for remark in remarks:
             output.say(remark)
         if before is not None and before.fingerprint != opened.fingerprint:
@@ -187,7 +191,6 @@ def generate(
         provider_name = runner.device.provider.name
         metadata = image_file.metadata_of(request, opened, provider_name, adapters)
         paths = image_file.paths_for(destination, metadata, overwrite=overwrite)
-        shown = None
         if preview is not None:
             beside = new_file.free_name(paths[0].with_stem(f"{paths[0].stem}-preview"))
             shown = Preview(path=beside, every=preview)
@@ -241,7 +244,8 @@ def generate(
         )
 
 
-def _kept(written: list[WrittenImage]) -> str:
+def _kept(written: list[WrittenImage], shown: Preview | None) -> str:
     if not written:
-        return "No image was written."
+        last = f" The last preview is {shown.path}." if shown is not None and shown.path.is_file() else ""
+        return f"No image was written.{last}"
     return f"These images were written: {', '.join(str(image.path) for image in written)}."

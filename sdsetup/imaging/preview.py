@@ -91,21 +91,10 @@ class Preview:
     Attributes:
         path: A PNG file, replaced by each preview.
         every: Steps from one to the next.
-
-    Raises:
-        UsageError: ``every`` is below 1.
     """
 
     path: Path
     every: int
-
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            raise UsageError(
-                "generate.preview",
-                f"--preview {self.every} is out of range: it is a number of steps, 1 or more.",
-                "--preview 5 shows every fifth step.",
-            )
 
     def wanted(self, step: int) -> bool:
         """Say whether a step, counted from 1, is shown."""
@@ -126,6 +115,20 @@ class Preview:
         encoded = io.BytesIO()
         row.save(encoded, format="PNG", compress_level=1)
         new_file.write(self.path, encoded.getvalue(), overwrite=True)
+
+
+def demand_interval(every: int) -> None:
+    """Refuse a number of steps that is none.
+
+    Raises:
+        UsageError: It is below 1.
+    """
+    if every < 1:
+        raise UsageError(
+            "generate.preview",
+            f"--preview {every} is out of range: it is a number of steps, 1 or more.",
+            "--preview 5 shows every fifth step.",
+        )
 
 
 def approximate(latents: Floats, space: LatentSpace) -> NDArray[np.uint8] | None:

@@ -83,7 +83,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a tokenizer of another class": (other_tokenizer, "LlamaTokenizer"),
     "no tokenizer": (no_tokenizer, "tokenizer"),
     "a scheduler that is not supported": (unknown_scheduler, "SASolverScheduler"),
-    "no scheduler": (no_scheduler, "_class_name"),
+    "no scheduler": (no_scheduler, "has no scheduler/scheduler_config.json"),
     "a field of the scheduler that is no number": (junk_scheduler, "beta_start"),
 }
 
@@ -137,3 +137,19 @@ def test_a_u_net_for_another_pipeline_is_told_before_it_is_used(channels: int, c
     with pytest.raises(ConversionError) as caught:
         plan(checkpoint)
     assert f"{channels} input channels" in caught.value.message
+
+
+def test_a_checkpoint_without_scheduler_is_refused_also_where_one_is_named(checkpoint: Path) -> None:
+    shutil.rmtree(checkpoint / "scheduler")
+    for wanted in ("", "DDIMScheduler"):
+        with pytest.raises(SetupError, match="has no scheduler/scheduler_config") as caught:
+            plan(checkpoint, scheduler_class=wanted)
+        assert caught.value.code == "scheduler.missing"
+
+
+def test_a_flow_scheduler_of_a_model_that_takes_noise_out_is_refused(checkpoint: Path) -> None:
+    config = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+    (checkpoint / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    with pytest.raises(SetupError, match="learned to take noise out") as caught:
+        plan(checkpoint)
+    assert caught.value.code == "scheduler.unsupported"

@@ -108,8 +108,9 @@ def test_a_pickle_of_anything_but_tensors_is_refused_and_not_run(
         path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ConversionError) as caught:
         without_pickles(open_folder(pickled), tmp_path / "made", variant="", listener=ignore)
-    assert caught.value.code == "weights.unsafe_pickle"
-    assert "Do not use" in caught.value.hint
+    torn = kind == "torn"
+    assert caught.value.code == ("weights.damaged_pickle" if torn else "weights.unsafe_pickle")
+    assert ("Download the file again" if torn else "Do not use") in caught.value.hint
     assert not planted.exists()
     assert not (tmp_path / "made").exists()
 
@@ -145,3 +146,23 @@ def test_one_pickle_is_rewritten_once(pickled: Path, tmp_path: Path) -> None:
     source.unlink()
     assert rewrite_file(source, target, listener=told.append) == target
     assert len(told) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"not a pickle", b"PK\x03\x04 a zip that ends early"])
+def test_a_damaged_pickle_is_one_clear_message(content: bytes, tmp_path: Path) -> None:
+    source = tmp_path / "model.ckpt"
+    source.write_bytes(content)
+    with pytest.raises(ConversionError) as caught:
+        rewrite_file(source, tmp_path / "out" / "model.safetensors", listener=ignore)
+    assert caught.value.code == "weights.damaged_pickle"
+    assert "weights_only" not in caught.value.message
+
+
+def test_a_pickle_without_pytorch_says_what_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conversions.checkpoint.pickles.find_spec", lambda _: None)
+    (tmp_path / "model.ckpt").write_bytes(b"x")
+    with pytest.raises(ConversionError, match="needs PyTorch") as caught:
+        rewrite_file(tmp_path / "model.ckpt", tmp_path / "out" / "model.safetensors", listener=ignore)
+    assert caught.value.code == "weights.needs_pytorch"

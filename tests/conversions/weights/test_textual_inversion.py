@@ -87,8 +87,8 @@ def test_512_vectors_are_the_most(tmp_path: Path) -> None:
 
 
 def test_pickles_and_missing_files_are_told_apart(tmp_path: Path) -> None:
-    for suffix in (".pt", ".pth", ".bin", ".ckpt", ".PT"):
-        path = tmp_path / f"a{suffix}"
+    for number, suffix in enumerate((".pt", ".pth", ".bin", ".ckpt", ".PT")):
+        path = tmp_path / f"{number}{suffix}"
         with pytest.raises(ConversionError, match="There is no file") as caught:
             read_embeddings(path)
         assert caught.value.code == "embedding.missing"

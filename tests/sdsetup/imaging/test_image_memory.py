@@ -38,7 +38,7 @@ def on(monkeypatch: pytest.MonkeyPatch, models: PipelineGraphs) -> Callable[...,
 
 
 def test_a_larger_card_makes_larger_images(on: Callable[..., ImageMemory]) -> None:
-    small = on(Adapter(index=0, name="small", vram_bytes=400 * _MIB))
+    small = on(Adapter(index=0, name="small", vram_bytes=900 * _MIB))
     large = on(Adapter(index=0, name="large", vram_bytes=4096 * _MIB))
     assert small.largest_side is not None
     assert large.largest_side is not None

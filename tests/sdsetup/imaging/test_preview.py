@@ -10,7 +10,7 @@ from conversions.providers.table import provider_for
 from conversions.recipe import LatentSpace
 from sdsetup.errors import UsageError
 from sdsetup.imaging.pipeline import Pipeline
-from sdsetup.imaging.preview import Preview, approximate
+from sdsetup.imaging.preview import Preview, approximate, demand_interval
 from sdsetup.imaging.request import Request
 from sdsetup.imaging.schedulers import FLOW_NAMES, NAMES, make_scheduler
 from sdsetup.imaging.schedulers.protocol import State
@@ -85,6 +85,7 @@ def test_a_preview_that_cannot_be_written_stops_nothing(tmp_path, pipeline):
     assert generated.pixels.shape == (2, 128, 64, 3)
 
 
-def test_fewer_than_one_step_is_refused(tmp_path):
+def test_fewer_than_one_step_is_refused():
+    demand_interval(1)
     with pytest.raises(UsageError, match="--preview 0 is out of range"):
-        Preview(path=tmp_path / "preview.png", every=0)
+        demand_interval(0)
