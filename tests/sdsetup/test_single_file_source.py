@@ -24,7 +24,7 @@ def test_an_address_names_a_file(kind: str) -> None:
 def test_civitai_is_said_to_need_a_browser() -> None:
     with pytest.raises(SetupError, match="Civitai") as caught:
         refuse_other_sites("https://civitai.com/models/1?modelVersionId=2")
-    assert "sdsetup convert" in caught.value.hint
+    assert "PATH/TO/FILE.safetensors" in caught.value.hint
 
 
 def test_a_pickle_wants_a_word(tmp_path: Path) -> None:
