@@ -134,8 +134,11 @@ def test_one_that_holds_its_model_alone_was_not_finished(folder: Path) -> None:
 
 def test_a_bundle_is_not_made_over_the_program_that_makes_it(tmp_path: Path) -> None:
     (tmp_path / "bundle.json").write_text("{}")
-    for name in ("sdsetup", "conversions"):
-        (tmp_path / name).symlink_to(Path(bundle.__file__).resolve().parents[2] / name)
+    try:
+        for name in ("sdsetup", "conversions"):
+            (tmp_path / name).symlink_to(Path(bundle.__file__).resolve().parents[2] / name)
+    except OSError as error:
+        pytest.skip(f"no symbolic link can be made here: {error}")
     wanted = Wanted(requirement="x", editable=False, flavour="cpu", extras=())
     with pytest.raises(SetupError, match="is where this program runs from"):
         bundle.make(tmp_path, tmp_path / "environment", wanted)
