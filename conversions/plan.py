@@ -19,7 +19,7 @@ from conversions.graphs.trace import OPSET
 from conversions.options import Options
 from conversions.passes.adapt import adapt
 from conversions.pipeline_graphs import PipelineGraphs
-from conversions.tokenizers.registry import open_tokenizer_of
+from conversions.tokenizers.registry import open_tokenizer_of, tokens_without_embedding
 from conversions.verification.layerwise import kept_type
 from conversions.weights.binding import ELEMENT_TYPES_OF, as_stored
 from conversions.weights.expression import Tensors
@@ -115,6 +115,30 @@ class ConversionPlan:
         return {**content, **totals}
 
 
+def _demand_embeddings(checkpoint: Checkpoint) -> None:
+    """Open the tokenizers, and see that the text encoders have an embedding for each token that was added.
+
+    Raises:
+        ConversionError: A tokenizer cannot be used, or ``tokenizer.no_embedding``.
+    """
+    family = checkpoint.family
+    encoders = dict.fromkeys(part.component for part in family.parts if part.role == "text")
+    readers = dict(zip(family.tokenizers, encoders, strict=False))
+    for name in checkpoint.tokenizers:
+        tokenizer = open_tokenizer_of(checkpoint.storage, name)
+        encoder = checkpoint.components.get(readers.get(name, ""))
+        rows = encoder.config.get("vocab_size") if encoder is not None else None
+        if not isinstance(rows, int):
+            continue
+        if lacking := tokens_without_embedding(tokenizer, rows):
+            raise ConversionError(
+                "tokenizer.no_embedding",
+                f"{name} has the added token {lacking[0]}, for which the text encoder has no embedding: it "
+                f"has {rows:,}.",
+                "Take the token out of the tokenizer's files, or the text encoder that was saved with it.",
+            )
+
+
 def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None) -> ConversionPlan:
     """Plan a conversion from configurations and tensor tables alone.
 
@@ -126,8 +150,7 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
         raise ConversionError(
             "component.unsupported", reason, "Convert a checkpoint of a pipeline that is supported."
         )
-    for tokenizer in checkpoint.tokenizers:
-        open_tokenizer_of(checkpoint.storage, tokenizer)
+    _demand_embeddings(checkpoint)
     submodels = wanted_submodels(checkpoint, options)
     unknown = set(options.precisions) - {submodel.name for submodel in submodels}
     if unknown:

@@ -70,6 +70,7 @@ NEEDS_NO_COMMAND = frozenset(
         "tokenizer.unsupported",
         "weights.ambiguous",
         "weights.damaged_pickle",
+        "tokenizer.no_embedding",
         "weights.not_finite",
         "checkpoint.is_embedding",
         "checkpoint.is_lora",

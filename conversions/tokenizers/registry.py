@@ -75,8 +75,6 @@ def tokens_without_embedding(tokenizer: Tokenizer, rows: int) -> tuple[str, ...]
         tokenizer: The tokenizer.
         rows: Rows of the text encoder's embedding table, ``vocab_size`` of its configuration.
     """
-    if tokenizer.size <= rows:
-        return ()
     return tuple(token for token in tokenizer.added_tokens if max(tokenizer.encode(token), default=0) >= rows)
 
 

@@ -153,3 +153,11 @@ def test_a_flow_scheduler_of_a_model_that_takes_noise_out_is_refused(checkpoint:
     with pytest.raises(SetupError, match="learned to take noise out") as caught:
         plan(checkpoint)
     assert caught.value.code == "scheduler.unsupported"
+
+
+def test_an_added_token_without_embedding_is_refused(checkpoint: Path) -> None:
+    rows = json.loads((checkpoint / "text_encoder" / "config.json").read_text("utf-8"))["vocab_size"]
+    (checkpoint / "tokenizer" / "added_tokens.json").write_text(json.dumps({"<cat-toy>": rows + 100}))
+    with pytest.raises(ConversionError, match="<cat-toy>") as caught:
+        plan(checkpoint)
+    assert caught.value.code == "tokenizer.no_embedding"
