@@ -159,7 +159,7 @@ def _family(label: str, stored: Mapping[str, StoredTensor], base: Checkpoint | N
             nearest = (len(different), family.title, different)
     if others and base is not None:
         raise _other_model(label, f"is {others[0]}", base, f"is {base.family.title}")
-    raise refusal(label, stored, None if nearest is None or not nearest[0] else nearest[1:])
+    raise refusal(label, stored, None if nearest is None else nearest[1:])
 
 
 def _other_model(label: str, said: str, base: Checkpoint, of_base: str) -> ConversionError:

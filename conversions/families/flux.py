@@ -11,16 +11,8 @@ import numpy as np
 from conversions.families.shared import original_layout as original
 from conversions.families.shared.encoders_in_file import CLIP_L_IN_FILE, t5_in_file
 from conversions.families.shared.flow_recipe import FlowRecipe
-from conversions.families.shared.transformer_names import (
-    Halves,
-    Parts,
-    Target,
-    columns_of,
-    count_of,
-    known,
-    renamed,
-    rows_of,
-)
+from conversions.families.shared.flux_names import embeddings, modules_of, structure_of_file
+from conversions.families.shared.transformer_names import Parts, columns_of, count_of, renamed, rows_of
 from conversions.family import Family, Part, PipelineConfigs, ShippedGraph
 from conversions.graph_kind import Config
 from conversions.recipe import (
@@ -168,15 +160,7 @@ class FluxNames:
 
     def __call__(self, tensors: expression.Tensors) -> expression.Tensors:
         """Return the tensors by their new names; those that are unknown keep theirs."""
-        modules: dict[str, Target] = {
-            **_ENDS,
-            "final_layer.adaLN_modulation.1": Halves(module="norm_out.linear"),
-        }
-        for block in range(count_of(tensors, "double_blocks")):
-            old, new = f"double_blocks.{block}", f"transformer_blocks.{block}"
-            modules |= {f"{old}.{name}": f"{new}.{other}" for name, other in _DOUBLE.items()}
-            for stream, parts in _ATTENTION.items():
-                modules[f"{old}.{stream}.qkv"] = Parts(modules=tuple(f"{new}.attn.{part}" for part in parts))
+        modules = {**modules_of(tensors, _DOUBLE), **_EMBEDDINGS}
         for block in range(count_of(tensors, "single_blocks")):
             old, new = f"single_blocks.{block}", f"single_transformer_blocks.{block}"
             modules |= {f"{old}.{name}": f"{new}.{other}" for name, other in _SINGLE.items()}
@@ -187,31 +171,13 @@ class FluxNames:
         return renamed(tensors, modules)
 
 
-_EMBEDDINGS = {
-    "time_in": "timestep_embedder",
-    "vector_in": "text_embedder",
-    "guidance_in": "guidance_embedder",
-}
-_ENDS = {
-    "img_in": "x_embedder",
-    "txt_in": "context_embedder",
-    "final_layer.linear": "proj_out",
-    **{f"{old}.in_layer": f"time_text_embed.{new}.linear_1" for old, new in _EMBEDDINGS.items()},
-    **{f"{old}.out_layer": f"time_text_embed.{new}.linear_2" for old, new in _EMBEDDINGS.items()},
-}
-_ATTENTION = {
-    "img_attn": ("to_q", "to_k", "to_v"),
-    "txt_attn": ("add_q_proj", "add_k_proj", "add_v_proj"),
-}
+_EMBEDDINGS = embeddings(
+    "time_text_embed",
+    {"time_in": "timestep_embedder", "vector_in": "text_embedder", "guidance_in": "guidance_embedder"},
+)
 _DOUBLE = {
     "img_mod.lin": "norm1.linear",
     "txt_mod.lin": "norm1_context.linear",
-    "img_attn.norm.query_norm": "attn.norm_q",
-    "img_attn.norm.key_norm": "attn.norm_k",
-    "txt_attn.norm.query_norm": "attn.norm_added_q",
-    "txt_attn.norm.key_norm": "attn.norm_added_k",
-    "img_attn.proj": "attn.to_out.0",
-    "txt_attn.proj": "attn.to_add_out",
     "img_mlp.0": "ff.net.0.proj",
     "img_mlp.2": "ff.net.2",
     "txt_mlp.0": "ff_context.net.0.proj",
@@ -228,27 +194,6 @@ _SINGLE = {
 def _names(config: Config) -> FluxNames:
     del config
     return FluxNames()
-
-
-def _structure(tensors: expression.Tensors, config: Config) -> Config:
-    """Read the fields of a configuration that show in the tensors."""
-    del config
-    channels = columns_of(tensors, "img_in.weight")
-    out = rows_of(tensors, "final_layer.linear.weight")
-    width, head = (
-        rows_of(tensors, name) for name in ("img_in.weight", "double_blocks.0.img_attn.norm.query_norm.scale")
-    )
-    return known(
-        in_channels=channels,
-        out_channels=None if out == channels else out,
-        num_layers=count_of(tensors, "double_blocks"),
-        num_single_layers=count_of(tensors, "single_blocks"),
-        attention_head_dim=head,
-        num_attention_heads=width // head if width and head else None,
-        joint_attention_dim=columns_of(tensors, "txt_in.weight"),
-        pooled_projection_dim=columns_of(tensors, "vector_in.in_layer.weight"),
-        guidance_embeds="guidance_in.in_layer.weight" in tensors,
-    )
 
 
 FAMILY = Family(
@@ -284,7 +229,7 @@ FAMILY = Family(
         recognise=no_differences,
         # T5's tokenizer does not come with the program.
         small_files=None,
-        structure=_structure,
+        structure=structure_of_file,
         fixed=("in_channels", "guidance_embeds", "joint_attention_dim", "pooled_projection_dim"),
     ),
     # Source: published configurations; the defaults of diffusers' class are schnell's. Text encoders and

@@ -101,10 +101,10 @@ def with_embeddings(checkpoint: Checkpoint, paths: Sequence[Path]) -> Checkpoint
         for each in encoders
     }
     components = dict(checkpoint.components)
+    for file in files:
+        table_for(file, tuple(widths.values()))
     for each in encoders:
         width = widths[each.component]
-        for file in files:
-            table_for(file, tuple(widths.values()))
         rows = tuple(_rows(path, name, width) for path, name in zip(paths, names, strict=True))
         components[each.component] = _extended(
             checkpoint, each, tokens, AddRows(table=each.embedding, first=0, rows=rows, learned=learned)

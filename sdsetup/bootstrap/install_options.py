@@ -12,9 +12,7 @@ from pathlib import Path
 
 from sdsetup.errors import UsageError
 
-_WITH_VALUE = (
-    *("--flavour", "--precision", "--folder", "--images-folder", "--offline", "--bundle", "--report"),
-)
+_WITH_VALUE = ("--flavour", "--precision", "--folder", "--images-folder", "--offline", "--bundle", "--report")
 _WITHOUT_VALUE = ("--lean", "--torch", "--yes", "-y", "--dry-run", "--json", "--")
 
 
