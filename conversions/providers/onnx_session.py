@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +17,7 @@ import numpy as np
 
 from conversions.errors import ConversionError
 from conversions.passes.upcast_to_fp32 import upcast_to_fp32
+from conversions.providers.attention_check import expand_wrong_attention
 from conversions.providers.devices import Device, listed_by_onnxruntime
 from conversions.providers.session_graph import Edit, session_graph
 from conversions.providers.table import FIXED_SIZES, Provider
@@ -106,7 +108,15 @@ def open_session(
     # 3.0 GiB instead of 5.7, opened in 0.3 s instead of 17, and a step takes 11% longer.
     frugal = frugal or (provider.target == "cpu" and _stores_half(graph))
     skipped = _save_memory(options, provider, graph) if frugal else []
-    form = session_graph(graph, provider, (*edits, upcast_to_fp32) if upcast else edits)
+    settings = provider_options(graph, provider, upcast=upcast, exact=exact)
+    if replayed:
+        settings |= provider.replay_options
+    if upcast:
+        edits = (*edits, upcast_to_fp32)
+    if provider.checks_attention and b"MultiHeadAttention" in graph.read_bytes():
+        open_model = partial(_session, options=onnxruntime.SessionOptions(), device=device, settings=settings)
+        edits = (*edits, partial(expand_wrong_attention, device=device, open_model=open_model))
+    form = session_graph(graph, provider, edits)
     for key, value in {**provider.session_config, **form.config}.items():
         options.add_session_config_entry(key, value)
     if provider.sizes == FIXED_SIZES:
@@ -121,23 +131,33 @@ def open_session(
     if is_profiled(provider):
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(tempfile.gettempdir()) / "sdsetup-profile")
-    # ONNX Runtime's own fallback would print a message and continue on the CPU in the middle of a run.
-    alone: dict[str, Any] = {"disabled_optimizers": skipped, "enable_fallback": 0}
-    settings = provider_options(graph, provider, upcast=upcast, exact=exact)
-    if replayed:
-        settings |= provider.replay_options
-    if device.listed is not None:
-        options.add_provider_for_devices([listed_by_onnxruntime()[device.listed]], settings)
-        session = onnxruntime.InferenceSession(form.model, options, **alone)
-    else:
-        chosen = [(provider.name, {**settings, **device.options})]
-        session = onnxruntime.InferenceSession(form.model, options, providers=chosen, **alone)
+    session = _session(form.model, options=options, device=device, settings=settings, disabled=skipped)
     if (taken := session.get_providers()[0]) != provider.name:
         raise ConversionError(
             "session.fell_back",
             f"{device} did not take {graph.parent.name}: ONNX Runtime fell back to {taken}.",
         )
     return session
+
+
+def _session(
+    model: str | bytes,
+    *,
+    options: Any,
+    device: Device,
+    settings: Mapping[str, str],
+    disabled: Sequence[str] = (),
+) -> Any:
+    """Open a session for a model on a device alone."""
+    import onnxruntime
+
+    # ONNX Runtime's own fallback would print a message and continue on the CPU in the middle of a run.
+    alone: dict[str, Any] = {"disabled_optimizers": list(disabled), "enable_fallback": 0}
+    if device.listed is not None:
+        options.add_provider_for_devices([listed_by_onnxruntime()[device.listed]], dict(settings))
+        return onnxruntime.InferenceSession(model, options, **alone)
+    chosen = [(device.provider.name, {**settings, **device.options})]
+    return onnxruntime.InferenceSession(model, options, providers=chosen, **alone)
 
 
 def provider_options(graph: Path, provider: Provider, *, upcast: bool, exact: bool) -> dict[str, str]:

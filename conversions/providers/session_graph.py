@@ -24,6 +24,7 @@ _CONCERNS: Mapping[str, tuple[bytes, ...]] = {
     "expand_group_norm": (b"GroupNorm",),
     "fuse_bias_split_gelu": (b"Split",),
     "fuse_group_norm": (b"InstanceNormalization",),
+    "fuse_skip_group_norm": (b"GroupNorm", b"InstanceNormalization"),
     "fuse_skip_layer_norm": (b"LayerNormalization",),
     "group_norm_channels_last": (b"GroupNorm", b"InstanceNormalization"),
 }

@@ -38,6 +38,8 @@ class Provider:
         at_load: Graph passes that every graph gets when a session is opened, in this order: against operators
             that this provider has no kernel for, and for operators that only it has one for; see
             ``conversions.providers.session_graph``.
+        checks_attention: Whether MultiHeadAttention is tried on a device before a graph keeps it, since some
+            device computes it wrong; see ``conversions.providers.attention_check``.
         fp16_variance: Whether a norm of float16 values keeps their variance in float16, so that it is wrong
             where the variance passes 65,504; see ``conversions.verification.fp16_overflow``.
         sizes: ``FIXED_SIZES`` or ``FREE_SIZES``.
@@ -69,6 +71,7 @@ class Provider:
     kernel_table: str = ""
     passes: tuple[str, ...] = ()
     at_load: tuple[str, ...] = ()
+    checks_attention: bool = False
     fp16_variance: bool = False
     sizes: str = FREE_SIZES
     one_session_at_a_time: bool = False
@@ -119,6 +122,7 @@ PROVIDERS: tuple[Provider, ...] = (
         dtypes=frozenset({"float32", "float16", "bfloat16"}),
         at_load=(
             "fuse_group_norm",
+            "fuse_skip_group_norm",
             "group_norm_channels_last",
             "argmax_in_float",
             "fuse_bias_split_gelu",
@@ -169,7 +173,8 @@ PROVIDERS: tuple[Provider, ...] = (
         device_option="device_type",
         verified="its CPU device, float32 and float16",
     ),
-    # Source: the onnxruntime-ep-webgpu wheel's own description; MultiHeadAttention gave wrong numbers there.
+    # Source: the onnxruntime-ep-webgpu wheel's own description. Its MultiHeadAttention saves a third of a
+    # step on an NVIDIA card, but is wrong in float32 on SwiftShader: docs/explanation/providers.md.
     # Without enableInt64 the text encoder's search for the last token goes to the CPU.
     Provider(
         target="webgpu",
@@ -177,8 +182,8 @@ PROVIDERS: tuple[Provider, ...] = (
         label="WebGPU",
         package="onnxruntime-ep-webgpu",
         plugin="onnxruntime_ep_webgpu",
-        passes=("expand_attention",),
-        at_load=("expand_group_norm", "expand_attention", "expand_fused_matmul"),
+        at_load=("expand_group_norm", "expand_fused_matmul", "fuse_skip_layer_norm"),
+        checks_attention=True,
         sizes=FIXED_SIZES,
         provider_options={"enableInt64": "1"},
         verified="SwiftShader, a software Vulkan driver, float32",

@@ -79,21 +79,42 @@ def run_on_cpu(model: ir.Model, feeds: dict[str, np.ndarray[Any, Any]]) -> list[
     return list(session.run(None, feeds))
 
 
+def group_norm(x, gamma, beta, activation, channels_last, epsilon, groups):  # type: ignore[no-untyped-def]
+    if channels_last:
+        first = group_norm(x.transpose(0, 3, 1, 2), gamma, beta, activation, 0, epsilon, groups)
+        return first.transpose(0, 2, 3, 1)
+    parts = x.astype(np.float64).reshape(x.shape[0], groups, -1)
+    normal = (parts - parts.mean(2, keepdims=True)) / np.sqrt(parts.var(2, keepdims=True) + epsilon)
+    result = normal.reshape(x.shape) * gamma[:, None, None] + beta[:, None, None]
+    if activation:
+        result = result / (1 + np.exp(-result))
+    return result.astype(x.dtype)
+
+
 class GroupNorm(OpRun):
-    """com.microsoft.GroupNorm, channels first, from its description in ContribOperators.md."""
+    """com.microsoft.GroupNorm, from its description in ContribOperators.md."""
 
     op_domain = "com.microsoft"
 
     def _run(self, x, gamma, beta, activation, channels_last, epsilon, groups):  # type: ignore[no-untyped-def]
-        if channels_last:
-            (first,) = self._run(x.transpose(0, 3, 1, 2), gamma, beta, activation, 0, epsilon, groups)
-            return (first.transpose(0, 2, 3, 1),)
-        parts = x.astype(np.float64).reshape(x.shape[0], groups, -1)
-        normal = (parts - parts.mean(2, keepdims=True)) / np.sqrt(parts.var(2, keepdims=True) + epsilon)
-        result = normal.reshape(x.shape) * gamma[:, None, None] + beta[:, None, None]
-        if activation:
-            result = result / (1 + np.exp(-result))
-        return (result.astype(x.dtype),)
+        return (group_norm(x, gamma, beta, activation, channels_last, epsilon, groups),)
+
+
+class SkipGroupNorm(OpRun):
+    """com.microsoft.SkipGroupNorm, from its description in ContribOperators.md."""
+
+    op_domain = "com.microsoft"
+
+    def _run(  # type: ignore[no-untyped-def]
+        self, x, gamma, beta, skip, bias, activation, channels_last, epsilon, groups
+    ):
+        if not channels_last:
+            bias = bias[:, None, None]
+        if skip.ndim == 2:
+            skip = skip[:, None, None, :] if channels_last else skip[:, :, None, None]
+        total = x + skip + bias
+        norm = group_norm(total, gamma, beta, activation, channels_last, epsilon, groups)
+        return (norm, total) if len(self.onnx_node.output) == 2 else (norm,)
 
 
 class Gelu(OpRun):
@@ -118,7 +139,9 @@ class BiasSplitGelu(OpRun):
 
 def run_by_definition(model: ir.Model, feeds: dict[str, np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
     return list(
-        ReferenceEvaluator(ir.to_proto(model), new_ops=[BiasSplitGelu, Gelu, GroupNorm]).run(None, feeds)
+        ReferenceEvaluator(ir.to_proto(model), new_ops=[BiasSplitGelu, Gelu, GroupNorm, SkipGroupNorm]).run(
+            None, feeds
+        )
     )
 
 

@@ -48,7 +48,7 @@ def operators(form: SessionGraph) -> Counter[str]:
         ("cuda", FUSED),
         ("cpu", {"MultiHeadAttention"}),
         ("openvino", set()),
-        ("webgpu", set()),
+        ("webgpu", {"MultiHeadAttention"}),
         ("migraphx", set()),
         ("coreml", set()),
     ],

@@ -1,0 +1,168 @@
+"""Try ``com.microsoft.MultiHeadAttention`` on a device before a graph keeps it there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from conversions.passes.expand_attention import expand_attention
+from conversions.providers.devices import Device
+from conversions.shape_inference import infer_shapes
+
+logger = logging.getLogger(__name__)
+
+OpenModel = Callable[[bytes], Any]
+"""Opens an ``onnxruntime.InferenceSession`` for a serialized model on the device."""
+
+# (queries, keys): self-attention of 16x16 latents, and cross-attention to a CLIP prompt.
+_LENGTHS = ((256, 256), (256, 77))
+# A causal bias goes with the tokens of a prompt.
+_BIASED_LENGTHS = ((77, 77),)
+# Least agreement in dB. Measured on a right device: 57 and more in float16, 120 and more in float32; wrong
+# numbers of a wrong kernel agree to less than 20.
+_LEAST_DB = {"float16": 40.0, "float32": 80.0}
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Attention:
+    """What may select another kernel for a MultiHeadAttention.
+
+    Attributes:
+        heads: Number of heads.
+        head_size: Width of one.
+        dtype: numpy's name of the element type.
+        biased: Whether an attention bias is added to the scores.
+    """
+
+    heads: int
+    head_size: int
+    dtype: str
+    biased: bool
+
+
+_STATES = {"q": "queries", "k": "keys", "v": "keys"}
+
+_answers: dict[tuple[str, Attention], bool] = {}
+"""Whether a device computes a form right, as far as tried in this process."""
+
+
+def expand_wrong_attention(model: ir.Model, *, device: Device, open_model: OpenModel) -> None:
+    """Write out a graph's MultiHeadAttention, in place, where the device computes one of its forms wrong.
+
+    Each form is tried once a process: a model of the operator alone, against the same in numpy.
+
+    Args:
+        model: A model whose weights may have no values.
+        device: The device, for the log.
+        open_model: Opens a session on it.
+
+    Raises:
+        ConversionError: An operator cannot be written out; see ``expand_attention``.
+    """
+    for attention in sorted(attentions_of(model)):
+        key = (str(device), attention)
+        if key not in _answers:
+            _answers[key] = is_right(attention, open_model)
+        if not _answers[key]:
+            logger.warning(
+                "%s computes wrong numbers in MultiHeadAttention (%d heads of %d, %s): it is written out, "
+                "which is slower.",
+                device,
+                attention.heads,
+                attention.head_size,
+                attention.dtype,
+            )
+            expand_attention(model)
+            return
+
+
+def attentions_of(model: ir.Model) -> set[Attention]:
+    """Return the forms of MultiHeadAttention in a graph."""
+    operator = ("com.microsoft", "MultiHeadAttention")
+    nodes = [node for node in model.graph if (node.domain, node.op_type) == operator]
+    if nodes:
+        infer_shapes(model)
+    found = set()
+    for node in nodes:
+        query, heads = node.inputs[0], node.attributes.get_int("num_heads", 0)
+        width = query.shape[-1] if query is not None and query.shape is not None else None
+        if query is not None and isinstance(width, int) and heads:
+            dtype = (query.dtype or ir.DataType.FLOAT).numpy().name
+            biased = len(node.inputs) > 5 and node.inputs[5] is not None
+            found.add(Attention(heads=heads, head_size=width // heads, dtype=dtype, biased=biased))
+    return found
+
+
+def is_right(attention: Attention, open_model: OpenModel) -> bool:
+    """Compare the operator on a device with numpy's float32; what fails to run is not right.
+
+    Args:
+        attention: What to try; both float types are accepted at 40 and 80 dB.
+        open_model: Opens a session on the device.
+    """
+    lengths = _BIASED_LENGTHS if attention.biased else _LENGTHS
+    for queries, keys in lengths:
+        feeds = _inputs(attention, queries, keys)
+        try:
+            got = open_model(_model(attention)).run(None, feeds)[0].astype(np.float32)
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no other base
+            logger.info("MultiHeadAttention failed: %s", error)
+            return False
+        expected = _by_definition(attention, feeds)
+        noise = float(np.mean((got - expected) ** 2))
+        peak = float(expected.max() - expected.min())
+        if not noise <= peak**2 / 10 ** (_LEAST_DB[attention.dtype] / 10):
+            return False
+    return True
+
+
+def _model(attention: Attention) -> bytes:
+    element = {"float16": "float16", "float32": "float"}[attention.dtype]
+    width = attention.heads * attention.head_size
+    inputs = [f"{element}[1, {length}, {width}] {name}" for name, length in _STATES.items()]
+    if attention.biased:
+        inputs.append(f"{element}[1, 1, queries, keys] bias")
+    given = "q, k, v, , , bias" if attention.biased else "q, k, v"
+    model = onnx.parser.parse_model(
+        f"""
+        <ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
+        g ({", ".join(inputs)}) => ({element}[1, queries, {width}] mixed)
+        {{ mixed = com.microsoft.MultiHeadAttention <num_heads = {attention.heads}> ({given}) }}
+        """
+    )
+    return bytes(model.SerializeToString())
+
+
+def _inputs(attention: Attention, queries: int, keys: int) -> dict[str, NDArray[Any]]:
+    random = np.random.default_rng(0)
+    width = attention.heads * attention.head_size
+    feeds = {
+        name: random.normal(0, 1, (1, length, width)).astype(attention.dtype)
+        for name, length in (("q", queries), ("k", keys), ("v", keys))
+    }
+    if attention.biased:
+        hidden = np.triu(np.full((queries, keys), -10_000.0), 1)
+        feeds["bias"] = hidden[None, None].astype(attention.dtype)
+    return feeds
+
+
+def _by_definition(attention: Attention, feeds: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Compute it in float32. Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.2."""
+
+    def by_head(name: str) -> NDArray[np.float32]:
+        whole: NDArray[np.float32] = feeds[name][0].astype(np.float32)
+        return whole.reshape(len(whole), attention.heads, attention.head_size).transpose(1, 0, 2)
+
+    scores = by_head("q") @ by_head("k").transpose(0, 2, 1) / np.float32(np.sqrt(attention.head_size))
+    if attention.biased:
+        scores = scores + feeds["bias"][0].astype(np.float32)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    mixed: NDArray[np.float32] = (weights / weights.sum(axis=-1, keepdims=True)) @ by_head("v")
+    return mixed.transpose(1, 0, 2).reshape(1, len(feeds["q"][0]), -1)
