@@ -11,7 +11,7 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from conversions.providers.session_graph import Edit, session_graph
 from conversions.providers.table import FIXED_SIZES, Provider
 from conversions.verification.ep_assignment import Placement, add_profile, read_placement
 from conversions.verification.reference import Arrays
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +117,7 @@ def open_session(
     if upcast:
         edits = (*edits, upcast_to_fp32)
     if provider.checks_attention and b"MultiHeadAttention" in graph.read_bytes():
-        open_model = partial(_session, options=onnxruntime.SessionOptions(), device=device, settings=settings)
-        edits = (*edits, partial(expand_wrong_attention, device=device, open_model=open_model))
+        edits = (*edits, partial(_check_attention, device=device, settings=settings))
     form = session_graph(graph, provider, edits)
     for key, value in {**provider.session_config, **form.config}.items():
         options.add_session_config_entry(key, value)
@@ -138,6 +140,18 @@ def open_session(
             f"{device} did not take {graph.parent.name}: ONNX Runtime fell back to {taken}.",
         )
     return session
+
+
+def _check_attention(model: ir.Model, *, device: Device, settings: Mapping[str, str]) -> None:
+    """Write out a graph's MultiHeadAttention where the device computes it wrong."""
+    import onnxruntime
+
+    def open_model(tried: bytes) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        return _session(tried, options=options, device=device, settings=settings)
+
+    expand_wrong_attention(model, device=device, open_model=open_model)
 
 
 def _session(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ import pytest
 
 from conversions.providers import attention_check
 from conversions.providers.attention_check import Attention, attentions_of, expand_wrong_attention, is_right
-from conversions.providers.devices import CPU
+from conversions.providers.devices import CPU, listed_by_onnxruntime
+from conversions.providers.onnx_session import open_session
 from tests.conversions.graphs_for_tests import psnr, run_on_cpu
 
 OpenModel = Callable[[bytes], Any]
@@ -88,7 +91,7 @@ def test_a_right_device_keeps_the_operator_and_a_wrong_one_gets_it_written_out(
     with caplog.at_level(logging.WARNING):
         expand_wrong_attention(written_out, device=CPU, open_model=half_the_scale)
     assert "MultiHeadAttention" not in {node.op_type for node in written_out.graph}
-    assert "CPU (CPU 0) computes wrong numbers in MultiHeadAttention (2 heads of 40, float32)" in caplog.text
+    assert "CPU (CPU 0) does not compute MultiHeadAttention right (2 heads of 40, float32)" in caplog.text
     assert psnr(run_on_cpu(kept, feeds)[0], run_on_cpu(written_out, feeds)[0]) > 120
 
 
@@ -105,3 +108,22 @@ def test_each_form_is_tried_once_and_by_itself() -> None:
     assert [node.op_type for node in prompt.graph] == ["MultiHeadAttention"]
     assert "MultiHeadAttention" not in {node.op_type for node in image.graph}
     assert len(tried) == 2
+
+
+def test_a_session_tries_every_form_on_its_own_device(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    doubtful = replace(CPU, provider=replace(CPU.provider, checks_attention=True))
+    listed = [
+        place for place, each in enumerate(listed_by_onnxruntime()) if each.ep_name == CPU.provider.name
+    ]
+    paths = {tmp_path / "prompt.onnx": graph(bias=True), tmp_path / "image.onnx": graph()}
+    for path, model in paths.items():
+        ir.save(model, path)
+        with caplog.at_level(logging.WARNING):
+            open_session(path, replace(doubtful, listed=listed[0]), {})
+    assert attention_check._answers == {
+        (str(doubtful), Attention(heads=2, head_size=40, dtype="float32", biased=biased)): True
+        for biased in (False, True)
+    }
+    assert not caplog.text
