@@ -72,8 +72,8 @@ def expand_wrong_attention(model: ir.Model, *, device: Device, open_model: OpenM
             _answers[key] = is_right(attention, open_model)
         if not _answers[key]:
             logger.warning(
-                "%s does not compute MultiHeadAttention right (%d heads of %d, %s): it is written out, which is "
-                "slower.",
+                "%s does not compute MultiHeadAttention right (%d heads of %d, %s): it is written out, which "
+                "is slower.",
                 device,
                 attention.heads,
                 attention.head_size,

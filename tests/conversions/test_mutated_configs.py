@@ -23,7 +23,7 @@ def test_a_fault_in_a_configuration_gives_a_package_or_one_clear_message(
     tiny_checkpoint: Path, graph_cache: Path, tmp_path: Path
 ) -> None:
     codes = []
-    for seed in range(16):
+    for seed in range(8):
         source = Path(shutil.copytree(tiny_checkpoint, tmp_path / f"source-{seed}"))
         change = mutate(source, seed)
         output = tmp_path / f"package-{seed}"

@@ -14,8 +14,8 @@ SHIPPED = [shipped for family in all_families() for shipped in family.shipped]
 LABELS = [f"{shipped.label}: {shipped.kind.id}" for shipped in SHIPPED]
 # Tracing these takes up to a minute each; tiny checkpoints are traced for all that they differ in.
 SLOW = (
-    *("inpainting: unet", "refiner: unet", "consistency models: unet", "2.1: unet"),
-    *("flux_transformer", "sd3_transformer", "qwen3_text", "1024 pixels: pixart_transformer"),
+    *("XL: unet", "inpainting: unet", "refiner: unet", "consistency models: unet", "2.1: unet"),
+    *("flux_transformer", "sd3_transformer", "qwen3_text", "pixart_transformer"),
 )
 TRACED = [
     pytest.param(each, id=label, marks=[pytest.mark.robustness] if label.endswith(SLOW) else [])

@@ -23,7 +23,10 @@ from tests.single_files import write_single_file
 pytestmark = pytest.mark.torch
 
 
-@pytest.fixture(scope="module", params=["stable-diffusion", "stable-diffusion-xl"])
+@pytest.fixture(
+    scope="module",
+    params=["stable-diffusion", pytest.param("stable-diffusion-xl", marks=pytest.mark.robustness)],
+)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_variant(tmp_path_factory.mktemp("checkpoint") / "tiny", VARIANTS[request.param])
 

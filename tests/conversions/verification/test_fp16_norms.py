@@ -142,6 +142,7 @@ def test_but_not_for_another_provider_and_not_where_all_is_float32(
         assert adapt(model, submodel, config, options, sizes, None) == ()
 
 
+@pytest.mark.robustness
 def test_a_run_that_measured_nothing_leaves_nothing_for_one_that_measures(
     tiny_checkpoint: Path, make: Make, tmp_path: Path
 ) -> None:

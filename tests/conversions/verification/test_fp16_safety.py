@@ -174,6 +174,7 @@ def test_a_checkpoint_that_stays_in_range_keeps_nothing_and_no_byte_changes(
     assert files_of(converted.package.folder) == files_of(tiny_package)
 
 
+@pytest.mark.robustness
 def test_nothing_is_measured_where_nothing_is_float16(
     checkpoint: Path, make: Callable[..., Converted], tmp_path: Path
 ) -> None:
@@ -184,13 +185,8 @@ def test_nothing_is_measured_where_nothing_is_float16(
     assert not [event for event in events if isinstance(event, Started) and event.task.startswith("range")]
 
 
-@pytest.mark.parametrize(
-    "stopped_at",
-    [
-        "files",
-        *(pytest.param(each, marks=pytest.mark.robustness) for each in ("range vae_decoder", "second vae")),
-    ],
-)
+@pytest.mark.robustness
+@pytest.mark.parametrize("stopped_at", ["files", "range vae_decoder", "second vae"])
 def test_a_run_that_is_stopped_on_the_way_is_finished_by_the_next(
     stopped_at: str, checkpoint: Path, make: Callable[..., Converted], tmp_path: Path
 ) -> None:

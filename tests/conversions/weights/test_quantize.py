@@ -174,7 +174,10 @@ def run(graph_cache: Path, tmp_path: Path) -> Callable[..., Converted]:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(("target", "precision"), [("cpu", "int4"), ("directml", "int4"), ("cuda", "int8")])
+@pytest.mark.parametrize(
+    ("target", "precision"),
+    [("cpu", "int4"), pytest.param("directml", "int4", marks=pytest.mark.robustness), ("cuda", "int8")],
+)
 def test_a_quantised_package_is_compared_with_pytorch_on_the_same_weights(
     tiny_checkpoint: Path, run: Callable[..., Converted], target: str, precision: str
 ) -> None:

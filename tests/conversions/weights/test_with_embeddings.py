@@ -47,7 +47,9 @@ def learned_package(folder: Path, output: Path, graph_cache: Path, files: list[P
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("family", WIDTHS)
+@pytest.mark.parametrize(
+    "family", [pytest.param(each, marks=[pytest.mark.robustness] if "xl" in each else []) for each in WIDTHS]
+)
 def test_a_package_knows_the_tokens_as_diffusers_does(family: str, tmp_path: Path, graph_cache: Path) -> None:
     folder = make_variant(tmp_path / family, VARIANTS[family])
     plain = make_package_with(folder, tmp_path / "plain", graph_cache)
@@ -72,6 +74,7 @@ def test_a_package_knows_the_tokens_as_diffusers_does(family: str, tmp_path: Pat
     assert [(each["token"], each["vectors"]) for each in entry] == [("cat-toy", 3)]
 
 
+@pytest.mark.robustness
 @pytest.mark.torch
 def test_a_learned_token_is_verified_with_pytorch(tmp_path: Path, graph_cache: Path) -> None:
     from conversions.conversion import Checks

@@ -219,7 +219,7 @@ BREAKS = (
     Break(name="a module of rich is gone", act=_gone("rich/console.py")),
     Break(name="a module of huggingface_hub is cut short", act=_cut("huggingface_hub/hf_api.py"), quick=True),
     Break(name="a module of numpy holds zeros", act=_zeros("numpy/__init__.py")),
-    Break(name="a package that rich needs is gone", act=_gone("mdurl", "mdurl-*.dist-info"), quick=True),
+    Break(name="a package that rich needs is gone", act=_gone("mdurl", "mdurl-*.dist-info")),
     Break(name="a package that httpx2 needs is gone", act=_gone("idna", "idna-*.dist-info")),
     Break(name="an extra of a package is gone", act=_gone("socksio", "socksio-*.dist-info")),
     Break(name="a description is gone", act=_gone("click-*.dist-info")),
@@ -245,7 +245,7 @@ BREAKS = (
     Break(name="ONNX Runtime's library is cut short", act=_cut("onnxruntime/capi/onnxruntime_pybind11_state*.so")),
     Break(name="ONNX Runtime's description is gone", act=_gone("onnxruntime-*.dist-info")),
     Break(name="ONNX Runtime's folder is gone", act=_gone("onnxruntime")),
-    Break(name="two flavours of ONNX Runtime", act=_two_flavours, quick=True),
+    Break(name="two flavours of ONNX Runtime", act=_two_flavours),
     # pip
     Break(name="pip is gone", act=_gone(*_PIP)),
     Break(name="pip is torn and typer gone", act=_gone("pip/_vendor", *_TYPER), quick=True),
