@@ -33,6 +33,8 @@ class Device:
         rank: Order by speed, 0 the fastest, on DirectML DXGI's; None when unknown.
         software: Whether it is a software renderer, which is used only when named.
         listed: Index in ONNX Runtime's device list; None when the provider lists no devices.
+        unnamed_pci: PCI vendor and device of hardware whose product name ONNX Runtime does not give, so that
+            ``name`` is its vendor's; zeros for all other.
     """
 
     provider: Provider
@@ -44,6 +46,7 @@ class Device:
     rank: int | None = None
     software: bool = False
     listed: int | None = None
+    unnamed_pci: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.provider.label} {self.number})"
@@ -120,7 +123,8 @@ def _from_metadata(provider: Provider, place: int, count: int, listed: Any) -> D
     number = data.get(provider.device_metadata, "") if provider.device_metadata else ""
     rank = data.get("DxgiHighPerformanceIndex", "")
     hardware = listed.device
-    name = data.get("Description") or _plain_name(hardware)
+    described = data.get("Description")
+    name = described or _plain_name(hardware)
     # A GPU plug-in that reports the processor renders in software.
     software = hardware.type.name == "CPU" or is_software(name, hardware.vendor_id, hardware.device_id)
     return Device(
@@ -132,6 +136,7 @@ def _from_metadata(provider: Provider, place: int, count: int, listed: Any) -> D
         rank=int(rank) if rank.isdigit() else None,
         software=software,
         listed=place,
+        unnamed_pci=(0, 0) if described or software else (hardware.vendor_id, hardware.device_id),
     )
 
 

@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from conversions.errors import ConversionError
 from conversions.providers.adapter_ranking import best_adapter
-from conversions.providers.devices import Device, list_devices
+from conversions.providers import devices as of_onnxruntime
+from conversions.providers.devices import Device
 from conversions.providers.table import Provider, provider_for
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError, UsageError
+from sdsetup.machine import adapters
 
 __all__ = ["Device", "choose_device", "list_devices"]
+
+
+def list_devices() -> tuple[Device, ...]:
+    """Return the devices that ONNX Runtime can run on, the CPU last, named as the system names them.
+
+    ONNX Runtime's WebGPU plug-in tells no product name and no memory on Linux; the system's readers do.
+    """
+    devices = of_onnxruntime.list_devices()
+    if not any(any(device.unnamed_pci) for device in devices):
+        return devices
+    try:
+        known = {(each.vendor_id, each.device_id): each for each in adapters.read()}
+    except OSError:
+        return devices
+    return tuple(_named(device, known.get(device.unnamed_pci)) for device in devices)
+
+
+def _named(device: Device, adapter: adapters.Adapter | None) -> Device:
+    if adapter is None or not any(device.unnamed_pci) or not adapter.name:
+        return device
+    memory = adapter.vram_bytes if device.memory_bytes is None else device.memory_bytes
+    return replace(device, name=adapter.name, memory_bytes=memory)
 
 
 def choose_device(

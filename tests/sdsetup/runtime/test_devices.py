@@ -1,3 +1,4 @@
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -6,6 +7,8 @@ from conversions.providers import devices
 from conversions.providers.cuda_devices import CudaDevice
 from conversions.providers.table import provider_for
 from sdsetup.errors import SetupError, UsageError
+from sdsetup.machine import adapters
+from sdsetup.machine.adapters import linux
 from sdsetup.runtime.devices import Device, choose_device, list_devices
 
 DML, CPU = provider_for("directml"), provider_for("cpu")
@@ -155,3 +158,35 @@ def test_one_listed_card_goes_by_the_name_that_its_driver_gives(monkeypatch):
         (device,) = list_devices()
         assert (str(device), device.memory_bytes) == ("NVIDIA GeForce RTX 3060 (CUDA 0)", 12 * 2**30)
         assert (device.listed, device.discrete) == (places, True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sysfs has names that Windows does not allow")
+def test_hardware_without_a_product_name_goes_by_the_system_s(monkeypatch, tmp_path):
+    import onnxruntime
+
+    card = tmp_path / "sys/bus/pci/devices/0000:03:00.0"
+    card.mkdir(parents=True)
+    told = {
+        "class": "0x030000",
+        "vendor": "0x1002",
+        "device": "0x73bf",
+        "mem_info_vram_total": str(16 * 2**30),
+    }
+    for name, text in told.items():
+        (card / name).write_text(text, encoding="utf-8")
+    (tmp_path / "usr/share/misc").mkdir(parents=True)
+    listing = "1002  Advanced Micro Devices\n\t73bf  Navi 21 [Radeon RX 6800]\n"
+    (tmp_path / "usr/share/misc/pci.ids").write_text(listing, encoding="utf-8")
+    kind = SimpleNamespace(name="GPU")
+
+    def entry(device_id):
+        host = SimpleNamespace(vendor="", vendor_id=0x1002, device_id=device_id, type=kind, metadata={})
+        return SimpleNamespace(ep_name="WebGpuExecutionProvider", ep_metadata={}, device=host)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(devices, "listed_by_onnxruntime", lambda: [entry(0x73BF), entry(0x744C)])
+    monkeypatch.setattr(adapters, "read", lambda: linux.read(tmp_path))
+    known, unknown, cpu = list_devices()
+    assert (str(known), known.memory_bytes) == ("Navi 21 [Radeon RX 6800] (WebGPU 0)", 16 * 2**30)
+    assert (str(unknown), unknown.memory_bytes) == ("AMD GPU (WebGPU 1)", None)
+    assert cpu.provider.target == "cpu"
