@@ -119,6 +119,12 @@ def _without_packages(arguments: Sequence[str], verb: str, missing: str) -> int:
     status = _in_environment(arguments, verb)
     if status is not None:
         return status
+    if not verb or "--help" in arguments or "-h" in arguments:
+        from sdsetup.bootstrap import help_page
+
+        if text := help_page.of(verb):
+            sys.stdout.write(f"{text}\n")
+            return 0
     console.say(f"error: `{verb or 'sdsetup'}` needs the Python package {missing}, which is not installed.")
     console.say(f"next: {Path(sys.executable).name} -m sdsetup install")
     return 1

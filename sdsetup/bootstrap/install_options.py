@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdsetup.bootstrap import command_name
 from sdsetup.errors import UsageError
 
 _WITH_VALUE = ("--flavour", "--precision", "--folder", "--images-folder", "--offline", "--bundle", "--report")
@@ -63,7 +64,9 @@ def read(arguments: Sequence[str]) -> InstallOptions:
             plain.append(argument)
         elif argument not in _WITHOUT_VALUE:  # told now: a misspelled --lean would download torch
             raise UsageError(
-                "install.options", f"install has no option {argument}.", "sdsetup install --help lists them."
+                "install.options",
+                f"install has no option {argument}.",
+                f"{command_name.typed()} install --help lists them.",
             )
     if "--lean" in arguments and "--torch" in arguments:
         raise UsageError(

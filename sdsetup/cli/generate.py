@@ -40,7 +40,9 @@ def generate(
         float | None,
         typer.Option(help="How closely to follow the prompt; 1 is off. [default: the checkpoint's]"),
     ] = None,
-    eta: Annotated[float | None, typer.Option(help="Noise that ddim or tcd adds back, 0 to 1.")] = None,
+    eta: Annotated[
+        float | None, typer.Option(help="Share of noise that ddim or tcd add back at each step, 0 to 1.")
+    ] = None,
     width: Annotated[int | None, typer.Option(help="In pixels; the checkpoint's own without it.")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels; the checkpoint's own without it.")] = None,
     images: Annotated[int | None, typer.Option(help="Images made at once; their seeds count up.")] = None,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter
@@ -31,10 +32,13 @@ class Verb:
     def load(self) -> Command:
         """Import the verb."""
         name = self.name.replace("-", "_")
-        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        single.command(self.name)(getattr(import_module(f"sdsetup.cli.{name}"), name))
+        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+        single.command(self.name, cls=VerbCommand)(getattr(import_module(f"sdsetup.cli.{name}"), name))
         return typer.main.get_command(single)
 
+
+# Stands for a hyphen while lines are broken, which may not end after it.
+_UNBROKEN = "\N{NON-BREAKING HYPHEN}"
 
 _FIRST, _MODELS, _IMAGES, _HUB, _SHELL = "Start here", "Models", "Images", "Hugging Face", "Shell"
 
@@ -127,6 +131,34 @@ class _Commands(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(VERBS)
+
+
+class VerbCommand(TyperCommand):
+    """A verb whose help is plain text: rich's tables cut names of options in a terminal of 80 columns."""
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the help; no line ends within a name that has hyphens."""
+        super(TyperCommand, self).format_help(ctx, formatter)
+        formatter.buffer[:] = [text.replace(_UNBROKEN, "-") for text in formatter.buffer]
+
+    def format_help_text(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002 - typer's signature
+        """Write what the verb does."""
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(inspect.cleandoc(self.help or "").replace("-", _UNBROKEN))
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write arguments and options, each group of options under its heading."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                heading = getattr(parameter, "rich_help_panel", None) or usual
+                sections.setdefault(heading, []).append((record[0], record[1].replace("-", _UNBROKEN)))
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
 
 class VerbGroup(TyperGroup):
