@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         console.complain(error)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        console.say("Interrupted. Run the same command to go on.")
+        console.say(console.interrupted(arguments))
         return 130
     except (OSError, ImportError, MemoryError) as error:
         console.complain(_explained(error))

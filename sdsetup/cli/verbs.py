@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -36,9 +37,22 @@ class Verb:
         single.command(self.name, cls=VerbCommand)(getattr(import_module(f"sdsetup.cli.{name}"), name))
         return typer.main.get_command(single)
 
+    @property
+    def options(self) -> frozenset[str]:
+        """The names of its options; imports it."""
+        return frozenset(
+            name
+            for each in self.load().params
+            for name in (*each.opts, *each.secondary_opts)
+            if name[0] == "-"
+        )
+
 
 # Stands for a hyphen while lines are broken, which may not end after it.
 _UNBROKEN = "\N{NON-BREAKING HYPHEN}"
+
+_OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+_WHOLE_COMMAND = re.compile(r"\bsdsetup [a-z][^.,;]*")
 
 _FIRST, _MODELS, _IMAGES, _HUB, _SHELL = "Start here", "Models", "Images", "Hugging Face", "Shell"
 
@@ -115,6 +129,27 @@ VERBS = (
         summary="Write the script that lets a shell complete commands and options.",
     ),
 )
+
+
+def whose_options(hint: str, verb: str) -> str:
+    """Say of which other verb the options are that a hint names without naming their command.
+
+    Args:
+        hint: What to do next, in the words of the verb that most people get it from.
+        verb: The one that was called.
+
+    Returns:
+        A sentence; empty where the called verb has them all.
+    """
+    plain = _WHOLE_COMMAND.sub("", hint)
+    named = dict.fromkeys(_OPTION.findall(plain))
+    called = next((each for each in VERBS if each.name == verb), None)
+    lacking = [name for name in named if called is not None and name not in called.options]
+    for other in sorted(VERBS, key=lambda each: each.name != "convert") if lacking else ():
+        if other.options.issuperset(lacking):
+            are = "is an option" if len(lacking) == 1 else "are options"
+            return f"{' and '.join(lacking)} {are} of sdsetup {other.name}."
+    return ""
 
 
 class _Commands(Mapping[str, Any]):

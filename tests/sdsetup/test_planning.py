@@ -161,3 +161,32 @@ def test_an_added_token_without_embedding_is_refused(checkpoint: Path) -> None:
     with pytest.raises(ConversionError, match="<cat-toy>") as caught:
         plan(checkpoint)
     assert caught.value.code == "tokenizer.no_embedding"
+
+
+def pickle_unet(checkpoint: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    weights = checkpoint / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+
+
+def test_inspect_takes_the_option_that_its_hint_names(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pickle_unet(checkpoint)
+    assert main(["inspect", str(checkpoint)]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "with --allow-pickle." in said
+    assert "option of" not in said
+    assert main(["inspect", str(checkpoint), "--allow-pickle"]) == 0
+    assert f"sdsetup convert {checkpoint} --allow-pickle" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_verb_without_the_option_that_a_hint_names_says_whose_it_is(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pickle_unet(checkpoint)
+    assert main(["install", str(checkpoint), "--yes"]) == 1
+    assert "--allow-pickle is an option of sdsetup convert." in " ".join(capsys.readouterr().err.split())
