@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
+from conversions.checkpoint.instead import pipeline_of
 from conversions.checkpoint.weight_files import choose
 from conversions.events import Listener
 from sdsetup import hub
@@ -103,10 +104,13 @@ def readable(path: Path, *, allow_pickle: bool, listener: Listener) -> Path:
     if ending in (".safetensors", ".gguf"):
         return path
     if ending not in (".ckpt", ".pt", ".pth", ".bin"):
+        pipeline = pipeline_of(path)
         raise SetupError(
             "file.not-weights",
             f"{path} is no .safetensors, .gguf or .ckpt file.",
-            "Give the file of a model, or a folder in the diffusers layout.",
+            "Give the file of a model, or a folder in the diffusers layout."
+            if pipeline is None
+            else f"Give the pipeline's folder: {pipeline}",
         )
     if not allow_pickle:
         raise SetupError(

@@ -198,6 +198,13 @@ def open_package(folder: Path) -> Package:
         ConversionError: It is missing, or its manifest cannot be read.
     """
     path = folder / MANIFEST
+    if folder.is_file():
+        inside = next((each for each in folder.parents[:2] if (each / MANIFEST).is_file()), None)
+        raise ConversionError(
+            "package.is_file",
+            f"{folder} is a file; a package is a folder with a {MANIFEST} in it.",
+            "Give a package's folder." if inside is None else f"Give the package's folder: {inside}",
+        )
     if not path.is_file():
         state = "has no manifest.json, so it is no package" if folder.is_dir() else "does not exist"
         raise ConversionError("package.missing", f"{folder} {state}.")

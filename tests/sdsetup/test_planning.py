@@ -190,3 +190,30 @@ def test_a_verb_without_the_option_that_a_hint_names_says_whose_it_is(
     pickle_unet(checkpoint)
     assert main(["install", str(checkpoint), "--yes"]) == 1
     assert "--allow-pickle is an option of sdsetup convert." in " ".join(capsys.readouterr().err.split())
+
+
+def test_t5_that_a_model_does_not_have_cannot_be_left_out(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(checkpoint), "--dry-run", "--target", "cpu", "--drop-t5"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Stable Diffusion 1.x has no part t5" in said
+    assert "Leave out --drop-t5." in said
+
+
+def test_of_a_package_it_is_said_that_it_is_one(
+    tiny_package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(tiny_package), "--dry-run"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{tiny_package} is a package already, made of tiny for cpu." in said
+    assert f'sdsetup generate "{tiny_package}"' in said
+
+
+@pytest.mark.parametrize("verb", [["generate"], ["verify"], ["smoke-test"], ["benchmark"]], ids=" ".join)
+def test_for_a_file_of_a_package_its_folder_is_named(
+    verb: list[str], tiny_package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = ["a cat"] if verb == ["generate"] else []
+    assert main([*verb, str(tiny_package / "unet" / "model.onnx"), *prompt]) == 1
+    assert f"Give the package's folder: {tiny_package}" in " ".join(capsys.readouterr().err.split())
