@@ -58,6 +58,11 @@ def inspect(
             f"{human_size(needs['copied_bytes'])} and takes {human_size(needs['ram_bytes'])} of memory, "
             f"{human_size(needs['check_ram_bytes'])} with verification."
         )
+        if needs["to_trace"]:
+            output.say(
+                f"No graph at hand fits {', '.join(needs['to_trace'])}: tracing one needs PyTorch, which "
+                "sdsetup install --torch brings."
+            )
         options = [*(["--base", base] if base else []), *(["--allow-pickle"] if allow_pickle else [])]
         output.say(f"Convert it: sdsetup convert {' '.join([model, *options])}")
     else:
