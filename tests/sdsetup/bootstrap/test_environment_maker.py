@@ -265,6 +265,7 @@ def test_a_bare_clone_leads_from_its_help_to_install(bare_checkout: tuple[Path, 
         assert (answer.returncode, answer.stderr) == (0, "")
         assert "-m sdsetup install\n" in answer.stdout
         assert all(f"  {verb.name} " in answer.stdout for verb in VERBS)
+    assert "--for install|convert|generate" in _run(bare_checkout, "doctor", "-h").stdout
     mistyped = _run(bare_checkout, "install", "--lena")
     assert mistyped.returncode == 2
     hint = mistyped.stderr.partition("-m sdsetup ")[2].partition(" lists")[0]
