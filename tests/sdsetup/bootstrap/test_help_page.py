@@ -7,7 +7,10 @@ import pytest
 from sdsetup.bootstrap import command_name, help_page, places
 from sdsetup.cli.verbs import VERBS
 
+of_a_clone = pytest.mark.skipif(places.checkout() is None, reason="a wheel comes without the pages")
 
+
+@of_a_clone
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
 def test_every_option_of_a_verb_is_there_whole(verb) -> None:
     shown = help_page.of(verb.name)
@@ -20,6 +23,7 @@ def test_every_option_of_a_verb_is_there_whole(verb) -> None:
             assert parameter.help.split()[0] in shown
 
 
+@of_a_clone
 def test_the_overview_has_every_verb_and_other_words_have_no_help(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_name, "typed", lambda: "python3 -m sdsetup")
     shown = help_page.of("")
