@@ -12,7 +12,7 @@ from typing import Any
 import onnx_ir as ir
 
 from conversions import graphs
-from conversions.checkpoint.folder import Checkpoint, component_tensors
+from conversions.checkpoint.folder import Checkpoint, Component, component_tensors
 from conversions.errors import ConversionError
 from conversions.family import Submodel
 from conversions.graphs.trace import OPSET
@@ -21,7 +21,7 @@ from conversions.passes.adapt import adapt
 from conversions.pipeline_graphs import PipelineGraphs
 from conversions.tokenizers.registry import open_tokenizer_of, tokens_without_embedding
 from conversions.verification.layerwise import kept_type
-from conversions.weights.binding import ELEMENT_TYPES_OF, as_stored
+from conversions.weights.binding import ELEMENT_TYPES_OF, as_stored, bind
 from conversions.weights.expression import Tensors
 from conversions.weights.link import linkable_files
 from conversions.weights.lora.transform import MergedAdapter, merged_adapters
@@ -104,6 +104,12 @@ class ConversionPlan:
         """The submodels, in the order of work."""
         return tuple(name for component in self.components for name in component.submodels)
 
+    @property
+    def to_trace(self) -> tuple[str, ...]:
+        """The submodels whose graph is not at hand."""
+        origins = ((name, origin) for part in self.components for name, origin in part.submodels.items())
+        return tuple(name for name, origin in origins if origin == "to trace")
+
     def document(self) -> dict[str, Any]:
         """Return the plan as plain data for JSON."""
         content = asdict(self)
@@ -143,8 +149,8 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
     """Plan a conversion from configurations and tensor tables alone.
 
     Raises:
-        ConversionError: A weight file is damaged, a tokenizer cannot be used, or an option names a submodel
-            that does not exist.
+        ConversionError: A weight file is damaged, weights do not fit a graph that is at hand, a tokenizer
+            cannot be used, or an option names a submodel that does not exist.
     """
     if reason := checkpoint.recipe.unsupported:
         raise ConversionError(
@@ -165,6 +171,7 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
         component = checkpoint.components[name]
         mine = [submodel for submodel in submodels if submodel.component == name]
         tensors = component_tensors(checkpoint.storage, component)
+        _demand_weights(component, mine, tensors, graph_cache)
         links = linkable(checkpoint, tensors, options, mine)
         dtypes = _element_types(options, mine)
         elements = sum(tensor.size for tensor in tensors.values())
@@ -202,6 +209,19 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
         check_ram_bytes=max(reference_bytes) + _CHECKING_BYTES,
         fingerprint=_fingerprint(checkpoint, options, submodels),
     )
+
+
+def _demand_weights(
+    component: Component, submodels: Sequence[Submodel], tensors: Tensors, graph_cache: Path | None
+) -> None:
+    """See that a component has the weights of those of its graphs that are at hand.
+
+    Raises:
+        ConversionError: ``weights.missing``, ``weights.shape`` or ``weights.ambiguous``.
+    """
+    found = [(each, graphs.find(each.kind, component.config, graph_cache)) for each in submodels]
+    if models := [(each, model) for each, model in found if model is not None]:
+        bind(component.name, models, tensors)
 
 
 def wanted_submodels(checkpoint: Checkpoint, options: Options) -> list[Submodel]:

@@ -24,7 +24,7 @@ def main() -> int:
         with redacting_streams():
             return cli.main(sys.argv[1:])
     except KeyboardInterrupt:  # while the above is imported
-        sys.stderr.write("Interrupted. Run the same command to go on.\n")
+        sys.stderr.write("Interrupted. Run the same command to start again.\n")
         return 130
 
 

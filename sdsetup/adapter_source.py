@@ -120,5 +120,4 @@ def file_at(text: str, option: str, endings: tuple[str, ...], listener: Listener
     if not isinstance(ref, hub.HubModel):
         raise SetupError("file.not-weights", f"{text} is no repository of the Hub.", f"give {option} a file.")
     name = named.file or single_file_source.only_file(ref, option, endings)
-    address = single_file_source.FileOnHub(repo_id=ref.repo_id, revision=ref.commit, name=name)
-    return single_file_source.fetch(address, None, listener)[0]
+    return single_file_source.fetch_of(ref, name, listener)

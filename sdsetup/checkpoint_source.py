@@ -119,6 +119,7 @@ def find(checkpoint_request: CheckpointRequest, listener: Listener) -> Source:
         return _single_file(path, checkpoint_request, listener, origin=repo_id, commit=commit)
     single_file_source.refuse_other_sites(checkpoint_request.model)
     given = Path(checkpoint_request.model).expanduser()
+    _refuse_package(given)
     if given.is_file():
         return _single_file(given, checkpoint_request, listener)
     _only_for_files(checkpoint_request)
@@ -188,6 +189,7 @@ def _single_file(
         base=base,
         autoencoder=single_file_source.autoencoder_at(autoencoder, listener) if autoencoder else None,
         prediction_type=checkpoint_request.prediction_type,
+        without=checkpoint_request.without,
         origin=origin or path.name,
         commit=commit,
     )
@@ -213,6 +215,25 @@ def _base(checkpoint_request: CheckpointRequest, listener: Listener) -> Checkpoi
         return source.checkpoint
     hub.download(source.download, listener=listener)
     return _open_snapshot(source.download.model, request)
+
+
+def _refuse_package(given: Path) -> None:
+    """Say of a package, which is what a conversion makes, what can be done with it.
+
+    Raises:
+        SetupError: ``convert.is-package``.
+    """
+    from conversions.package.layout import MANIFEST, open_package
+
+    if not (given / MANIFEST).is_file() or not any(given.glob("*/model.onnx")):
+        return
+    package = open_package(given)
+    raise SetupError(
+        "convert.is-package",
+        f"{given} is a package already, made of {package.origin} for {package.target}.",
+        f'make images: sdsetup generate "{given}" "PROMPT". For another target or precision convert the '
+        "checkpoint again; a single file takes a package as its --base.",
+    )
 
 
 def _only_for_files(checkpoint_request: CheckpointRequest) -> None:

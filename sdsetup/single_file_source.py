@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
+from conversions.checkpoint.instead import pipeline_of
 from conversions.checkpoint.weight_files import choose
 from conversions.events import Listener
 from sdsetup import hub
@@ -77,17 +78,25 @@ def fetch(address: FileOnHub, revision: str | None, listener: Listener) -> tuple
     """
     ref = hub.resolve(f"{address.repo_id}@{address.revision}", revision, listener=listener)
     assert isinstance(ref, hub.HubModel)
-    file = ref.file(address.name)
+    return fetch_of(ref, address.name, listener), f"{ref.repo_id}/{address.name}", ref.commit
+
+
+def fetch_of(ref: hub.HubModel, name: str, listener: Listener) -> Path:
+    """Download one file of a repository that was found; what is there already is kept.
+
+    Raises:
+        SetupError: The repository has no such file, or it cannot be had.
+    """
+    file = ref.file(name)
     if file is None:
         others = [each.name for each in ref.files if each.name.lower().endswith(_ENDINGS)]
         raise SetupError(
             "hub.no-such-file",
-            f"{ref.repo_id} has no file {address.name} at {ref.revision}.",
+            f"{ref.repo_id} has no file {name} at {ref.revision}.",
             f"It has {', '.join(others[:6])}." if others else "",
         )
     plan = hub.DownloadPlan(model=ref, files=(file,), cached=frozenset(), weights={})
-    folder = hub.download(plan, listener=listener)
-    return folder / address.name, f"{ref.repo_id}/{address.name}", ref.commit
+    return hub.download(plan, listener=listener) / name
 
 
 def readable(path: Path, *, allow_pickle: bool, listener: Listener) -> Path:
@@ -103,10 +112,13 @@ def readable(path: Path, *, allow_pickle: bool, listener: Listener) -> Path:
     if ending in (".safetensors", ".gguf"):
         return path
     if ending not in (".ckpt", ".pt", ".pth", ".bin"):
+        pipeline = pipeline_of(path)
         raise SetupError(
             "file.not-weights",
             f"{path} is no .safetensors, .gguf or .ckpt file.",
-            "Give the file of a model, or a folder in the diffusers layout.",
+            "Give the file of a model, or a folder in the diffusers layout."
+            if pipeline is None
+            else f"Give the pipeline's folder: {pipeline}",
         )
     if not allow_pickle:
         raise SetupError(
@@ -180,8 +192,7 @@ def autoencoder_at(given: str, listener: Listener) -> Path:
     if colon and "/" in repo and not inside.startswith("//"):
         ref = hub.resolve(repo, listener=listener)
         if isinstance(ref, hub.HubModel):
-            named = FileOnHub(repo_id=ref.repo_id, revision=ref.commit, name=inside)
-            return readable(fetch(named, None, listener)[0], allow_pickle=False, listener=listener)
+            return readable(fetch_of(ref, inside, listener), allow_pickle=False, listener=listener)
     if (address := file_on_hub(given)) is not None:
         return readable(fetch(address, None, listener)[0], allow_pickle=False, listener=listener)
     refuse_other_sites(given)
@@ -192,8 +203,7 @@ def autoencoder_at(given: str, listener: Listener) -> Path:
     homes = ("", *_autoencoder_components())
     home = next((each for each in homes if f"{each}/config.json".lstrip("/") in names), None)
     if home is None:
-        name = only_file(ref, "--vae", (".safetensors",))
-        return fetch(FileOnHub(repo_id=ref.repo_id, revision=ref.commit, name=name), None, listener)[0]
+        return fetch_of(ref, only_file(ref, "--vae", (".safetensors",)), listener)
     wanted = [f"{home}/config.json".lstrip("/"), *choose(names, home).names]
     files = tuple(file for name in wanted if (file := ref.file(name)) is not None)
     plan = hub.DownloadPlan(model=ref, files=files, cached=frozenset(), weights={})

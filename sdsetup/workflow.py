@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from conversions.events import Listener, Notice, Planned, ignore
+from conversions.events import Listener, Notice, Planned
 from conversions.options import Options, Target
 from sdsetup import __version__, main_memory
 from sdsetup.checkpoint_source import CheckpointRequest, Source, find
 from sdsetup.errors import SetupError
 from sdsetup.steps import conversion_steps
+from sdsetup.verification_choices import chosen_reference, device_for
+from sdsetup.weight_changes import WeightChanges, find_changes
 
 if TYPE_CHECKING:
     from conversions.checkpoint.folder import Checkpoint
     from conversions.conversion import Converted
     from conversions.inspection import Inspection
     from conversions.plan import ConversionPlan
-    from conversions.providers.devices import Device
     from conversions.verification.parity import ParityReport
     from conversions.verification.references import ReferenceKind
     from sdsetup.imaging.image_memory import ImageMemory
@@ -63,25 +64,6 @@ class ConvertRequest:
     textual_inversion: tuple[str, ...] = ()
     ignore_unmatched: bool = False
 
-    def adapted(self, checkpoint: Checkpoint, listener: Listener = ignore) -> Checkpoint:
-        """Return a checkpoint with the adapters merged and the embeddings learned.
-
-        Raises:
-            SetupError: A file cannot be had.
-            ConversionError: A file cannot be read, or does not fit.
-        """
-        from conversions.weights.lora.with_adapters import with_adapters
-        from conversions.weights.with_embeddings import with_embeddings
-        from sdsetup.adapter_source import adapters_at, embeddings_at
-
-        adapters = adapters_at(self.lora, listener)
-        pickles = self.checkpoint_request.allow_pickle
-        embeddings = embeddings_at(self.textual_inversion, listener, allow_pickle=pickles)
-        adapted = with_adapters(checkpoint, adapters, ignore_unmatched=self.ignore_unmatched)
-        for text in adapted.notices:
-            listener(Notice(text=text))
-        return with_embeddings(adapted.checkpoint, embeddings)
-
 
 def graph_cache() -> Path:
     """Return the user's cache folder for traced graphs."""
@@ -107,7 +89,24 @@ def package_folder(model: str, options: Options) -> Path:
     return Path("packages") / f"{name}-{options.target}-{options.precision}{single}"
 
 
-def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source, ConversionPlan]:
+@dataclass(frozen=True, kw_only=True)
+class PlannedConversion:
+    """A conversion that can begin.
+
+    Attributes:
+        source: The checkpoint as it was found.
+        changes: What is merged into its weights.
+        adapted: The checkpoint with them; large files may still be remote.
+        plan: What will be done.
+    """
+
+    source: Source
+    changes: WeightChanges
+    adapted: Checkpoint
+    plan: ConversionPlan
+
+
+def plan_conversion(request: ConvertRequest, listener: Listener) -> PlannedConversion:
     """Find the checkpoint and plan its conversion; only small parts of a model on the Hub are read.
 
     Raises:
@@ -122,8 +121,30 @@ def plan_conversion(request: ConvertRequest, listener: Listener) -> tuple[Source
         listener(Notice(text=notice))
     label = request.checkpoint_request.model
     check_scheduler(label, source.checkpoint, request.options.scheduler_class)
-    adapted = request.adapted(source.checkpoint, listener)
-    return source, make_plan(adapted, request.options, graph_cache())
+    changes = find_changes(
+        request.lora,
+        request.textual_inversion,
+        allow_pickle=request.checkpoint_request.allow_pickle,
+        ignore_unmatched=request.ignore_unmatched,
+        listener=listener,
+    )
+    adapted = changes.applied(source.checkpoint, listener)
+    plan = make_plan(adapted, request.options, graph_cache())
+    return PlannedConversion(source=source, changes=changes, adapted=adapted, plan=plan)
+
+
+def demand_graphs(planned: PlannedConversion, listener: Listener, *, retrace: bool = False) -> None:
+    """See that the graphs of a conversion are at hand, or can be traced and fit the weights.
+
+    Raises:
+        ConversionError: ``graph.needs_pytorch``, or a configuration and its weights do not belong together.
+    """
+    from conversions.graphs.obtain import demand_obtainable
+    from conversions.plan import wanted_submodels
+
+    submodels = wanted_submodels(planned.adapted, planned.plan.options)
+    with planned.source.using:
+        demand_obtainable(submodels, planned.adapted, graph_cache(), retrace, listener)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +173,8 @@ def inspect_model(request: CheckpointRequest, listener: Listener) -> InspectedMo
     if (Path(request.model) / MANIFEST).is_file():
         return InspectedModel(inspection=inspect_package(open_package(Path(request.model))), conversion=None)
     options = Options(target=default_target())
-    source, plan = plan_conversion(ConvertRequest(checkpoint_request=request, options=options), listener)
+    planned = plan_conversion(ConvertRequest(checkpoint_request=request, options=options), listener)
+    plan, source = planned.plan, planned.source
     with source.using:
         inspection = inspect_checkpoint(source.checkpoint)
     needs = {
@@ -162,11 +184,12 @@ def inspect_model(request: CheckpointRequest, listener: Listener) -> InspectedMo
         "copied_bytes": plan.copied_bytes,
         "ram_bytes": plan.ram_bytes,
         "check_ram_bytes": plan.check_ram_bytes,
+        "to_trace": list(plan.to_trace),
     }
     return InspectedModel(inspection=inspection, conversion=needs)
 
 
-def forecast_conversion(source: Source, options: Options) -> ImageMemory | None:
+def forecast_conversion(planned: PlannedConversion) -> ImageMemory | None:
     """Forecast the memory needed for images of the checkpoint's native size.
 
     Returns:
@@ -178,8 +201,8 @@ def forecast_conversion(source: Source, options: Options) -> ImageMemory | None:
     from conversions.plan import planned_graphs
     from sdsetup.imaging.image_memory import image_memory
 
-    graphs = planned_graphs(source.checkpoint, options, graph_cache())
-    return None if graphs is None else image_memory(graphs, source.checkpoint.recipe.native)
+    graphs = planned_graphs(planned.source.checkpoint, planned.plan.options, graph_cache())
+    return None if graphs is None else image_memory(graphs, planned.source.checkpoint.recipe.native)
 
 
 def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
@@ -191,7 +214,10 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     """
     from conversions.conversion import Checks, convert
 
-    source, plan = plan_conversion(request, listener)
+    planned = plan_conversion(request, listener)
+    source, plan = planned.source, planned.plan
+    if source.download is not None:  # else the conversion begins with it
+        demand_graphs(planned, listener, retrace=request.retrace)
     downloading = source.download is not None and source.checkpoint_request.keep
     listener(
         Planned(
@@ -207,13 +233,13 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     checks = None
     if request.verify:
         main_memory.require_for_verification(plan.check_ram_bytes)
-        device = _device_for(request.options.target)
-        checks = Checks(device=device, reference=_chosen_reference(request.reference, listener))
+        device = device_for(request.options.target)
+        checks = Checks(device=device, reference=chosen_reference(request.reference, listener))
         listener(Notice(text=f"The package will be verified on {device}."))
     with source.using:
         return convert(
             plan,
-            request.adapted(source.fetch(output, plan, listener)),
+            planned.changes.applied(source.fetch(output, plan, listener)),
             output,
             tool_version=__version__,
             graph_cache=graph_cache(),
@@ -360,41 +386,7 @@ def verify_package(
         package,
         None if checkpoint is None else open_checkpoint(checkpoint),
         device=device,
-        reference=None if checkpoint is None else _chosen_reference(reference, listener),
+        reference=None if checkpoint is None else chosen_reference(reference, listener),
         graph_cache=graph_cache(),
         listener=listener,
     )
-
-
-def _chosen_reference(asked: ReferenceKind | None, listener: Listener) -> ReferenceKind:
-    """Decide what to compare with; without PyTorch, see that the other reference computes what PyTorch did.
-
-    Raises:
-        SetupError: ``verify.evaluation``: it does not.
-    """
-    from conversions.verification.references import default_reference
-    from sdsetup.demo import recorded
-
-    chosen = asked or default_reference()
-    if chosen == "float32_graph":
-        agreement = min(recorded.check_evaluation(listener).values())
-        why = "" if asked else ", which is not installed"
-        listener(
-            Notice(
-                text=f"PyTorch is not asked{why}: numbers are compared with a float32 evaluation of the same "
-                "graph on the checkpoint's weights. "
-                f"On the demo that agrees with PyTorch to {agreement:.0f} dB."
-            )
-        )
-    return chosen
-
-
-def _device_for(target: Target) -> Device:
-    """Return the best hardware device of a target if the installed ONNX Runtime has one, else the CPU."""
-    from conversions.providers.onnx_session import require_onnxruntime
-    from sdsetup.runtime.devices import choose_device, list_devices
-
-    require_onnxruntime()
-    devices = list_devices()
-    here = any(device.provider.target == target and not device.software for device in devices)
-    return choose_device(devices, target=target if here else "cpu")

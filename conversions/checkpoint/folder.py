@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from conversions.checkpoint.instead import pipeline_of
 from conversions.checkpoint.json_file import read_object
 from conversions.checkpoint.lfs_pointer import is_pointer_file, pointer_error
 from conversions.checkpoint.safetensors_header import StoredTensor
@@ -20,6 +21,7 @@ from conversions.family import (
     Family,
     PipelineConfigs,
     Submodel,
+    all_families,
     families_of,
     find_family,
     folders_left_out,
@@ -139,6 +141,12 @@ def open_folder(
             f"{path} is a file, where a folder is wanted.",
             "Give a folder in the diffusers layout, with a file model_index.json in it.",
         )
+    if not (path / "model_index.json").is_file() and (above := pipeline_of(path)) is not None:
+        raise ConversionError(
+            "checkpoint.is_component",
+            f"{path} is one component of the pipeline {above}.",
+            f"Give the pipeline's folder: {above}",
+        )
     return open_checkpoint(
         Folder(path), origin=origin or path.name, commit=commit, variant=variant, without=without
     )
@@ -180,7 +188,7 @@ def open_checkpoint(
         scheduler=read_object(storage, SCHEDULER_FILE) if SCHEDULER_FILE in names else {},
     )
     family = find_family(configs)
-    _demand_optional(family, without)
+    demand_optional(family, without)
     components = {
         name: _component(storage, names, name, variant, called=family.called(name))
         for name in family.components
@@ -189,12 +197,21 @@ def open_checkpoint(
     return assemble(storage, family, index, components, configs.scheduler, origin=origin, commit=commit)
 
 
-def _demand_optional(family: Family, without: Collection[str]) -> None:
-    """See that what a caller leaves out by a name of its own can be left out.
+def demand_optional(family: Family, without: Collection[str]) -> None:
+    """See that what a caller leaves out by a name of its own is there to be left out, and can be.
 
     Raises:
-        ConversionError: ``component.required``.
+        ConversionError: ``component.absent`` or ``component.required``.
     """
+    own = {part.called for part in family.parts}
+    for name in sorted({part.called for each in all_families() for part in each.parts} - own - {""}):
+        if name in without:
+            raise ConversionError(
+                "component.absent",
+                f"{family.title} has no part {name} that could be left out.",
+                "Convert it as it is.",
+                {"component": name},
+            )
     for part in family.parts:
         if part.called in without and not part.optional:
             raise ConversionError(
@@ -373,6 +390,8 @@ def _where_instead(names: Any) -> str:
     below = [name for name in names if name.endswith("/model_index.json")]
     if below:
         return f"There is one in its folder {Path(below[0]).parent.as_posix()}: give that folder."
+    if "config.json" in names:
+        return "It holds one component: give the folder of the whole pipeline, with model_index.json."
     if any(name.endswith((".safetensors", ".ckpt")) and "/" not in name for name in names):
         listed = [name for name in names if name.endswith((".safetensors", ".ckpt")) and "/" not in name]
         return f"It holds single files: give one of them ({', '.join(listed[:4])})."

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from conversions.checkpoint.folder import Checkpoint, Component, assemble
+from conversions.checkpoint.folder import Checkpoint, Component, assemble, component_tensors, demand_optional
+from conversions.checkpoint.instead import pipeline_of
 from conversions.checkpoint.json_file import read_object
 from conversions.checkpoint.layered import Layered, Place, all_of
 from conversions.checkpoint.memory import Memory
 from conversions.checkpoint.safetensors_header import StoredTensor
-from conversions.checkpoint.storage import Folder
+from conversions.checkpoint.storage import Folder, Storage
 from conversions.checkpoint.tensor_table import read_tensors, read_texts
 from conversions.checkpoint.unknown_file import refusal
 from conversions.checkpoint.weight_files import WeightFiles, choose
@@ -29,6 +30,7 @@ def open_file(
     base: Checkpoint | None = None,
     autoencoder: Path | None = None,
     prediction_type: str = "",
+    without: Collection[str] = (),
     origin: str = "",
     commit: str = "",
 ) -> Checkpoint:
@@ -39,6 +41,7 @@ def open_file(
         base: A checkpoint that gives the configurations, and the components that the file lacks.
         autoencoder: A folder or a file with the autoencoder to use instead of the file's.
         prediction_type: What the denoiser predicts, where the caller knows; empty leaves it to the file.
+        without: Optional components to leave out, as for ``open_folder``.
         origin: What to call it; the file's name when empty.
         commit: The repository's commit, where it comes from one.
 
@@ -47,12 +50,19 @@ def open_file(
     """
     if not path.is_file():
         raise ConversionError("checkpoint.missing", f"There is no file {path}.", "Check the spelling.")
+    if (pipeline := pipeline_of(path)) is not None:
+        raise ConversionError(
+            "checkpoint.is_component",
+            f"{path} is a file of one component of the pipeline {pipeline}.",
+            f"Give the pipeline's folder: {pipeline}",
+        )
     return open_file_of(
         Place(storage=Folder(path.parent), name=path.name),
         label=str(path),
         base=base,
         autoencoder=autoencoder,
         prediction_type=prediction_type,
+        without=without,
         origin=origin or path.name,
         commit=commit,
     )
@@ -65,6 +75,7 @@ def open_file_of(
     base: Checkpoint | None = None,
     autoencoder: Path | None = None,
     prediction_type: str = "",
+    without: Collection[str] = (),
     origin: str,
     commit: str = "",
 ) -> Checkpoint:
@@ -77,6 +88,8 @@ def open_file_of(
     family = _family(label, stored, base)
     layout = family.single_file
     assert layout is not None
+    demand_optional(family, without)
+    left_out = family.left_out(without)
     small = _small_files(label, family, stored, facts, base)
     present = _present(layout, names)
     own = Memory(f"the files that {family.title} has", _written(small))
@@ -87,7 +100,7 @@ def open_file_of(
     inside = {each.name: each for each in layout.components}
     for name in family.components:
         each, config = inside.get(name), small.components.get(name)
-        if config is None:
+        if config is None or name in left_out:
             continue
         if each is not None and name == _autoencoder_of(family) and autoencoder is not None:
             components[name] = _replaced(each, autoencoder, config, places)
@@ -104,6 +117,9 @@ def open_file_of(
     missing = [name for name in missing if not family.optional(name)]
     if missing:
         raise _lacks(label, family, missing)
+    storage = Layered(label, places)
+    if base is not None:
+        _demand_words(storage, family, components, base)
     notices = [small.notice] if small.notice else []
     ignored = sum(name.startswith(("model_ema.", "ema.")) for name in names)
     if ignored:
@@ -114,7 +130,7 @@ def open_file_of(
         index[_autoencoder_of(family)] = ["diffusers", replaced]
     title = metadata.get("modelspec.title", "").strip()
     return assemble(
-        Layered(label, places),
+        storage,
         family,
         index,
         components,
@@ -212,6 +228,30 @@ def _denoiser_config(
         if field in shown and shown[field] != other:
             raise _other_model(label, f"has {field} {shown[field]}", base, f"has {other}")
     return {**of_base, **shown}
+
+
+def _demand_words(
+    storage: Storage, family: Family, components: Mapping[str, Component], base: Checkpoint
+) -> None:
+    """See that the file's own text encoders know all words that the base's tokenizers give.
+
+    Raises:
+        ConversionError: ``checkpoint.other_base``.
+    """
+    for each in family.adapted:
+        component, of_base = components.get(each.component), base.components.get(each.component)
+        words = None if of_base is None else of_base.config.get("vocab_size")
+        if not each.tokenizer or component is None or component is of_base or not isinstance(words, int):
+            continue
+        tensors = component_tensors(storage, component)
+        table = next((tensor for name, tensor in tensors.items() if name.endswith(each.embedding)), None)
+        if table is not None and table.shape[0] < words:
+            raise ConversionError(
+                "checkpoint.other_base",
+                f"{storage.label} has its own {each.component!r}, with {table.shape[0]:,} tokens; the base "
+                f"{base.origin} has {words:,}, some of them learned.",
+                "Take a base that has learned no tokens, and let the result learn them.",
+            )
 
 
 def _written(small: SmallFiles) -> dict[str, bytes]:

@@ -109,6 +109,19 @@ def trace_and_pack(kind: GraphKind, config: Config, weights: Weights | None = No
         return pack(trace(kind, config, weights))
 
 
+def demand_weights(kind: GraphKind, config: Config, weights: Weights) -> None:
+    """Compare weights with those of the class, without a trace; meant for a process of its own.
+
+    Raises:
+        ConversionError: ``config.untraceable`` or ``weights.shape``.
+    """
+    from conversions.graphs.trace import compare_with_class
+    from conversions.graphs.untraceable import naming_class
+
+    with naming_class(kind.class_name):
+        compare_with_class(kind, config, weights)
+
+
 def pack(model: ir.Model) -> bytes:
     """Compress a graph without weights.
 

@@ -59,14 +59,7 @@ def obtain(
             found[submodel.name] = model
     if not missing:
         return found
-    lacking = [name for name in _TRACING_NEEDS if find_spec(name) is None]
-    if lacking:
-        names = ", ".join(submodel.name for submodel, _ in missing)
-        raise ConversionError(
-            "graph.needs_pytorch",
-            f"No graph at hand fits the configuration of {names}; tracing one needs PyTorch, diffusers and "
-            f"transformers, of which {', '.join(lacking)} cannot be found.",
-        )
+    _demand_tracing([submodel for submodel, _ in missing])
     tracers = _tracers(len(missing))
     with isolated_process(
         "tracing", workers=tracers, seconds=_TRACE_SECONDS, memory_bytes=_memory_of_each(tracers)
@@ -84,6 +77,57 @@ def obtain(
                 graphs.keep(packed, submodel.kind, config, cache)
             found[submodel.name] = graphs.unpack(packed, submodel.kind, config)
     return found
+
+
+def demand_obtainable(
+    submodels: Sequence[Submodel],
+    checkpoint: Checkpoint,
+    cache: Path | None,
+    retrace: bool,
+    listener: Listener,
+) -> None:
+    """See before a conversion that graphs which have to be traced can be, and fit the checkpoint's weights.
+
+    Args:
+        submodels: What graphs are wanted of.
+        checkpoint: Its configurations and tensor tables are read.
+        cache: Folder of this user's traced graphs; None keeps none.
+        retrace: Whether graphs at hand are traced anew.
+        listener: Told of the progress.
+
+    Raises:
+        ConversionError: ``graph.needs_pytorch``, ``config.untraceable`` or ``weights.shape``.
+    """
+    missing = [
+        each
+        for each in submodels
+        if retrace or graphs.locate(each.kind, checkpoint.config_of(each), cache) == "to trace"
+    ]
+    if not missing:
+        return
+    _demand_tracing(missing)
+    with isolated_process("reading classes", seconds=_TRACE_SECONDS) as process:
+        listener(Started(task="classes", label="comparing weights with the classes that will be traced"))
+        for each in {submodel.component: submodel for submodel in missing}.values():
+            config = checkpoint.config_of(each)
+            process.call(graphs.demand_weights, each.kind, config, _weights_of(checkpoint, each))
+        listener(Finished(task="classes"))
+
+
+def _demand_tracing(missing: Sequence[Submodel]) -> None:
+    """See that what tracing needs is installed.
+
+    Raises:
+        ConversionError: ``graph.needs_pytorch``.
+    """
+    lacking = [name for name in _TRACING_NEEDS if find_spec(name) is None]
+    if lacking:
+        names = ", ".join(submodel.name for submodel in missing)
+        raise ConversionError(
+            "graph.needs_pytorch",
+            f"No graph at hand fits the configuration of {names}; tracing one needs PyTorch, diffusers and "
+            f"transformers, of which {', '.join(lacking)} cannot be found.",
+        )
 
 
 def _weights_of(checkpoint: Checkpoint, submodel: Submodel) -> Weights:

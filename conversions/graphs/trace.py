@@ -74,8 +74,7 @@ def trace(kind: GraphKind, config: Config, weights: Weights | None = None) -> ir
         warnings.simplefilter("ignore")
         component = kind.create(config)
         if weights is not None:
-            wanted = {name: tuple(each.shape) for name, each in component.state_dict().items()}
-            demand_shapes(weights.component, weights.tensors, wanted, kind.renames)
+            _demand_shapes(component, kind, weights)
         module = kind.wrap(component).eval()
         make_traceable(module)
         inputs = tuple(
@@ -98,6 +97,25 @@ def trace(kind: GraphKind, config: Config, weights: Weights | None = None) -> ir
     simplify(model)
     model.graph.name = kind.id
     return model
+
+
+def compare_with_class(kind: GraphKind, config: Config, weights: Weights) -> None:
+    """Compare the shapes of weights with those that a configuration gives its class.
+
+    Raises:
+        ConversionError: ``weights.shape``.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with warnings.catch_warnings(), FakeTensorMode(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        _demand_shapes(kind.create(config), kind, weights)
+
+
+def _demand_shapes(component: Any, kind: GraphKind, weights: Weights) -> None:
+    wanted = {name: tuple(each.shape) for name, each in component.state_dict().items()}
+    demand_shapes(weights.component, weights.tensors, wanted, kind.renames)
 
 
 def _demand_free_dimensions(exported: Any, specs: tuple[TensorSpec, ...]) -> None:

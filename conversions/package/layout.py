@@ -198,6 +198,11 @@ def open_package(folder: Path) -> Package:
         ConversionError: It is missing, or its manifest cannot be read.
     """
     path = folder / MANIFEST
+    if folder.is_file():
+        inside = next((each for each in folder.parents[:2] if (each / MANIFEST).is_file()), None)
+        message = f"{folder} is a file; a package is a folder with a {MANIFEST} in it."
+        hint = "Give a package's folder." if inside is None else f"Give the package's folder: {inside}"
+        raise ConversionError("package.is_file", message, hint)
     if not path.is_file():
         state = "has no manifest.json, so it is no package" if folder.is_dir() else "does not exist"
         raise ConversionError("package.missing", f"{folder} {state}.")

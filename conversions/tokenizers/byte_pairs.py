@@ -65,7 +65,8 @@ class BytePairTokenizer:
                 raise ConversionError(
                     "embedding.token",
                     f"The token {token!r} cannot be added: the tokenizer knows it already.",
-                    "Rename the file: its name is the token.",
+                    "If the model has learned this file already, leave it out: prompts can use the token. "
+                    "Else rename the file: its name is the token.",
                 )
             backend.add_tokens([AddedToken(token, normalized=True, special=False)])
             assert backend.token_to_id(token) == self.size + place

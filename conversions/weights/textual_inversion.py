@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from conversions.checkpoint.instead import not_a_file
 from conversions.checkpoint.safetensors_header import read_header
 from conversions.checkpoint.storage import Folder
 from conversions.errors import ConversionError
@@ -64,7 +65,8 @@ def read_embeddings(path: Path) -> EmbeddingFile:
         ConversionError: ``embedding.missing``, ``embedding.format``, or the file is damaged.
     """
     if not path.is_file():
-        raise ConversionError("embedding.missing", f"There is no file {path}.", "Check the spelling.")
+        message, hint = not_a_file(path, "a textual inversion")
+        raise ConversionError("embedding.missing", message, hint)
     if path.suffix.casefold() in (".pt", ".pth", ".bin", ".ckpt"):
         raise ConversionError(
             "embedding.format",

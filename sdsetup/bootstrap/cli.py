@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         console.complain(error)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        console.say("Interrupted. Run the same command to go on.")
+        console.say(console.interrupted(arguments))
         return 130
     except (OSError, ImportError, MemoryError) as error:
         console.complain(_explained(error))
@@ -114,11 +114,20 @@ def _in_environment(arguments: Sequence[str], verb: str) -> int | None:
 
 def _without_packages(arguments: Sequence[str], verb: str, missing: str) -> int:
     # Whoever starts the doctor in a virtual environment of their own wants that one looked at.
-    if verb == "doctor":
+    asks_help = not verb or "--help" in arguments or "-h" in arguments
+    if verb == "doctor" and not asks_help:
         return _bare_doctor(arguments)
     status = _in_environment(arguments, verb)
     if status is not None:
         return status
+    if asks_help:
+        from sdsetup.bootstrap import help_page
+
+        if text := help_page.of(verb):
+            sys.stdout.write(f"{text}\n")
+            return 0
+        if verb == "doctor":
+            return _bare_doctor(arguments)
     console.say(f"error: `{verb or 'sdsetup'}` needs the Python package {missing}, which is not installed.")
     console.say(f"next: {Path(sys.executable).name} -m sdsetup install")
     return 1

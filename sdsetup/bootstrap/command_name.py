@@ -17,7 +17,7 @@ def typed() -> str:
     if found is not None and _same(Path(found), script):
         return "sdsetup"
     if not script.is_file():
-        return "python -m sdsetup"
+        return f"{_python()} -m sdsetup"
     path = _from_here(script.with_suffix("") if sys.platform == "win32" else script)
     if " " in path or not path.isascii():
         return f'"{path}"'
@@ -37,13 +37,18 @@ def activation(shell: str) -> str:
         shell, "activate"
     )
     script = Path(sys.prefix) / ("Scripts" if sys.platform == "win32" else "bin") / name
-    if typed() in {"sdsetup", "python -m sdsetup"} or not script.is_file():
+    if typed() == "sdsetup" or not script.is_file():
         return ""
     path = _from_here(script)
     quoted = f'"{path}"' if " " in path else path
     return {"cmd": quoted, "powershell": f"& {quoted}" if " " in path else quoted}.get(
         shell, f"source {quoted}"
     )
+
+
+def _python() -> str:
+    """Name the running Python as it is typed: some systems have a python3 and no python."""
+    return Path(sys.executable).name.removesuffix(".exe")
 
 
 def _from_here(path: Path) -> str:

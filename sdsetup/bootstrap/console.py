@@ -6,11 +6,13 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from sdsetup.errors import SetupError
 
+# The verbs that find what an earlier run of theirs has finished; all others begin at the beginning.
+_GO_ON = frozenset({"install", "convert", "download", "update", "uninstall"})
 _BEAT_SECONDS = 0.5
 _SILENCE_SECONDS = 60.0
 
@@ -20,6 +22,17 @@ def say(text: str) -> None:
     encoding = sys.stderr.encoding or "ascii"
     sys.stderr.write(text.encode(encoding, "replace").decode(encoding) + "\n")
     sys.stderr.flush()
+
+
+def interrupted(arguments: Sequence[str]) -> str:
+    """Say after Ctrl-C what the same command would do.
+
+    Args:
+        arguments: What follows the program's name.
+    """
+    verb = next((argument for argument in arguments if not argument.startswith("-")), "")
+    again = "go on" if verb in _GO_ON else "start again"
+    return f"Interrupted. Run the same command to {again}."
 
 
 def complain(error: SetupError) -> None:

@@ -82,7 +82,7 @@ def begin(arguments: Sequence[str]) -> int | None:
 
 
 def _agreed(options: InstallOptions, plan: install_plan.InstallPlan) -> bool:
-    for line in plan.lines(options.model, bundle=options.bundle):
+    for line in plan.lines(options):
         say(line)
     if options.dry_run:
         return False

@@ -6,10 +6,11 @@ Standard library only.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdsetup.bootstrap import command_name
 from sdsetup.errors import UsageError
 
 _WITH_VALUE = ("--flavour", "--precision", "--folder", "--images-folder", "--offline", "--bundle", "--report")
@@ -28,6 +29,8 @@ class InstallOptions:
         dry_run: Whether the plan is all.
         offline: A bundle to install from, without a network.
         bundle: A folder to make a bundle in, instead of converting.
+        folder: Where packages and images go.
+        images_folder: Where the image goes; None puts it beside the packages.
     """
 
     model: str = "demo"
@@ -37,6 +40,18 @@ class InstallOptions:
     dry_run: bool = False
     offline: Path | None = None
     bundle: Path | None = None
+    folder: Path = Path()
+    images_folder: Path | None = None
+
+    @property
+    def packages(self) -> Path:
+        """The folder of packages."""
+        return self.folder / "packages"
+
+    @property
+    def images(self) -> Path:
+        """The folder of images."""
+        return self.images_folder or self.folder / "images"
 
 
 def read(arguments: Sequence[str]) -> InstallOptions:
@@ -47,6 +62,7 @@ def read(arguments: Sequence[str]) -> InstallOptions:
 
     Raises:
         UsageError: ``install.options``: one is unknown, or two of them exclude each other.
+            ``install.folder``: one cannot be written.
     """
     values: dict[str, str] = {}
     plain: list[str] = []
@@ -63,7 +79,9 @@ def read(arguments: Sequence[str]) -> InstallOptions:
             plain.append(argument)
         elif argument not in _WITHOUT_VALUE:  # told now: a misspelled --lean would download torch
             raise UsageError(
-                "install.options", f"install has no option {argument}.", "sdsetup install --help lists them."
+                "install.options",
+                f"install has no option {argument}.",
+                f"{command_name.typed()} install --help lists them.",
             )
     if "--lean" in arguments and "--torch" in arguments:
         raise UsageError(
@@ -88,4 +106,30 @@ def read(arguments: Sequence[str]) -> InstallOptions:
         dry_run="--dry-run" in arguments,
         offline=offline,
         bundle=bundle,
+        folder=_folder("--folder", values) or Path(),
+        images_folder=_folder("--images-folder", values),
     )
+
+
+def _folder(option: str, values: Mapping[str, str]) -> Path | None:
+    """Return a folder that will be written to; None where the option was not given.
+
+    Raises:
+        UsageError: ``install.folder``: it cannot be made or written.
+    """
+    if not values.get(option):
+        return None
+    folder = Path(values[option]).expanduser()
+    place = Path(os.path.abspath(folder))  # noqa: PTH100
+    there = next(each for each in (place, *place.parents) if os.path.lexists(each))
+    if not there.is_dir():
+        raise UsageError(
+            "install.folder", f"{option} {folder}: {there} is no folder.", "Name another folder."
+        )
+    if not os.access(there, os.W_OK):
+        raise UsageError(
+            "install.folder",
+            f"{option} {folder}: you may not write in {there}.",
+            "Name a folder of your own.",
+        )
+    return folder

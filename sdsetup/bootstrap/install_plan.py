@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdsetup.bootstrap import torch_source
+from sdsetup.bootstrap.install_options import InstallOptions
 from sdsetup.bootstrap.installer import Wanted
 from sdsetup.errors import SetupError
 
@@ -71,30 +72,29 @@ class InstallPlan:
                 f"{(_LEAN_DISK + _LEAN_DOWNLOAD) / 1e9:.1f} GB.",
             )
 
-    def lines(self, model: str, *, bundle: Path | None = None) -> list[str]:
+    def lines(self, options: InstallOptions) -> list[str]:
         """Write the plan for a person.
 
         Args:
-            model: What is converted afterwards.
-            bundle: Where a bundle is made instead.
+            options: What was asked for.
         """
         packages = "with PyTorch's CPU build, if it is reached" if self.torch else "without PyTorch"
         source = "from the bundle" if self.offline else f"download at most {_megabytes(self.download_bytes)}"
         steps = [
             f"environment  {self.environment}: {'mend or complete it' if self.here else 'make it'}",
-            f"packages     {packages}: {source}, {_megabytes(self.disk_bytes)} of disk",
+            f"libraries    {packages}: {source}, {_megabytes(self.disk_bytes)} of disk",
         ]
-        if bundle is not None:
-            steps.append(f"bundle       {bundle}: the same packages again, to carry to another machine")
-        elif model == "demo":
-            steps += [
-                f"model        the demo, which came along: convert, verify ({_megabytes(_DEMO_DISK)})",
-                "image        into images, looked at by the program",
-            ]
+        if options.bundle is not None:
+            steps.append(
+                f"bundle       {options.bundle}: the same libraries again, to carry to another machine"
+            )
         else:
+            known = f"the demo, which came along ({_megabytes(_DEMO_DISK)})"
+            size = "its size is told before it is downloaded"
             steps += [
-                f"model        {model}: its size is told before it is downloaded; convert, verify",
-                "image        into images, looked at by the program",
+                f"model        {known if options.model == 'demo' else f'{options.model}: {size}'}",
+                f"package      converted and verified, in {options.packages.absolute()}",
+                f"image        looked at by the program, in {options.images.absolute()}",
             ]
         seconds = self.disk_bytes / _UNPACKED_BYTES_A_SECOND
         seconds += 0 if self.offline else self.download_bytes / _LINE_BYTES_A_SECOND

@@ -85,9 +85,9 @@ def update(environment: Path) -> None:
 
 def _update(environment: Path, python: Path) -> None:
     label = "looking for a newer sdsetup"
-    argv = _pip(
-        python, "install", "--upgrade", "--upgrade-strategy", "only-if-needed", "--no-deps", "sdsetup"
-    )
+    # What pip alone has set up, the newer sdsetup leaves to pip: it knows neither flavour nor extras there.
+    own = ("--no-deps",) if environment_maker.was_made(environment) else ()
+    argv = _pip(python, "install", "--upgrade", "--upgrade-strategy", "only-if-needed", *own, "sdsetup")
     _change(environment, f"Updating {environment}", InstallAction(label=label, argv=argv))
     # The new copy knows which versions it was tested with; this process still is the old one.
     renewed = subprocess.run(

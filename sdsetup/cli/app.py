@@ -12,14 +12,13 @@ import typer
 
 from conversions.errors import ConversionError
 from sdsetup import os_errors
+from sdsetup.bootstrap.console import interrupted
 from sdsetup.bootstrap.version import lines as version_lines
 from sdsetup.cli import output
-from sdsetup.cli.verbs import VerbGroup
+from sdsetup.cli.verbs import VerbGroup, whose_options
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import InterruptedByUserError, SetupError, UsageError
 from sdsetup.redaction import RedactingFormatter, redact, redacting_streams
-
-INTERRUPTED = "Interrupted. Run the same command to go on."
 
 app = typer.Typer(
     name="sdsetup",
@@ -108,16 +107,17 @@ def _explain(error: BaseException, arguments: list[str]) -> int:
     """Show an error to the person, and return the exit status."""
     match error:
         case KeyboardInterrupt():
-            output.say(INTERRUPTED)
+            output.say(interrupted(arguments))
             return 130
         case InterruptedByUserError():
-            output.say(INTERRUPTED)
+            output.say(interrupted(arguments))
             if error.message:
                 output.say(error.message)
             return 130
         case SetupError() | ConversionError():
             hint = hint_for(error) if isinstance(error, ConversionError) else error.hint
-            output.complain(error.message, hint)
+            verb = next((each for each in arguments if not each.startswith("-")), "")
+            output.complain(error.message, " ".join(filter(None, (hint, whose_options(hint, verb)))))
             return 2 if isinstance(error, UsageError) else 1
     if hasattr(error, "format_message"):  # typer's, whose common class has no public name in all versions
         return _explain_usage(error)

@@ -182,9 +182,11 @@ def convert(
     place = folder or workflow.package_folder(model, options)
     if dry_run:
         with saying_what_is_kept(lambda: kept_of(place)), progress.listening() as listener:
-            source, plan = workflow.plan_conversion(request, listener)
+            planned = workflow.plan_conversion(request, listener)
+            workflow.demand_graphs(planned, listener, retrace=retrace)
+            source, plan = planned.source, planned.plan
             with source.using:
-                memory = workflow.forecast_conversion(source, options)
+                memory = workflow.forecast_conversion(planned)
     else:
         with reporting("convert", model, place, report, lambda: kept_of(place)) as run:
             converted, image = workflow.convert_model(request, run.listener), None

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdsetup import new_file
 from sdsetup.cli import output, package_folder
 from sdsetup.cli.adapter_options import IgnoreUnmatchedOption, LoraOption, TextualInversionOption
 from sdsetup.cli.device_options import (
@@ -40,7 +39,9 @@ def generate(
         float | None,
         typer.Option(help="How closely to follow the prompt; 1 is off. [default: the checkpoint's]"),
     ] = None,
-    eta: Annotated[float | None, typer.Option(help="Noise that ddim or tcd adds back, 0 to 1.")] = None,
+    eta: Annotated[
+        float | None, typer.Option(help="Share of noise that ddim or tcd add back at each step, 0 to 1.")
+    ] = None,
     width: Annotated[int | None, typer.Option(help="In pixels; the checkpoint's own without it.")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels; the checkpoint's own without it.")] = None,
     images: Annotated[int | None, typer.Option(help="Images made at once; their seeds count up.")] = None,
@@ -103,7 +104,7 @@ def generate(
     from sdsetup.adapter_source import adapters_at, embeddings_at
     from sdsetup.imaging import image_file, prompts
     from sdsetup.imaging.pipeline import Pipeline
-    from sdsetup.imaging.preview import Preview, demand_interval
+    from sdsetup.imaging.preview import Preview, demand_interval, place_for
     from sdsetup.imaging.refiner import open_refiner
     from sdsetup.imaging.request import Request, complete
     from sdsetup.runtime import start
@@ -192,7 +193,7 @@ def generate(
         metadata = image_file.metadata_of(request, opened, provider_name, adapters)
         paths = image_file.paths_for(destination, metadata, overwrite=overwrite)
         if preview is not None:
-            beside = new_file.free_name(paths[0].with_stem(f"{paths[0].stem}-preview"))
+            beside = place_for(paths[0].with_stem(f"{paths[0].stem}-preview"))
             shown = Preview(path=beside, every=preview)
             output.say(f"previews: {beside}")
         try:
@@ -246,6 +247,7 @@ def generate(
 
 def _kept(written: list[WrittenImage], shown: Preview | None) -> str:
     if not written:
-        last = f" The last preview is {shown.path}." if shown is not None and shown.path.is_file() else ""
-        return f"No image was written.{last}"
+        if shown is not None and shown.path.is_file():
+            return f"No image was written. The last preview stays until the next run's: {shown.path}"
+        return "No image was written."
     return f"These images were written: {', '.join(str(image.path) for image in written)}."

@@ -33,6 +33,9 @@ def inspect(
             "downloaded.",
         ),
     ] = "",
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Accept weights that are only pickles.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
     """Tell what a checkpoint or a package is and what converting it needs."""
@@ -40,9 +43,10 @@ def inspect(
     from sdsetup.checkpoint_source import CheckpointRequest
 
     with progress.listening() as listener:
-        found = workflow.inspect_model(
-            CheckpointRequest(model=model, revision=revision, variant=variant, base=base), listener
+        request = CheckpointRequest(
+            model=model, revision=revision, variant=variant, base=base, allow_pickle=allow_pickle
         )
+        found = workflow.inspect_model(request, listener)
     if as_json:
         output.emit_json({**found.inspection.document(), "conversion": found.conversion})
         return
@@ -54,7 +58,13 @@ def inspect(
             f"{human_size(needs['copied_bytes'])} and takes {human_size(needs['ram_bytes'])} of memory, "
             f"{human_size(needs['check_ram_bytes'])} with verification."
         )
-        output.say(f"Convert it: sdsetup convert {model}{f' --base {base}' if base else ''}")
+        if needs["to_trace"]:
+            output.say(
+                f"No graph at hand fits {', '.join(needs['to_trace'])}: tracing one needs PyTorch, which "
+                "sdsetup install --torch brings."
+            )
+        options = [*(["--base", base] if base else []), *(["--allow-pickle"] if allow_pickle else [])]
+        output.say(f"Convert it: sdsetup convert {' '.join([model, *options])}")
     else:
         example = "" if "text-to-image" in found.inspection.tasks else " --init-image IMAGE"
         output.say(f'Make an image: sdsetup generate "{Path(model)}" "a lighthouse at dawn"{example}')

@@ -84,8 +84,8 @@ def install(
         model = bundled_model.find(model, offline)
     whole, single = precisions_of(precision or ())
     options = Options(precision=whole, precisions=single, target=workflow.default_target())
-    place = folder / workflow.package_folder(model, options)
-    images = images_folder or folder / "images"
+    place = folder.expanduser() / workflow.package_folder(model, options)
+    images = (images_folder or folder / "images").expanduser()
     if not place.exists() and not yes:
         log_in_where_needed(model)
     with reporting("install", model, place, report, lambda: kept_of(place)) as run:

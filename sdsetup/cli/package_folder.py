@@ -14,14 +14,19 @@ _PACKAGES = Path("packages")
 
 
 def demand(package: Path) -> None:
-    """Stop where a folder is not there but a model of the Hub or the demo is meant.
+    """Stop where a file is named, or a folder that is not there but a model of the Hub or the demo is meant.
 
     Args:
         package: What was typed where a package's folder is wanted.
 
     Raises:
+        ConversionError: ``package.is_file``.
         SetupError: ``package.of_model``, which names the package made of that model, or how to make one.
     """
+    if package.is_file():
+        from conversions.package.layout import open_package
+
+        open_package(package)  # which says so
     typed = package.as_posix()
     found = _MODEL.fullmatch(typed)
     if package.exists() or not (found or typed == "demo"):

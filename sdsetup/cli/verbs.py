@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter
@@ -31,10 +33,26 @@ class Verb:
     def load(self) -> Command:
         """Import the verb."""
         name = self.name.replace("-", "_")
-        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        single.command(self.name)(getattr(import_module(f"sdsetup.cli.{name}"), name))
+        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+        single.command(self.name, cls=VerbCommand)(getattr(import_module(f"sdsetup.cli.{name}"), name))
         return typer.main.get_command(single)
 
+    @property
+    def options(self) -> frozenset[str]:
+        """The names of its options; imports it."""
+        return frozenset(
+            name
+            for each in self.load().params
+            for name in (*each.opts, *each.secondary_opts)
+            if name[0] == "-"
+        )
+
+
+# Stands for a hyphen while lines are broken, which may not end after it.
+_UNBROKEN = "\N{NON-BREAKING HYPHEN}"
+
+_OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+_WHOLE_COMMAND = re.compile(r"\bsdsetup [a-z][^.,;]*")
 
 _FIRST, _MODELS, _IMAGES, _HUB, _SHELL = "Start here", "Models", "Images", "Hugging Face", "Shell"
 
@@ -113,6 +131,27 @@ VERBS = (
 )
 
 
+def whose_options(hint: str, verb: str) -> str:
+    """Say of which other verb the options are that a hint names without naming their command.
+
+    Args:
+        hint: What to do next, in the words of the verb that most people get it from.
+        verb: The one that was called.
+
+    Returns:
+        A sentence; empty where the called verb has them all.
+    """
+    plain = _WHOLE_COMMAND.sub("", hint)
+    named = dict.fromkeys(_OPTION.findall(plain))
+    called = next((each for each in VERBS if each.name == verb), None)
+    lacking = [name for name in named if called is not None and name not in called.options]
+    for other in sorted(VERBS, key=lambda each: each.name != "convert") if lacking else ():
+        if other.options.issuperset(lacking):
+            are = "is an option" if len(lacking) == 1 else "are options"
+            return f"{' and '.join(lacking)} {are} of sdsetup {other.name}."
+    return ""
+
+
 class _Commands(Mapping[str, Any]):
     """The verbs as the command line's library wants them, each imported when it is looked up."""
 
@@ -127,6 +166,34 @@ class _Commands(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(VERBS)
+
+
+class VerbCommand(TyperCommand):
+    """A verb whose help is plain text: rich's tables cut names of options in a terminal of 80 columns."""
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the help; no line ends within a name that has hyphens."""
+        super(TyperCommand, self).format_help(ctx, formatter)
+        formatter.buffer[:] = [text.replace(_UNBROKEN, "-") for text in formatter.buffer]
+
+    def format_help_text(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002 - typer's signature
+        """Write what the verb does."""
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(inspect.cleandoc(self.help or "").replace("-", _UNBROKEN))
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write arguments and options, each group of options under its heading."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                heading = getattr(parameter, "rich_help_panel", None) or usual
+                sections.setdefault(heading, []).append((record[0], record[1].replace("-", _UNBROKEN)))
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
 
 class VerbGroup(TyperGroup):

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from conversions.recipe import LatentSpace
 from sdsetup import new_file
 from sdsetup.errors import UsageError
 from sdsetup.imaging.schedulers import Floats
+
+# Where a preview names the process that writes it, among the texts of a PNG file.
+_WRITER = "sdsetup preview of process"
 
 # Red, green and blue that each channel of the latents adds, and what they start from; colours go from -1 to
 # 1. By channels and scaling factor: autoencoders of one space share them. They were fitted to the decoders'
@@ -113,8 +119,29 @@ class Preview:
         row = Image.fromarray(np.concatenate(list(pixels), axis=1))
         row = row.resize((row.width * scale, row.height * scale), Image.Resampling.BICUBIC)
         encoded = io.BytesIO()
-        row.save(encoded, format="PNG", compress_level=1)
+        notes = PngInfo()
+        notes.add_text(_WRITER, str(os.getpid()))
+        row.save(encoded, format="PNG", compress_level=1, pnginfo=notes)
         new_file.write(self.path, encoded.getvalue(), overwrite=True)
+
+
+def place_for(wanted: Path) -> Path:
+    """Return where previews can go: a name that is free, or has a preview of a run that has ended.
+
+    Args:
+        wanted: The name that is tried first.
+    """
+    return next(name for name in new_file.names_after(wanted) if not os.path.lexists(name) or _is_left(name))
+
+
+def _is_left(path: Path) -> bool:
+    """Say whether a file is a preview that nobody writes any more: its run was interrupted or failed."""
+    try:
+        with Image.open(path) as image:
+            writer = str(image.info.get(_WRITER, ""))
+    except (OSError, ValueError, SyntaxError):  # what Pillow raises for files that are no image, or damaged
+        return False
+    return writer.isdecimal() and not psutil.pid_exists(int(writer))
 
 
 def demand_interval(every: int) -> None:

@@ -105,9 +105,12 @@ def examine_unweighed(prompt: str, option: str) -> tuple[str, ...]:
     Returns:
         What in it will not do what its writer may expect, in sentences.
     """
-    if all(span.weight == 1 for span in parse(prompt)):
-        return ()
-    return (f"{option} weighs words with brackets; this model reads them as they are.",)
+    remarks = []
+    if any(span.weight != 1 for span in parse(prompt)):
+        remarks.append(f"{option} weighs words with brackets; this model reads them as they are.")
+    if _BREAK.search(prompt):
+        remarks.append(f"{option} has a BREAK, which this model reads as a word: its prompts have one part.")
+    return tuple(remarks)
 
 
 def parse(prompt: str) -> tuple[Span, ...]:

@@ -29,7 +29,7 @@ What a program would read (paths, names, `--json`) goes to stdout; everything fo
 | 0 | all went well |
 | 1 | it failed; the message says why and what to type next |
 | 2 | wrong usage, or a value out of range |
-| 130 | interrupted; run the same command to go on |
+| 130 | interrupted; it says what the same command does then |
 
 Tokens and passwords are left out of all output. `SDSETUP_DEBUG=1` logs every detail to stderr.
 """

@@ -13,6 +13,7 @@ import pytest
 
 from tests.packaging.building import run, sources, wheel
 from tests.sdsetup.bootstrap.small_index import index
+from tests.sdsetup.bootstrap.small_index import wheel as small_wheel
 
 if sys.platform == "win32":
     pytest.skip("the tests there have no sources", allow_module_level=True)
@@ -35,6 +36,47 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheel(copy, tmp_path_factory.mktemp("wheel"))
 
 
+@pytest.fixture(scope="module")
+def needing_more(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of a later release with one more dependency."""
+    copy = sources(tmp_path_factory.mktemp("needing"))
+    project = copy / "pyproject.toml"
+    text = project.read_text().replace('fallback-version = "0.1.0.dev0"', 'fallback-version = "9.9.1"')
+    project.write_text(text.replace('  "filelock>=', '  "one-more>=1",\n  "filelock>=', 1))
+    return wheel(copy, tmp_path_factory.mktemp("wheel"))
+
+
+def test_where_pip_alone_installed_it_new_dependencies_come_with_an_update(
+    tagged: Path, needing_more: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _as_a_newcomer(tmp_path, monkeypatch)
+    served = tmp_path / "served"
+    small_wheel(served, "one-more", "1.5")
+    shutil.copy(needing_more, served)
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=True, symlinks=True)
+    python, command = environment / "bin" / "python", environment / "bin" / "sdsetup"
+    run(python, "-m", "pip", "install", "-q", tagged)
+    before = _frozen(python)
+    with index(served) as (address, _):
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", address)
+        run(command, "update")
+    assert run(command, "--version") == "sdsetup 9.9.1\n"
+    assert set(_without_own(_frozen(python))) - set(before) == {"one-more==1.5"}
+    run(python, "-m", "pip", "check")
+    run(command, "update", "--back")
+    assert run(command, "--version") == "sdsetup 9.8.7\n"
+    assert set(before) - set(_frozen(python)) <= {each for each in before if each.startswith("sdsetup")}
+
+
+def _as_a_newcomer(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("PYTHON", "XDG_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+
+
 def _changed(line: str) -> str:
     return "mdurl==0.1.1\n" if line.startswith("mdurl==") else line
 
@@ -42,11 +84,7 @@ def _changed(line: str) -> str:
 def test_to_the_newest_and_back(
     tagged: Path, newer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in list(os.environ):
-        if name.startswith(("PYTHON", "XDG_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+    _as_a_newcomer(tmp_path, monkeypatch)
     served = tmp_path / "served"
     served.mkdir()
     environment = tmp_path / "environment"

@@ -16,11 +16,12 @@ import conversions
 from conversions.errors import ConversionError
 from conversions.package.layout import open_package
 from sdsetup.cli.app import main
-from sdsetup.cli.verbs import VERBS
+from sdsetup.cli.verbs import VERBS, whose_options
 from sdsetup.error_hints import HINTS, NEEDS_NO_COMMAND, hint_for
 
 LIBRARY = Path(conversions.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z]")
+OPTIONS = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 COMMAND = re.compile(r"\bsdsetup [a-z]")
 
 
@@ -98,6 +99,19 @@ def test_the_library_names_no_command_and_no_option():
         and (OPTION.search(node.value) or COMMAND.search(node.value))
     ]
     assert not found
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_an_option_that_a_verb_does_not_have_is_suggested_with_the_verb_that_has_it(verb):
+    for text in HINTS.values():
+        hint = text.replace("{component}", "safety-checker").replace("{submodels:--keep-fp32}", "--keep-fp32")
+        said = whose_options(hint, verb.name)
+        alone = OPTIONS.findall(re.sub(r"sdsetup [a-z][^.,;]*", "", hint))
+        lacking = [name for name in alone if name not in verb.options]
+        assert bool(said) == bool(lacking)
+        if lacking:
+            owner = said.rpartition(" ")[2].rstrip(".")
+            assert set(lacking) <= next(each.options for each in VERBS if each.name == owner)
 
 
 def test_several_submodels_become_several_options():

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,3 +164,139 @@ def test_an_added_token_without_embedding_is_refused(checkpoint: Path) -> None:
     with pytest.raises(ConversionError, match="<cat-toy>") as caught:
         plan(checkpoint)
     assert caught.value.code == "tokenizer.no_embedding"
+
+
+def pickle_unet(checkpoint: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    weights = checkpoint / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+
+
+def test_inspect_takes_the_option_that_its_hint_names(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pickle_unet(checkpoint)
+    assert main(["inspect", str(checkpoint)]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "with --allow-pickle." in said
+    assert "option of" not in said
+    assert main(["inspect", str(checkpoint), "--allow-pickle"]) == 0
+    assert f"sdsetup convert {checkpoint} --allow-pickle" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_verb_without_the_option_that_a_hint_names_says_whose_it_is(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pickle_unet(checkpoint)
+    assert main(["install", str(checkpoint), "--yes"]) == 1
+    assert "--allow-pickle is an option of sdsetup convert." in " ".join(capsys.readouterr().err.split())
+
+
+def test_t5_that_a_model_does_not_have_cannot_be_left_out(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(checkpoint), "--dry-run", "--target", "cpu", "--drop-t5"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Stable Diffusion 1.x has no part t5" in said
+    assert "Leave out --drop-t5." in said
+
+
+def test_of_a_package_it_is_said_that_it_is_one(
+    tiny_package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(tiny_package), "--dry-run"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{tiny_package} is a package already, made of tiny for cpu." in said
+    assert f'sdsetup generate "{tiny_package}"' in said
+
+
+@pytest.mark.parametrize("verb", [["generate"], ["verify"], ["smoke-test"], ["benchmark"]], ids=" ".join)
+def test_for_a_file_of_a_package_its_folder_is_named(
+    verb: list[str], tiny_package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = ["a cat"] if verb == ["generate"] else []
+    assert main([*verb, str(tiny_package / "unet" / "model.onnx"), *prompt]) == 1
+    assert f"Give the package's folder: {tiny_package}" in " ".join(capsys.readouterr().err.split())
+
+
+def reshape(checkpoint: Path, component: str, tensor: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    (weights,) = (checkpoint / component).glob("*.safetensors")
+    tensors = load_file(weights)
+    tensors[tensor] = tensors[tensor][..., :-1].clone()
+    save_file(tensors, weights)
+
+
+MISSHAPEN = {"unet": "conv_in.weight", "vae": "decoder.conv_in.weight"}
+
+
+@pytest.mark.parametrize("component", MISSHAPEN)
+def test_a_tensor_of_another_shape_is_refused_when_planning(
+    component: str, checkpoint: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sdsetup import workflow
+
+    monkeypatch.setattr(workflow, "graph_cache", lambda: graph_cache)
+    reshape(checkpoint, component, MISSHAPEN[component])
+    with pytest.raises(ConversionError, match=MISSHAPEN[component]) as caught:
+        plan(checkpoint)
+    assert caught.value.code == "weights.shape"
+
+
+def test_a_missing_tensor_is_refused_when_planning(
+    checkpoint: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from sdsetup import workflow
+
+    monkeypatch.setattr(workflow, "graph_cache", lambda: graph_cache)
+    weights = checkpoint / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: each for name, each in load_file(weights).items() if name != "conv_out.bias"}, weights)
+    with pytest.raises(ConversionError, match=r"lacks 1 tensor \(conv_out\.bias\)") as caught:
+        plan(checkpoint)
+    assert caught.value.code == "weights.missing"
+
+
+def test_a_dry_run_compares_shapes_also_with_classes_that_will_be_traced(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sdsetup import workflow
+
+    monkeypatch.setattr(workflow, "graph_cache", lambda: tmp_path / "empty")
+    reshape(checkpoint, "vae", "decoder.conv_in.weight")
+    assert main(["convert", str(checkpoint), "--dry-run", "--target", "cpu"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The tensor decoder.conv_in.weight of 'vae' has the shape" in said
+
+
+def test_without_pytorch_a_dry_run_says_which_graphs_need_it(checkpoint: Path, tmp_path: Path) -> None:
+    """A Python that cannot import torch, as after ``install --lean``."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "from importlib.machinery import PathFinder\n"
+        "find = PathFinder.find_spec\n"
+        "absent = {'torch', 'diffusers', 'transformers'}\n"
+        "PathFinder.find_spec = lambda name, *more: None if name in absent else find(name, *more)\n"
+    )
+    folders = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    program = "import sys; from sdsetup.cli.app import main; sys.exit(main(sys.argv[1:]))"
+    lean = {**os.environ, "PYTHONPATH": folders, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program, *arguments], env=lean, capture_output=True, text=True, check=False
+        )
+
+    planned = run("convert", str(checkpoint), "--dry-run", "--target", "cpu")
+    assert planned.returncode == 1
+    assert "No graph at hand fits the configuration of text_encoder, unet," in planned.stderr
+    assert "sdsetup install --torch" in planned.stderr
+    inspected = run("inspect", str(checkpoint), "--json")
+    assert inspected.returncode == 0, inspected.stderr
+    assert "unet" in json.loads(inspected.stdout)["conversion"]["to_trace"]
+    known = run("convert", "demo", "--dry-run", "--target", "cpu")
+    assert known.returncode == 0, known.stderr

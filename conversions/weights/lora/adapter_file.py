@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from conversions.checkpoint.element_types import element_type
+from conversions.checkpoint.instead import not_a_file
 from conversions.checkpoint.safetensors_header import StoredTensor, read_header
 from conversions.checkpoint.storage import Folder
 from conversions.errors import ConversionError
@@ -68,11 +69,8 @@ def read_adapter(path: Path, name: str) -> AdapterFile:
         ConversionError: ``lora.missing``, ``lora.format``, or the file is damaged.
     """
     if not path.is_file():
-        raise ConversionError(
-            "lora.missing",
-            f"There is no file {path}.",
-            "Check the spelling; an adapter is one file on this machine.",
-        )
+        message, hint = not_a_file(path, "an adapter")
+        raise ConversionError("lora.missing", message, hint)
     if path.suffix.casefold() in (".pt", ".pth", ".bin", ".ckpt"):
         raise ConversionError(
             "lora.format",

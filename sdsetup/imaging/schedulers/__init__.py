@@ -7,9 +7,9 @@ from typing import Any
 
 from sdsetup.errors import UsageError
 from sdsetup.imaging.schedulers import flow_match
-from sdsetup.imaging.schedulers.entry import Options
+from sdsetup.imaging.schedulers.entry import Entry, Options
 from sdsetup.imaging.schedulers.protocol import Floats, Scheduler, State
-from sdsetup.imaging.schedulers.registry import ENTRIES, class_of, name_of, read
+from sdsetup.imaging.schedulers.registry import ENTRIES, class_of, name_of, read, steps_model_of
 
 __all__ = [
     "FLOW_NAMES",
@@ -97,12 +97,7 @@ def make_scheduler(
         raise UsageError(
             "scheduler.steps", f"--steps {steps} is out of range: 1 to {most}.", "20 to 50 is usual."
         )
-    if not 0 <= eta <= 1 or (eta > 0 and "eta" not in entry.options):
-        raise UsageError(
-            "scheduler.eta",
-            f"--eta {eta:g} makes no sense with {name}: it is a number from 0 to 1, for ddim and tcd alone.",
-            "leave --eta out, or add --scheduler ddim.",
-        )
+    _check_eta(entry, eta, config)
     options = Options(
         steps=steps,
         eta=eta,
@@ -115,6 +110,26 @@ def make_scheduler(
         if option not in entry.options and getattr(options, option) != getattr(Options(steps=1), option):
             raise UsageError("scheduler.option", f"the {name} scheduler has no {option}.")
     return entry.make(settings, options)
+
+
+def _check_eta(entry: Entry, eta: float, config: Mapping[str, Any]) -> None:
+    """Refuse a share of noise that is none, or that the scheduler does not add."""
+    if not 0 <= eta <= 1:
+        raise UsageError(
+            "scheduler.eta",
+            f"--eta {eta:g} is out of range: it is the share of noise that each step adds back, 0 to 1.",
+            "0 adds none, as without --eta; 1 adds what training had.",
+        )
+    if eta == 0 or "eta" in entry.options:
+        return
+    able = [each.name for each in ENTRIES if "eta" in each.options and steps_model_of(each, config)]
+    raise UsageError(
+        "scheduler.eta",
+        f"--eta {eta:g} cannot be used with {entry.name}: ddim and tcd alone add noise as they are told.",
+        f"leave --eta out, or add {' or '.join(f'--scheduler {name}' for name in able)}."
+        if able
+        else "leave --eta out.",
+    )
 
 
 def resolution_mu(config: Mapping[str, Any], image_tokens: int) -> float | None:

@@ -76,7 +76,14 @@ _NEAREST: dict[str, str | None] = {
     "SCMScheduler": None,
     "VQDiffusionScheduler": None,
     "AmusedScheduler": None,
+    "DiscreteDDIMScheduler": None,
+    "FlowMapEulerDiscreteScheduler": None,
+    "PiFlowScheduler": None,
+    "FlowMatchLCMScheduler": "flow_match_euler",
+    "LTXEulerAncestralRFScheduler": "flow_match_euler",
 }
+# How much of two names must be equal, without the ending that all share, for one to be a likely other form.
+_LIKE = 0.8
 
 
 def name_of(config: Mapping[str, Any]) -> str:
@@ -100,12 +107,10 @@ def name_of(config: Mapping[str, Any]) -> str:
     for entry in ENTRIES:
         if entry.class_name == class_name and not entry.fixed:
             return entry.name
-    nearest = _nearest(class_name)
-    hint = f"add --scheduler {nearest}, the nearest to it." if nearest else ""
     raise SetupError(
         "scheduler.unsupported",
         f"the checkpoint's scheduler is a {class_name}, which is not supported.",
-        hint or "there is no scheduler here for such a model.",
+        _instead_of(class_name),
     )
 
 
@@ -145,6 +150,15 @@ def read(name: str, config: Mapping[str, Any]) -> tuple[Entry, SchedulerConfig]:
         raise type(refused)(refused.code, refused.message, _alternative(config)) from None
 
 
+def steps_model_of(entry: Entry, config: Mapping[str, Any]) -> bool:
+    """Whether a scheduler can step the model that a configuration belongs to."""
+    try:
+        _check_kind(entry, config)
+    except SetupError:
+        return False
+    return True
+
+
 def _check_kind(entry: Entry, config: Mapping[str, Any]) -> None:
     """Refuse to step a model that was trained in another way."""
     class_name = _class_of(config)
@@ -182,14 +196,30 @@ def _class_of(config: object) -> str | None:
     return value.removeprefix("Flax")
 
 
-def _nearest(class_name: str) -> str | None:
-    if class_name in _NEAREST:
-        return _NEAREST[class_name]
-    if "flow" in class_name.lower():
-        return "flow_match_euler"
-    ours = {entry.class_name: entry.name for entry in reversed(ENTRIES) if not entry.flow}
-    close = difflib.get_close_matches(class_name, ours, n=1)
-    return ours[close[0]] if close else "ddim"
+def _instead_of(class_name: str) -> str:
+    """Return a hint for a class that is not here: the nearest where one is near, else all of its kind."""
+    if class_name in _NEAREST and _NEAREST[class_name] is None:
+        return "there is no scheduler here for such a model."
+    nearest = _NEAREST.get(class_name) or _much_alike(class_name)
+    if nearest is not None:
+        return f"add --scheduler {nearest}, the nearest to it."
+    flow = _of_flow(class_name)
+    names = ", ".join(entry.name for entry in ENTRIES if entry.flow == flow)
+    return f"add --scheduler with one that fits the model: {names}."
+
+
+def _much_alike(class_name: str) -> str | None:
+    """Return the scheduler whose class has nearly the same name, or a name within it; None for others."""
+    kind = [entry for entry in reversed(ENTRIES) if entry.flow == _of_flow(class_name)]
+    bare = {entry.class_name.removesuffix("Scheduler"): entry.name for entry in kind}
+    wanted = class_name.removesuffix("Scheduler")
+    within = max((name for name in bare if name in wanted), key=len, default="")
+    close = [within] if within else difflib.get_close_matches(wanted, bare, n=1, cutoff=_LIKE)
+    return bare[close[0]] if close else None
+
+
+def _of_flow(class_name: str) -> bool:
+    return "flow" in class_name.lower()
 
 
 def _alternative(config: Mapping[str, Any]) -> str:

@@ -38,9 +38,10 @@ def _of_conversion(model: str) -> dict[str, Any]:
 
     options = Options(target=workflow.default_target())
     request = workflow.ConvertRequest(checkpoint_request=CheckpointRequest(model=model), options=options)
-    source, plan = workflow.plan_conversion(request, ignore)
+    planned = workflow.plan_conversion(request, ignore)
+    source, plan = planned.source, planned.plan
     with source.using:
-        memory = workflow.forecast_conversion(source, options)
+        memory = workflow.forecast_conversion(planned)
     drawing = memory.forecast.staged_cpu_bytes if memory is not None and options.target == "cpu" else 0
     found: dict[str, Any] = {
         "download_bytes": source.download.download_bytes if source.download is not None else 0,

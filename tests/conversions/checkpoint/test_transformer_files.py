@@ -102,6 +102,20 @@ def test_a_file_with_everything_has_the_weights_of_the_folder(
         assert all(np.array_equal(mine[name], theirs[name]) for name in theirs)
 
 
+def test_t5_of_a_file_is_left_out_where_it_can_be(
+    folder: Path, family: str, base: Checkpoint, tmp_path: Path
+) -> None:
+    file = transformer_files.write(transformer_files.whole(folder, family), tmp_path / "whole.safetensors")
+    if family == "stable-diffusion-3":
+        opened = open_file(file, base=base, without=("t5",))
+        assert opened.components.keys() == base.components.keys() - {"text_encoder_3"}
+        assert "tokenizer_3" not in opened.tokenizers
+        return
+    with pytest.raises(ConversionError) as caught:
+        open_file(file, base=base, without=("t5",))
+    assert caught.value.code == ("component.required" if family == "flux" else "component.absent")
+
+
 def test_diffusers_loader_reads_the_same_from_the_file(folder: Path, family: str) -> None:
     import torch
     from diffusers.loaders import single_file_utils

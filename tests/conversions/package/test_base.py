@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from conversions.checkpoint.folder import Checkpoint, component_tensors, open_folder
 from conversions.checkpoint.single_file import open_file
@@ -17,6 +18,7 @@ from conversions.package.base import package_as_checkpoint
 from conversions.package.layout import open_package
 from conversions.plan import make_plan
 from conversions.weights.read_numbers import read_numbers
+from conversions.weights.with_embeddings import with_embeddings
 from tests.checkpoints import VARIANTS, make_variant
 from tests.single_files import write_single_file
 
@@ -98,6 +100,23 @@ def test_a_base_of_another_kind_is_refused_by_name(tmp_path: Path, graph_cache: 
     assert caught.value.code == "checkpoint.other_base"
     assert "has cross_attention_dim 80; the base" in caught.value.message
     assert caught.value.message.endswith("has 32.")
+
+
+def test_a_base_with_learned_tokens_does_not_go_with_a_file_s_own_text_encoder(
+    folder: Path, tmp_path: Path
+) -> None:
+    widths = {"clip_l": 32, "clip_g": 48} if (folder / "text_encoder_2").is_dir() else {"emb_params": 32}
+    rows = {name: np.ones((2, width), np.float32) for name, width in widths.items()}
+    save_file(rows, tmp_path / "cat-toy.safetensors")
+    learned = with_embeddings(open_folder(folder), [tmp_path / "cat-toy.safetensors"])
+    whole = write_single_file(folder, tmp_path / "whole.safetensors")
+    with pytest.raises(ConversionError) as caught:
+        open_file(whole, base=learned)
+    assert caught.value.code == "checkpoint.other_base"
+    assert "some of them learned" in caught.value.message
+    assert open_file(whole, base=open_folder(folder)).components
+    alone = open_file(denoiser_of(folder, tmp_path / "denoiser.safetensors"), base=learned)
+    assert alone.components["text_encoder"] == learned.components["text_encoder"]
 
 
 def test_a_quantised_base_and_a_torn_one_are_refused(tmp_path: Path, graph_cache: Path) -> None:

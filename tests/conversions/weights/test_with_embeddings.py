@@ -78,7 +78,7 @@ def test_a_package_knows_the_tokens_as_diffusers_does(family: str, tmp_path: Pat
 @pytest.mark.torch
 def test_a_learned_token_is_verified_with_pytorch(tmp_path: Path, graph_cache: Path) -> None:
     from conversions.conversion import Checks
-    from sdsetup.workflow import _device_for
+    from sdsetup.verification_choices import device_for
 
     folder = make_variant(tmp_path / "tiny", VARIANTS["stable-diffusion"])
     file = write(tmp_path / "cat-toy.safetensors", vectors(2, (32,)))
@@ -90,7 +90,7 @@ def test_a_learned_token_is_verified_with_pytorch(tmp_path: Path, graph_cache: P
         tmp_path / "p",
         tool_version="test",
         graph_cache=graph_cache,
-        checks=Checks(device=_device_for("cpu")),
+        checks=Checks(device=device_for("cpu")),
         listener=ignore,
     )
     assert converted.report is not None

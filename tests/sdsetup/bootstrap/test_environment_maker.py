@@ -16,6 +16,7 @@ import venv
 from sdsetup import __version__
 from sdsetup.bootstrap import environment_maker, known_good, places
 from sdsetup.bootstrap.installer import Wanted
+from sdsetup.cli.verbs import VERBS
 from sdsetup.errors import SetupError
 
 ROOT = Path(__file__).parents[3]
@@ -254,6 +255,23 @@ def test_a_bare_python_says_what_to_type(bare_checkout: tuple[Path, str], argume
     assert answer.returncode == 1
     assert "Traceback" not in answer.stderr
     assert "-m sdsetup install" in answer.stderr
+
+
+def test_a_bare_clone_leads_from_its_help_to_install(bare_checkout: tuple[Path, str]) -> None:
+    checkout, _ = bare_checkout
+    shutil.copytree(ROOT / "docs" / "reference", checkout / "docs" / "reference")
+    for arguments in ([], ["--help"]):
+        answer = _run(bare_checkout, *arguments)
+        assert (answer.returncode, answer.stderr) == (0, "")
+        assert "-m sdsetup install\n" in answer.stdout
+        assert all(f"  {verb.name} " in answer.stdout for verb in VERBS)
+    assert "--for install|convert|generate" in _run(bare_checkout, "doctor", "-h").stdout
+    mistyped = _run(bare_checkout, "install", "--lena")
+    assert mistyped.returncode == 2
+    hint = mistyped.stderr.partition("-m sdsetup ")[2].partition(" lists")[0]
+    answer = _run(bare_checkout, *hint.split())
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "--lean" in answer.stdout
 
 
 def test_a_bare_python_says_its_version_too(bare_checkout: tuple[Path, str]) -> None:

@@ -57,10 +57,35 @@ def test_the_lean_way_takes_less_and_a_bundle_downloads_nothing(tmp_path: Path) 
 
 
 def test_the_plan_says_where_what_goes_and_what_is_free(tmp_path: Path) -> None:
-    text = "\n".join(_plan(tmp_path).lines("owner/name"))
+    text = _said(tmp_path, "owner/name")
     for part in (str(tmp_path / "environment"), "without PyTorch", "100 MB", "owner/name", "GB are free"):
         assert part in text
-    assert "bundle       " in "\n".join(_plan(tmp_path).lines("demo", bundle=tmp_path))
+    assert f"in {Path('packages').absolute()}" in text
+    assert f"in {Path('images').absolute()}" in text
+    assert f"bundle       {tmp_path}" in _said(tmp_path, "--bundle", str(tmp_path))
+
+
+def _said(tmp_path: Path, *arguments: str) -> str:
+    return "\n".join(_plan(tmp_path).lines(install_options.read(["install", *arguments])))
+
+
+def test_the_plan_names_the_folders_that_were_asked_for(tmp_path: Path) -> None:
+    text = _said(tmp_path, "--folder", str(tmp_path / "art"))
+    assert f"in {tmp_path / 'art' / 'packages'}" in text
+    assert f"in {tmp_path / 'art' / 'images'}" in text
+    text = _said(tmp_path, f"--folder={tmp_path / 'art'}", "--images-folder", str(tmp_path / "shown"))
+    assert f"in {tmp_path / 'art' / 'packages'}" in text
+    assert f"in {tmp_path / 'shown'}" in text
+    assert install_options.read(["install", "--folder", "~/art"]).packages == Path.home() / "art" / "packages"
+
+
+@pytest.mark.parametrize("option", ["--folder", "--images-folder"])
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_done(option: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for place in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
+        with pytest.raises(UsageError, match="file is no folder") as caught:
+            install_options.read(["install", option, str(place)])
+        assert caught.value.code == "install.folder"
 
 
 def test_a_full_disk_is_told_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

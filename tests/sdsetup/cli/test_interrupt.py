@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -64,9 +66,10 @@ def type_ctrl_c(machine: Machine, arguments: list[str], *, when: str, **extra: s
     return Ended(code=os.waitstatus_to_exitcode(outcome), screen=seen)
 
 
-def assert_ended_well(ended: Ended) -> None:
+def assert_ended_well(ended: Ended, *, goes_on: bool = False) -> None:
     assert ended.code == 130, ended.text
-    assert "Interrupted. Run the same command to go on." in ended.text
+    again = "go on" if goes_on else "start again"
+    assert f"Interrupted. Run the same command to {again}." in ended.text
     assert "Traceback" not in ended.text
     assert "Error" not in ended.text
     assert ended.screen.rfind(_SHOW) >= ended.screen.rfind(_HIDE)
@@ -93,10 +96,38 @@ def test_in_generate_no_image_is_written_and_it_says_so(machine: Machine, tmp_pa
     assert list(machine.home.glob("*.png")) == []
 
 
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=lambda each: each.name)
+def test_the_preview_of_a_run_that_was_ended_makes_way_for_the_next_run_s(
+    machine: Machine, tmp_path: Path, end: signal.Signals
+) -> None:
+    package = toy_package.write(tmp_path / "package")
+    machine.home.mkdir(parents=True)
+    arguments = ["generate", str(package), "a horse", "-o", "x.png", "--preview", "1"]
+    arguments += ["--width", "512", "--height", "512", "--steps"]
+    argv = [sys.executable, "-m", "sdsetup", *arguments]
+    preview = machine.home / "x-preview.png"
+    with subprocess.Popen(
+        [*argv, "900"], cwd=machine.home, env=machine.environment(), stderr=subprocess.PIPE, text=True
+    ) as ended:
+        began = time.monotonic()
+        while not preview.exists() and time.monotonic() - began < _LIMIT_SECONDS:
+            time.sleep(0.05)
+        ended.send_signal(end)
+        said = ended.communicate()[1]
+    assert preview.is_file()
+    if end == signal.SIGINT:
+        assert "The last preview stays until the next run's: x-preview.png" in said
+    again = subprocess.run(
+        [*argv, "2"], cwd=machine.home, env=machine.environment(), capture_output=True, text=True, check=False
+    )
+    assert "previews: x-preview.png" in again.stderr
+    assert [path.name for path in machine.home.glob("*.png")] == ["x.png"]
+
+
 def test_in_convert_what_is_finished_is_kept_where_it_says(machine: Machine, tiny_checkpoint: Path) -> None:
     arguments = ["convert", str(tiny_checkpoint), "-o", "package", "--target", "cpu", "--retrace"]
     ended = type_ctrl_c(machine, arguments, when="tracing")
-    assert_ended_well(ended)
+    assert_ended_well(ended, goes_on=True)
     kept = machine.home / ".package.partial"
     assert (f"kept in {kept.name}" in ended.text) == kept.exists()
     assert not (machine.home / "package").exists()
@@ -106,7 +137,7 @@ def test_in_download_what_came_is_kept(server: HubServer, machine: Machine) -> N
     server.add(Repo(repo_id="acme/large", files=checkpoint_files(unet_bytes=30_000_000)))
     server.faults.append(Fault(where="GET /cdn/*", action=stall(after=5_000_000, seconds=60), times=-1))
     ended = type_ctrl_c(machine, ["download", "acme/large"], when="downloading")
-    assert_ended_well(ended)
+    assert_ended_well(ended, goes_on=True)
     assert "What was downloaded is kept." in ended.text
     partial = [path for path in machine.storage("acme/large").rglob("*.incomplete") if path.stat().st_size]
     assert partial

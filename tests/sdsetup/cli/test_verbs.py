@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
+from sdsetup.cli.app import main
 from sdsetup.cli.verbs import VERBS
 
 
@@ -32,8 +34,6 @@ def test_the_overview_imports_nothing_heavy_and_names_every_verb() -> None:
 
 
 def test_a_mistyped_verb_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    from sdsetup.cli.app import main
-
     assert main(["convrt"]) == 2
     assert "'convert'" in capsys.readouterr().err
 
@@ -61,9 +61,29 @@ def test_a_shell_completes_commands_options_and_values(words: str, place: int, e
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
 def test_the_script_of_a_shell_asks_this_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from sdsetup.cli.app import main
-
     assert main(["completion", shell]) == 0
     written = capsys.readouterr().out
     assert f"complete_{shell}" in written
     assert "_SDSETUP_COMPLETE" in written
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_no_name_of_an_option_is_cut_in_a_terminal_of_80_columns(
+    verb, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([verb.name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    words = set(re.findall(r"(?<![\w-])--?[\w-]+", shown))
+    for parameter in verb.load().params:
+        assert words.issuperset((*parameter.opts, *parameter.secondary_opts)) or (
+            parameter.param_type_name == "argument"
+        )
+        named = re.findall(r"(?<![\w-])--[a-z][\w-]*", parameter.help or "")
+        assert words.issuperset(named), parameter.name
+
+
+def test_options_about_where_to_run_stand_together(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "--help"]) == 0
+    assert "--vram" in capsys.readouterr().out.partition("Where to run:")[2]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from sdsetup import demo
 from sdsetup.adapter_source import FileInRepository, in_repository
 from tests import adapters
 from tests.hub_server import HubServer, Repo
@@ -18,6 +19,7 @@ from tests.hub_server.client import Machine
 EMBEDDING = save({"<toy>": np.ones((2, 32), np.float32)})
 SCRIPT = """
 import json
+from sdsetup import demo
 from sdsetup.adapter_source import adapters_at, embeddings_at
 from conversions.errors import ConversionError
 from sdsetup.errors import SetupError
@@ -140,3 +142,14 @@ def test_a_conversion_takes_all_three_from_the_hub(
         assert refused.code == 1
         assert "one.safetensors, two.safetensors" in refused.stderr
         assert "--vae acme/vaes:one.safetensors" in refused.stderr
+
+
+def test_a_conversion_asks_the_hub_for_its_lora_once(server: HubServer, tmp_path: Path) -> None:
+    lora = adapters.write(adapters.make(demo.checkpoint_path(), "lora"), tmp_path / "style.safetensors")
+    server.add(Repo(repo_id="acme/lora", files={"style.safetensors": lora}))
+    with Machine(endpoint=server.endpoint, home=tmp_path / "home") as machine:
+        given = ("convert", "demo", "--lora", "acme/lora", "--target", "cpu", "--no-verify", "-o", "package")
+        done = machine.run_cold(*given)
+    assert done.code == 0, done.stderr
+    assert len(server.paths(r"^GET /api/models/acme/lora")) == 1
+    assert json.loads((machine.home / "package" / "manifest.json").read_text("utf-8"))["adapters"]

@@ -10,7 +10,7 @@ from conversions.providers.table import provider_for
 from conversions.recipe import LatentSpace
 from sdsetup.errors import UsageError
 from sdsetup.imaging.pipeline import Pipeline
-from sdsetup.imaging.preview import Preview, approximate, demand_interval
+from sdsetup.imaging.preview import Preview, approximate, demand_interval, place_for
 from sdsetup.imaging.request import Request
 from sdsetup.imaging.schedulers import FLOW_NAMES, NAMES, make_scheduler
 from sdsetup.imaging.schedulers.protocol import State
@@ -77,6 +77,18 @@ def test_none_is_written_before_its_step_or_for_the_last_one(tmp_path, pipeline)
     for every in (5, 9):
         with_preview(pipeline, tmp_path / "preview.png", every).generate(REQUEST)
     assert not (tmp_path / "preview.png").exists()
+
+
+def test_what_is_no_preview_of_an_ended_run_is_never_written_over(tmp_path, pipeline):
+    wanted = tmp_path / "preview.png"
+    assert place_for(wanted) == wanted
+    with_preview(pipeline, wanted, 2).generate(REQUEST)
+    assert place_for(wanted).name == "preview-2.png"  # this process may write it still
+    Image.new("RGB", (8, 8)).save(tmp_path / "preview-2.png")
+    (tmp_path / "preview-3.png").write_bytes(b"no image")
+    (tmp_path / "preview-4.png").write_bytes(wanted.read_bytes()[:40])
+    (tmp_path / "preview-5.png").mkdir()
+    assert place_for(wanted).name == "preview-6.png"
 
 
 def test_a_preview_that_cannot_be_written_stops_nothing(tmp_path, pipeline):

@@ -221,3 +221,10 @@ def test_bytes_that_are_no_utf8_are_refused(tokenizer, prompt):
 )
 def test_brackets_are_remarked_on_where_they_weigh_nothing(prompt: str, remarks: int) -> None:
     assert len(examine_unweighed(prompt, "the prompt")) == remarks
+
+
+def test_a_model_without_parts_of_prompts_says_that_a_break_is_a_word() -> None:
+    (said,) = examine_unweighed("a cat BREAK a dog", "the prompt")
+    assert "BREAK" in said
+    assert len(examine_unweighed("a (cat:1.2) BREAK a dog", "the prompt")) == 2
+    assert examine_unweighed("a BREAKfast", "the prompt") == ()

@@ -52,9 +52,11 @@ def test_a_configuration_is_known_by_its_class():
         ("SASolverScheduler", "dpmpp_2m_sde"),
         ("DDIMParallelScheduler", "ddim"),
         ("FlowMatchLCMScheduler", "flow_match_euler"),
-        ("LTXEulerAncestralRFScheduler", "euler_ancestral"),
+        ("LTXEulerAncestralRFScheduler", "flow_match_euler"),
         ("MyEulerDiscreteScheduler", "euler"),
-        ("Nonsense", "ddim"),
+        ("EulerDiscreteV2", "euler"),
+        ("FlowMatchEulerDiscreteStretchedScheduler", "flow_match_euler"),
+        ("FlowEulerDiscreteScheduler", "flow_match_euler"),
     ],
 )
 def test_an_unknown_class_is_refused_by_name_with_the_nearest_offered(class_name, nearest):
@@ -65,6 +67,37 @@ def test_an_unknown_class_is_refused_by_name_with_the_nearest_offered(class_name
         assert f"--scheduler {nearest}," in caught.value.hint
     base = FLOW if nearest in FLOW_NAMES else SD14
     assert check(base | {"_class_name": class_name}, nearest) == nearest
+
+
+@pytest.mark.parametrize(
+    ("class_name", "listed", "other"),
+    [
+        ("ABCScheduler", "euler, euler_ancestral", "flow_match"),
+        ("TDDScheduler", "ddim, pndm", "flow_match"),
+        ("WobblyScheduler", "lcm, tcd", "flow_match"),
+        ("Nonsense", "ddim, pndm", "flow_match"),
+        ("RectifiedFlowScheduler", "flow_match_euler, flow_match_heun", "ddim"),
+    ],
+)
+def test_for_a_class_that_is_like_none_of_ours_those_of_its_kind_are_listed(class_name, listed, other):
+    with pytest.raises(SetupError, match=class_name) as caught:
+        name_of({"_class_name": class_name})
+    assert "nearest" not in caught.value.hint
+    assert listed in caught.value.hint
+    assert other not in caught.value.hint
+
+
+def test_eta_is_for_schedulers_that_add_noise_back_and_a_share():
+    for eta in (-0.1, 1.5, math.nan):
+        with pytest.raises(UsageError, match="out of range") as caught:
+            make_scheduler("ddim", SD14, 4, eta=eta)
+        assert "--scheduler" not in caught.value.hint
+    with pytest.raises(UsageError, match="euler") as caught:
+        make_scheduler("euler", SD14, 4, eta=0.5)
+    assert "--scheduler ddim or --scheduler tcd" in caught.value.hint
+    with pytest.raises(UsageError, match="flow_match_euler") as caught:
+        make_scheduler("flow_match_euler", FLOW, 4, eta=0.5)
+    assert caught.value.hint == "leave --eta out."
 
 
 def test_a_model_of_another_process_is_refused_whatever_is_asked_for():
