@@ -5,6 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 _LONG = ("_for_real", "_verdict_is_true")
+# Tests of a module that are named after what they are about.
+_ALSO = {
+    "sdsetup/hub/download.py": ("tests/sdsetup/hub/test_faults.py",),
+    "sdsetup/imaging/pipeline.py": (
+        "tests/sdsetup/imaging/test_float32_retry.py",
+        "tests/sdsetup/imaging/test_preview.py",
+    ),
+}
 
 
 def own_tests(module: Path, root: Path) -> list[Path]:
@@ -27,7 +35,8 @@ def own_tests(module: Path, root: Path) -> list[Path]:
     named = [path for path in named if path.stem not in modules and not path.stem.endswith(_LONG)]
     named = [path for path in named if path.stem == f"test_{name}" or path.stem.startswith(f"test_{name}_")]
     if beside / f"test_{name}.py" in named:
-        return named
+        further = [Path(each) for each in _ALSO.get(module.as_posix(), ())]
+        return [*named, *(path for path in further if (root / path).is_file())]
     while folder != Path("tests"):
         around = [path.relative_to(root) for path in sorted((root / folder).glob("test_*.py"))]
         around = [path for path in around if not path.stem.endswith(_LONG)]
