@@ -84,7 +84,7 @@ def test_junk_anywhere_gives_a_tokenizer_or_one_message(made: str, tmp_path: Pat
                 try:
                     tokenizer = open_tokenizer(files)
                     tokenizer.encode("a horse <|endoftext|></s>")
-                    assert 1 <= tokenizer.length
+                    assert tokenizer.length >= 1
                     assert 0 <= tokenizer.padding < tokenizer.size
                     outcomes.add("read")
                 except ConversionError as error:
