@@ -7,6 +7,9 @@ from pathlib import Path
 _LONG = ("_for_real", "_verdict_is_true")
 # Tests of a module that are named after what they are about.
 _ALSO = {
+    "conversions/package/manifest.py": ("tests/conversions/test_conversion.py",),
+    "conversions/package/needs.py": ("tests/conversions/test_conversion.py",),
+    "conversions/package/package_metadata.py": ("tests/conversions/test_conversion.py",),
     "sdsetup/hub/download.py": ("tests/sdsetup/hub/test_faults.py",),
     "sdsetup/imaging/pipeline.py": (
         "tests/sdsetup/imaging/test_float32_retry.py",
@@ -27,6 +30,11 @@ def own_tests(module: Path, root: Path) -> list[Path]:
         module: ``conversions/weights/link.py``.
         root: Folder of the checkout.
     """
+    further = [Path(each) for each in _ALSO.get(module.as_posix(), ()) if (root / each).is_file()]
+    return [*_named_or_around(module, root), *further]
+
+
+def _named_or_around(module: Path, root: Path) -> list[Path]:
     folder = Path("tests") / module.parent
     name = module.parent.name if module.stem == "__init__" else module.stem
     beside = folder.parent if module.stem == "__init__" else folder
@@ -35,8 +43,7 @@ def own_tests(module: Path, root: Path) -> list[Path]:
     named = [path for path in named if path.stem not in modules and not path.stem.endswith(_LONG)]
     named = [path for path in named if path.stem == f"test_{name}" or path.stem.startswith(f"test_{name}_")]
     if beside / f"test_{name}.py" in named:
-        further = [Path(each) for each in _ALSO.get(module.as_posix(), ())]
-        return [*named, *(path for path in further if (root / path).is_file())]
+        return named
     while folder != Path("tests"):
         around = [path.relative_to(root) for path in sorted((root / folder).glob("test_*.py"))]
         around = [path for path in around if not path.stem.endswith(_LONG)]
