@@ -256,12 +256,12 @@ def test_a_shift_follows_the_size_where_the_recipe_gives_none(package: Package) 
 def test_distilled_models_make_all_steps_of_an_image_closer_together(package: Package, image: str) -> None:
     distilled: Any = OtherPackage(package, distilled_steps=True)
     request = replace(PLAIN, init_image=image, steps=4, strength=0.5)
-    for scheduler, begins in (("lcm", 0), ("euler", 2)):
+    for scheduler, begins in (("lcm", 0), ("tcd", 0), ("euler", 2)):
         found = complete(replace(request, scheduler=scheduler), distilled)
         planned = scheduler_for(found, distilled.recipe)
         assert first_index(found, planned, distilled.recipe) == begins
         assert len(planned.timesteps) == 4
-        assert (planned.timesteps[0] < 600) is (scheduler == "lcm")
+        assert (planned.timesteps[0] < 600) is (begins == 0)
     # Neither from a text, nor with a mask, nor by other models.
     for changes, known in (({"mask": image}, distilled), ({}, package)):
         found = complete(replace(request, scheduler="lcm", **changes), known)
