@@ -84,7 +84,7 @@ def _backend(files: TokenizerFiles, added: AddedTokens) -> Backend:
 
 def _refuse_post_processor(files: TokenizerFiles) -> None:
     """See that a tokenizer.json adds no tokens of its own, which no published Qwen tokenizer does."""
-    step = files.json(WHOLE).get("post_processor") if WHOLE in files.content else None
+    step = files.json(WHOLE).get("post_processor")
     kind = step.get("type") if isinstance(step, dict) else step
     if kind not in (None, "ByteLevel"):
         raise files.broken(f"{WHOLE} has a post_processor of the type {kind!r:.40}, which may add tokens")

@@ -146,6 +146,14 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: change(folder, lambda each: each["model"].update(type="BPE")),
         "'BPE', T5's is Unigram",
     ),
+    "no model": (
+        lambda folder: change(folder, lambda each: each.update(model="Unigram")),
+        "a model of the type None",
+    ),
+    "a number of pieces": (
+        lambda folder: change(folder, lambda each: each["model"].update(vocab=7)),
+        "no vocabulary",
+    ),
     "no pieces": (
         lambda folder: change(folder, lambda each: each["model"].update(vocab=[])),
         "no vocabulary",

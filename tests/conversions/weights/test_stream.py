@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,47 @@ def test_a_piece_is_whole_granules_of_about_eight_mebibytes(case: Case) -> None:
     assert (whole.first, whole.count) == (0, 600)
     empty = stored("a", "x", 0, np.zeros((0, 3), np.float32))
     assert not list(module._split("one", bound("x", empty, np.float32, 0)))
+
+
+def test_the_smallest_piece_is_one_granule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PIECE_BYTES", 1)
+    source = stored("a", "x", 0, np.zeros(3, np.float32))
+    pieces = list(module._split("one", bound("x", source, np.float32, 0)))
+    assert [(piece.first, piece.count) for piece in pieces] == [(0, 1), (1, 1), (2, 1)]
+
+
+def test_bytes_that_are_elements_make_pieces_of_as_many_elements(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PIECE_BYTES", 10)
+    tensor = StoredTensor(name="x", file="a", dtype="F8_E4M3", shape=(25,), offset=0, size_bytes=25)
+    pieces = list(module._split("one", bound("x", Stored(tensor=tensor), np.float16, 0)))
+    assert [(piece.count, piece.source_bytes) for piece in pieces] == [(10, 10), (10, 10), (5, 5)]
+
+
+@pytest.mark.parametrize(
+    ("budget", "begun"), [(30, [3, 4, 5, 5, 5]), (29, [2, 3, 4, 5, 5]), (1, [1, 2, 3, 4, 5])]
+)
+def test_as_many_pieces_are_on_the_way_as_the_budget_allows(
+    monkeypatch: pytest.MonkeyPatch, budget: int, begun: list[int]
+) -> None:
+    monkeypatch.setattr(module, "_BUDGET_BYTES", budget)
+    monkeypatch.setattr(module, "_PIECE_BYTES", 10)
+    values = np.arange(25, dtype=np.float16)
+    pieces = list(module._split("one", bound("x", stored("a", "x", 0, values), np.float16, 0)))
+    assert [piece.source_bytes for piece in pieces] == [10] * 5
+    files, submitted, found = Files({"a": values.tobytes()}), [], []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **options: Any) -> Any:
+            submitted.append(arguments)
+            return super().submit(*arguments, **options)
+
+    readers = module._ReaderPool(files)
+    with Pool(2) as pool:
+        for piece, loaded in module._in_order(pool, pieces, readers):
+            found.append(len(submitted))
+            assert bytes(loaded.data) == values[piece.first : piece.first + piece.count].tobytes()
+    assert found == begun
+    readers.close()
 
 
 def overflows(folder: Path, values: list[float], kind: Any, given: Any = np.float32) -> tuple[Overflow, ...]:

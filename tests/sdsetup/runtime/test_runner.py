@@ -12,10 +12,11 @@ import pytest
 from conversions.events import Finished, Started
 from conversions.package.layout import Package
 from conversions.providers.table import FIXED_SIZES, provider_for
+from conversions.verification.ep_assignment import Placement
 from sdsetup.runtime import runner as module
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.package import open_for_images
-from sdsetup.runtime.runner import LocalRunner
+from sdsetup.runtime.runner import LocalRunner, Usage
 from sdsetup.runtime.sessions import OutOfMemoryError, ReplayError
 from tests.sdsetup import toy_package
 
@@ -58,6 +59,11 @@ def test_a_submodel_is_opened_once_and_every_run_is_noted(package: Package) -> N
         Finished(task="load-vae_decoder", note=f"100% of {nodes} nodes on {CPU.provider.label}"),
     ]
     assert len(events) == 4
+
+
+def test_usage_begins_without_runs_and_in_the_precision_of_the_package() -> None:
+    begun = Usage(placement=Placement(provider="A", nodes={}), load_seconds=(1.0,))
+    assert (begun.run_seconds, begun.upcast) == ((), False)
 
 
 def test_a_stage_that_is_over_is_closed_only_where_memory_is_short(package: Package) -> None:
