@@ -198,9 +198,16 @@ def test_an_alpha_is_one_finite_number(tmp_path: Path, alpha: Any) -> None:
     assert caught.value.code == "lora.broken"
 
 
-def test_a_rank_of_nought_is_refused(tmp_path: Path) -> None:
-    parts = {"down": np.ones((0, 12)), "up": np.ones((8, 0))}
-    path = write(tmp_path / "a.safetensors", parts)
+@pytest.mark.parametrize("down", [np.ones((0, 12)), np.float64(1)])
+def test_a_rank_of_nought_is_refused(tmp_path: Path, down: Any) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file(
+        {
+            "unet.x.lora_down.weight": np.asarray(down, np.float32),
+            "unet.x.lora_up.weight": np.ones((8, 0), np.float32),
+        },
+        path,
+    )
     with pytest.raises(ConversionError, match=r"its unet\.x has the rank 0") as caught:
         read_adapter(path, path.name)
     assert caught.value.code == "lora.broken"
