@@ -213,6 +213,36 @@ def test_a_rank_of_nought_is_refused(tmp_path: Path, down: Any) -> None:
     assert caught.value.code == "lora.broken"
 
 
+@pytest.mark.parametrize(("lengths", "granule"), [(np.ones((8, 1)), 12), (np.ones((1, 12)), 96)])
+def test_lengths_are_of_whole_rows_or_of_everything(tmp_path: Path, lengths: Any, granule: int) -> None:
+    """As small as float32's epsilon, which keeps rows of zeros from being divided by nothing."""
+    small = 1e-8
+    path = write(tmp_path / "a.safetensors", {"diff": np.zeros((8, 12)), "dora_scale": lengths})
+    save_file({"x.weight": np.full((8, 12), small, np.float32)}, tmp_path / "model.safetensors")
+    header = read_header(Folder(tmp_path), "model.safetensors")
+    expressions = {name: Stored(tensor=tensor) for name, tensor in header.items()}
+    (merged_weight,) = merged(layer_of(path), expressions, "x", 1.0).values()
+    assert merged_weight.granule == granule
+    read = read_numbers({name: tmp_path / name for name in ("model.safetensors", "a.safetensors")})
+    found = evaluate_range(merged_weight, 0, 96, read)
+    counted = small * math.sqrt(lengths.shape[1] * 12 if lengths.shape[1] == 1 else 8)
+    np.testing.assert_allclose(found, small / (counted + np.finfo(np.float32).eps), rtol=1e-4)
+
+
+def test_changes_are_float32_matrices(tmp_path: Path) -> None:
+    for algorithm in adapters.ALGORITHMS:
+        if algorithm == "full":
+            continue
+        parts = adapters.factors(algorithm, (8, 4, 3, 3), RANDOM)
+        layer = layer_of(write(tmp_path / "a.safetensors", parts))
+        save_file({"x.weight": np.ones((8, 4, 3, 3), np.float32)}, tmp_path / "model.safetensors")
+        header = read_header(Folder(tmp_path), "model.safetensors")
+        expressions = {name: Stored(tensor=tensor) for name, tensor in header.items()}
+        (found,) = merged(layer, expressions, "x", 1.0).values()
+        _, delta = found.operands
+        assert (delta.dtype, delta.size, delta.shape[0], delta.granule) == ("F32", 288, 8, 36)
+
+
 def test_keys_of_no_format_and_repeated_ones_are_strange(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     one = np.ones((2, 2), np.float32)
