@@ -111,6 +111,12 @@ def test_an_optional_part_may_be_absent_in_three_ways(folder: Path, entry: objec
     assert "safety_checker" not in open_folder(folder, without={"safety_checker"}).components
 
 
+def test_configurations_tell_families_of_one_pipeline_apart(folder: Path) -> None:
+    (folder / "unet" / "config.json").write_text('{"use_linear_projection": true}', "utf-8")
+    (folder / "text_encoder" / "config.json").write_text('{"hidden_act": "gelu"}', "utf-8")
+    assert open_folder(folder).family.name == "stable-diffusion-2"
+
+
 def test_a_part_that_is_needed_is_named_whether_listed_or_not(folder: Path) -> None:
     (folder / "vae" / "config.json").unlink()
     for entry in (INDEX["vae"], [None, None]):

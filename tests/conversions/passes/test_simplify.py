@@ -10,7 +10,9 @@ import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from conversions.graphs import find
 from conversions.passes.simplify import TRANSPOSED, simplify
+from tests.shipped import SHIPPED
 
 pytestmark = pytest.mark.torch  # onnxscript is there with it
 
@@ -63,6 +65,24 @@ def test_constants_are_computed_and_become_initializers() -> None:
     (constant,) = model.graph.initializers.values()
     assert constant.const_value is not None
     assert constant.const_value.numpy().tolist() == [5, 7, 9]
+
+
+def test_constants_of_a_few_thousand_numbers_are_computed_and_larger_ones_are_not() -> None:
+    for count, left in ((4_000, ["Add"]), (5_000, ["Neg", "Add"])):
+        model = parsed(
+            f"g (float[{count}] x) => (float[{count}] y) {{ a = Neg(big) y = Add(x, a) }}", big=(count,)
+        )
+        big = model.graph.initializers["big"]
+        big.const_value = ir.tensor(np.ones(count, np.float32), name="big")
+        simplify(model)
+        assert operators(model) == left
+
+
+def test_shipped_graphs_hold_the_mark_of_transposed_weights() -> None:
+    (_, shipped), *_ = SHIPPED
+    model = find(shipped.kind, shipped.config, None)
+    assert model is not None
+    assert any(TRANSPOSED in value.metadata_props for value in model.graph.initializers.values())
 
 
 def test_a_weight_that_is_only_wanted_transposed_is_stored_that_way() -> None:
@@ -154,7 +174,7 @@ def test_an_operator_that_returns_its_input_goes(operator: str, constant: float)
     for number, kept in ((constant, False), (constant + 0.5, True)):
         model = demand_same(
             f"g (float[2, 3] x) => (float[2, 3] y) <float[1] c = {{{number}}}> "
-            f"{{ a = {operator}(x, c) y = Neg(a) }}",
+            f"{{ b = Exp(x) a = {operator}(b, c) y = Neg(a) }}",
             x=X,
         )
         assert (operator in operators(model)) is kept
@@ -180,6 +200,14 @@ def test_casts_to_the_type_of_the_same_and_identities_go() -> None:
     assert set(operators(model)) <= {"Mul", "Cast", "Identity"}
     assert "CastLike" not in operators(model)
     assert len(model.graph) <= 2
+
+
+def test_a_cast_to_the_type_of_a_value_goes_though_the_type_is_not_said() -> None:
+    model = parsed(
+        "g (float[2, 3] x, float[2, 3] z) => (float[2, 3] y) { e = Exp(x) k = CastLike(e, z) y = Neg(k) }"
+    )
+    simplify(model)
+    assert operators(model) == ["Exp", "Neg"]
 
 
 def test_equal_nodes_become_one_and_nodes_without_a_reader_go() -> None:

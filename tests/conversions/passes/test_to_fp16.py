@@ -155,6 +155,32 @@ def test_a_result_that_is_no_float_is_not_cast_where_it_is_read() -> None:
     assert operators(model) == ["Greater", "Not", "Where"]
 
 
+@pytest.mark.parametrize(
+    ("made", "reader"),
+    [
+        ("Shape(x)", "Expand(t, c)"),
+        ("Size(x)", "Tile(t, c)"),
+        ("ArgMax(x)", "Gather(t, c)"),
+        *(
+            (f"{operator}(x, x)", "Where(c, t, t)")
+            for operator in ("Greater", "Less", "Equal", "GreaterOrEqual")
+        ),
+    ],
+)
+def test_what_reads_such_a_result_beside_float32_stays_float32(made: str, reader: str) -> None:
+    model = parsed(f"g (float[2] x, float[2] t) => (float[2] y) {{ c = {made} y = {reader} }}")
+    model.graph[0].outputs[0].dtype = None
+    to_fp16(model, fixed=("t",))
+    assert operators(model) == [made.partition("(")[0], reader.partition("(")[0], "Cast"]
+
+
+def test_floats_that_come_from_no_floats_are_cast_where_float16_reads_them() -> None:
+    model = parsed("g (float[2] x, int64[1] n) => (float[2] y) { c = ConstantOfShape(n) y = Add(x, c) }")
+    to_fp16(model)
+    assert operators(model) == ["ConstantOfShape", "Cast", "Add"]
+    assert model.graph[1].inputs[0] is model.graph[0].outputs[0]
+
+
 def test_scales_and_roi_of_a_resize_stay_float32() -> None:
     model = parsed(
         "g (float[1, 1, 2, 2] x) => (float[1, 1, 4, 4] y) "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
 from conversions.events import Notice, ignore
+from sdsetup.bootstrap import socks_relay
+from sdsetup.errors import SetupError
 from sdsetup.hub import session
 from sdsetup.hub.session import Retries, describe, is_transient, stall_seconds, with_retries
 
@@ -175,6 +179,65 @@ def test_a_question_is_asked_four_times(monkeypatch: pytest.MonkeyPatch) -> None
         with_retries(ask, ignore)
     assert len(asked) == 4
     assert with_retries(lambda: "answer", ignore) == "answer"
+
+
+@pytest.fixture
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="variables of one name in two cases are one there")
+def test_proxies_are_written_as_the_client_knows_them(no_proxies: pytest.MonkeyPatch) -> None:
+    given = {
+        "HTTPS_PROXY": "socks://127.0.0.1:9",
+        "http_proxy": "HTTP://127.0.0.1:9",
+        "NO_PROXY": "socks://127.0.0.1,localhost",
+        "no_proxy": "socks://127.0.0.1,localhost",
+        "ALL_PROXY": "127.0.0.1:9",
+        "OTHER": "socks://127.0.0.1:9",
+    }
+    for name, address in given.items():
+        no_proxies.setenv(name, address)
+    session._make_proxies_usable()
+    assert os.environ["HTTPS_PROXY"] == socks_relay.canonical("socks://127.0.0.1:9") != given["HTTPS_PROXY"]
+    assert {name: os.environ[name] for name in ("NO_PROXY", "no_proxy", "ALL_PROXY", "OTHER")} == {
+        name: given[name] for name in ("NO_PROXY", "no_proxy", "ALL_PROXY", "OTHER")
+    }
+
+
+def test_a_socks_4_proxy_is_reached_through_a_relay(no_proxies: pytest.MonkeyPatch) -> None:
+    no_proxies.setenv("HTTPS_PROXY", "socks4://127.0.0.1:9")
+    session._make_proxies_usable()
+    assert os.environ["HTTPS_PROXY"].startswith("http://sdsetup:")
+    assert not os.environ["HTTPS_PROXY"].endswith("127.0.0.1:9")
+    session._relays.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="variables of one name in two cases are one there")
+@pytest.mark.parametrize(
+    ("error", "said", "hint"),
+    [
+        (ImportError("socksio"), "a package for it is missing: socksio", "python -m sdsetup install"),
+        (ValueError("http://user:secret@"), "these are set: HTTPS_PROXY, https_proxy.", "HOST:PORT"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_one_message(
+    no_proxies: pytest.MonkeyPatch, error: Exception, said: str, hint: str
+) -> None:
+    def fail() -> Any:
+        raise error
+
+    no_proxies.setattr(session, "default_client_factory", fail)
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        no_proxies.setenv(name, "http://127.0.0.1:9")
+    with pytest.raises(SetupError) as caught:
+        session._make_proxies_usable()
+    assert caught.value.code == "hub.proxy"
+    assert said in caught.value.message
+    assert hint in caught.value.hint
+    assert "secret" not in caught.value.message
 
 
 def test_calls_without_a_limit_get_one() -> None:
