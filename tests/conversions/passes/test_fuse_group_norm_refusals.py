@@ -138,6 +138,14 @@ def test_another_form_has_the_same_numbers_whatever_is_fused(old: str, new: str)
         assert count == 1
 
 
+@pytest.mark.parametrize("name", ["ones", "zeros"])
+def test_a_scale_or_a_shift_that_is_computed_is_not_known_to_be_neutral(name: str) -> None:
+    text = TEXT.replace("i = Instance", f"known = Identity({name}) i = Instance").replace(
+        "(r, ones, zeros)", "(r, ones, zeros)".replace(name, "known")
+    )
+    assert fused(text)[1] == 0
+
+
 @pytest.mark.parametrize("name", ["factor", "summand"])
 def test_weights_of_another_shape_are_no_weights_of_channels(name: str) -> None:
     _, count = fused(TEXT, **{name: RANDOM.normal(1, 0.3, (8, 3, 5))})

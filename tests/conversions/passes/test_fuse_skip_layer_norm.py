@@ -122,6 +122,7 @@ def test_float16_is_fused_too() -> None:
         (MATMUL, "b = Add(p, x)", SUM, NORM, ONWARD),
         (MATMUL, BIAS, SUM, NORM, "t = Add(n, s) y = Add(t, b)"),
         (MATMUL, BIAS, SUM, "n = LayerNormalization <axis = 1> (s, wide, wide)", ONWARD),
+        (MATMUL, BIAS, SUM, "n = LayerNormalization <axis = 1> (s, scale, shift)", ONWARD),
         (MATMUL, BIAS, "s = Mul(b, h)", NORM, ONWARD),
     ],
 )
