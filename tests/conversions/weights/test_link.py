@@ -118,7 +118,8 @@ def test_what_was_begun_is_given_up_with_the_block(tmp_path: Path, monkeypatch: 
     storage, file = saved(tmp_path, w=np.ones(10_000, np.float16))
     with FileHashes(storage) as hashes:
         hashes.begin(file, as_expressions(read_header(storage, file)).values())
-        time.sleep(0.1)
+        while not hashes._done.get(file):
+            time.sleep(0.01)
     assert 0 < hashes._done[file] < storage.size_bytes(file)
 
 
