@@ -145,6 +145,18 @@ def test_a_link_takes_no_space_and_follows_symbolic_links(tmp_path: Path) -> Non
     assert not (tmp_path / "linked").is_symlink()
 
 
+@pytest.mark.skipif(os.name != "nt", reason="elsewhere a file that is marked read-only can be deleted")
+def test_a_file_that_is_marked_read_only_is_not_linked(tmp_path: Path) -> None:
+    source = tmp_path / "w"
+    source.write_bytes(b"weights")
+    source.chmod(0o444)
+    try:
+        assert not link_file(source, tmp_path / "linked")
+        assert not (tmp_path / "linked").exists()
+    finally:
+        source.chmod(0o666)
+
+
 def test_there_is_no_link_to_another_volume(tmp_path: Path) -> None:
     memory = Path("/dev/shm")  # noqa: S108 - Linux's volume in memory
     other = memory / f"sdsetup-{os.getpid()}"
