@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from conversions.isolated_process import isolated_process
 
 # Of a pickle, and of the zip that torch has them in since 1.6.
 _BEGINNINGS = (b"\x80", b"PK")
+# What a pickle may unpack to, for each of its bytes and beside them: two names of a tensor are written twice.
+_MOST_UNPACKED_FACTOR = 2
+_MOST_UNPACKED_BYTES = 64 << 20
 # transformers calls the same weights by another stem in each format; diffusers does not.
 _STEMS = {"pytorch_model": "model"}
 
@@ -149,6 +153,7 @@ def _write_embedding(source: Path, target: Path) -> None:
             f"{source.name} is no textual inversion of a known form.",
             "Do not use this file; look for the embedding as safetensors.",
         )
+    _demand_size(source, (value.nbytes for value in tensors.values()))
     plain = {name: value.detach().float().clone().contiguous() for name, value in tensors.items()}
     save_file(plain, target, metadata={"format": "pt"})
 
@@ -157,15 +162,19 @@ def _loaded(source: Path) -> Any:
     """Load a pickle with torch's reader that makes nothing but plain data.
 
     Raises:
-        ConversionError: ``weights.unsafe_pickle`` where it refuses something, ``weights.damaged_pickle``.
+        ConversionError: ``weights.unsafe_pickle`` where it refuses something, or unpacks to far more than it
+            holds; ``weights.damaged_pickle``.
     """
     import pickle
 
     import torch
 
     try:
+        if zipfile.is_zipfile(source):  # PyTorch writes no compressed ones; it would unpack them into memory
+            with zipfile.ZipFile(source) as packed:
+                _demand_size(source, (entry.file_size for entry in packed.infolist()))
         return torch.load(source, map_location="cpu", weights_only=True)
-    except MemoryError:
+    except (MemoryError, ConversionError):
         raise
     except Exception as error:  # what a damaged file meets in there is of any class
         with source.open("rb") as file:
@@ -183,6 +192,21 @@ def _loaded(source: Path) -> Any:
         ) from error
 
 
+def _demand_size(source: Path, sizes_bytes: Iterable[int]) -> None:
+    """Refuse what a small file would become in memory and on the disk.
+
+    Raises:
+        ConversionError: ``weights.unsafe_pickle``.
+    """
+    most = _MOST_UNPACKED_FACTOR * source.stat().st_size + _MOST_UNPACKED_BYTES
+    if (unpacked := sum(sizes_bytes)) > most:
+        raise ConversionError(
+            "weights.unsafe_pickle",
+            f"{source.name} would unpack to {unpacked:,} bytes, far more than it holds.",
+            "Do not use this file; look for it as safetensors.",
+        )
+
+
 def _write_tensors(source: Path, target: Path) -> None:
     """Runs in a process of its own, which alone pays torch's memory."""
     import torch
@@ -196,6 +220,7 @@ def _write_tensors(source: Path, target: Path) -> None:
             f"{source.name} is no table of tensors.",
             "Do not use this file; look for the model as safetensors.",
         )
+    _demand_size(source, (value.nbytes for value in tensors.values()))
     apart_from_others = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():

@@ -134,7 +134,12 @@ def _parse(text: bytes, file: str, base: int) -> list[StoredTensor]:
     if text.count(b'"data_offsets"') > _MOST_TENSORS:
         raise _TableError(f"its table names more than {_MOST_TENSORS:,} tensors")
     try:
-        table = json.loads(text, object_pairs_hook=_unique)
+        table = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        texts = table.get("__metadata__") if isinstance(table, dict) else None
+        if isinstance(texts, dict) and all(isinstance(each, str) for each in texts.values()):
+            "".join(texts.values()).encode()
+        elif texts is not None:
+            raise _TableError("its __metadata__ holds something else than texts")
     except (ValueError, RecursionError) as error:
         raise _TableError("its table of tensors cannot be read") from error
     if not isinstance(table, dict):
@@ -152,6 +157,7 @@ def _parse(text: bytes, file: str, base: int) -> list[StoredTensor]:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
+    "".join(table).encode()  # half of a surrogate pair is no text
     if len(table) < len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise _TableError(f"its table holds {twice} twice")
@@ -161,7 +167,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _entry(name: str, file: str, entry: Any, base: int) -> StoredTensor:
     fields = entry if isinstance(entry, dict) else {}
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
-    if dtype not in _ELEMENT_BITS:
+    if not isinstance(dtype, str) or dtype not in _ELEMENT_BITS:
         raise _TableError(f"its tensor {name} has the type {dtype!r}, which the format does not have")
     if not _are_counts(shape) or len(shape) > _MOST_DIMENSIONS:
         raise _TableError(f"its tensor {name} has no usable shape")

@@ -46,8 +46,8 @@ def check_fields(manifest: Mapping[str, Any], place: str) -> None:
         weights = quantized.get("weights", [])
         if not isinstance(weights, list) or not all(isinstance(weight, str) for weight in weights):
             raise _torn(place, f"submodels.{submodel}.quantized.weights", weights, "a list of names")
-        if weights and quantized.get("precision") not in BITS:
-            given = quantized.get("precision")
+        given = quantized.get("precision")
+        if weights and not (isinstance(given, str) and given in BITS):
             raise _torn(place, f"submodels.{submodel}.quantized.precision", given, " or ".join(BITS))
     for name, keys in _ADDED.items():
         entries = manifest.get(name, [])

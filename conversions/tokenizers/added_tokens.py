@@ -15,6 +15,7 @@ from conversions.tokenizers.files import ADDED_TOKENS, SPECIAL_TOKENS, WHOLE, To
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken
+    from tokenizers import Tokenizer as Backend
 
 # Source: PreTrainedTokenizerBase.SPECIAL_TOKENS_ATTRIBUTES, in this order.
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -88,6 +89,24 @@ def read_added_tokens(files: TokenizerFiles, defaults: Mapping[str, str]) -> Add
         roles={role: str(value) for role, value in named.items()},
         tokens=tuple(_made(token, names) for token in tokens),
     )
+
+
+def ids_of_roles(files: TokenizerFiles, backend: Backend, added: AddedTokens, *roles: str) -> tuple[int, ...]:
+    """Return the ids of the tokens that have the given roles.
+
+    Raises:
+        ConversionError: ``tokenizer.broken``; a role has no token, or the vocabulary lacks it.
+    """
+    ids = []
+    for role in roles:
+        text = added.roles.get(role)
+        if text is None:
+            raise files.broken(f"it has no {role}")
+        number = backend.token_to_id(text)
+        if number is None:
+            raise files.broken(f"it does not know its own {role} {text!r}")
+        ids.append(int(number))
+    return tuple(ids)
 
 
 def _made(token: str | AddedToken, names: set[str]) -> AddedToken:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from conversions.errors import ConversionError
-from conversions.tokenizers.added_tokens import AddedTokens
 from conversions.tokenizers.files import MERGES, VOCABULARY, WHOLE, TokenizerFiles
 
 if TYPE_CHECKING:
@@ -127,21 +126,6 @@ def read_vocabulary(files: TokenizerFiles) -> tuple[Mapping[str, int], list[tupl
     if not merges:
         raise files.broken("it has no merges")
     return vocabulary, merges
-
-
-def roles_of(files: TokenizerFiles, backend: Backend, added: AddedTokens) -> dict[str, int]:
-    """Return the id of the token that has a role, by role.
-
-    Raises:
-        ConversionError: ``tokenizer.broken``; the vocabulary lacks such a token.
-    """
-    ids = {}
-    for role, text in added.roles.items():
-        number = backend.token_to_id(text)
-        if number is None:
-            raise files.broken(f"it does not know its own {role} {text!r}")
-        ids[role] = int(number)
-    return ids
 
 
 def size_of(backend: Backend) -> int:

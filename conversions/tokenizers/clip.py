@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conversions.tokenizers.added_tokens import AddedTokens, read_added_tokens
-from conversions.tokenizers.byte_pairs import BytePairTokenizer, read_vocabulary, roles_of, size_of
+from conversions.tokenizers.added_tokens import AddedTokens, ids_of_roles, read_added_tokens
+from conversions.tokenizers.byte_pairs import BytePairTokenizer, read_vocabulary, size_of
 from conversions.tokenizers.files import TokenizerFiles
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ def open_clip(files: TokenizerFiles, class_name: str) -> BytePairTokenizer:
     """
     added = read_added_tokens(files, _DEFAULTS)
     backend = _backend(files, added)
-    ids = roles_of(files, backend, added)
+    start, end, padding = ids_of_roles(files, backend, added, "bos_token", "eos_token", "pad_token")
     return BytePairTokenizer(
         class_name=class_name,
         length=_length(files),
         size=size_of(backend),
-        prefix=(ids["bos_token"],),
-        suffix=(ids["eos_token"],),
-        padding=ids["pad_token"],
+        prefix=(start,),
+        suffix=(end,),
+        padding=padding,
         added_tokens=tuple(token.content for token in added.tokens if not token.special),
         backend=backend,
     )
@@ -57,7 +57,7 @@ def _backend(files: TokenizerFiles, added: AddedTokens) -> Backend:
                 continuing_subword_prefix="",
                 end_of_word_suffix="</w>",
                 fuse_unk=False,
-                unk_token=added.roles["unk_token"],
+                unk_token=added.roles.get("unk_token"),
             )
         )
         backend.normalizer = normalizers.Sequence(

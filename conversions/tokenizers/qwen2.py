@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conversions.tokenizers.added_tokens import AddedTokens, read_added_tokens
-from conversions.tokenizers.byte_pairs import BytePairTokenizer, read_vocabulary, roles_of, size_of
+from conversions.tokenizers.added_tokens import AddedTokens, ids_of_roles, read_added_tokens
+from conversions.tokenizers.byte_pairs import BytePairTokenizer, read_vocabulary, size_of
 from conversions.tokenizers.files import WHOLE, TokenizerFiles
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def open_qwen2(files: TokenizerFiles, class_name: str) -> BytePairTokenizer:
     """
     added = read_added_tokens(files, _DEFAULTS)
     backend = _backend(files, added)
+    (padding,) = ids_of_roles(files, backend, added, "pad_token")
     side = files.config.get("padding_side", "right")
     if side not in _PADDING_SIDES:
         raise files.broken(f"its padding_side is {side!r:.80}")
@@ -43,7 +44,7 @@ def open_qwen2(files: TokenizerFiles, class_name: str) -> BytePairTokenizer:
         size=size_of(backend),
         prefix=(),
         suffix=(),
-        padding=roles_of(files, backend, added)["pad_token"],
+        padding=padding,
         added_tokens=tuple(token.content for token in added.tokens if not token.special),
         backend=backend,
         pads_left=side == "left",
@@ -83,7 +84,7 @@ def _backend(files: TokenizerFiles, added: AddedTokens) -> Backend:
 
 def _refuse_post_processor(files: TokenizerFiles) -> None:
     """See that a tokenizer.json adds no tokens of its own, which no published Qwen tokenizer does."""
-    step = files.json(WHOLE).get("post_processor") if WHOLE in files.content else None
+    step = files.json(WHOLE).get("post_processor")
     kind = step.get("type") if isinstance(step, dict) else step
     if kind not in (None, "ByteLevel"):
         raise files.broken(f"{WHOLE} has a post_processor of the type {kind!r:.40}, which may add tokens")

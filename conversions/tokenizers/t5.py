@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from conversions.checkpoint.lfs_pointer import is_pointer, pointer_error
 from conversions.errors import ConversionError
-from conversions.tokenizers.added_tokens import read_added_tokens
+from conversions.tokenizers.added_tokens import ids_of_roles, read_added_tokens
 from conversions.tokenizers.files import SENTENCEPIECE, SPECIAL_TOKENS, WHOLE, TokenizerFiles
 from conversions.tokenizers.sentencepiece import read_sentencepiece
 
@@ -88,18 +88,13 @@ def open_t5(files: TokenizerFiles, class_name: str) -> T5Tokenizer:
     """
     added = read_added_tokens(files, _DEFAULTS)
     backend = _backend(files, added.tokens)
-    ids = {}
-    for role in ("eos_token", "pad_token"):
-        number = backend.token_to_id(added.roles[role])
-        if number is None:
-            raise files.broken(f"it does not know its own {role} {added.roles[role]!r}")
-        ids[role] = int(number)
+    end, padding = ids_of_roles(files, backend, added, "eos_token", "pad_token")
     return T5Tokenizer(
         class_name=class_name,
         length=files.length(files.config.get("model_max_length", _LENGTH), least=2, most=_LENGTH),
         size=max(backend.get_vocab(with_added_tokens=True).values()) + 1,
-        suffix=(ids["eos_token"],),
-        padding=ids["pad_token"],
+        suffix=(end,),
+        padding=padding,
         added_tokens=tuple(token.content for token in added.tokens if not token.special),
         backend=backend,
     )
@@ -178,8 +173,10 @@ def _characters(files: TokenizerFiles, normalizer: Any) -> bytes:
     """Find sentencepiece's map of characters among a file's normalizers; T5Tokenizer ignores all others."""
     inner = normalizer.get("normalizers") if isinstance(normalizer, dict) else None
     for each in inner if isinstance(inner, list) else [normalizer]:
-        text = each.get("precompiled_charsmap") if isinstance(each, dict) else None
-        if each and each.get("type") == "Precompiled" and isinstance(text, str):
+        if not isinstance(each, dict) or each.get("type") != "Precompiled":
+            continue
+        text = each.get("precompiled_charsmap")
+        if isinstance(text, str):
             try:
                 return base64.b64decode(text, validate=True)
             except binascii.Error as error:

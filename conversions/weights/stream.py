@@ -41,7 +41,7 @@ class Overflow:
 
     Attributes:
         initializer: Its name in the graph.
-        largest: Its largest magnitude; nan when it holds a NaN.
+        largest: Its largest magnitude; nan or infinity when it holds a NaN.
     """
 
     initializer: str

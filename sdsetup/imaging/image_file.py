@@ -288,7 +288,8 @@ def _demand_free(paths: list[Path], *, overwrite: bool) -> None:
 
 def _most_bytes(request: Request) -> int:
     """Return the size of a PNG that cannot be compressed, with its metadata."""
-    pixels = 3 * (request.width or 0) * (request.height or 0)
+    # A row has a byte for its filter.
+    pixels = (3 * (request.width or 0) + 1) * (request.height or 0)
     text = 4 * len(request.prompt + request.negative_prompt)
     return pixels + pixels // 256 + text + _PNG_OVERHEAD_BYTES
 

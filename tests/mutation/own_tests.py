@@ -5,6 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 _LONG = ("_for_real", "_verdict_is_true")
+# Tests of a module that are named after what they are about.
+_ALSO = {
+    "conversions/package/manifest.py": ("tests/conversions/test_conversion.py",),
+    "conversions/package/needs.py": ("tests/conversions/test_conversion.py",),
+    "conversions/package/package_metadata.py": ("tests/conversions/test_conversion.py",),
+    "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
+    "sdsetup/hub/download.py": ("tests/sdsetup/hub/test_faults.py",),
+    "sdsetup/imaging/pipeline.py": (
+        "tests/sdsetup/imaging/test_float32_retry.py",
+        "tests/sdsetup/imaging/test_preview.py",
+    ),
+}
 
 
 def own_tests(module: Path, root: Path) -> list[Path]:
@@ -19,6 +31,11 @@ def own_tests(module: Path, root: Path) -> list[Path]:
         module: ``conversions/weights/link.py``.
         root: Folder of the checkout.
     """
+    further = [Path(each) for each in _ALSO.get(module.as_posix(), ()) if (root / each).is_file()]
+    return [*_named_or_around(module, root), *further]
+
+
+def _named_or_around(module: Path, root: Path) -> list[Path]:
     folder = Path("tests") / module.parent
     name = module.parent.name if module.stem == "__init__" else module.stem
     beside = folder.parent if module.stem == "__init__" else folder

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation.own_tests import modules_of, own_tests
+from tests.mutation.own_tests import _ALSO, modules_of, own_tests
 
 
 @pytest.fixture
@@ -38,6 +38,14 @@ def checkout(tmp_path: Path) -> Path:
 def test_tests_of_a_module(checkout: Path, module: str, tests: list[str]) -> None:
     found = own_tests(Path("package") / module, checkout)
     assert [path.as_posix() for path in found] == [f"tests/package/{name}" for name in tests]
+
+
+def test_further_tests_of_a_module_exist_and_belong_to_it() -> None:
+    root = Path(__file__).resolve().parents[2]
+    for module, further in _ALSO.items():
+        found = [path.as_posix() for path in own_tests(Path(module), root)]
+        assert found[-len(further) :] == list(further)
+        assert len(found) > len(further)
 
 
 def test_a_package_stands_for_its_modules(checkout: Path) -> None:

@@ -50,6 +50,11 @@ GRAPHS = {
             has_nsfw_concepts = Greater(mean, limit)
             out_images = Identity(images)
         }""",
+    "vae_encoder": """
+        (F[batch, 3, tall, wide] sample) => (F[batch, 8, height, width] latent_parameters) {
+            pooled = AveragePool<kernel_shape = [8, 8], strides = [8, 8]>(sample)
+            latent_parameters = Conv(pooled, spread)
+        }""",
 }
 
 
@@ -77,6 +82,7 @@ def weights(vocabulary: int, objects_above: float) -> dict[str, dict[str, np.nda
             "all_but_first": np.array([1, 2, 3]),
             "limit": np.array([objects_above], np.float32),
         },
+        "vae_encoder": {"spread": normal(8, 3, 1, 1)},
     }
 
 
@@ -87,6 +93,7 @@ def write(
     change: dict[str, dict[str, np.ndarray]] | None = None,
     graphs: dict[str, str] | None = None,
     objects_above: float | None = None,
+    encodes: bool = False,
 ) -> Path:
     """Write a package.
 
@@ -96,6 +103,7 @@ def write(
         change: Weights to replace or add, by submodel and name.
         graphs: Graphs to replace, by submodel.
         objects_above: Add a safety checker that objects to images of this normalised mean.
+        encodes: Add an image encoder.
     """
     clip_vocabulary.write(folder / "tokenizer", config={"model_max_length": 77})
     vocabulary = len(json.loads((folder / "tokenizer" / "vocab.json").read_text(encoding="utf-8")))
@@ -105,7 +113,10 @@ def write(
         "vae_decoder": {"scaling_factor": 3.0, "block_out_channels": [1, 1, 1, 1]},
     }
     for submodel, values in weights(vocabulary, objects_above or 0.0).items():
-        if submodel == "safety_checker" and objects_above is None:
+        if (submodel, objects_above) == ("safety_checker", None) or (submodel, encodes) == (
+            "vae_encoder",
+            False,
+        ):
             continue
         values |= (change or {}).get(submodel, {})
         kind = "float16" if precision == "fp16" else "float"

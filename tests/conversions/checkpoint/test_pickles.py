@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from conversions.checkpoint.folder import open_folder
-from conversions.checkpoint.pickles import holds_pickles, rewrite_file, without_pickles
+from conversions.checkpoint.pickles import holds_pickles, rewrite_embedding, rewrite_file, without_pickles
 from conversions.errors import ConversionError
 from conversions.events import Finished, Started, ignore
 
@@ -156,6 +157,36 @@ def test_a_damaged_pickle_is_one_clear_message(content: bytes, tmp_path: Path) -
         rewrite_file(source, tmp_path / "out" / "model.safetensors", listener=ignore)
     assert caught.value.code == "weights.damaged_pickle"
     assert "weights_only" not in caught.value.message
+
+
+def test_a_pickle_that_unpacks_to_far_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    """Zeros that are compressed, one number seen a million million times, an entry that is named often."""
+    import torch
+
+    plain, packed = tmp_path / "plain.ckpt", tmp_path / "packed.ckpt"
+    torch.save({"weight": torch.zeros(40 << 20)}, plain)
+    with zipfile.ZipFile(plain) as whole, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as small:
+        for name in whole.namelist():
+            small.writestr(name, whole.read(name))
+    assert packed.stat().st_size < 1 << 20
+    seen = tmp_path / "seen.ckpt"
+    torch.save({"weight": torch.zeros(1).expand(1 << 20, 1 << 20)}, seen)
+    often = tmp_path / "often.ckpt"
+    matrix = torch.zeros(1 << 20)
+    torch.save({str(place): matrix for place in range(40)}, often)
+    for source, rewrite in ((packed, rewrite_file), (seen, rewrite_file), (often, rewrite_embedding)):
+        with pytest.raises(ConversionError, match="would unpack to") as caught:
+            rewrite(source, tmp_path / "out" / "model.safetensors", listener=ignore)
+        assert caught.value.code == "weights.unsafe_pickle"
+        assert not (tmp_path / "out" / "model.safetensors").exists()
+    # Under two names a tensor is written twice, and small files may well grow a little.
+    torch.save({"one": matrix, "two": matrix, "wide": torch.zeros(1).expand(100, 100)}, often)
+    found = load_file(rewrite_file(often, tmp_path / "out" / "model.safetensors", listener=ignore))
+    assert {name: value.size for name, value in found.items()} == {
+        "one": 1 << 20,
+        "two": 1 << 20,
+        "wide": 10_000,
+    }
 
 
 def test_a_pickle_without_pytorch_says_what_is_needed(

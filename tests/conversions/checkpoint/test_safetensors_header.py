@@ -67,7 +67,17 @@ BAD: dict[str, tuple[Any, str]] = {
     "true as a size": ({"a": entry(0, 16, [True, 16])}, "no usable shape"),
     "many dimensions": ({"a": entry(0, 16, [1] * 1000 + [16])}, "no usable shape"),
     "unknown type": ({"a": entry(0, 16, dtype="Q4")}, "type 'Q4'"),
+    "a list as a type": ({"a": entry(0, 16, dtype=[])}, "type []"),  # type: ignore[arg-type]
     "no object": ({"a": 7}, "type None"),
+    "numbers as metadata": ({"__metadata__": {"x": 1}, "a": entry(0, 16)}, "something else than texts"),
+    "a list as metadata": ({"__metadata__": ["x"], "a": entry(0, 16)}, "something else than texts"),
+    "half a character": ({"\ud83d": entry(0, 16)}, "table of tensors cannot be read"),
+    "half a character in a text": (
+        {"__metadata__": {"x": "\ud83d"}, "a": entry(0, 16)},
+        "table of tensors cannot be read",
+    ),
+    "a mark before it": ("\ufeff" + json.dumps({"a": entry(0, 16)}), "table of tensors cannot be read"),
+    "a number that is none": ('{"__metadata__": NaN}', "something else than texts"),
     "a list": ("[]", "table of tensors cannot be read"),
     "nested": ("[" * 100_000, "table of tensors cannot be read"),
     "many tensors": ('{"a": [%s1]}' % ('"data_offsets",' * 200_001), "more than 200,000 tensors"),
@@ -129,6 +139,20 @@ def test_the_name_that_is_there_twice_is_named(tmp_path: Path) -> None:
 def test_tensors_come_in_the_order_of_their_bytes(tmp_path: Path) -> None:
     table = {"c": entry(8, 16), "b": entry(0, 8), "a": entry(8, 8, [0])}
     assert list(read_header(write(tmp_path, table), FILE)) == ["b", "a", "c"]
+
+
+def test_tables_may_lack_metadata_in_two_ways_and_have_spaces_around(tmp_path: Path) -> None:
+    for texts in (
+        {},
+        {"__metadata__": None},
+        {"__metadata__": {}},
+        {"__metadata__": {"ö": "\N{GRINNING FACE}"}},
+    ):
+        assert list(read_header(write(tmp_path, {**texts, "a": entry(0, 16)}), FILE)) == ["a"]
+    assert list(read_header(write(tmp_path, f" {json.dumps({'a': entry(0, 16)})}\n"), FILE)) == ["a"]
+    (tmp_path / FILE).write_bytes(struct.pack("<Q", 4) + "{}".encode("utf-16-le"))
+    with pytest.raises(ConversionError, match="cannot be read"):
+        read_header(Folder(tmp_path), FILE)
 
 
 def test_texts_of_the_header_are_read(tmp_path: Path) -> None:

@@ -38,8 +38,23 @@ NEEDLESS = {
         "a = Shape <end = 1> (x) b = Shape <start = 1, end = 2> (x) p = Mul(a, b)"
         " s = Concat <axis = 0> (p, m) " + RESHAPE,
     ),
+    "sizes that are turned and cast": (
+        "int64[1] m = {-1}, int64[1] one = {1}, int64[1] none = {0}, int64[1] two = {2}",
+        "d = Shape(x) f = Cast <to = 1> (d) i = Cast <to = 7> (f) t = Identity(i) l = Slice(t, none, two)"
+        " r = Reshape(l, two) u = Unsqueeze(r, none) q = Squeeze(u, none) p = Gather(q, one)"
+        " s = Concat <axis = 0> (p, m) " + RESHAPE,
+    ),
 }
 NEEDED = {
+    "a zero before sizes": (
+        "int64[1] m = {0}, int64[1] six = {6}",
+        "a = Shape <start = 1, end = 2> (x) s = Concat <axis = 0> (m, a, six) " + RESHAPE,
+    ),
+    "a size that is rounded to nothing": (
+        "int64[1] m = {-1}, float[1] far = {0.001}",
+        "a = Shape <end = 1> (x) f = Cast <to = 1> (a) g = Mul(f, far) o = Floor(g) p = Cast <to = 7> (o)"
+        " s = Concat <axis = 0> (p, m) " + RESHAPE,
+    ),
     "a zero": ("int64[3] s = {0, 2, 6}", RESHAPE),
     "a shape given from outside": ("int64 unused = {0}", "s = Identity(given) " + RESHAPE),
     "a difference of sizes": (
@@ -76,6 +91,13 @@ def test_it_stays_where_a_zero_may_come(name: str) -> None:
     assert drop_allowzero(model) == 0
 
     assert reshape(model).attributes.get_int("allowzero") == 1
+
+
+def test_every_reshape_is_looked_at_and_counted() -> None:
+    body = "a = Reshape <allowzero = 1> (x, s) b = Reshape(a, s) c = Reshape <allowzero = 1> (b, z) "
+    model = parsed("int64[2] s = {6, -1}, int64[2] z = {0, -1}", body + "y = Reshape <allowzero = 1> (c, s)")
+    assert drop_allowzero(model) == 2
+    assert [node.attributes.get_int("allowzero", 0) for node in model.graph] == [0, 0, 1, 0]
 
 
 @pytest.mark.parametrize(("family", "shipped"), SHIPPED, ids=LABELS)

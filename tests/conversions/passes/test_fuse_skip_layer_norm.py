@@ -122,6 +122,7 @@ def test_float16_is_fused_too() -> None:
         (MATMUL, "b = Add(p, x)", SUM, NORM, ONWARD),
         (MATMUL, BIAS, SUM, NORM, "t = Add(n, s) y = Add(t, b)"),
         (MATMUL, BIAS, SUM, "n = LayerNormalization <axis = 1> (s, wide, wide)", ONWARD),
+        (MATMUL, BIAS, SUM, "n = LayerNormalization <axis = 1> (s, scale, shift)", ONWARD),
         (MATMUL, BIAS, "s = Mul(b, h)", NORM, ONWARD),
     ],
 )
@@ -165,3 +166,46 @@ def test_types_without_a_kernel_are_left_alone() -> None:
     for value in (*model.graph.inputs, *model.graph.outputs):
         value.dtype = ir.DataType.DOUBLE
     assert fuse_skip_layer_norm(model) == 0
+
+
+@pytest.mark.parametrize(
+    ("attributes", "epsilon"),
+    [("<axis = -1, epsilon = 0.001>", 1e-3), ("<axis = 2, epsilon = 0.25>", 0.25), ("", 1e-5)],
+)
+def test_epsilon_is_the_norm_s_and_its_name_tells_where_it_came_from(attributes: str, epsilon: float) -> None:
+    norm = NORM.replace("<axis = -1, epsilon = 0.001>", attributes)
+    lines = (MATMUL, BIAS, SUM, norm, ONWARD)
+    twin = run_on_cpu(graph(*lines), feeds())[0]
+    model = graph(*lines)
+    model.opset_imports.pop("com.microsoft")
+
+    assert fuse_skip_layer_norm(model) == 1
+    fused = model.graph[1]
+    assert fused.attributes["epsilon"].as_float() == pytest.approx(epsilon)
+    assert fused.name == "n_skip_layer_norm"
+    assert [output.name for output in fused.outputs] == ["n", "", "", "s"]
+    assert model.opset_imports["com.microsoft"] == 1
+    assert psnr(twin, run_on_cpu(model, feeds())[0]) > 120
+
+
+def test_a_graph_without_norms_is_left_as_it_is() -> None:
+    model = graph(MATMUL, BIAS, "y = Add(b, h)")
+    model.opset_imports.pop("com.microsoft")
+    assert fuse_skip_layer_norm(model) == 0
+    assert "com.microsoft" not in model.opset_imports
+
+
+def test_a_norm_of_another_domain_is_left_alone() -> None:
+    model = graph(*LAYER)
+    model.graph[3].domain = "com.example"
+    assert fuse_skip_layer_norm(model) == 0
+
+
+@pytest.mark.parametrize("vector", ["bias", "scale", "shift"])
+def test_vectors_of_another_length_or_with_two_dimensions_are_left_alone(vector: str) -> None:
+    for shape in ((1,), (1, 8)):
+        model = graph(*LAYER)
+        value = model.graph.initializers[vector]
+        value.const_value = ir.tensor(np.ones(shape, np.float32), name=vector)
+        value.shape = ir.Shape(shape)
+        assert fuse_skip_layer_norm(model) == 0

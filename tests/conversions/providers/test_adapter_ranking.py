@@ -34,6 +34,10 @@ CASES = {
     "an unknown kind before an integrated one": ((INTEGRATED, UNKNOWN), UNKNOWN),
     "all else equal the lower index": ((UNKNOWN, AdapterRank(index=5)), UNKNOWN),
     "hardware before software": ((WARP, INTEGRATED), INTEGRATED),
+    "one whose memory is known before one whose is not": (
+        (UNKNOWN, AdapterRank(index=5, memory_bytes=1)),
+        AdapterRank(index=5, memory_bytes=1),
+    ),
     "nothing but software": ((WARP,), None),
 }
 
@@ -99,6 +103,13 @@ def test_the_reason_is_what_decided(present: tuple[AdapterRank, ...], reason: st
     assert reason in chosen[1]
 
 
+def test_what_is_not_known_of_an_adapter_is_none() -> None:
+    assert AdapterRank(index=5) == AdapterRank(
+        index=5, software=False, integrated=None, rank=None, memory_bytes=None
+    )
+    assert not is_software("anything")
+
+
 def test_nothing_comes_first_of_nothing() -> None:
     empty: list[Adapter] = []
     assert best_adapter(empty) is None
@@ -110,6 +121,7 @@ def test_nothing_comes_first_of_nothing() -> None:
         ("Microsoft Basic Render Driver", (0, 0), True),
         ("anything", (0x1414, 0x8C), True),
         ("llvmpipe (LLVM 19.1.7, 256 bits)", (0x10005, 0), True),
+        ("SwiftShader Device (LLVM 16.0.0)", (0x1AE0, 0xC0DE), True),
         ("AMD Radeon RX 6800", (0x1002, 0x73BF), False),
         ("Microsoft Remote Display Adapter", (0x1414, 0x1234), False),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,8 @@ MADE: dict[str, Callable[[Path], object]] = {
     "the older class name": lambda folder: qwen_vocabulary.write(
         folder, tokenizer_class="Qwen2TokenizerFast"
     ),
+    "a space before each text": lambda folder: qwen_vocabulary.write(folder, add_prefix_space=True),
+    "special tokens as text": lambda folder: qwen_vocabulary.write(folder, split_special_tokens=True),
 }
 
 
@@ -66,10 +69,51 @@ def test_a_text_is_filled_up_to_a_multiple_where_that_is_enough(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("config", "what"),
-    [({"padding_side": "both"}, "padding_side"), ({"model_max_length": "long"}, "model_max_length")],
+    [
+        ({"padding_side": "both"}, "padding_side"),
+        ({"model_max_length": "long"}, "model_max_length"),
+        ({"model_max_length": 0}, "model_max_length"),
+    ],
 )
 def test_junk_in_the_configuration_is_named(config: dict, what: str, tmp_path: Path) -> None:
     qwen_vocabulary.write(tmp_path, **config)
     with pytest.raises(ConversionError, match=what) as caught:
         open_tokenizer(tmp_path)
     assert caught.value.code == "tokenizer.broken"
+
+
+@pytest.mark.parametrize(
+    ("given", "length"), [(1, 1), (2, 2), (131_072, 131_072), (131_073, 131_072), (10**30, 131_072)]
+)
+def test_a_text_is_as_long_as_the_configuration_says_and_the_model_reads(
+    given: int, length: int, tmp_path: Path
+) -> None:
+    qwen_vocabulary.write(tmp_path, model_max_length=given)
+    assert open_tokenizer(tmp_path).length == length
+
+
+def test_nothing_begins_or_ends_a_text_and_the_pad_token_fills_it_up(tmp_path: Path) -> None:
+    size = qwen_vocabulary.write(tmp_path)
+    tokenizer = open_tokenizer(tmp_path)
+    assert (tokenizer.prefix, tokenizer.suffix, tokenizer.size) == ((), (), size)
+    assert tokenizer.encode("<|endoftext|>") == (tokenizer.padding,)
+    assert tokenizer.added_tokens == qwen_vocabulary.PLAIN
+    assert tokenizer.pads_left is False
+    qwen_vocabulary.write(tmp_path, padding_side="left")
+    assert open_tokenizer(tmp_path).pads_left is True
+
+
+def test_a_file_that_adds_tokens_of_its_own_is_refused(tmp_path: Path) -> None:
+    qwen_vocabulary.write(tmp_path, whole=True)
+    path = tmp_path / "tokenizer.json"
+    document = json.loads(path.read_text("utf-8"))
+    for step in (None, {"type": "ByteLevel", "trim_offsets": False}):
+        path.write_text(json.dumps({**document, "post_processor": step}), "utf-8")
+        assert open_tokenizer(tmp_path).encode("a horse")
+    for step in ({"type": "TemplateProcessing"}, "TemplateProcessing"):
+        path.write_text(json.dumps({**document, "post_processor": step}), "utf-8")
+        with pytest.raises(
+            ConversionError, match="post_processor of the type 'TemplateProcessing'"
+        ) as caught:
+            open_tokenizer(tmp_path)
+        assert caught.value.code == "tokenizer.broken"

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,75 @@ def test_a_file_counts_whose_weights_mostly_have_the_package_s_type(tmp_path: Pa
     assert linkable(place, HALF | FULL) == {"w.safetensors"}
 
 
+def test_half_of_a_file_is_enough(tmp_path: Path) -> None:
+    place = saved(tmp_path, half=np.zeros(100, np.float16), full=np.zeros(50, np.float32))
+    assert linkable(place, HALF) == linkable(place, FULL) == {"w.safetensors"}
+    place = saved(tmp_path, half=np.zeros(100, np.float16), full=np.zeros(51, np.float32))
+    assert linkable(place, HALF) == set()
+
+
+def test_of_files_of_one_name_the_first_counts_and_pickles_never_do(tmp_path: Path) -> None:
+    for name in ("b/w.safetensors", "a/w.safetensors", "c/other.safetensors", "d/w.bin"):
+        (tmp_path / name).parent.mkdir()
+        save_file({name: np.zeros(9, np.float16)}, tmp_path / name)
+    storage = Folder(tmp_path)
+    weights = [
+        each
+        for name in sorted(storage.names(), reverse=True)
+        for each in as_expressions(read_header(storage, name)).values()
+    ]
+    assert linkable_files(storage, weights, HALF) == {"a/w.safetensors", "c/other.safetensors"}
+
+
+def test_hashing_that_takes_a_while_is_told_bit_by_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "_HASHED_AT_ONCE_BYTES", 64)
+    looked = link.infinite
+
+    def slowly(numbers: np.ndarray) -> float:
+        time.sleep(0.04)
+        return looked(numbers)
+
+    monkeypatch.setattr(link, "infinite", slowly)
+    storage, file = saved(tmp_path, w=np.ones(400, np.float16))
+    advanced: list[int] = []
+    with FileHashes(storage) as hashes:
+        hashes.begin(file, as_expressions(read_header(storage, file)).values())
+        hashes.begin(file, [])  # it has begun
+        found = hashes.wait(file, advanced.append)
+        again = hashes.wait(file, lambda _: None)
+    assert found == again
+    assert len([count for count in advanced if count]) > 1
+    assert min(advanced) >= 0
+    assert sum(advanced) == storage.size_bytes(file)
+
+
+def test_a_known_hash_is_not_computed(tmp_path: Path) -> None:
+    storage, file = saved(tmp_path, w=np.full(9, np.nan, np.float16))
+
+    class Known(Folder):
+        def known_sha256(self, name: str) -> str:
+            return f"hash of {name}"
+
+    known, told = Known(tmp_path), list[int]()
+    with FileHashes(known) as hashes:
+        hashes.begin(file, as_expressions(read_header(storage, file)).values())
+        found = hashes.wait(file, told.append)
+    assert (found.sha256, found.finite, told) == (f"hash of {file}", True, [])
+
+
+def test_what_was_begun_is_given_up_with_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_HASHED_AT_ONCE_BYTES", 64)
+    monkeypatch.setattr(link, "infinite", lambda _: time.sleep(0.05) or 0.0)
+    storage, file = saved(tmp_path, w=np.ones(10_000, np.float16))
+    with FileHashes(storage) as hashes:
+        hashes.begin(file, as_expressions(read_header(storage, file)).values())
+        while not hashes._done.get(file):
+            time.sleep(0.01)
+    assert 0 < hashes._done[file] < storage.size_bytes(file)
+
+
 def test_a_file_whose_elements_are_not_aligned_does_not_count(tmp_path: Path) -> None:
     place = saved(tmp_path, w=np.zeros(100, np.float32))
     path = tmp_path / "w.safetensors"
@@ -73,6 +143,18 @@ def test_a_link_takes_no_space_and_follows_symbolic_links(tmp_path: Path) -> Non
     assert link_file(tmp_path / "named", tmp_path / "linked")
     assert (tmp_path / "linked").read_bytes() == b"weights"
     assert not (tmp_path / "linked").is_symlink()
+
+
+@pytest.mark.skipif(os.name != "nt", reason="elsewhere a file that is marked read-only can be deleted")
+def test_a_file_that_is_marked_read_only_is_not_linked(tmp_path: Path) -> None:
+    source = tmp_path / "w"
+    source.write_bytes(b"weights")
+    source.chmod(0o444)
+    try:
+        assert not link_file(source, tmp_path / "linked")
+        assert not (tmp_path / "linked").exists()
+    finally:
+        source.chmod(0o666)
 
 
 def test_there_is_no_link_to_another_volume(tmp_path: Path) -> None:

@@ -114,6 +114,27 @@ def test_onnx_runtime_multiplies_by_what_the_parts_stand_for(bits: int) -> None:
     assert psnr(expected, run_on_cpu(model, feeds)[0]) > 100
 
 
+@BITS
+@pytest.mark.parametrize(("scale_type", "kind"), [("F16", np.float16), ("F32", np.float32)])
+def test_parts_are_those_of_the_matrix_quantised_at_once(bits: int, scale_type: str, kind: type) -> None:
+    whole = quantize(MATRIX, bits, kind)
+    np.testing.assert_array_equal(evaluated("scales", bits, scale_type), whole.scales)
+    codes = evaluated("codes", bits, scale_type)
+    points = evaluated("zero_points", bits, scale_type)
+    if bits == 4:
+        codes, points = (
+            np.stack([each & 15, each >> 4], -1).reshape(len(each), -1) for each in (codes, points)
+        )
+    np.testing.assert_array_equal(codes.reshape(whole.codes.shape), whole.codes)
+    np.testing.assert_array_equal(points, whole.zero_points)
+    stored = Stored(
+        tensor=StoredTensor(name="w", file="f", dtype="F32", shape=MATRIX.shape, offset=0, size_bytes=1)
+    )
+    kinds = {QuantizedCodes: "U8", QuantizationScales: scale_type, ZeroPoints: "U8"}
+    for maker, dtype in kinds.items():
+        assert maker(of=stored, bits=bits, scale_type=scale_type).dtype == dtype
+
+
 @pytest.mark.parametrize(
     ("columns", "body", "keep"),
     [

@@ -1,22 +1,32 @@
 import json
 import os
 import sys
-from dataclasses import replace
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sdsetup import __version__
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.imaging.image_file import (
     ImageMetadata,
+    _most_bytes,
+    as_document,
     find_image_of,
     find_package,
+    metadata_of,
     paths_for,
     read_metadata,
     write_image,
 )
 from sdsetup.imaging.request import Request
+from sdsetup.runtime.adapters import AppliedAdapter, PackageAdapters
+from sdsetup.runtime.package import open_for_images
+from sdsetup.runtime.textual_inversion import AppliedEmbedding
+from tests.sdsetup import toy_package
 
 REQUEST = Request(prompt='a "red" 馬 \\(x\\)', seed=7, images=3, width=64, height=64, scheduler="lms")
 RECIPE = ImageMetadata(request=REQUEST, package="päckage", fingerprint="00", provider="CPUExecutionProvider")
@@ -243,3 +253,97 @@ def test_a_whole_number_stands_for_a_fraction_and_a_text_for_none(tmp_path):
         else:
             with pytest.raises(SetupError, match="another version"):
                 read_metadata(tmp_path / "x.png")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps the folder that a process is in")
+def test_an_image_goes_to_the_next_place_that_works(tmp_path, monkeypatch):
+    """The current folder, the user's own, the one for temporary files."""
+    gone, data, temporary = (tmp_path / name for name in ("gone", "data", "temporary"))
+    for folder in (gone, data, temporary):
+        folder.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("XDG_DATA_HOME", str(data))
+    monkeypatch.setenv("HOME", str(data))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    (tmp_path / "file").touch()
+    wanted = tmp_path / "file" / "a.png"
+    written = write_image(wanted, PIXELS, RECIPE)
+    assert written.rescued
+    assert written.path.is_relative_to(data)
+    assert written.path.parts[-3:] == ("sdsetup", "images", "a.png")
+    assert read_metadata(written.path) == RECIPE
+
+    written.path.unlink()
+    written.path.parent.rmdir()
+    written.path.parent.touch()  # a file in the folder's place
+    last = write_image(wanted, PIXELS, RECIPE)
+    assert (last.path, last.rescued) == (temporary / "a.png", True)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    with pytest.raises(SetupError, match="cannot be written") as caught:
+        write_image(wanted, PIXELS, RECIPE)
+    assert caught.value.code == "generate.output"
+    assert "--output" in caught.value.hint
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="whole paths are limited there")
+@pytest.mark.parametrize(("length", "kept"), [(120, True), (121, False)])
+def test_a_long_name_is_shortened_where_its_place_fails(tmp_path, monkeypatch, length, kept):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "file").touch()
+    name = f"{'n' * (length - 4)}.png"
+    written = write_image(tmp_path / "file" / name, PIXELS, RECIPE)
+    assert written.path.name == (name if kept else "image.png")
+
+
+@pytest.mark.parametrize(("width", "height"), [(8, 8), (64, 64), (8, 6000), (1024, 512)])
+def test_the_room_that_is_asked_for_is_a_little_more_than_an_image_of_noise_takes(tmp_path, width, height):
+    noise = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    request = replace(REQUEST, width=width, height=height, prompt="\N{GRINNING FACE}" * 500)
+    path = write_image(tmp_path / "a.png", noise, replace(RECIPE, request=request)).path
+    assert path.stat().st_size <= _most_bytes(request) < path.stat().st_size * 1.02 + 20_000
+
+
+def test_everything_that_made_an_image_is_in_it(tmp_path):
+    adapters = (AppliedAdapter(path="a.safetensors", weight=1, sha256="1"),)
+    embeddings = (AppliedEmbedding(path="cat.pt", token="<cat>", sha256="2"),)  # noqa: S106
+    made = replace(RECIPE, adapters=adapters, embeddings=embeddings, version="0.1")
+    path = write_image(tmp_path / "a.png", PIXELS, made).path
+    assert read_metadata(path) == made
+    assert as_document(made) == asdict(made)
+    with Image.open(path) as image:
+        assert image.info["Software"] == f"sdsetup {__version__}"
+
+
+def test_metadata_is_that_of_the_package(tmp_path):
+    package = open_for_images(toy_package.write(tmp_path / "toy"))
+    made = metadata_of(REQUEST, package, "DmlExecutionProvider")
+    assert (made.package, made.fingerprint, made.provider) == (
+        "toy",
+        package.fingerprint,
+        "DmlExecutionProvider",
+    )
+    assert (made.version, made.adapters, made.embeddings) == (__version__, (), ())
+    applied = (AppliedAdapter(path="a.safetensors", weight=0.5, sha256="1"),)
+    assert metadata_of(REQUEST, package, "x", PackageAdapters(applied=applied)).adapters == applied
+
+
+def test_no_output_and_folders_get_names_of_package_and_seed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["päckage-7.png", "päckage-8.png", "päckage-9.png"]
+    assert paths_for(None, RECIPE) == tuple(map(Path, names))
+    (tmp_path / "dotted.d").mkdir()
+    assert paths_for(tmp_path / "dotted.d", RECIPE) == tuple(tmp_path / "dotted.d" / name for name in names)
+    assert paths_for(tmp_path / "b.PNG", RECIPE.of_image(0)) == (tmp_path / "b.png",)
+
+
+def test_an_image_names_no_package_outside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "päckage").mkdir()
+    (tmp_path / "päckage" / "manifest.json").write_text("{}", encoding="utf-8")
+    assert find_package(RECIPE, Path("elsewhere") / "a.png") == Path("päckage")
+    with pytest.raises(UsageError, match="was made with a package") as caught:
+        find_package(replace(RECIPE, package="../" + tmp_path.name + "/päckage"), tmp_path / "a.png")
+    assert caught.value.code == "image.package"

@@ -73,6 +73,15 @@ def test_previews_have_the_images_sizes_beside_each_other(tmp_path, pipeline):
     np.testing.assert_array_equal(shown.pixels, pipeline.generate(REQUEST).pixels)
 
 
+@pytest.mark.parametrize("low_memory", [True, False])
+def test_the_decoder_of_a_preview_is_closed_where_memory_is_short(tmp_path, pipeline, low_memory):
+    pipeline.runner.low_memory = low_memory
+    with_preview(pipeline, tmp_path / "preview.png", 2).generate(REQUEST)
+    used = pipeline.runner.usage()["vae_decoder"]
+    assert len(used.load_seconds) == (3 if low_memory else 1)  # after steps 2 and 4, and for the images
+    assert len(used.run_seconds) == 6
+
+
 def test_none_is_written_before_its_step_or_for_the_last_one(tmp_path, pipeline):
     for every in (5, 9):
         with_preview(pipeline, tmp_path / "preview.png", every).generate(REQUEST)

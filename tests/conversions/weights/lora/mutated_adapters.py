@@ -32,7 +32,9 @@ def mutated(source: Path, target: Path, seed: int) -> Path:
     header, data = json.loads(content[8 : 8 + length]), bytearray(content[8 + length :])
     for _ in range(draw.randint(1, 3)):
         name = draw.choice([each for each in header if each != "__metadata__"] or ["x"])
-        entry = header.setdefault(name, {"dtype": "F32", "shape": [], "data_offsets": [0, 4]})
+        entry = header.get(name)
+        if not isinstance(entry, dict) or "shape" not in entry:  # it may have changed places with metadata
+            entry = header[name] = {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}
         match draw.randrange(10):
             case 0:
                 header.pop(name)

@@ -16,6 +16,8 @@ from conversions.weights.lora.request import parse_request
         ("style.safetensors", "style.safetensors", 1.0),
         ("style.safetensors:0.8", "style.safetensors", 0.8),
         ("style.safetensors:-1", "style.safetensors", -1.0),
+        ("style:0.8", "style", 0.8),
+        ("1:0.5", "1", 0.5),
         ("a/b c.safetensors:1e-1", "a/b c.safetensors", 0.1),
         (r"C:\loras\x.safetensors", r"C:\loras\x.safetensors", 1.0),
         (r"C:\loras\x.safetensors:0.8", r"C:\loras\x.safetensors", 0.8),

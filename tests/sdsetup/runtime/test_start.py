@@ -1,0 +1,220 @@
+"""Which device is started, what is said of it, and what a run reports at its end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conversions.events import Notice
+from conversions.package.layout import Package
+from conversions.providers.devices import CPU, Device
+from conversions.providers.table import provider_for
+from conversions.verification.ep_assignment import Placement
+from sdsetup.errors import SetupError
+from sdsetup.runtime import start as module
+from sdsetup.runtime.package import open_for_images
+from sdsetup.runtime.runner import LocalRunner, Runner, Usage
+from sdsetup.runtime.start import DeviceRequest, as_document, start, summary, time_share
+from sdsetup.runtime.two_devices import TwoDevices
+from sdsetup.runtime.worker import WorkerRunner
+from tests.sdsetup import toy_package
+
+GPU = Device(provider=provider_for("directml"), name="Radeon", discrete=True, memory_bytes=8 * 2**30)
+SMALL = replace(GPU, name="Small card", number=1, memory_bytes=300 * 2**20)
+INTEGRATED = replace(GPU, name="Graphics", discrete=False, memory_bytes=2**28)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return open_for_images(toy_package.write(tmp_path_factory.mktemp("packages") / "plain"))
+
+
+def started(
+    package: Package, monkeypatch: pytest.MonkeyPatch, devices: list[Device], **request: Any
+) -> tuple[Runner, list[str]]:
+    monkeypatch.setattr(module, "list_devices", lambda: [*devices, CPU])
+    heard: list[str] = []
+
+    def listen(event: object) -> None:
+        assert isinstance(event, Notice)
+        heard.append(event.text)
+
+    runner = start(package, DeviceRequest(**request), package.recipe.native, listen)
+    runner.close()
+    return runner, heard
+
+
+def test_the_cpu_is_taken_where_there_is_nothing_else(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, heard = started(package, monkeypatch, [])
+    assert isinstance(runner, LocalRunner)
+    assert not runner.low_memory
+    assert heard == [f"running on {CPU}."]  # the package was made for it
+    for_gpus = replace(package, manifest={**package.manifest, "target": "directml"})
+    _, heard = started(for_gpus, monkeypatch, [])
+    assert heard[1:] == ["no GPU that ONNX Runtime can use was found; sdsetup doctor says why."]
+    for request in ({"provider": "cpu"}, {"device_id": 0}, {"adapter": CPU.name}):
+        _, heard = started(for_gpus, monkeypatch, [], **request)
+        assert len(heard) == 1
+
+
+def test_a_gpu_runs_in_a_process_of_its_own_with_everything_loaded(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, heard = started(package, monkeypatch, [GPU])
+    assert isinstance(runner, WorkerRunner)
+    assert (runner.device, runner.low_memory) == (GPU, False)
+    assert heard == [f"running on {GPU}."]
+    second, _ = started(package, monkeypatch, [GPU, SMALL], device_id=1, provider="directml")
+    assert second.device == SMALL
+    named, _ = started(package, monkeypatch, [GPU, SMALL], adapter="small")
+    assert named.device == SMALL
+
+
+def test_memory_decides_what_is_loaded_together_unless_a_person_does(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for devices, request, one_at_a_time in (
+        ([INTEGRATED], {}, True),
+        ([INTEGRATED], {"low_vram": False}, False),
+        ([GPU], {"low_vram": True}, True),
+        ([], {"low_vram": True}, True),
+    ):
+        runner, heard = started(package, monkeypatch, devices, **request)
+        assert runner.low_memory is one_at_a_time  # type: ignore[attr-defined]
+        assert heard[0].endswith(", one submodel at a time." if one_at_a_time else f"{runner.device}.")
+
+
+def test_images_that_may_not_fit_are_announced_and_beyond_a_budget_refused(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = replace(GPU, memory_bytes=2**20)
+    _, heard = started(package, monkeypatch, [tiny])
+    assert heard[-1].startswith("the images need about ")
+    assert heard[-1].endswith(f"of memory, and {tiny} has 1.0 MiB: it may run out.")
+    with pytest.raises(SetupError, match="may be used") as caught:
+        started(package, monkeypatch, [GPU], vram_bytes=2**20)
+    assert caught.value.code == "device.budget"
+    _, heard = started(package, monkeypatch, [tiny], vram_bytes=8 * 2**30)
+    assert len(heard) == 1
+    _, heard = started(package, monkeypatch, [GPU], provider="cpu", vram_bytes=2**20)
+    assert heard[1:] == ["--vram means a GPU's memory, and the images are made on the CPU."]
+
+
+def test_text_encoders_run_where_a_person_says(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, heard = started(package, monkeypatch, [GPU], encoder_provider="cpu")
+    assert isinstance(runner, TwoDevices)
+    assert runner.elsewhere == {"text_encoder"}
+    assert (runner.main.device, runner.other.device) == (GPU, CPU)
+    assert heard == [f"running on {GPU}, text_encoder on {CPU}."]
+    same, _ = started(package, monkeypatch, [GPU], encoder_provider="directml")
+    assert isinstance(same, WorkerRunner)
+    cpu, _ = started(package, monkeypatch, [GPU], provider="cpu", encoder_provider="cpu")
+    assert isinstance(cpu, LocalRunner)
+
+
+def usage(provider: str, seconds: float, *, upcast: bool = False, **nodes: int) -> Usage:
+    return Usage(
+        placement=Placement(provider=provider, nodes=nodes),
+        load_seconds=(1.0, 2.0),
+        run_seconds=(seconds, seconds),
+        upcast=upcast,
+    )
+
+
+class Ended:
+    """A runner whose work is done."""
+
+    device = replace(GPU, number=3)
+
+    def __init__(self, **used: Usage) -> None:
+        self._used = used
+
+    def usage(self) -> dict[str, Usage]:
+        return self._used
+
+
+def test_a_summary_names_the_device_and_what_was_run_in_float32() -> None:
+    plain: Any = Ended(unet=usage("A", 1.0, A=4))
+    assert summary(plain) == f"{plain.device} ran 100.0% of 4 nodes, 100.0% of the time"
+    retried: Any = Ended(
+        unet=usage("A", 1.0, upcast=True, A=4),
+        vae=usage("A", 1.0, A=4),
+        text=usage("A", 1.0, upcast=True, A=4),
+    )
+    assert summary(retried).endswith(", unet and text in float32 after float16 failed")
+    assert time_share(plain.usage()) == 1.0
+
+
+def test_a_document_has_the_numbers_of_every_submodel() -> None:
+    runner: Any = Ended(unet=usage("A", 1.5, upcast=True, A=3, B=1))
+    assert as_document(runner) == {
+        "provider": "DmlExecutionProvider",
+        "device": "Radeon",
+        "device_id": 3,
+        "device_memory_bytes": 8 * 2**30,
+        "time_share": None,
+        "submodels": {
+            "unet": {
+                "nodes": {"A": 3, "B": 1},
+                "node_share": 0.75,
+                "time_share": None,
+                "load_seconds": 3.0,
+                "run_seconds": 3.0,
+                "runs": 2,
+                "retried_in_fp32": True,
+            }
+        },
+    }
+
+
+class Noting:
+    """A runner that notes what it is asked for."""
+
+    def __init__(self, name: str, device: Device, used: dict[str, Usage]) -> None:
+        self.name, self.device, self._used = name, device, used
+        self.asked: list[tuple[Any, ...]] = []
+
+    def usage(self) -> dict[str, Usage]:
+        return self._used
+
+    def __getattr__(self, verb: str) -> Any:
+        def note(*arguments: Any) -> str:
+            self.asked.append((verb, *arguments))
+            return self.name
+
+        return note
+
+
+def test_of_two_devices_each_is_asked_for_its_own_submodels() -> None:
+    numbers = usage("A", 1.0, A=1)
+    main: Any = Noting("main", GPU, {"unet": numbers})
+    other: Any = Noting("other", CPU, {"text": numbers, "unet": replace(numbers, upcast=True)})
+    both = TwoDevices(main=main, other=other, elsewhere=frozenset({"text"}))
+    inputs = {"x": np.zeros(1)}
+    assert both.device == GPU
+    assert both.run("unet", inputs) == "main"  # type: ignore[comparison-overlap]
+    assert both.run("text", inputs) == "other"  # type: ignore[comparison-overlap]
+    for verb in ("upcast_to_fp32", "done_with"):
+        getattr(both, verb)("text")
+        getattr(both, verb)("unet")
+    both.skip_layers("text", 2)
+    assert both.usage() == {"text": numbers, "unet": numbers}
+    both.close()
+    assert main.asked == [
+        ("run", "unet", inputs),
+        ("upcast_to_fp32", "unet"),
+        ("done_with", "unet"),
+        ("close",),
+    ]
+    assert other.asked == [
+        ("run", "text", inputs),
+        ("upcast_to_fp32", "text"),
+        ("done_with", "text"),
+        ("skip_layers", "text", 2),
+        ("close",),
+    ]
