@@ -22,6 +22,7 @@ from sdsetup.imaging.schedulers import (
     lcm,
     lms,
     pndm,
+    scm,
     tcd,
     unipc,
 )
@@ -48,6 +49,7 @@ ENTRIES: tuple[Entry, ...] = (
     tcd.ENTRY,
     flow_match.ENTRY,
     flow_match.HEUN_ENTRY,
+    scm.ENTRY,
 )
 _BY_NAME = {entry.name: entry for entry in ENTRIES}
 
@@ -73,7 +75,6 @@ _NEAREST: dict[str, str | None] = {
     "KarrasVeScheduler": None,
     "ScoreSdeVeScheduler": None,
     "ScoreSdeVpScheduler": None,
-    "SCMScheduler": None,
     "VQDiffusionScheduler": None,
     "AmusedScheduler": None,
 }
@@ -156,7 +157,15 @@ def _check_kind(entry: Entry, config: Mapping[str, Any]) -> None:
             "scheduler.unsupported",
             f"the checkpoint's scheduler is a {class_name}: no scheduler here can step such a model.",
         )
-    if known is not None and known.flow != entry.flow:
+    if known is None:
+        return
+    if known is not entry and (known.alone or entry.alone):
+        raise SetupError(
+            "scheduler.unsupported",
+            f"the checkpoint's scheduler is a {class_name}; {entry.name} cannot step such a model.",
+            f"leave --scheduler out, or use --scheduler {known.name}.",
+        )
+    if known.flow != entry.flow:
         kinds = {True: "flow matching", False: "diffusion"}
         raise SetupError(
             "scheduler.unsupported",
