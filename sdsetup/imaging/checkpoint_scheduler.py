@@ -32,9 +32,9 @@ def check_scheduler(label: str, checkpoint: Checkpoint, wanted: str) -> None:
         raise SetupError(
             "scheduler.unsupported",
             f"{name} cannot step {label}, which is another kind of model.",
-            f"use the scheduler/scheduler_config.json of a {recipe.own_scheduler}."
+            f"download the published model's folder scheduler, which has the class {recipe.own_scheduler}."
             if recipe.own_scheduler
-            else "download the scheduler's folder of the model that this one was made from.",
+            else "download the folder scheduler of the model that this one was made from.",
         )
     learned_flow = recipe.noise_levels(1, recipe.native) is not None
     if name in schedulers.FLOW_NAMES and not learned_flow:

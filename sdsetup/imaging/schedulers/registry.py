@@ -138,6 +138,8 @@ def read(name: str, config: Mapping[str, Any]) -> tuple[Entry, SchedulerConfig]:
             f"choose one of: {', '.join(_BY_NAME)}.",
         )
     _check_kind(entry, config)
+    if entry.flow and config.get("shift") is None and config.get("flow_shift") is not None:
+        config = {**config, "shift": config["flow_shift"]}  # the same under another name
     try:
         return entry, entry.read(config)
     except SetupError as refused:
@@ -165,7 +167,9 @@ def _check_kind(entry: Entry, config: Mapping[str, Any]) -> None:
             f"the checkpoint's scheduler is a {class_name}; {entry.name} cannot step such a model.",
             f"leave --scheduler out, or use --scheduler {known.name}.",
         )
-    if known.flow != entry.flow:
+    # Solvers of diffusion step models of flow matching too, where their configuration says so.
+    learned_flow = known.flow or config.get("use_flow_sigmas") is True
+    if known.flow != entry.flow and not (entry.flow and learned_flow):
         kinds = {True: "flow matching", False: "diffusion"}
         raise SetupError(
             "scheduler.unsupported",

@@ -10,6 +10,13 @@ from tests.sdsetup.imaging.schedulers.trajectories import FLOW, SD14, SHAPE, fie
 
 SCM = {"_class_name": "SCMScheduler", "prediction_type": "trigflow", "sigma_data": 0.5}
 
+FLOW_DPM = {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "flow_shift": 3.0,
+    "prediction_type": "flow_prediction",
+    "use_flow_sigmas": True,
+}
+
 
 def theirs(config, steps, noise, weights, draws):
     """Walk as SanaSprintPipeline.__call__ does: what the model is told, and the latents at each step."""
@@ -94,11 +101,15 @@ def test_steps_are_those_of_training_at_most():
 
 
 def test_the_plainest_scheduler_is_eulers_or_the_configurations_own():
-    flow_dpm = {
-        "_class_name": "DPMSolverMultistepScheduler",
-        "prediction_type": "flow_prediction",
-        "use_flow_sigmas": True,
-    }
     assert plainest(SD14) == "euler"
-    assert plainest(FLOW) == "flow_match_euler"
-    assert plainest(flow_dpm) == "dpmpp_2m"
+    assert plainest(FLOW) == plainest(FLOW_DPM) == "flow_match_euler"
+    assert plainest(SD14 | {"_class_name": "DPMSolverMultistepScheduler"}) == "euler"
+
+
+def test_eulers_method_takes_the_shift_of_a_solver_of_flow_matching():
+    expected = make_scheduler("flow_match_euler", FLOW | {"shift": 3.0}, 8)
+    assert make_scheduler("flow_match_euler", FLOW_DPM, 8) == expected
+    with pytest.raises(SetupError, match="models of diffusion"):
+        check(FLOW, "dpmpp_2m")
+    with pytest.raises(SetupError, match="models of flow matching"):
+        check(FLOW_DPM | {"use_flow_sigmas": False}, "flow_match_euler")
