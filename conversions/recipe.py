@@ -277,6 +277,11 @@ class Recipe(Protocol):
         ...
 
     @property
+    def own_scheduler(self) -> str:
+        """Class of the one scheduler that can step the model; empty where any of its kind can."""
+        ...
+
+    @property
     def weighs_words(self) -> bool:
         """Whether brackets in a prompt weigh words; language models read them as they are."""
         ...

@@ -29,7 +29,7 @@ class Field:
         name: Its name in the JSON object.
         kind: What a value is.
         default: What ``null`` means, and a configuration without the field; a tuple for a list, which may be
-            empty where this is.
+            empty where this is, and so may a list in it where one in this is.
         nullable: Whether ``null`` is a value of its own, other than the default.
         lists: Whether a list of values, one for each block, stands in place of a value.
         minimum: The least value.
@@ -67,7 +67,7 @@ class Field:
         return f"{words}, or null" if self.nullable else words
 
 
-def whole(name: str, default: int | tuple[int, ...] | None, least: int, most: int, **more: Any) -> Field:
+def whole(name: str, default: int | tuple[Any, ...] | None, least: int, most: int, **more: Any) -> Field:
     """Declare a field that is a whole number; null is one where there is no default."""
     more.setdefault("nullable", default is None)
     return Field(name=name, kind="whole number", default=default, minimum=least, maximum=most, **more)
@@ -139,7 +139,7 @@ def _fits(field: Field, value: Any, depth: int = 0) -> bool:
     if isinstance(value, list | tuple):
         if field.lists == "never" or depth == _DEEPEST_LIST or len(value) > _LONGEST_LIST:
             return False
-        if not value and field.default != ():
+        if not value and field.default != () and not (depth and () in _listed(field.default)):
             return False
         return all(_fits(field, each, depth + 1) for each in value)
     if field.lists == "always" and depth == 0:
@@ -153,6 +153,10 @@ def _fits(field: Field, value: Any, depth: int = 0) -> bool:
     if isinstance(value, bool) or not isinstance(value, int if field.kind == "whole number" else int | float):
         return False
     return field.kind != "object" and not math.isnan(value) and field.minimum <= value <= field.maximum
+
+
+def _listed(default: Any) -> tuple[Any, ...]:
+    return default if isinstance(default, tuple) else ()
 
 
 def _shown(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from tests.flow_checkpoints import FLOW_VARIANTS, FlowVariant
 from tests.flux_checkpoints import FLUX_VARIANTS, FluxVariant
 from tests.pixart_checkpoints import PIXART_VARIANTS, PixArtVariant
+from tests.sana_checkpoints import SANA_VARIANTS, SanaVariant
 from tests.sd3_checkpoints import SD3_VARIANTS, SD3Variant
 from tests.sdsetup.imaging import clip_vocabulary
 
@@ -159,7 +160,7 @@ _XL = Variant(
     scheduler=EULER,
     index={"force_zeros_for_empty_prompt": True},
 )
-AnyVariant = Variant | FlowVariant | SD3Variant | FluxVariant | PixArtVariant
+AnyVariant = Variant | FlowVariant | SD3Variant | FluxVariant | PixArtVariant | SanaVariant
 VARIANTS: dict[str, AnyVariant] = {
     "stable-diffusion": Variant(),
     "stable-diffusion inpainting": Variant(
@@ -191,6 +192,7 @@ VARIANTS: dict[str, AnyVariant] = {
     **FLUX_VARIANTS,
     **FLOW_VARIANTS,
     **PIXART_VARIANTS,
+    **SANA_VARIANTS,
 }
 """A tiny checkpoint for every family, and for what its checkpoints differ in."""
 

@@ -29,12 +29,13 @@ TEMPLATE = (
 )
 
 
-def learn(count: int) -> list[tuple[str, str]]:
-    """Find the most frequent pairs; equals in alphabetical order, so that every run finds the same."""
-    from tokenizers import pre_tokenizers
+def learn(count: int, words: list[list[str]]) -> list[tuple[str, str]]:
+    """Find the most frequent pairs; equals in alphabetical order, so that every run finds the same.
 
-    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    words = [list(word) for word, _ in split.pre_tokenize_str(TEXT)]
+    Args:
+        count: How many.
+        words: Each as its letters.
+    """
     merges: list[tuple[str, str]] = []
     for _ in range(count):
         pairs = Counter(pair for word in words for pair in pairwise(word))
@@ -59,7 +60,8 @@ def write(folder: Path, *, whole: bool = False, **config: Any) -> int:
     from tokenizers import pre_tokenizers
 
     folder.mkdir(parents=True, exist_ok=True)
-    pairs = learn(100)
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    pairs = learn(100, [list(word) for word, _ in split.pre_tokenize_str(TEXT)])
     pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in pairs)]
     vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}

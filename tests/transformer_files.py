@@ -170,13 +170,52 @@ def flux2(tensors: Tensors) -> Tensors:
     }
 
 
+def sana(tensors: Tensors) -> Tensors:
+    """Write Sana's or Sana-Sprint's transformer as NVIDIA does, with what it needs in training alone."""
+    import torch
+
+    tensors = _joined(tensors, ["attn1.to_q", "attn1.to_k", "attn1.to_v"], "attn.qkv")
+    tensors = _joined(tensors, ["attn2.to_k", "attn2.to_v"], "cross_attn.kv_linear")
+    pairs = [
+        (r"^patch_embed\.", "x_embedder."),
+        (r"^caption_projection\.linear_", "y_embedder.y_proj.fc"),
+        (r"^caption_norm\.", "attention_y_norm."),
+        (r"^time_embed\.(emb\.)?timestep_embedder\.", "t_embedder."),
+        (r"^time_embed\.guidance_embedder\.", "cfg_embedder."),
+        (r"_embedder\.linear_1\.", "_embedder.mlp.0."),
+        (r"_embedder\.linear_2\.", "_embedder.mlp.2."),
+        (r"^time_embed\.linear\.", "t_block.1."),
+        (r"^proj_out\.", "final_layer.linear."),
+        (r"^scale_shift_table$", "final_layer.scale_shift_table"),
+        (r"attn1\.norm_([qk])", r"attn.\1_norm"),
+        (r"attn2\.norm_([qk])", r"cross_attn.\1_norm"),
+        (r"attn1\.to_out\.0", "attn.proj"),
+        (r"attn2\.to_out\.0", "cross_attn.proj"),
+        (r"attn2\.to_q", "cross_attn.q_linear"),
+        (r"ff\.conv_(inverted|depth|point)", r"mlp.\1_conv.conv"),
+        (r"^transformer_blocks", "blocks"),
+    ]
+    found = {_replaced(name, pairs): each for name, each in tensors.items()}
+    width = len(found["x_embedder.proj.bias"])
+    return {
+        **found,
+        "pos_embed": torch.zeros(1, 256, width),
+        "y_embedder.y_embedding": torch.zeros(300, found["y_embedder.y_proj.fc1.weight"].shape[1]),
+    }
+
+
 ORIGINAL: dict[str, Callable[[Tensors], Tensors]] = {
     "flux": flux,
     "stable-diffusion-3": sd3,
     "z-image": z_image,
     "flux2-klein": flux2,
+    "sana": sana,
+    "sana-sprint": sana,
 }
 """Each family's transformer in the naming of its release."""
+
+ALONE = ("sana", "sana-sprint")
+"""Families whose files hold the transformer alone."""
 
 ENCODERS = {
     "flux": {"text_encoder": "clip_l", "text_encoder_2": "t5xxl"},
@@ -200,6 +239,8 @@ def denoiser(folder: Path, family: str) -> Tensors:
 def whole(folder: Path, family: str) -> Tensors:
     """Return everything that files with encoders and autoencoder hold, as ComfyUI writes them."""
     found = {f"model.diffusion_model.{name}": each for name, each in denoiser(folder, family).items()}
+    if family in ALONE:
+        return found
     config = json.loads((folder / "vae" / "config.json").read_text("utf-8"))
     for name, each in component(folder, "vae").items():
         old = vae_name(name, len(config["block_out_channels"])).removeprefix("first_stage_model.")

@@ -15,7 +15,6 @@ _MODELS = (
     ("Chroma", "distilled_guidance_layer.in_proj.bias"),
     ("Lumina 2", "cap_embedder.0.weight"),
     ("Qwen-Image", "txt_in.text_norm.weight"),
-    ("Sana", "blocks.0.cross_attn.q_linear.weight"),
     ("AuraFlow", "double_layers.0.attn.w2q.weight"),
     ("Wan", "head.modulation"),
     ("Playground 2.5", "edm_mean"),

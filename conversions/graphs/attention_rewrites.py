@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conversions.graphs.transformer_rewrites import norm_by_head, rotary
+from conversions.graphs.transformer_rewrites import merge_heads, norm_by_head, rotary, split_heads
 
 
 def _attend_alone(layer: Any, hidden_states: Tensor, positions: tuple[Tensor, Tensor]) -> Tensor:
@@ -168,11 +168,67 @@ class ImageFirstProcessor:
         return layer.to_out[0](image), text if layer.context_pre_only else layer.to_add_out(text)
 
 
+def _normed(layer: Any, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    """Apply the norms of queries and keys, all heads together, where a layer has some."""
+    query = query if layer.norm_q is None else layer.norm_q(query)
+    return query, key if layer.norm_k is None else layer.norm_k(key)
+
+
+class LinearProcessor:
+    """Attention without a softmax: its sums over all tokens are made once, as in Sana.
+
+    The values' last row is ones, so that one product gives the mixed values and what they are divided by.
+
+    Source: ``SanaLinearAttnProcessor2_0`` of diffusers 0.42; Katharopoulos et al. 2020, arXiv:2006.16236.
+    """
+
+    def __call__(
+        self,
+        layer: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Attend within one stream."""
+        del encoder_hidden_states, attention_mask
+        pair = _normed(layer, layer.to_q(hidden_states), layer.to_k(hidden_states))
+        query, key, value = (split_heads(each, layer.heads) for each in (*pair, layer.to_v(hidden_states)))
+        query, key = query.permute(0, 2, 3, 1).relu(), key.transpose(1, 2).relu()
+        value = torch.nn.functional.pad(value.permute(0, 2, 3, 1), (0, 0, 0, 1), value=1.0)
+        sums = (value @ key) @ query
+        mixed = sums[:, :, :-1] / (sums[:, :, -1:] + 1e-15)
+        projected: Tensor = layer.to_out[0](merge_heads(mixed.permute(0, 3, 1, 2)))
+        return projected
+
+
+class NormedProcessor:
+    """Attention to a text, with norms of queries and keys before they are split into heads, as in Sana.
+
+    Source: ``SanaAttnProcessor2_0`` of diffusers 0.42.
+    """
+
+    def __call__(
+        self,
+        layer: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Attend; the mask is a bias for all heads."""
+        words = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query, key = _normed(layer, layer.to_q(hidden_states), layer.to_k(words))
+        mixed = torch.ops.sdsetup.attention(query, key, layer.to_v(words), attention_mask, layer.heads)
+        projected: Tensor = layer.to_out[0](mixed)
+        return projected
+
+
 PROCESSORS: dict[str, Callable[[], Any]] = {
     "ZSingleStreamAttnProcessor": SingleStreamProcessor,
     "Flux2AttnProcessor": JointStreamProcessor,
     "FluxAttnProcessor": FluxProcessor,
     "JointAttnProcessor2_0": ImageFirstProcessor,
     "Flux2ParallelSelfAttnProcessor": ParallelProcessor,
+    "SanaLinearAttnProcessor2_0": LinearProcessor,
+    "SanaAttnProcessor2_0": NormedProcessor,
 }
 """What takes the place of an attention processor of diffusers, by its class."""

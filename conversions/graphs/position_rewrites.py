@@ -70,6 +70,22 @@ def _(table: Tensor, like: Tensor, side: int) -> Tensor:
     return table.new_empty(1, like.shape[2] * like.shape[3], table.shape[2])
 
 
+def rotary_tables(length: int, size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines of the angles of places in a text, float32 ``[length, size / 2]``.
+
+    Args:
+        length: Tokens.
+        size: Of a head.
+        theta: Base of the frequencies.
+
+    Source: Su et al. 2021, arXiv:2104.09864, in float32 as transformers computes them.
+    """
+    exponents = torch.arange(0, size, 2, dtype=torch.float32) / size
+    places = torch.arange(length, dtype=torch.float32)
+    angles = places[:, None] * (1.0 / theta**exponents)[None]
+    return angles.cos(), angles.sin()
+
+
 def _ints(*values: int) -> Any:
     return op.Constant(value_ints=list(values))
 

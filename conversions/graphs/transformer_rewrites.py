@@ -261,7 +261,7 @@ def _write_unpatchify(tokens: Any, like: Any, patch: int) -> Any:
     sides = op.Div(op.Shape(like, start=2, end=4), _ints(patch))
     shape = op.Concat(_ints(0, int(tokens.shape[2])), sides, axis=0)
     grid = op.Reshape(op.Transpose(tokens, perm=[0, 2, 1]), shape)
-    return op.DepthToSpace(grid, blocksize=patch, mode="DCR")
+    return grid if patch == 1 else op.DepthToSpace(grid, blocksize=patch, mode="DCR")
 
 
 def _write_split_sizes(x: Any, sizes: Sequence[Any], dim: int = 0) -> Any:

@@ -13,8 +13,7 @@ from conversions.typed_config import flag, nested, number, text, whole
 # Published: hidden sizes to 10,240, 80 layers, vocabularies of 262,144 tokens, 128 heads.
 _WIDTH, _LAYERS, _VOCABULARY, _HEADS = 65_536, 200, 2_000_000, 1_024
 # Sides of images and latents, in pixels or in latents.
-_SIDE = 65_536
-_SMALL = 1e-20
+_SIDE, _SMALL = 65_536, 1e-20
 
 _DIFFUSERS_NOTES = (
     text("_class_name", None),
@@ -151,26 +150,29 @@ UNET = (
     whole("addition_embed_type_num_heads", 64, 1, _HEADS),
 )
 
-VAE = (
+_AUTOENCODER = (
     *_DIFFUSERS_NOTES,
     whole("in_channels", 3, 1, 4096),
     whole("out_channels", 3, 1, 4096),
+    text("act_fn", "silu"),
+    whole("norm_num_groups", 32, 1, _WIDTH),
+    flag("use_quant_conv", True),
+    flag("use_post_quant_conv", True),
+    flag("mid_block_add_attention", True),
+)
+VAE = (
+    *_AUTOENCODER,
     text("down_block_types", ("DownEncoderBlock2D",), lists="always"),
     text("up_block_types", ("UpDecoderBlock2D",), lists="always"),
     whole("block_out_channels", (64,), 1, _WIDTH, lists="always"),
     whole("layers_per_block", 1, 1, _LAYERS),
-    text("act_fn", "silu"),
     whole("latent_channels", 4, 1, 4096),
-    whole("norm_num_groups", 32, 1, _WIDTH),
     whole("sample_size", 32, 1, _SIDE, lists="allowed"),
     number("scaling_factor", 0.18215, _SMALL, 1e6),
     number("shift_factor", None, -1e6, 1e6),
     number("latents_mean", None, -1e6, 1e6, lists="always"),
     number("latents_std", None, _SMALL, 1e6, lists="always"),
     flag("force_upcast", True),
-    flag("use_quant_conv", True),
-    flag("use_post_quant_conv", True),
-    flag("mid_block_add_attention", True),
 )
 
 SD3_TRANSFORMER = (
@@ -190,14 +192,20 @@ SD3_TRANSFORMER = (
     text("qk_norm", None),
 )
 
-PIXART_TRANSFORMER = (
+_PATCH_TRANSFORMER = (
     *_DIFFUSERS_NOTES,
+    number("dropout", 0.0, 0, 1),
+    flag("norm_elementwise_affine", False),
+    number("norm_eps", 1e-6, _SMALL, 1),
+    number("interpolation_scale", None, _SMALL, 1e6),
+)
+PIXART_TRANSFORMER = (
+    *_PATCH_TRANSFORMER,
     whole("num_attention_heads", 16, 1, _HEADS),
     whole("attention_head_dim", 72, 1, _WIDTH),
     whole("in_channels", 4, 1, 4096),
     whole("out_channels", 8, 1, 4096, nullable=True),
     whole("num_layers", 28, 1, _LAYERS),
-    number("dropout", 0.0, 0, 1),
     whole("norm_num_groups", 32, 1, _WIDTH),
     whole("cross_attention_dim", 1152, 1, _WIDTH),
     flag("attention_bias", True),
@@ -207,9 +215,6 @@ PIXART_TRANSFORMER = (
     whole("num_embeds_ada_norm", 1000, 1, _WIDTH),
     flag("upcast_attention", False),
     text("norm_type", "ada_norm_single"),
-    flag("norm_elementwise_affine", False),
-    number("norm_eps", 1e-6, _SMALL, 1),
-    number("interpolation_scale", None, _SMALL, 1e6),
     flag("use_additional_conditions", None),
     whole("caption_channels", None, 1, _WIDTH),
     text("attention_type", "default"),
@@ -228,6 +233,51 @@ FLUX_TRANSFORMER = (
     whole("pooled_projection_dim", 768, 1, _WIDTH),
     flag("guidance_embeds", False),
     whole("axes_dims_rope", (16, 56, 56), 2, _WIDTH, lists="always"),
+)
+
+SANA_TRANSFORMER = (
+    *_PATCH_TRANSFORMER,
+    whole("in_channels", 32, 1, 4096),
+    whole("out_channels", 32, 1, 4096, nullable=True),
+    whole("num_attention_heads", 70, 1, _HEADS),
+    whole("attention_head_dim", 32, 1, _WIDTH),
+    whole("num_layers", 20, 1, _LAYERS),
+    whole("num_cross_attention_heads", 20, 1, _HEADS),
+    whole("cross_attention_head_dim", 112, 1, _WIDTH),
+    whole("cross_attention_dim", 2240, 1, _WIDTH, nullable=True),
+    whole("caption_channels", 2304, 1, _WIDTH),
+    number("mlp_ratio", 2.5, _SMALL, 1e3),
+    flag("attention_bias", False),
+    whole("sample_size", 32, 1, _SIDE),
+    whole("patch_size", 1, 1, 64),
+    flag("guidance_embeds", False),
+    number("guidance_embeds_scale", 0.1, -1e6, 1e6),
+    text("qk_norm", None),
+    number("timestep_scale", 1.0, -1e6, 1e6),
+)
+
+_DC_CHANNELS, _DC_SCALES = (128, 256, 512, 512, 1024, 1024), ((), (), (), (5,), (5,), (5,))
+AUTOENCODER_DC = (
+    *_DIFFUSERS_NOTES,
+    whole("in_channels", 3, 1, 4096),
+    whole("latent_channels", 32, 1, 4096),
+    whole("attention_head_dim", 32, 1, _WIDTH),
+    text("encoder_block_types", "ResBlock", lists="allowed"),
+    text("decoder_block_types", "ResBlock", lists="allowed"),
+    whole("encoder_block_out_channels", _DC_CHANNELS, 1, _WIDTH, lists="always"),
+    whole("decoder_block_out_channels", _DC_CHANNELS, 1, _WIDTH, lists="always"),
+    whole("encoder_layers_per_block", (2, 2, 2, 3, 3, 3), 0, _LAYERS, lists="always"),
+    whole("decoder_layers_per_block", (3, 3, 3, 3, 3, 3), 0, _LAYERS, lists="always"),
+    whole("encoder_qkv_multiscales", _DC_SCALES, 1, 63, lists="always"),
+    whole("decoder_qkv_multiscales", _DC_SCALES, 1, 63, lists="always"),
+    text("upsample_block_type", "pixel_shuffle"),
+    text("downsample_block_type", "pixel_unshuffle"),
+    text("decoder_norm_types", "rms_norm", lists="allowed"),
+    text("decoder_act_fns", "silu", lists="allowed"),
+    flag("encoder_out_shortcut", True),
+    flag("decoder_in_shortcut", True),
+    text("decoder_conv_act_fn", "relu"),
+    number("scaling_factor", 1.0, _SMALL, 1e6),
 )
 
 TINY_VAE = (
@@ -249,12 +299,22 @@ TINY_VAE = (
     flag("force_upcast", False),
 )
 
-QWEN3 = (
+_LANGUAGE_MODEL = (
     *_TRANSFORMERS_NOTES,
     number("attention_dropout", 0.0, 0, 1),
-    text("hidden_act", "silu"),
     number("initializer_range", 0.02, 0, 1e6),
     number("rms_norm_eps", 1e-6, _SMALL, 1),
+    flag("attention_bias", False),
+    flag("use_cache", True),
+    whole("sliding_window", 4096, 1, 10_000_000, nullable=True),
+    text("layer_types", None, lists="always"),
+    number("rope_theta", None, _SMALL, 1e12),
+    nested("rope_parameters", (number("rope_theta", None, _SMALL, 1e12), text("rope_type", None))),
+    nested("rope_scaling", (text("rope_type", None), text("type", None))),
+)
+QWEN3 = (
+    *_LANGUAGE_MODEL,
+    text("hidden_act", "silu"),
     whole("vocab_size", 151936, 3, _VOCABULARY),
     whole("hidden_size", 4096, 1, _WIDTH),
     whole("intermediate_size", 22016, 1, _WIDTH),
@@ -263,16 +323,28 @@ QWEN3 = (
     whole("num_key_value_heads", 32, 1, _HEADS),
     whole("head_dim", 128, 2, _WIDTH),
     whole("max_position_embeddings", 32768, 3, 10_000_000),
-    flag("attention_bias", False),
     flag("tie_word_embeddings", False),
-    flag("use_cache", True),
     flag("use_sliding_window", False),
-    whole("sliding_window", 4096, 1, 10_000_000, nullable=True),
     whole("max_window_layers", 28, 0, _LAYERS),
-    text("layer_types", None, lists="always"),
-    number("rope_theta", None, _SMALL, 1e12),
-    nested("rope_parameters", (number("rope_theta", None, _SMALL, 1e12), text("rope_type", None))),
-    nested("rope_scaling", (text("rope_type", None), text("type", None))),
+)
+
+GEMMA2 = (
+    *_LANGUAGE_MODEL,
+    text("hidden_act", None),
+    text("hidden_activation", "gelu_pytorch_tanh"),
+    whole("vocab_size", 256000, 3, _VOCABULARY),
+    whole("hidden_size", 2304, 1, _WIDTH),
+    whole("intermediate_size", 9216, 1, _WIDTH),
+    whole("num_hidden_layers", 26, 1, _LAYERS),
+    whole("num_attention_heads", 8, 1, _HEADS),
+    whole("num_key_value_heads", 4, 1, _HEADS),
+    whole("head_dim", 256, 2, _WIDTH),
+    whole("max_position_embeddings", 8192, 3, 10_000_000),
+    flag("tie_word_embeddings", True),
+    flag("use_bidirectional_attention", None),
+    number("query_pre_attn_scalar", 256, _SMALL, 1e6),
+    number("attn_logit_softcapping", 50.0, _SMALL, 1e6, nullable=True),
+    number("final_logit_softcapping", 30.0, _SMALL, 1e6, nullable=True),
 )
 
 Z_IMAGE = (
@@ -314,21 +386,14 @@ FLUX2 = (
 )
 
 FLUX2_VAE = (
-    *_DIFFUSERS_NOTES,
-    whole("in_channels", 3, 1, 4096),
-    whole("out_channels", 3, 1, 4096),
+    *_AUTOENCODER,
     text("down_block_types", ("DownEncoderBlock2D",) * 4, lists="always"),
     text("up_block_types", ("UpDecoderBlock2D",) * 4, lists="always"),
     whole("block_out_channels", (128, 256, 512, 512), 1, _WIDTH, lists="always"),
     whole("decoder_block_out_channels", None, 1, _WIDTH, lists="always"),
     whole("layers_per_block", 2, 1, _LAYERS),
-    text("act_fn", "silu"),
     whole("latent_channels", 32, 1, 4096),
-    whole("norm_num_groups", 32, 1, _WIDTH),
     whole("sample_size", 1024, 1, _SIDE, lists="allowed"),
-    flag("use_quant_conv", True),
-    flag("use_post_quant_conv", True),
-    flag("mid_block_add_attention", True),
     number("batch_norm_eps", 1e-4, _SMALL, 1),
     number("batch_norm_momentum", 0.1, 0, 1),
     whole("patch_size", (2, 2), 1, 64, lists="always"),

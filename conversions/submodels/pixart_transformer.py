@@ -83,17 +83,31 @@ def unsupported(config: Config) -> str:
 
 
 def position_table(config: Config, rows: int, columns: int) -> Floats:
-    """Return the sines and cosines of the places of an image's patches, ``[rows * columns, width]``.
-
-    The places span the same range at every size.
-
-    Source: ``get_2d_sincos_pos_embed`` of diffusers; Vaswani et al. 2017, section 3.5, in two dimensions.
-    """
-    side, quarter = side_of(config), width_of(config) // 4
-    base = side // value_of(config, "patch_size")
+    """Return the sines and cosines of the places of an image's patches, ``[rows * columns, width]``."""
+    side = side_of(config)
     stretch = config.get("interpolation_scale")
     # Source: PixArtTransformer2DModel.__init__.
     stretch = max(side // 64, 1) if stretch is None else stretch
+    base = side // value_of(config, "patch_size")
+    return sinusoids(rows, columns, width=width_of(config), base=base, stretch=stretch)
+
+
+def sinusoids(rows: int, columns: int, *, width: int, base: int, stretch: float) -> Floats:
+    """Return the sines and cosines of places in a grid that spans the same range at every size.
+
+    Args:
+        rows: Of patches.
+        columns: Of patches.
+        width: Numbers for each place.
+        base: Patches of a side in training.
+        stretch: What places are divided by.
+
+    Returns:
+        ``[rows * columns, width]``.
+
+    Source: ``get_2d_sincos_pos_embed`` of diffusers; Vaswani et al. 2017, section 3.5, in two dimensions.
+    """
+    quarter = width // 4
     frequencies = 1.0 / 10000 ** (np.arange(quarter, dtype=np.float64) / quarter)
     down, right = (np.arange(each, dtype=np.float32) / (each / base) / stretch for each in (rows, columns))
     halves = []

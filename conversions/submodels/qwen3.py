@@ -78,6 +78,7 @@ def _wrap(component: Any, layers: Sequence[int]) -> Any:
     import torch
 
     from conversions.graphs.export_rewrites import attention
+    from conversions.graphs.position_rewrites import rotary_tables
     from conversions.graphs.transformer_rewrites import (
         causal_padding_bias,
         norm_by_head,
@@ -97,20 +98,13 @@ def _wrap(component: Any, layers: Sequence[int]) -> Any:
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
             state = self.model.embed_tokens(input_ids)
             bias = causal_padding_bias(attention_mask, heads)
-            cos, sin = self._positions(input_ids.shape[1])
+            cos, sin = rotary_tables(input_ids.shape[1], config.head_dim, theta)
             found = {}
             for number, layer in enumerate(self.model.layers[: max(layers)], start=1):
                 state = state + self._attend(layer.self_attn, layer.input_layernorm(state), bias, cos, sin)
                 state = state + layer.mlp(layer.post_attention_layernorm(state))
                 found[number] = state
             return tuple(found[number] for number in layers)
-
-        def _positions(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-            """Cosines and sines of the positions' angles, float32 ``[length, head size / 2]``."""
-            exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-            places = torch.arange(length, dtype=torch.float32)
-            angles = places[:, None] * (1.0 / theta**exponents)[None]
-            return angles.cos(), angles.sin()
 
         def _attend(
             self,

@@ -113,13 +113,14 @@ def read_vocabulary(files: TokenizerFiles) -> tuple[Mapping[str, int], list[tupl
         vocabulary, lines = model.get("vocab"), model.get("merges")
     else:
         name, vocabulary = VOCABULARY, files.json(VOCABULARY)
-        lines = [line for line in files.lines(MERGES) if line.strip() and not line.startswith("#version")]
+        lines = [line.rstrip("\r") for line in files.lines(MERGES)]
+        lines = [line for line in lines if line.strip() and not line.startswith("#version")]
     ids = vocabulary.values() if isinstance(vocabulary, dict) else ()
     if not ids or not all(type(number) is int and 0 <= number < 1 << 32 for number in ids):
         raise files.broken(f"{name} holds no vocabulary" if name in files.content else f"{name} is missing")
     merges = []
     for line in lines if isinstance(lines, list) else []:
-        pair = line.rstrip("\r").split(" ") if isinstance(line, str) else line
+        pair = line.split(" ") if isinstance(line, str) else line
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
             raise files.broken(f"{line!r:.80} among its merges is no pair")
         merges.append((pair[0], pair[1]))

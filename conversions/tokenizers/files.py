@@ -12,6 +12,7 @@ from conversions.checkpoint.json_file import parse_object, read_bytes
 from conversions.checkpoint.lfs_pointer import is_pointer, pointer_error
 from conversions.checkpoint.storage import Storage
 from conversions.errors import ConversionError
+from conversions.tokenizers.sentencepiece import SentencePieceModel, read_sentencepiece
 
 CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
@@ -20,7 +21,18 @@ WHOLE = "tokenizer.json"
 VOCABULARY = "vocab.json"
 MERGES = "merges.txt"
 SENTENCEPIECE = "spiece.model"
-_READ = (CONFIG, SPECIAL_TOKENS, ADDED_TOKENS, WHOLE, VOCABULARY, MERGES, SENTENCEPIECE)
+SENTENCEPIECE_OF_GEMMA = "tokenizer.model"
+PADDING_SIDES = ("left", "right")
+_READ = (
+    CONFIG,
+    SPECIAL_TOKENS,
+    ADDED_TOKENS,
+    WHOLE,
+    VOCABULARY,
+    MERGES,
+    SENTENCEPIECE,
+    SENTENCEPIECE_OF_GEMMA,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +94,20 @@ class TokenizerFiles:
         if isinstance(given, bool) or not isinstance(given, int | float) or not given >= least:
             raise self.broken(f"its model_max_length is {given!r:.80}")
         return int(min(given, most))
+
+    def sentencepiece(self, name: str) -> SentencePieceModel:
+        """Return what a sentencepiece file says.
+
+        Raises:
+            ConversionError: It cannot be read.
+        """
+        content = self.content[name]
+        if is_pointer(content):
+            raise pointer_error(f"{self.label}/{name}", content)
+        try:
+            return read_sentencepiece(content)
+        except ValueError as error:
+            raise self.broken(f"{name} is damaged: {error}") from error
 
     def broken(self, reason: str) -> ConversionError:
         """Return the error for a tokenizer that cannot be used."""

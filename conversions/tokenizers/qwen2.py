@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from conversions.tokenizers.added_tokens import AddedTokens, ids_of_roles, read_added_tokens
 from conversions.tokenizers.byte_pairs import BytePairTokenizer, read_vocabulary, size_of
-from conversions.tokenizers.files import WHOLE, TokenizerFiles
+from conversions.tokenizers.files import PADDING_SIDES, WHOLE, TokenizerFiles
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -23,7 +23,6 @@ _END = "<|endoftext|>"
 _DEFAULTS = {"eos_token": _END, "unk_token": _END, "pad_token": _END}
 # Source: model_max_length of Qwen3's tokenizer_config.json.
 _LONGEST = 131_072
-_PADDING_SIDES = ("left", "right")
 
 
 def open_qwen2(files: TokenizerFiles, class_name: str) -> BytePairTokenizer:
@@ -36,7 +35,7 @@ def open_qwen2(files: TokenizerFiles, class_name: str) -> BytePairTokenizer:
     backend = _backend(files, added)
     (padding,) = ids_of_roles(files, backend, added, "pad_token")
     side = files.config.get("padding_side", "right")
-    if side not in _PADDING_SIDES:
+    if side not in PADDING_SIDES:
         raise files.broken(f"its padding_side is {side!r:.80}")
     return BytePairTokenizer(
         class_name=class_name,

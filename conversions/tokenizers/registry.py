@@ -17,6 +17,7 @@ from conversions.tokenizers.files import (
     read_files,
     read_files_of,
 )
+from conversions.tokenizers.gemma import open_gemma
 from conversions.tokenizers.qwen2 import open_qwen2
 from conversions.tokenizers.t5 import open_t5
 from conversions.tokenizers.tokenizer import Tokenizer
@@ -25,7 +26,12 @@ Opener = Callable[[TokenizerFiles, str], Tokenizer]
 
 # Slow and fast tokenizers of one name give the same ids; transformers 5 has one class for both.
 _OPENERS: Mapping[str, Opener] = MappingProxyType(
-    {"CLIPTokenizer": open_clip, "Qwen2Tokenizer": open_qwen2, "T5Tokenizer": open_t5}
+    {
+        "CLIPTokenizer": open_clip,
+        "GemmaTokenizer": open_gemma,
+        "Qwen2Tokenizer": open_qwen2,
+        "T5Tokenizer": open_t5,
+    }
 )
 
 # What a tokenizer without tokenizer_config.json is, by a file that only this class has.

@@ -1,6 +1,6 @@
 """sentencepiece's model files, read without the library.
 
-They are protocol buffers; the few fields that a unigram tokenizer needs are read here. Source:
+They are protocol buffers; the few fields that unigram and byte-pair tokenizers need are read here. Source:
 ``src/sentencepiece_model.proto`` of google/sentencepiece; the encoding is that of
 protobuf.dev/programming-guides/encoding.
 """
@@ -14,10 +14,12 @@ from dataclasses import dataclass
 _FLOAT_BYTES = 4
 # Numbers of fields in ModelProto, SentencePiece, TrainerSpec and NormalizerSpec.
 _PIECE, _TRAINER, _NORMALIZER = 1, 2, 3
-_TEXT, _SCORE = 1, 2
+_TEXT, _SCORE, _KIND = 1, 2, 3
 _MODEL_TYPE = 3
 _CHARACTERS = 2
-_UNIGRAM = 1
+_UNIGRAM, _BYTE_PAIRS = 1, 2
+# Kinds of pieces: tokens that stand for no text, and texts that are never split.
+_CONTROL, _DEFINED = 3, 4
 # How many bits of a field's key say how its value is written.
 _WIRE_BITS = 3
 _VARINT, _EIGHT_BYTES, _LENGTH_PREFIXED, _FOUR_BYTES = 0, 1, 2, 5
@@ -31,12 +33,16 @@ class SentencePieceModel:
     Attributes:
         pieces: Each piece with its score; a piece's place is its id.
         characters: The compiled map of characters that texts are normalised with; empty for none.
+        whole: The pieces that are found before a text is split, each with whether it is a special token.
         is_unigram: Whether the scores are those of a unigram model.
+        is_byte_pairs: Whether the model merges pairs.
     """
 
     pieces: tuple[tuple[str, float], ...]
     characters: bytes
+    whole: tuple[tuple[str, bool], ...]
     is_unigram: bool
+    is_byte_pairs: bool
 
 
 def read_sentencepiece(content: bytes) -> SentencePieceModel:
@@ -49,30 +55,42 @@ def read_sentencepiece(content: bytes) -> SentencePieceModel:
         ValueError: It is no such file, or is damaged.
     """
     pieces: list[tuple[str, float]] = []
+    whole: list[tuple[str, bool]] = []
     characters, model_type = b"", _UNIGRAM
     for number, value in _fields(content):
         if not isinstance(value, bytes):
             continue
         if number == _PIECE:
-            pieces.append(_piece(value))
+            text, score, kind = _piece(value)
+            pieces.append((text, score))
+            if kind in (_CONTROL, _DEFINED):
+                whole.append((text, kind == _CONTROL))
         elif number == _TRAINER:
             model_type = next((int(each) for key, each in _fields(value) if key == _MODEL_TYPE), _UNIGRAM)
         elif number == _NORMALIZER:
             found = next((each for key, each in _fields(value) if key == _CHARACTERS), b"")
             characters = found if isinstance(found, bytes) else b""
-    return SentencePieceModel(pieces=tuple(pieces), characters=characters, is_unigram=model_type == _UNIGRAM)
+    return SentencePieceModel(
+        pieces=tuple(pieces),
+        characters=characters,
+        whole=tuple(whole),
+        is_unigram=model_type == _UNIGRAM,
+        is_byte_pairs=model_type == _BYTE_PAIRS,
+    )
 
 
-def _piece(content: bytes) -> tuple[str, float]:
-    text, score = "", 0.0
+def _piece(content: bytes) -> tuple[str, float, int]:
+    text, score, kind = "", 0.0, 0
     for number, value in _fields(content):
+        if number == _KIND and isinstance(value, int):
+            kind = value
         if number == _TEXT and isinstance(value, bytes):
             text = value.decode("utf-8")
         elif number == _SCORE and isinstance(value, bytes):
             if len(value) != _FLOAT_BYTES:
                 raise ValueError("a score is not four bytes long")
             (score,) = struct.unpack("<f", value)
-    return text, score
+    return text, score, kind
 
 
 def _fields(content: bytes) -> Iterator[tuple[int, int | bytes]]:

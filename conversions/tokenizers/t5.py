@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from conversions.checkpoint.lfs_pointer import is_pointer, pointer_error
 from conversions.errors import ConversionError
 from conversions.tokenizers.added_tokens import ids_of_roles, read_added_tokens
 from conversions.tokenizers.files import SENTENCEPIECE, SPECIAL_TOKENS, WHOLE, TokenizerFiles
-from conversions.tokenizers.sentencepiece import read_sentencepiece
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken
@@ -154,13 +152,7 @@ def _sentencepiece(files: TokenizerFiles) -> tuple[list[tuple[str, float]], byte
     """
     if SENTENCEPIECE not in files.content:
         raise files.broken(f"{WHOLE} and {SENTENCEPIECE} are missing")
-    content = files.content[SENTENCEPIECE]
-    if is_pointer(content):
-        raise pointer_error(f"{files.label}/{SENTENCEPIECE}", content)
-    try:
-        model = read_sentencepiece(content)
-    except ValueError as error:
-        raise files.broken(f"{SENTENCEPIECE} is damaged: {error}") from error
+    model = files.sentencepiece(SENTENCEPIECE)
     if not model.is_unigram:
         raise files.broken(f"{SENTENCEPIECE} holds no unigram model, as T5's is")
     if len(model.pieces) <= _UNKNOWN:

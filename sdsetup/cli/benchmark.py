@@ -50,7 +50,7 @@ def benchmark(
     from sdsetup.imaging import benchmark_table
     from sdsetup.imaging.benchmark import benchmark as measure
     from sdsetup.imaging.request import Request, complete
-    from sdsetup.imaging.schedulers import FLOW_NAMES, name_of
+    from sdsetup.imaging.schedulers import plainest
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_for_images
 
@@ -65,7 +65,6 @@ def benchmark(
         vram=vram,
         encoder_provider=encoder_provider,
     )
-    flow = name_of(opened.recipe.scheduler_config) in FLOW_NAMES
     request = Request(
         prompt="a photograph of an astronaut riding a horse",
         seed=1,
@@ -74,7 +73,7 @@ def benchmark(
         height=height,
         images=images,
         # One evaluation a step, whatever the checkpoint's own scheduler is.
-        scheduler="flow_match_euler" if flow else "euler",
+        scheduler=plainest(opened.recipe.scheduler_config),
     )
     with listening() as listener:
         runner = start.start(opened, requested, complete(request, opened).size, listener)

@@ -26,6 +26,16 @@ def check_scheduler(label: str, checkpoint: Checkpoint, wanted: str) -> None:
         )
     recipe = checkpoint.recipe
     name = schedulers.check({**recipe.scheduler_config, **({"_class_name": wanted} if wanted else {})})
+    if (name in schedulers.NAMES_ALONE or recipe.own_scheduler) and schedulers.class_of(
+        name
+    ) != recipe.own_scheduler:
+        raise SetupError(
+            "scheduler.unsupported",
+            f"{name} cannot step {label}, which is another kind of model.",
+            f"download the published model's folder scheduler, which has the class {recipe.own_scheduler}."
+            if recipe.own_scheduler
+            else "download the folder scheduler of the model that this one was made from.",
+        )
     learned_flow = recipe.noise_levels(1, recipe.native) is not None
     if name in schedulers.FLOW_NAMES and not learned_flow:
         raise SetupError(

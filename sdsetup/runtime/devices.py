@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from conversions.errors import ConversionError
-from conversions.providers.adapter_ranking import best_adapter
 from conversions.providers import devices as of_onnxruntime
+from conversions.providers.adapter_ranking import best_adapter
 from conversions.providers.devices import Device
 from conversions.providers.table import Provider, provider_for
 from sdsetup.error_hints import hint_for

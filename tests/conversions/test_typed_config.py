@@ -11,12 +11,14 @@ import pytest
 
 from conversions.errors import ConversionError
 from conversions.family import all_families
+from conversions.submodels.autoencoder_dc import DC_DECODER
 from conversions.submodels.clip_text import CLIP_TEXT
 from conversions.submodels.flux2 import FLUX2
 from conversions.submodels.flux2_vae import FLUX2_DECODER
 from conversions.submodels.flux_transformer import FLUX_TRANSFORMER
 from conversions.submodels.pixart_transformer import PIXART_TRANSFORMER
 from conversions.submodels.safety_checker import SAFETY_CHECKER, VISION_DEFAULTS
+from conversions.submodels.sana_transformer import SANA_TRANSFORMER
 from conversions.submodels.sd3_transformer import SD3_TRANSFORMER
 from conversions.submodels.t5_encoder import T5_ENCODER
 from conversions.submodels.unet import UNET
@@ -36,6 +38,8 @@ FIELDS = {
     "sd3_transformer": SD3_TRANSFORMER.fields,
     "flux": FLUX_TRANSFORMER.fields,
     "pixart": PIXART_TRANSFORMER.fields,
+    "sana": SANA_TRANSFORMER.fields,
+    "dc": DC_DECODER.fields,
 }
 DEMO = checkpoint_path()
 SOME = (
@@ -136,7 +140,7 @@ def defaults(fields: tuple[Field, ...]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return [plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 @pytest.mark.parametrize(
@@ -152,6 +156,8 @@ def plain(value: Any) -> Any:
         T5_ENCODER,
         FLUX_TRANSFORMER,
         PIXART_TRANSFORMER,
+        SANA_TRANSFORMER,
+        DC_DECODER,
     ],
 )
 def test_the_defaults_are_those_of_the_submodels_and_no_field_is_forgotten(submodel: Any) -> None:
@@ -166,7 +172,8 @@ def test_the_safety_checkers_vision_defaults_are_those_of_the_submodel() -> None
 
 @pytest.mark.torch
 @pytest.mark.parametrize(
-    "component", ["unet", "vae", "flux2", "flux2_vae", "z_image", "sd3_transformer", "flux", "pixart"]
+    "component",
+    ["unet", "vae", "flux2", "flux2_vae", "z_image", "sd3_transformer", "flux", "pixart", "sana", "dc"],
 )
 def test_every_field_of_diffusers_is_known(component: str) -> None:
     import diffusers
@@ -180,8 +187,21 @@ def test_every_field_of_diffusers_is_known(component: str) -> None:
         "sd3_transformer": diffusers.SD3Transformer2DModel,
         "flux": diffusers.FluxTransformer2DModel,
         "pixart": diffusers.PixArtTransformer2DModel,
+        "sana": diffusers.SanaTransformer2DModel,
+        "dc": diffusers.AutoencoderDC,
     }[component]
     parameters = dict(inspect.signature(kind.__init__).parameters)
     parameters.pop("self")
     mine = defaults(FIELDS[component])
     assert mine == {name: plain(each.default) for name, each in parameters.items()}
+
+
+def test_a_list_in_a_list_may_be_empty_where_one_in_the_default_is() -> None:
+    scales = {"decoder_qkv_multiscales": [[], [], [5], [3, 5]]}
+    assert read_config(DC_DECODER.fields, scales, "config.json") == scales
+    for wrong in ([], [[], "5"], [[[5]]], [[0]]):
+        with pytest.raises(ConversionError, match="decoder_qkv_multiscales") as caught:
+            read_config(DC_DECODER.fields, {"decoder_qkv_multiscales": wrong}, "config.json")
+        assert caught.value.code == "config.invalid"
+    with pytest.raises(ConversionError, match="block_out_channels"):
+        read_config(DECODER.fields, {"block_out_channels": [[], [64]]}, "config.json")

@@ -66,6 +66,11 @@ class LatentRecipe(ABC):
         return False
 
     @property
+    def own_scheduler(self) -> str:
+        """Class of the one scheduler that can step the model; empty where any of its kind can."""
+        return ""
+
+    @property
     def largest_side(self) -> int | None:
         """Width and height in pixels are at most this; None where nothing limits them."""
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sdsetup.errors import UsageError
+from sdsetup.errors import SetupError, UsageError
 from sdsetup.imaging.schedulers import flow_match
 from sdsetup.imaging.schedulers.entry import Entry, Options
 from sdsetup.imaging.schedulers.protocol import Floats, Scheduler, State
@@ -14,6 +14,7 @@ from sdsetup.imaging.schedulers.registry import ENTRIES, class_of, name_of, read
 __all__ = [
     "FLOW_NAMES",
     "NAMES",
+    "NAMES_ALONE",
     "Floats",
     "Scheduler",
     "State",
@@ -21,13 +22,16 @@ __all__ = [
     "class_of",
     "make_scheduler",
     "name_of",
+    "plainest",
     "resolution_mu",
 ]
 
 # Schedulers of models that learned to take noise out, as Stable Diffusion 1, 2 and XL did.
 NAMES = tuple(entry.name for entry in ENTRIES if not entry.flow)
 # Schedulers of models that learned flow matching, as Stable Diffusion 3 and Flux did.
-FLOW_NAMES = tuple(entry.name for entry in ENTRIES if entry.flow)
+FLOW_NAMES = tuple(entry.name for entry in ENTRIES if entry.flow and not entry.alone)
+# Schedulers of models that no other scheduler steps.
+NAMES_ALONE = tuple(entry.name for entry in ENTRIES if entry.alone)
 # Steps in everybody's range, to lay out noise levels when planning.
 _FEW = 4
 
@@ -55,6 +59,26 @@ def check(config: Mapping[str, Any], name: str | None = None) -> str:
     return entry.name
 
 
+def plainest(config: Mapping[str, Any]) -> str:
+    """Return Euler's method, of diffusion or of flow matching, or the configuration's own scheduler.
+
+    Each step is one evaluation of the model, whatever the checkpoint's own scheduler is; those that refuse
+    both forms of Euler's method have one too.
+
+    Args:
+        config: A diffusers ``scheduler_config.json``, of whichever class.
+
+    Raises:
+        SetupError: As :func:`check` says.
+    """
+    for name in ("euler", "flow_match_euler"):
+        try:
+            return check(config, name)
+        except SetupError:
+            continue
+    return check(config)
+
+
 def make_scheduler(
     name: str,
     config: Mapping[str, Any],
@@ -69,7 +93,7 @@ def make_scheduler(
     """Plan a trajectory.
 
     Args:
-        name: One of ``NAMES`` or ``FLOW_NAMES``.
+        name: One of ``NAMES``, ``FLOW_NAMES`` or ``NAMES_ALONE``.
         config: A diffusers ``scheduler_config.json``, of whichever class; only the fields that the
             scheduler reads are looked at, and absent ones take the defaults of its own class.
         steps: How many steps a person asks for, 1 to the number of training timesteps.
@@ -136,11 +160,11 @@ def resolution_mu(config: Mapping[str, Any], image_tokens: int) -> float | None:
     """Return ``mu`` for an image's size; None where the configuration's shift is the same for all sizes.
 
     Args:
-        config: A diffusers ``scheduler_config.json`` of flow matching.
+        config: A diffusers ``scheduler_config.json`` of flow matching, of whichever class.
         image_tokens: Tokens that the model makes of the latents: height times width over its patch size.
 
     Raises:
         SetupError: A field is junk.
     """
-    _, settings = read("flow_match_euler", config)
+    settings = flow_match.ENTRY.read(config)
     return flow_match.resolution_mu(settings, image_tokens) if settings.use_dynamic_shifting else None

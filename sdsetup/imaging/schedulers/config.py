@@ -294,6 +294,7 @@ class SchedulerConfig:
     max_image_seq_len: int = 4096
     invert_sigmas: bool = False
     stochastic_sampling: bool = False
+    sigma_data: float = 0.5
     sigma_min: float | None = None
     sigma_max: float | None = None
     final_sigmas_type: str = "zero"

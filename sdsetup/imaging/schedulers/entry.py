@@ -44,6 +44,7 @@ class Entry:
         fixed: Fields that the name itself decides.
         options: Attributes of ``Options`` that it looks at, beside ``steps``.
         flow: Steps models trained with flow matching, which know no betas.
+        alone: Steps models that no other scheduler steps, and no others.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Entry:
     fixed: Mapping[str, str] | None = None
     options: tuple[str, ...] = ()
     flow: bool = False
+    alone: bool = False
 
     def read(self, config: object) -> SchedulerConfig:
         """Read a configuration.

@@ -22,6 +22,7 @@ from sdsetup.imaging.schedulers import (
     lcm,
     lms,
     pndm,
+    scm,
     tcd,
     unipc,
 )
@@ -48,6 +49,7 @@ ENTRIES: tuple[Entry, ...] = (
     tcd.ENTRY,
     flow_match.ENTRY,
     flow_match.HEUN_ENTRY,
+    scm.ENTRY,
 )
 _BY_NAME = {entry.name: entry for entry in ENTRIES}
 
@@ -73,7 +75,6 @@ _NEAREST: dict[str, str | None] = {
     "KarrasVeScheduler": None,
     "ScoreSdeVeScheduler": None,
     "ScoreSdeVpScheduler": None,
-    "SCMScheduler": None,
     "VQDiffusionScheduler": None,
     "AmusedScheduler": None,
     "DiscreteDDIMScheduler": None,
@@ -142,6 +143,8 @@ def read(name: str, config: Mapping[str, Any]) -> tuple[Entry, SchedulerConfig]:
             f"choose one of: {', '.join(_BY_NAME)}.",
         )
     _check_kind(entry, config)
+    if entry.flow and config.get("shift") is None and config.get("flow_shift") is not None:
+        config = {**config, "shift": config["flow_shift"]}  # the same under another name
     try:
         return entry, entry.read(config)
     except SetupError as refused:
@@ -170,7 +173,17 @@ def _check_kind(entry: Entry, config: Mapping[str, Any]) -> None:
             "scheduler.unsupported",
             f"the checkpoint's scheduler is a {class_name}: no scheduler here can step such a model.",
         )
-    if known is not None and known.flow != entry.flow:
+    if known is None:
+        return
+    if known is not entry and (known.alone or entry.alone):
+        raise SetupError(
+            "scheduler.unsupported",
+            f"the checkpoint's scheduler is a {class_name}; {entry.name} cannot step such a model.",
+            f"leave --scheduler out, or use --scheduler {known.name}.",
+        )
+    # Solvers of diffusion step models of flow matching too, where their configuration says so.
+    learned_flow = known.flow or config.get("use_flow_sigmas") is True
+    if known.flow != entry.flow and not (entry.flow and learned_flow):
         kinds = {True: "flow matching", False: "diffusion"}
         raise SetupError(
             "scheduler.unsupported",

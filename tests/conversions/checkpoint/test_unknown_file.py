@@ -40,7 +40,6 @@ def stored(*names: str, shape: tuple[int, ...] = (2, 2)) -> dict[str, StoredTens
         (["model.diffusion_model.distilled_guidance_layer.in_proj.bias"], "family.unsupported", "is Chroma,"),
         (["cap_embedder.0.weight"], "family.unsupported", "is Lumina 2,"),
         (["txt_in.text_norm.weight"], "family.unsupported", "is Qwen-Image,"),
-        (["blocks.0.cross_attn.q_linear.weight"], "family.unsupported", "is Sana,"),
         (
             ["blocks.0.cross_attn.q_linear.weight", "blocks.0.attn.qkv.bias"],
             "family.unsupported",

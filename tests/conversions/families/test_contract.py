@@ -55,7 +55,7 @@ def size_for(recipe: Recipe) -> ImageSize:
 # They differ from another variant in little; CI leaves them to the long run.
 LONG = (
     *("stable-diffusion-xl distilled U-Net", "stable-diffusion-3 of 2024 without T5", "flux2-klein base"),
-    *("z-image", "pixart alpha"),
+    *("z-image", "pixart alpha", "sana with positions"),
 )
 PARAMETERS = [pytest.param(each, marks=[pytest.mark.robustness] if each in LONG else []) for each in VARIANTS]
 
@@ -187,6 +187,8 @@ def requests(package: Package, folder: Path) -> Iterator[Request]:
     }
     for task in sorted(package.recipe.tasks):
         yield replace(base, **inputs[task])
+    if package.recipe.own_scheduler:
+        yield replace(base, steps=package.recipe.defaults.steps)
     if package.recipe.defaults.strength.get("inpainting", 0.6) != 0.6:
         yield replace(base, **inputs["inpainting"], strength=0.6)
 
@@ -233,8 +235,10 @@ def diffusers_images(
     if package.family.name == "flux":
         # Diffusers takes 512 for schnell too, which was trained on 256.
         given["max_sequence_length"] = package.recipe.sizes("text", request.size)["tokens"]
-    # PixArt's pipelines would make an image of the nearest size of training, and resize it.
+    # PixArt's and Sana's pipelines would make an image of the nearest size of training, and resize it.
     given["use_resolution_binning"] = False
+    # Sana-Sprint's default is for two steps alone.
+    given["intermediate_timesteps"] = 1.3 if request.steps == 2 else None
     if request.init_image is not None:
         given |= {"image": [opened(request.init_image)] * request.images, "strength": request.strength}
     if request.mask is not None:

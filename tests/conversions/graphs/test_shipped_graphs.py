@@ -16,6 +16,7 @@ LABELS = [f"{shipped.label}: {shipped.kind.id}" for shipped in SHIPPED]
 SLOW = (
     *("XL: unet", "inpainting: unet", "refiner: unet", "consistency models: unet", "2.1: unet"),
     *("flux_transformer", "sd3_transformer", "qwen3_text", "pixart_transformer"),
+    *("gemma2_text", "sana_transformer", "dc_decoder"),
 )
 TRACED = [
     pytest.param(each, id=label, marks=[pytest.mark.robustness] if label.endswith(SLOW) else [])

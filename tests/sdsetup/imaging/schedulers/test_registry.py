@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdsetup.errors import SetupError, UsageError
-from sdsetup.imaging.schedulers import FLOW_NAMES, NAMES, check, make_scheduler, name_of, resolution_mu
+from sdsetup.imaging.schedulers import (
+    FLOW_NAMES,
+    NAMES,
+    NAMES_ALONE,
+    check,
+    make_scheduler,
+    name_of,
+    resolution_mu,
+)
 from sdsetup.imaging.schedulers.registry import _NEAREST, ENTRIES
 
 SD14 = {
@@ -31,7 +39,7 @@ def base_of(name):
 
 
 def test_names_and_classes_are_unique():
-    assert len(set(ALL)) == len(ALL) == len(ENTRIES)
+    assert len({*ALL, *NAMES_ALONE}) == len(ALL) + len(NAMES_ALONE) == len(ENTRIES)
     assert len({(entry.class_name, entry.fixed is not None) for entry in ENTRIES}) == len(ENTRIES)
     for entry in ENTRIES:
         names = [field.name for field in entry.fields]
@@ -327,6 +335,7 @@ def test_the_shift_follows_the_size_of_the_image():
     assert resolution_mu(config, 4096) == pytest.approx(1.15)
     assert resolution_mu(config, 256) == pytest.approx(0.5)
     assert resolution_mu(FLOW, 4096) is None
+    assert resolution_mu(SD14, 4096) is None
 
 
 @pytest.mark.parametrize("steps", [500, 998, 999])
