@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from conversions.tokenizers.added_tokens import read_added_tokens
-from conversions.tokenizers.byte_pairs import BytePairTokenizer, read_vocabulary, roles_of, size_of
+from conversions.tokenizers.added_tokens import AddedTokens, read_added_tokens
+from conversions.tokenizers.byte_pairs import BytePairTokenizer, read_vocabulary, size_of
 from conversions.tokenizers.files import PADDING_SIDES, SENTENCEPIECE_OF_GEMMA, WHOLE, TokenizerFiles
 
 if TYPE_CHECKING:
@@ -59,19 +59,18 @@ def open_gemma(files: TokenizerFiles, class_name: str) -> BytePairTokenizer:
         model = _from_sentencepiece(files)
     added = read_added_tokens(files, _DEFAULTS)
     tokens = (*added.tokens, *model.whole)
-    backend = _backend(files, model, added.roles["unk_token"], tokens)
-    roles = roles_of(files, backend, added)
+    backend = _backend(files, model, added.roles.get("unk_token"), tokens)
     side = files.config.get("padding_side", "left")
     if side not in PADDING_SIDES:
         raise files.broken(f"its padding_side is {side!r:.80}")
-    prefix, suffix = _ends(files, backend, roles)
+    prefix, suffix = _ends(files, backend, added)
     return BytePairTokenizer(
         class_name=class_name,
         length=files.length(files.config.get("model_max_length", _LONGEST), least=2, most=_LONGEST),
         size=size_of(backend),
         prefix=prefix,
         suffix=suffix,
-        padding=roles["pad_token"],
+        padding=_id_of(files, backend, added, "pad_token"),
         added_tokens=tuple(token.content for token in added.tokens if not token.special),
         backend=backend,
         pads_left=side == "left",
@@ -101,7 +100,9 @@ def _from_sentencepiece(files: TokenizerFiles) -> _Model:
     return _Model(vocabulary=vocabulary, merges=merges, whole=whole)
 
 
-def _backend(files: TokenizerFiles, model: _Model, unknown: str, tokens: Sequence[AddedToken]) -> Backend:
+def _backend(
+    files: TokenizerFiles, model: _Model, unknown: str | None, tokens: Sequence[AddedToken]
+) -> Backend:
     from tokenizers import Tokenizer, normalizers, pre_tokenizers
     from tokenizers.models import BPE
 
@@ -124,8 +125,18 @@ def _backend(files: TokenizerFiles, model: _Model, unknown: str, tokens: Sequenc
     return backend
 
 
+def _id_of(files: TokenizerFiles, backend: Backend, added: AddedTokens, role: str) -> int:
+    text = added.roles.get(role)
+    number = None if text is None else backend.token_to_id(text)
+    if number is None:
+        raise files.broken(
+            f"it has no {role}" if text is None else f"it does not know its own {role} {text!r}"
+        )
+    return int(number)
+
+
 def _ends(
-    files: TokenizerFiles, backend: Backend, roles: Mapping[str, int]
+    files: TokenizerFiles, backend: Backend, added: AddedTokens
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the ids that begin and end every text.
 
@@ -133,8 +144,11 @@ def _ends(
     configuration's ``add_bos_token`` and ``add_eos_token`` mean nothing.
     """
     if WHOLE not in files.content:
-        first, last = (bool(files.config.get(name)) for name in ("add_bos_token", "add_eos_token"))
-        return (roles["bos_token"],) * first, (roles["eos_token"],) * last
+        begin, end = (
+            (_id_of(files, backend, added, role),) if files.config.get(f"add_{role}") else ()
+            for role in ("bos_token", "eos_token")
+        )
+        return begin, end
     step = files.json(WHOLE).get("post_processor")
     if step is None:
         return (), ()
