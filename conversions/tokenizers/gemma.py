@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from conversions.tokenizers.added_tokens import ids_of_roles, read_added_tokens
+from conversions.tokenizers.added_tokens import AddedTokens, ids_of_roles, read_added_tokens
 from conversions.tokenizers.byte_pairs import BytePairTokenizer, read_vocabulary, size_of
 from conversions.tokenizers.files import PADDING_SIDES, SENTENCEPIECE_OF_GEMMA, WHOLE, TokenizerFiles
 
@@ -59,12 +59,12 @@ def open_gemma(files: TokenizerFiles, class_name: str) -> BytePairTokenizer:
         model = _from_sentencepiece(files)
     added = read_added_tokens(files, _DEFAULTS)
     tokens = (*added.tokens, *model.whole)
-    backend = _backend(files, model, added.roles["unk_token"], tokens)
-    start, end, padding = ids_of_roles(files, backend, added, "bos_token", "eos_token", "pad_token")
+    backend = _backend(files, model, added.roles.get("unk_token"), tokens)
+    (padding,) = ids_of_roles(files, backend, added, "pad_token")
     side = files.config.get("padding_side", "left")
     if side not in PADDING_SIDES:
         raise files.broken(f"its padding_side is {side!r:.80}")
-    prefix, suffix = _ends(files, backend, start, end)
+    prefix, suffix = _ends(files, backend, added)
     return BytePairTokenizer(
         class_name=class_name,
         length=files.length(files.config.get("model_max_length", _LONGEST), least=2, most=_LONGEST),
@@ -101,7 +101,9 @@ def _from_sentencepiece(files: TokenizerFiles) -> _Model:
     return _Model(vocabulary=vocabulary, merges=merges, whole=whole)
 
 
-def _backend(files: TokenizerFiles, model: _Model, unknown: str, tokens: Sequence[AddedToken]) -> Backend:
+def _backend(
+    files: TokenizerFiles, model: _Model, unknown: str | None, tokens: Sequence[AddedToken]
+) -> Backend:
     from tokenizers import Tokenizer, normalizers, pre_tokenizers
     from tokenizers.models import BPE
 
@@ -125,7 +127,7 @@ def _backend(files: TokenizerFiles, model: _Model, unknown: str, tokens: Sequenc
 
 
 def _ends(
-    files: TokenizerFiles, backend: Backend, start: int, end: int
+    files: TokenizerFiles, backend: Backend, added: AddedTokens
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the ids that begin and end every text.
 
@@ -133,8 +135,11 @@ def _ends(
     configuration's ``add_bos_token`` and ``add_eos_token`` mean nothing.
     """
     if WHOLE not in files.content:
-        first, last = (bool(files.config.get(name)) for name in ("add_bos_token", "add_eos_token"))
-        return (start,) * first, (end,) * last
+        begin, end = (
+            ids_of_roles(files, backend, added, role) if files.config.get(f"add_{role}") else ()
+            for role in ("bos_token", "eos_token")
+        )
+        return begin, end
     step = files.json(WHOLE).get("post_processor")
     if step is None:
         return (), ()

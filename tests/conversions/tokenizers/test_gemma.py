@@ -51,6 +51,15 @@ def test_tokens_are_those_of_transformers(made: str, tmp_path: Path, monkeypatch
         assert found.mask[0].tolist() == expected.attention_mask, text
 
 
+def test_a_token_without_which_no_text_is_filled_up_is_missed(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"pad_token": None, "unk_token": None}))
+    with pytest.raises(ConversionError, match="it has no pad_token") as caught:
+        open_tokenizer(tmp_path)
+    assert caught.value.code == "tokenizer.broken"
+
+
 def test_a_pair_of_line_ends_is_read_as_it_is_written(tmp_path: Path) -> None:
     write(tmp_path)
     path = tmp_path / "tokenizer.json"
