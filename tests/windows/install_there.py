@@ -64,7 +64,11 @@ def main() -> None:
     lay_out_environment()
     (pip,) = (DATA / "bundle" / "wheels").glob("pip-*.whl")
     wheels = DATA / "bundle" / "wheels"
-    run(PYTHON, f"{pip}/pip", "install", "-q", "--no-index", "--find-links", wheels, "pip")
+    # By another name than pip's: that one does not install itself on Windows.
+    start = (
+        f"import runpy, sys; sys.path.insert(0, {str(pip)!r}); runpy.run_module('pip', run_name='__main__')"
+    )
+    run(PYTHON, "-c", start, "install", "-q", "--no-index", "--find-links", wheels, "pip")
     # As Explorer writes it: without /s and the outer quotes cmd takes the inner ones away where there is a &.
     install = f'cmd /s /c ""{synced}\\install.cmd" --offline {DATA}\\bundle --lean --yes"'
     said = run(install, cwd=synced)
