@@ -10,8 +10,8 @@ _ALSO = {
     "conversions/package/manifest.py": ("tests/conversions/test_conversion.py",),
     "conversions/package/needs.py": ("tests/conversions/test_conversion.py",),
     "conversions/package/package_metadata.py": ("tests/conversions/test_conversion.py",),
+    "conversions/passes/quantize_weights.py": ("tests/conversions/weights/test_quantize.py",),
     "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
-    "sdsetup/hub/download.py": ("tests/sdsetup/hub/test_faults.py",),
     "sdsetup/imaging/pipeline.py": (
         "tests/sdsetup/imaging/test_float32_retry.py",
         "tests/sdsetup/imaging/test_preview.py",

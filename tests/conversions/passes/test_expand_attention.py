@@ -41,3 +41,18 @@ def test_expanded_attention_computes_what_the_operator_computes(bias: bool, extr
 def test_causal_attention_is_refused() -> None:
     with pytest.raises(ConversionError, match="cannot be expanded"):
         expand_attention(attention(extra=", unidirectional = 1"))
+
+
+@pytest.mark.parametrize("place", [3, 4, 6, 7])
+def test_masks_and_pasts_are_refused(place: int) -> None:
+    """Inputs of the operator: bias 3, padding mask 4, attention bias 5, past key 6 and past value 7."""
+    model = attention(bias=True)
+    (node,) = model.graph
+    inputs = [*node.inputs[:3], *[None] * 5]
+    inputs[place] = node.inputs[5]
+    replaced = ir.node(
+        "MultiHeadAttention", inputs, {"num_heads": 4}, domain="com.microsoft", outputs=[ir.Value(name="z")]
+    )
+    model.graph.append(replaced)
+    with pytest.raises(ConversionError, match="cannot be expanded"):
+        expand_attention(model)

@@ -97,6 +97,7 @@ def test_the_bytes_of_all_files_are_counted_up_to_their_sum(
     assert all(event["task"] == "download" for _, event in events)
     assert finished["note"].startswith("4.2 MiB at ")
     assert finished["note"].endswith("/s")
+    assert not finished["note"].endswith(" at 0 B/s")
 
 
 def test_one_file_is_named(user: Machine, repo: Repo) -> None:
@@ -204,7 +205,11 @@ with WeakFileLock(path):
 """
 
 
-def test_another_program_s_lock_is_waited_for_and_said(user: Machine, repo: Repo) -> None:
+@pytest.mark.parametrize("downloads", [False, True])
+def test_another_program_s_lock_is_waited_for_and_said(
+    hub: HubServer, user: Machine, repo: Repo, downloads: bool
+) -> None:
+    hub.requests.clear()
     locks = user.cache / ".locks" / user.storage(repo.repo_id).name
     lock = locks / f"{repo.etag(repo.head, WEIGHTS)}.lock"
     holder = subprocess.Popen(
@@ -219,6 +224,10 @@ def test_another_program_s_lock_is_waited_for_and_said(user: Machine, repo: Repo
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(3)
         assert not blob(user, repo, WEIGHTS).exists()
+        if downloads:  # the other program leaves the whole file
+            whole = user.storage(repo.repo_id) / "snapshots" / repo.head / WEIGHTS
+            whole.parent.mkdir(parents=True)
+            whole.write_bytes(CONTENT)
     finally:
         holder.communicate()
     out, err = waiting.communicate(timeout=60)
@@ -228,3 +237,7 @@ def test_another_program_s_lock_is_waited_for_and_said(user: Machine, repo: Repo
     (notice,) = heard(events, "Notice")
     assert notice["text"].startswith(f"{WEIGHTS} is being downloaded by another program")
     assert (Path(root) / WEIGHTS).read_bytes() == CONTENT
+    assert bool(hub.paths(f"GET /cdn/{repo.repo_id}")) is not downloads
+    if downloads:
+        assert heard(events, "Advanced")[-1]["done"] == len(CONTENT)
+        assert heard(events, "Finished")[0]["note"].endswith(" at 0 B/s")
