@@ -45,7 +45,7 @@ def _drop_cast_like(model: ir.Model) -> None:
 
 def _transpose_weights(model: ir.Model) -> None:
     for node in list(model.graph):
-        if node.op_type != "Transpose":
+        if node.op_type != "Transpose" or node.graph is None:  # gone with another reader of its weight
             continue
         weight = node.inputs[0]
         assert weight is not None

@@ -219,3 +219,23 @@ def test_equal_nodes_become_one_and_nodes_without_a_reader_go() -> None:
     with_weights = simplified("g (float[2] x) => (float[2] y) { u = Add(x, w) y = Neg(x) }", w=(2,))
     assert operators(with_weights) == ["Neg"]
     assert "w" not in with_weights.graph.initializers
+
+
+def test_a_weight_that_is_transposed_twice_is_stored_transposed_once() -> None:
+    model = simplified(
+        """
+        g (float[2, 3] x) => (float[2, 4] y)
+        {
+            t = Transpose <perm = [1, 0]> (w)
+            s = Transpose <perm = [1, 0]> (w)
+            a = MatMul(x, t)
+            b = Neg(x)
+            c = MatMul(b, s)
+            y = Add(a, c)
+        }
+        """,
+        w=(4, 3),
+    )
+    assert sorted(operators(model)) == ["Add", "MatMul", "MatMul", "Neg"]
+    assert model.graph.initializers["w"].shape == (3, 4)
+    assert TRANSPOSED in model.graph.initializers["w"].metadata_props
