@@ -5,6 +5,7 @@ before launchers, and is filled by pip. All that follows is the project's own: i
 install`, `generate` and `uninstall`. Writes a line a step; the first that fails ends it with status 1.
 """
 
+import io
 import os
 import shutil
 import subprocess
@@ -58,6 +59,8 @@ def run(*argv: str | Path, cwd: Path = HOME) -> str:
 
 def main() -> None:
     """Go the whole way."""
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(encoding="utf-8")  # what programs say has more signs than a code page
     synced = HOME / "OneDrive" / "a & b"
     synced.mkdir(parents=True)
     shutil.copy(DATA / "install.cmd", synced)
