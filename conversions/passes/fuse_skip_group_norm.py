@@ -22,7 +22,8 @@ def fuse_skip_group_norm(model: ir.Model) -> int:
            known until sizes are counts as equal to another such one.
         3. Conv, bias and summand are of one type; a norm that stays in float32 is between Casts, and so is
            left alone.
-        4. Other readers of the sum read the second output.
+        4. Scale and shift are initializers.
+        5. Other readers of the sum read the second output.
 
     Args:
         model: A model whose weights may have no values.
@@ -44,6 +45,8 @@ def _fuse(graph: ir.Graph, norm: ir.Node) -> bool:
     if total is None or adding is None or (adding.domain, adding.op_type) != ("", "Add"):
         return False
     if norm.attributes.get_int("channels_last", 1):
+        return False
+    if any(each is None or not each.is_initializer() for each in (scale, shift)):
         return False
     for convolved, summand in (adding.inputs, reversed(adding.inputs)):
         convolution = _biased_convolution(convolved)

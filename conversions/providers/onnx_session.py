@@ -149,6 +149,9 @@ def _check_attention(model: ir.Model, *, device: Device, settings: Mapping[str, 
     def open_model(tried: bytes) -> Any:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        # Not by the CPU in its place: that fails, and the operator is written out.
+        if device.provider.target != "cpu":
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         return _session(tried, options=options, device=device, settings=settings)
 
     expand_wrong_attention(model, device=device, open_model=open_model)

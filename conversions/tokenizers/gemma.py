@@ -148,16 +148,22 @@ def _ends(
         raise files.broken(f"{WHOLE} has a post_processor of the type {kind!r:.40}, which may add tokens")
     ends: tuple[list[int], list[int]] = ([], [])
     behind = 0
-    for part in _parts(step.get("single")):
+    for part in _parts(files, step.get("single")):
         if "Sequence" in part:
             behind = 1
             continue
-        number = backend.token_to_id(str((part.get("SpecialToken") or {}).get("id")))
+        described = part.get("SpecialToken")
+        text = described.get("id") if isinstance(described, dict) else None
+        number = backend.token_to_id(text) if isinstance(text, str) else None
         if number is None:
             raise files.broken(f"{part!r:.80} in the post_processor of {WHOLE} is no token")
         ends[behind].append(number)
     return tuple(ends[0]), tuple(ends[1])
 
 
-def _parts(single: Any) -> list[dict[str, Any]]:
-    return [part for part in single if isinstance(part, dict)] if isinstance(single, list) else []
+def _parts(files: TokenizerFiles, single: Any) -> list[dict[str, Any]]:
+    """Return what a text is made of: tokens, and the text itself once."""
+    parts = [part for part in single if isinstance(part, dict)] if isinstance(single, list) else []
+    if parts != single or sum("Sequence" in part for part in parts) != 1:
+        raise files.broken(f"the post_processor of {WHOLE} does not say what a text is made of")
+    return parts

@@ -119,9 +119,18 @@ def _folder(option: str, values: Mapping[str, str]) -> Path | None:
     """
     if not values.get(option):
         return None
-    folder = Path(values[option]).expanduser()
+    try:
+        folder = Path(values[option]).expanduser()
+    except RuntimeError as error:  # ~NAME of nobody
+        raise UsageError(
+            "install.folder", f"{option} {values[option]}: {error}", "Name another folder."
+        ) from error
     place = Path(os.path.abspath(folder))  # noqa: PTH100
-    there = next(each for each in (place, *place.parents) if os.path.lexists(each))
+    there = next((each for each in (place, *place.parents) if os.path.lexists(each)), None)
+    if there is None:
+        raise UsageError(
+            "install.folder", f"{option} {folder}: there is no {place.anchor}.", "Name another folder."
+        )
     if not there.is_dir():
         raise UsageError(
             "install.folder", f"{option} {folder}: {there} is no folder.", "Name another folder."

@@ -248,6 +248,9 @@ def generate(
 def _kept(written: list[WrittenImage], shown: Preview | None) -> str:
     if not written:
         if shown is not None and shown.path.is_file():
-            return f"No image was written. The last preview stays until the next run's: {shown.path}"
+            return (
+                f"No image was written. The last preview is {shown.path}; a later run with the same output "
+                "replaces it."
+            )
         return "No image was written."
     return f"These images were written: {', '.join(str(image.path) for image in written)}."

@@ -25,16 +25,20 @@ def check_scheduler(label: str, checkpoint: Checkpoint, wanted: str) -> None:
             "download the model again, with its folder scheduler.",
         )
     recipe = checkpoint.recipe
-    name = schedulers.check({**recipe.scheduler_config, **({"_class_name": wanted} if wanted else {})})
-    if (name in schedulers.NAMES_ALONE or recipe.own_scheduler) and schedulers.class_of(
-        name
-    ) != recipe.own_scheduler:
+    config = recipe.scheduler_config
+    name = schedulers.check({**config, **({"_class_name": wanted} if wanted else {})})
+    if wanted:
+        schedulers.check(config, name)  # the class that it replaces tells what the model learned
+    own = recipe.own_scheduler
+    if (name in schedulers.NAMES_ALONE or own) and schedulers.class_of(name) != own:
+        if wanted:
+            hint = "leave --scheduler out."
+        elif own:
+            hint = f"download the published model's folder scheduler, which has the class {own}."
+        else:
+            hint = "download the folder scheduler of the model that this one was made from."
         raise SetupError(
-            "scheduler.unsupported",
-            f"{name} cannot step {label}, which is another kind of model.",
-            f"download the published model's folder scheduler, which has the class {recipe.own_scheduler}."
-            if recipe.own_scheduler
-            else "download the folder scheduler of the model that this one was made from.",
+            "scheduler.unsupported", f"{name} cannot step {label}, which is another kind of model.", hint
         )
     learned_flow = recipe.noise_levels(1, recipe.native) is not None
     if name in schedulers.FLOW_NAMES and not learned_flow:
@@ -42,4 +46,10 @@ def check_scheduler(label: str, checkpoint: Checkpoint, wanted: str) -> None:
             "scheduler.unsupported",
             f"{name} is for models that learned flow matching, and {label} learned to take noise out.",
             "add --scheduler NAME, for example --scheduler euler.",
+        )
+    if name in schedulers.NAMES and learned_flow and config.get("use_flow_sigmas") is not True:
+        raise SetupError(
+            "scheduler.unsupported",
+            f"{name} is for models that learned to take noise out, and {label} learned flow matching.",
+            "add --scheduler flow_match_euler.",
         )

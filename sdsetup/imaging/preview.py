@@ -21,6 +21,8 @@ from sdsetup.imaging.schedulers import Floats
 
 # Where a preview names the process that writes it, among the texts of a PNG file.
 _WRITER = "sdsetup preview of process"
+_LONGEST_PID = 10
+"""Digits; more is no process."""
 
 # Red, green and blue that each channel of the latents adds, and what they start from; colours go from -1 to
 # 1. By channels and scaling factor: autoencoders of one space share them. They were fitted to the decoders'
@@ -139,9 +141,10 @@ def _is_left(path: Path) -> bool:
     try:
         with Image.open(path) as image:
             writer = str(image.info.get(_WRITER, ""))
-    except (OSError, ValueError, SyntaxError):  # what Pillow raises for files that are no image, or damaged
+    # What Pillow raises for files that are no image, damaged, or huge.
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
-    return writer.isdecimal() and not psutil.pid_exists(int(writer))
+    return writer.isdecimal() and len(writer) <= _LONGEST_PID and not psutil.pid_exists(int(writer))
 
 
 def demand_interval(every: int) -> None:

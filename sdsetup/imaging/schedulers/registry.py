@@ -217,13 +217,14 @@ def _instead_of(class_name: str) -> str:
     if nearest is not None:
         return f"add --scheduler {nearest}, the nearest to it."
     flow = _of_flow(class_name)
-    names = ", ".join(entry.name for entry in ENTRIES if entry.flow == flow)
+    names = ", ".join(entry.name for entry in ENTRIES if entry.flow == flow and not entry.alone)
     return f"add --scheduler with one that fits the model: {names}."
 
 
 def _much_alike(class_name: str) -> str | None:
     """Return the scheduler whose class has nearly the same name, or a name within it; None for others."""
-    kind = [entry for entry in reversed(ENTRIES) if entry.flow == _of_flow(class_name)]
+    flow = _of_flow(class_name)
+    kind = [entry for entry in reversed(ENTRIES) if entry.flow == flow and not entry.alone]
     bare = {entry.class_name.removesuffix("Scheduler"): entry.name for entry in kind}
     wanted = class_name.removesuffix("Scheduler")
     within = max((name for name in bare if name in wanted), key=len, default="")

@@ -70,6 +70,41 @@ def test_forms_are_read_off_the_graph() -> None:
     }
 
 
+def changed(model: bytes, change: Callable[[onnx.ModelProto], None]) -> Any:
+    """Open the model as a kernel would compute it that ignores something."""
+    proto = onnx.load_from_string(model)
+    change(proto)
+    return open_on_cpu(proto.SerializeToString())
+
+
+def ignores_the_scale(model: bytes) -> Any:
+    def drop(proto: onnx.ModelProto) -> None:
+        kept = [each for each in proto.graph.node[0].attribute if each.name != "scale"]
+        del proto.graph.node[0].attribute[:]
+        proto.graph.node[0].attribute.extend(kept)
+
+    return changed(model, drop)
+
+
+def takes_the_first_bias_for_all(model: bytes) -> Any:
+    def slice_bias(proto: onnx.ModelProto) -> None:
+        attention = proto.graph.node[0]
+        attention.input[5] = "first"
+        for name, end in (("zero", 0), ("one", 1)):
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([end]), name))
+        proto.graph.node.insert(0, onnx.helper.make_node("Slice", ["bias", "zero", "one", "zero"], ["first"]))
+
+    return changed(model, slice_bias)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_scale_and_each_row_s_bias_are_looked_at(dtype: str) -> None:
+    scaled = Attention(heads=2, head_size=40, dtype=dtype, biased=True, scale=1.0)
+    assert is_right(scaled, open_on_cpu)
+    assert not is_right(scaled, ignores_the_scale)
+    assert not is_right(scaled, takes_the_first_bias_for_all)
+
+
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_a_right_kernel_is_right_and_a_wrong_one_wrong(dtype: str, biased: bool) -> None:
@@ -107,7 +142,7 @@ def test_each_form_is_tried_once_and_by_itself() -> None:
         expand_wrong_attention(model, device=CPU, open_model=counting)
     assert [node.op_type for node in prompt.graph] == ["MultiHeadAttention"]
     assert "MultiHeadAttention" not in {node.op_type for node in image.graph}
-    assert len(tried) == 2
+    assert len(tried) == 3  # both lengths of the prompt, the first of the image
 
 
 def test_a_session_tries_every_form_on_its_own_device(

@@ -72,13 +72,19 @@ def test_a_pair_of_line_ends_is_read_as_it_is_written(tmp_path: Path) -> None:
     assert open_tokenizer(tmp_path).encode("\r\r") == (model["vocab"]["\r\r"],)
 
 
+TEXT = {"Sequence": {"id": "A", "type_id": 0}}
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [
         ({"padding_side": "both"}, "padding_side"),
         ({"model_max_length": "long"}, "model_max_length"),
         ({"post_processor": {"type": "BertProcessing"}}, "BertProcessing"),
-        ({"post_processor": template() | {"single": [{"SpecialToken": {"id": "<x>"}}]}}, "<x>"),
+        ({"post_processor": template() | {"single": [{"SpecialToken": {"id": "<x>"}}, TEXT]}}, "<x>"),
+        ({"post_processor": template() | {"single": [{"SpecialToken": "<bos>"}, TEXT]}}, "<bos>"),
+        ({"post_processor": template() | {"single": [{"SpecialToken": {"id": "<bos>"}}]}}, "made of"),
+        ({"post_processor": template() | {"single": [TEXT, "junk"]}}, "made of"),
     ],
 )
 def test_what_cannot_be_used_is_named(change: dict[str, Any], what: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from conversions.errors import ConversionError
 from conversions.tokenizers import open_tokenizer
 from conversions.tokenizers.files import TokenizerFiles, read_files
-from tests import qwen_vocabulary
+from tests import gemma_vocabulary, qwen_vocabulary
 from tests.conversions.tokenizers import t5_vocabulary
 from tests.sdsetup.imaging import clip_vocabulary
 
@@ -44,6 +44,7 @@ ROLES = {
 MADE: dict[str, Callable[[Path], object]] = {
     "CLIPTokenizer": clip_vocabulary.write,
     "Qwen2Tokenizer": lambda folder: qwen_vocabulary.write(folder, whole=True),
+    "GemmaTokenizer": gemma_vocabulary.write,
     "T5Tokenizer": t5_vocabulary.write,
 }
 
