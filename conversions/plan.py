@@ -154,7 +154,9 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
     """
     if reason := checkpoint.recipe.unsupported:
         raise ConversionError(
-            "component.unsupported", reason, "Convert a checkpoint of a pipeline that is supported."
+            "component.unsupported",
+            reason,
+            "Convert a checkpoint of a supported pipeline; if it is one, download its config files again.",
         )
     _demand_embeddings(checkpoint)
     submodels = wanted_submodels(checkpoint, options)

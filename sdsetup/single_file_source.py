@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
-from conversions.checkpoint.instead import pipeline_of
 from conversions.checkpoint.weight_files import choose
+from conversions.checkpoint.wrong_path import pipeline_of
 from conversions.events import Listener
 from sdsetup import hub
 from sdsetup.errors import SetupError

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from conversions.checkpoint.instead import pipeline_of
 from conversions.checkpoint.json_file import read_object
 from conversions.checkpoint.lfs_pointer import is_pointer_file, pointer_error
 from conversions.checkpoint.safetensors_header import StoredTensor
@@ -16,6 +15,7 @@ from conversions.checkpoint.scaled_tensors import unscaled
 from conversions.checkpoint.storage import Folder, Storage
 from conversions.checkpoint.tensor_table import read_tensors
 from conversions.checkpoint.weight_files import WeightFiles, choose
+from conversions.checkpoint.wrong_path import pipeline_of
 from conversions.errors import ConversionError
 from conversions.family import (
     Family,

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from conversions.checkpoint.folder import Checkpoint, Component, assemble, component_tensors, demand_optional
-from conversions.checkpoint.instead import pipeline_of
 from conversions.checkpoint.json_file import read_object
 from conversions.checkpoint.layered import Layered, Place, all_of
 from conversions.checkpoint.memory import Memory
@@ -16,6 +15,7 @@ from conversions.checkpoint.storage import Folder, Storage
 from conversions.checkpoint.tensor_table import read_tensors, read_texts
 from conversions.checkpoint.unknown_file import refusal
 from conversions.checkpoint.weight_files import WeightFiles, choose
+from conversions.checkpoint.wrong_path import pipeline_of
 from conversions.errors import ConversionError
 from conversions.family import Family, all_families
 from conversions.single_file_layout import FileComponent, FileFacts, Select, SingleFileLayout, SmallFiles

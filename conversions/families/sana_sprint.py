@@ -17,7 +17,7 @@ from conversions.submodels.sana_transformer import SANA_TRANSFORMER
 # Source: the defaults of __call__ of diffusers' SanaSprintPipeline.
 _STEPS = 2
 # Source: the default of guidance_embeds_scale of SanaTransformer2DModel.
-_GUIDANCE_SCALE = 0.1
+_GUIDANCE_FACTOR = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class SprintRecipe(SanaRecipe):
     def further_inputs(self, request: GuidedPrompts) -> Tensors:
         """Return the guidance scale in the denoiser's units."""
         given = self.transformer.get("guidance_embeds_scale")
-        scale = np.float32(_GUIDANCE_SCALE if given is None else given)
+        scale = np.float32(_GUIDANCE_FACTOR if given is None else given)
         return {"guidance": np.array([request.guidance_scale], dtype=np.float32) * scale}
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from conversions.checkpoint.instead import not_a_file
 from conversions.checkpoint.safetensors_header import read_header
 from conversions.checkpoint.storage import Folder
+from conversions.checkpoint.wrong_path import not_a_file
 from conversions.errors import ConversionError
 from conversions.weights.kernels import to_float32
 from conversions.weights.read_numbers import read_numbers

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sdsetup import os_errors
 from sdsetup.bootstrap import console, version
+from sdsetup.bootstrap.command_name import verb_of
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.redaction import redact
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    verb = next((argument for argument in arguments if not argument.startswith("-")), "")
+    verb = verb_of(arguments)
     asks_help = "--help" in arguments or "-h" in arguments
     try:
         if version.asked(arguments):

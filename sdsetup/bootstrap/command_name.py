@@ -1,4 +1,4 @@
-"""What a person types to start sdsetup, in the shell and the folder that they are in.
+"""What a person types to start sdsetup, in the shell and the folder that they are in, and its verb.
 
 Standard library only.
 """
@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+
+def verb_of(arguments: Sequence[str]) -> str:
+    """Return the verb among what follows the program's name; empty where there is none."""
+    return next((each for each in arguments if not each.startswith("-")), "")
 
 
 def typed() -> str:
     """Write the command as it is found from here: its name where PATH leads to it, else its path."""
-    script = Path(sys.prefix) / ("Scripts/sdsetup.exe" if sys.platform == "win32" else "bin/sdsetup")
+    script = _script()
     found = shutil.which("sdsetup")
     if found is not None and _same(Path(found), script):
         return "sdsetup"
@@ -37,13 +43,18 @@ def activation(shell: str) -> str:
         shell, "activate"
     )
     script = Path(sys.prefix) / ("Scripts" if sys.platform == "win32" else "bin") / name
-    if typed() == "sdsetup" or not script.is_file():
+    if typed() == "sdsetup" or not script.is_file() or not _script().is_file():
         return ""
     path = _from_here(script)
     quoted = f'"{path}"' if " " in path else path
     return {"cmd": quoted, "powershell": f"& {quoted}" if " " in path else quoted}.get(
         shell, f"source {quoted}"
     )
+
+
+def _script() -> Path:
+    """Return where the environment's command is, or would be."""
+    return Path(sys.prefix) / ("Scripts/sdsetup.exe" if sys.platform == "win32" else "bin/sdsetup")
 
 
 def _python() -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from sdsetup.bootstrap.command_name import verb_of
 from sdsetup.errors import SetupError
 
 # The verbs that find what an earlier run of theirs has finished; all others begin at the beginning.
@@ -30,7 +31,7 @@ def interrupted(arguments: Sequence[str]) -> str:
     Args:
         arguments: What follows the program's name.
     """
-    verb = next((argument for argument in arguments if not argument.startswith("-")), "")
+    verb = verb_of(arguments)
     again = "go on" if verb in _GO_ON else "start again"
     return f"Interrupted. Run the same command to {again}."
 

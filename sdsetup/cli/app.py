@@ -12,6 +12,7 @@ import typer
 
 from conversions.errors import ConversionError
 from sdsetup import os_errors
+from sdsetup.bootstrap.command_name import verb_of
 from sdsetup.bootstrap.console import interrupted
 from sdsetup.bootstrap.version import lines as version_lines
 from sdsetup.cli import output
@@ -116,7 +117,7 @@ def _explain(error: BaseException, arguments: list[str]) -> int:
             return 130
         case SetupError() | ConversionError():
             hint = hint_for(error) if isinstance(error, ConversionError) else error.hint
-            verb = next((each for each in arguments if not each.startswith("-")), "")
+            verb = verb_of(arguments)
             output.complain(error.message, " ".join(filter(None, (hint, whose_options(hint, verb)))))
             return 2 if isinstance(error, UsageError) else 1
     if hasattr(error, "format_message"):  # typer's, whose common class has no public name in all versions

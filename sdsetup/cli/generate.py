@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from contextlib import suppress
 from dataclasses import replace
@@ -157,7 +158,12 @@ def generate(
         remarks += prompts.examine_unweighed(request.prompt, "the prompt")
     if request.negative_prompt and not opened.recipe.guided(request.guidance_scale or 0.0):
         remarks.append(
-            "the negative prompt is not read: at this guidance scale the model sees the prompt alone."
+            "the negative prompt is not read: "
+            + (
+                "at this guidance scale the model sees the prompt alone."
+                if opened.recipe.guided(math.inf)
+                else "this model sees the prompt alone."
+            )
         )
     if guidance_scale is not None and not opened.recipe.reads_guidance:
         remarks.append("the guidance scale changes nothing: this model was distilled to do without guidance.")

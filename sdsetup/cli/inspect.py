@@ -63,11 +63,17 @@ def inspect(
                 f"No graph at hand fits {', '.join(needs['to_trace'])}: tracing one needs PyTorch, which "
                 "sdsetup install --torch brings."
             )
-        options = [*(["--base", base] if base else []), *(["--allow-pickle"] if allow_pickle else [])]
-        output.say(f"Convert it: sdsetup convert {' '.join([model, *options])}")
+        given = {"--base": base, "--revision": revision, "--variant": variant}
+        options = [part for name, value in given.items() if value for part in (name, value)]
+        command = ["sdsetup", "convert", model, *options, *(["--allow-pickle"] if allow_pickle else [])]
+        output.say(f"Convert it: {' '.join(_quoted(part) for part in command)}")
     else:
         example = "" if "text-to-image" in found.inspection.tasks else " --init-image IMAGE"
         output.say(f'Make an image: sdsetup generate "{Path(model)}" "a lighthouse at dawn"{example}')
+
+
+def _quoted(part: str) -> str:
+    return f'"{part}"' if " " in part else part
 
 
 def _show(inspection: Inspection) -> None:

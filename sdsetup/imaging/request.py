@@ -31,7 +31,7 @@ class Request:
         width: In pixels; None takes the checkpoint's own.
         height: In pixels; None takes the checkpoint's own.
         images: Images in the batch.
-        scheduler: One of ``sdsetup.imaging.schedulers.NAMES``; None takes the checkpoint's own.
+        scheduler: A name of ``sdsetup.imaging.schedulers``; None takes the checkpoint's own.
         clip_skip: Layers of CLIP's text encoders to leave out at the end.
         init_image: Path of an image to start from; None starts from noise.
         mask: Path of an image that is white where the initial image is made anew; None makes all of it anew.
@@ -128,6 +128,8 @@ def complete(request: Request, package: Package) -> Request:
             "use a number between 0 and 1; 0.8 is usual.",
         )
     most = recipe.most_clip_skip
+    if request.clip_skip and not most:
+        raise UsageError("generate.clip_skip", "this model has no layers to skip.", "leave --clip-skip out.")
     if not 0 <= request.clip_skip <= most:
         raise UsageError(
             "generate.clip_skip",
@@ -186,14 +188,18 @@ def _check_task(request: Request, package: Package) -> None:
         )
     if request.task not in package.recipe.tasks:
         able = sorted(package.recipe.tasks)
+        if able == ["inpainting"]:
+            hint = "add --init-image IMAGE --mask MASK."
+        elif "image-to-image" in able:
+            hint = "add --init-image IMAGE."
+        elif request.init_image is not None and "text-to-image" in able:
+            hint = "leave --init-image out, or use another model."
+        else:
+            hint = "use a package of another checkpoint."
         raise UsageError(
             "generate.task",
             f"this package is for {' and '.join(able)}; {request.task} was asked for.",
-            "add --init-image IMAGE --mask MASK."
-            if able == ["inpainting"]
-            else "add --init-image IMAGE."
-            if "image-to-image" in able
-            else "use a package of another checkpoint.",
+            hint,
         )
     if request.init_image is not None and not package.with_role("encoder"):
         raise UsageError(

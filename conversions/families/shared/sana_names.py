@@ -18,7 +18,7 @@ from conversions.graph_kind import Config
 from conversions.single_file_layout import FileComponent, SingleFileLayout
 from conversions.weights.expression import Tensors
 
-_GUIDANCE = "cfg_embedder.mlp.0.weight"
+_GUIDANCE_WEIGHT = "cfg_embedder.mlp.0.weight"
 _ENDS = {
     "x_embedder.proj": "patch_embed.proj",
     "y_embedder.y_proj.fc1": "caption_projection.linear_1",
@@ -57,7 +57,7 @@ class SanaNames:
     def __call__(self, tensors: Tensors) -> Tensors:
         """Return the tensors by their new names; those that are unknown keep theirs."""
         # A model that reads guidance has no module around what embeds the time.
-        home = "time_embed" if _GUIDANCE in tensors else "time_embed.emb"
+        home = "time_embed" if _GUIDANCE_WEIGHT in tensors else "time_embed.emb"
         modules: dict[str, Target] = {
             **_ENDS,
             "t_embedder.mlp.0": f"{home}.timestep_embedder.linear_1",
@@ -96,17 +96,17 @@ def _structure(tensors: Tensors, config: Config) -> Config:
         num_attention_heads=width // head if width else None,
         num_layers=count_of(tensors, "blocks"),
         mlp_ratio=inner / 2 / width if width and inner else None,
-        guidance_embeds=_GUIDANCE in tensors,
+        guidance_embeds=_GUIDANCE_WEIGHT in tensors,
         qk_norm="rms_norm_across_heads" if normed else None,
     )
 
 
 def _of_sana(tensors: Tensors) -> tuple[str, ...]:
-    return ("it reads the guidance scale",) if _GUIDANCE in tensors else _of_both(tensors)
+    return ("it reads the guidance scale",) if _GUIDANCE_WEIGHT in tensors else _of_both(tensors)
 
 
 def _of_sprint(tensors: Tensors) -> tuple[str, ...]:
-    return _of_both(tensors) if _GUIDANCE in tensors else ("it does not read the guidance scale",)
+    return _of_both(tensors) if _GUIDANCE_WEIGHT in tensors else ("it does not read the guidance scale",)
 
 
 def _of_both(tensors: Tensors) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from conversions.checkpoint.element_types import element_type
-from conversions.checkpoint.instead import not_a_file
 from conversions.checkpoint.safetensors_header import StoredTensor, read_header
 from conversions.checkpoint.storage import Folder
+from conversions.checkpoint.wrong_path import not_a_file
 from conversions.errors import ConversionError
 from conversions.weights.lora.adapter_keys import parse_key
 

@@ -119,7 +119,9 @@ def make_scheduler(
     most = max(settings.num_train_timesteps - shift, 1)
     if not 1 <= steps <= most:
         raise UsageError(
-            "scheduler.steps", f"--steps {steps} is out of range: 1 to {most}.", "20 to 50 is usual."
+            "scheduler.steps",
+            f"--steps {steps} is out of range: 1 to {most}.",
+            "leave it out for as many as the model is made for.",
         )
     _check_eta(entry, eta, config)
     options = Options(

@@ -86,6 +86,9 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_done(option: st
         with pytest.raises(UsageError, match="file is no folder") as caught:
             install_options.read(["install", option, str(place)])
         assert caught.value.code == "install.folder"
+    with pytest.raises(UsageError, match="~nobody-at-all") as caught:
+        install_options.read(["install", option, "~nobody-at-all/art"])
+    assert caught.value.code == "install.folder"
 
 
 def test_a_full_disk_is_told_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

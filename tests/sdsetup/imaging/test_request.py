@@ -268,3 +268,10 @@ def test_distilled_models_make_all_steps_of_an_image_closer_together(package: Pa
         planned = scheduler_for(found, known.recipe)
         assert first_index(found, planned, known.recipe) == 2
         assert planned.timesteps[0] > 600
+
+
+def test_an_initial_image_that_a_package_does_not_take_is_to_be_left_out(package: Package) -> None:
+    texts: Any = OtherPackage(package, tasks=frozenset({"text-to-image"}))
+    error = refused(replace(PLAIN, init_image="a.png"), texts)
+    assert error.code == "generate.task"
+    assert error.hint == "leave --init-image out, or use another model."

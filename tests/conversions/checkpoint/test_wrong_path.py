@@ -52,7 +52,7 @@ def test_a_single_file_beside_a_pipeline_is_no_part_of_it(pipeline: Path) -> Non
 def test_for_a_folder_its_files_are_named(read, tmp_path: Path) -> None:
     folder = tmp_path / "several"
     folder.mkdir()
-    assert refused(read, folder).hint == "It holds no .safetensors file."
+    assert refused(read, folder).hint == "Give a file: the folder holds no .safetensors."
     for name in "edcba":
         (folder / f"{name}.safetensors").write_bytes(b"")
     error = refused(read, folder)

@@ -37,5 +37,7 @@ def not_a_file(path: Path, what: str) -> tuple[str, str]:
     more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
     return (
         f"{path} is a folder; {what} is one file.",
-        f"Give one of its files: {listed}{more}." if files else "It holds no .safetensors file.",
+        f"Give one of its files: {listed}{more}."
+        if files
+        else "Give a file: the folder holds no .safetensors.",
     )
