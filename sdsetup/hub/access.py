@@ -306,8 +306,9 @@ def _bad_token(source: TokenSource | None) -> SetupError:
 
 def _network_settings() -> str:
     """Name the network settings that affect requests to the Hub."""
-    kind = urlsplit(endpoint()).scheme
-    proxy = urlsplit(getproxies().get(kind, "")).hostname
+    proxies = getproxies()
+    kind = next((each for each in (urlsplit(endpoint()).scheme, "all") if proxies.get(each)), "")
+    proxy = urlsplit(proxies.get(kind, "")).hostname
     settings = [f"the proxy {proxy} ({kind.upper()}_PROXY)"] if proxy else []
     settings += ["HF_ENDPOINT"] if os.environ.get("HF_ENDPOINT") else []
     return f", {' and '.join(settings)}" if settings else ""

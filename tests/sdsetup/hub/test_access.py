@@ -208,3 +208,12 @@ def test_settings_of_the_network_are_named_where_it_fails(monkeypatch: pytest.Mo
 def test_the_file_that_is_not_there_is_named_by_its_address(path: str, said: str) -> None:
     response = httpx2.Response(404, request=httpx2.Request("GET", f"http://hub.example{path}"))
     assert said in translated(RemoteEntryNotFoundError("no", response=response)).message
+
+
+def test_a_proxy_for_all_schemes_is_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", "socks5h://person:secret@proxy.example:1080")
+    error = translated(httpx2.ConnectError("refused"))
+    assert "the network, the proxy proxy.example (ALL_PROXY)" in (error.hint or "")
+    assert "secret" not in f"{error.message} {error.hint}"
