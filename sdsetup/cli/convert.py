@@ -294,21 +294,13 @@ def show_report(report: ParityReport, package: Package) -> None:
     from conversions.package.needs import device_bytes, weight_bytes
 
     table = Table(box=None)
-    headings = ("submodel", "PSNR", "needed", "max error", "cosine", "size", "VRAM", "nodes", "result")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("submodel", "result") else "right")
+    # The largest error and the cosine are in the JSON document and the report page.
+    for heading in ("submodel", "PSNR", "needed", "size", "VRAM", "nodes", "result"):
+        left = heading in ("submodel", "result")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=heading != "nodes")
     for each in report.submodels:
         parity = each.parity
-        numbers = (
-            ("", "", "", "")
-            if parity is None
-            else (
-                f"{parity.psnr_db:.1f} dB",
-                f"{parity.gate_db:.0f} dB",
-                f"{parity.max_abs_error:.2g}",
-                f"{parity.cosine:.6f}",
-            )
-        )
+        numbers = ("", "") if parity is None else (f"{parity.psnr_db:.1f} dB", f"{parity.gate_db:.0f} dB")
         needed = device_bytes(package, each.submodel)
         size = human_size(weight_bytes(package, each.submodel))
         memory = "" if needed is None else human_size(needed)
