@@ -122,10 +122,20 @@ def class_of(name: str) -> str:
         UsageError: There is no scheduler of that name.
     """
     if name not in _BY_NAME:
-        raise UsageError(
-            "scheduler.unknown", f"there is no scheduler {name!r}.", f"choose one of: {', '.join(_BY_NAME)}."
-        )
+        raise _unknown(name)
     return _BY_NAME[name].class_name
+
+
+def _unknown(name: str) -> UsageError:
+    """Refuse a name, with the nearest that there is; other programs write "DPM++ 2M Karras"."""
+    plain = name.lower().removesuffix(" karras").replace("++", "pp").replace(" ", "_")
+    plain = f"{plain}ncestral" if plain.endswith("_a") else plain
+    near = difflib.get_close_matches(plain, _BY_NAME, n=1, cutoff=_LIKE)
+    meant = f"did you mean {near[0]}? " if near else ""
+    known = ", ".join(_BY_NAME)
+    return UsageError(
+        "scheduler.unknown", f"there is no scheduler {name!r}.", f"{meant}choose one of: {known}."
+    )
 
 
 def read(name: str, config: Mapping[str, Any]) -> tuple[Entry, SchedulerConfig]:
@@ -137,11 +147,7 @@ def read(name: str, config: Mapping[str, Any]) -> tuple[Entry, SchedulerConfig]:
     """
     entry = _BY_NAME.get(name)
     if entry is None:
-        raise UsageError(
-            "scheduler.unknown",
-            f"there is no scheduler {name!r}.",
-            f"choose one of: {', '.join(_BY_NAME)}.",
-        )
+        raise _unknown(name)
     _check_kind(entry, config)
     if entry.flow and config.get("shift") is None and config.get("flow_shift") is not None:
         config = {**config, "shift": config["flow_shift"]}  # the same under another name

@@ -18,7 +18,7 @@ from sdsetup.imaging.schedulers import (
     name_of,
     resolution_mu,
 )
-from sdsetup.imaging.schedulers.registry import _NEAREST, ENTRIES
+from sdsetup.imaging.schedulers.registry import _NEAREST, ENTRIES, class_of
 
 SD14 = {
     "_class_name": "PNDMScheduler",
@@ -357,3 +357,25 @@ def test_very_many_steps_run_or_are_refused_in_words(name, steps):
 def test_a_saved_configuration_may_hold_minus_infinity():
     config = json.loads('{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity}')
     assert check(config) == "dpmpp_2m"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("euller", "euler"),
+        ("Euler a", "euler_ancestral"),
+        ("DPM++ 2M Karras", "dpmpp_2m"),
+        ("dpm++ 2m sde", "dpmpp_2m_sde"),
+        ("UniPC", "unipc"),
+    ],
+)
+def test_a_name_as_others_write_it_is_refused_with_ours(name: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        class_of(name)
+    assert caught.value.hint.startswith(f"did you mean {meant}? choose one of: ddim,")
+
+
+def test_a_name_that_is_like_none_is_refused_with_all() -> None:
+    with pytest.raises(UsageError) as caught:
+        class_of("something else")
+    assert caught.value.hint.startswith("choose one of: ddim,")
