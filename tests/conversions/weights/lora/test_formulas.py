@@ -273,6 +273,6 @@ def test_a_file_without_layers_says_what_it_holds(tmp_path: Path) -> None:
     save_file({}, path)
     with pytest.raises(ConversionError, match=r"it holds nothing\."):
         read_adapter(path, path.name)
-    with pytest.raises(ConversionError, match="There is no file") as caught:
+    with pytest.raises(ConversionError, match="is a folder; an adapter is one file") as caught:
         read_adapter(tmp_path, "a.safetensors")
     assert caught.value.code == "lora.missing"
