@@ -136,6 +136,8 @@ def plan_conversion(request: ConvertRequest, listener: Listener) -> PlannedConve
 def demand_graphs(planned: PlannedConversion, listener: Listener, *, retrace: bool = False) -> None:
     """See that the graphs of a conversion are at hand, or can be traced and fit the weights.
 
+    The source is in use meanwhile, and not closed.
+
     Raises:
         ConversionError: ``graph.needs_pytorch``, or a configuration and its weights do not belong together.
     """
@@ -143,8 +145,7 @@ def demand_graphs(planned: PlannedConversion, listener: Listener, *, retrace: bo
     from conversions.plan import wanted_submodels
 
     submodels = wanted_submodels(planned.adapted, planned.plan.options)
-    with planned.source.using:
-        demand_obtainable(submodels, planned.adapted, graph_cache(), retrace, listener)
+    demand_obtainable(submodels, planned.adapted, graph_cache(), retrace, listener)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,27 +217,27 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
 
     planned = plan_conversion(request, listener)
     source, plan = planned.source, planned.plan
-    if source.download is not None:  # else the conversion begins with it
-        demand_graphs(planned, listener, retrace=request.retrace)
-    downloading = source.download is not None and source.checkpoint_request.keep
-    listener(
-        Planned(
-            steps=conversion_steps(
-                plan,
-                download_bytes=source.download.download_bytes if source.download and downloading else 0,
-                verify=request.verify,
-                image=request.image,
+    with source.using:
+        if source.download is not None:  # else the conversion begins with it
+            demand_graphs(planned, listener, retrace=request.retrace)
+        downloading = source.download is not None and source.checkpoint_request.keep
+        listener(
+            Planned(
+                steps=conversion_steps(
+                    plan,
+                    download_bytes=source.download.download_bytes if source.download and downloading else 0,
+                    verify=request.verify,
+                    image=request.image,
+                )
             )
         )
-    )
-    output = request.output or package_folder(request.checkpoint_request.model, request.options)
-    checks = None
-    if request.verify:
-        main_memory.require_for_verification(plan.check_ram_bytes)
-        device = device_for(request.options.target)
-        checks = Checks(device=device, reference=chosen_reference(request.reference, listener))
-        listener(Notice(text=f"The package will be verified on {device}."))
-    with source.using:
+        output = request.output or package_folder(request.checkpoint_request.model, request.options)
+        checks = None
+        if request.verify:
+            main_memory.require_for_verification(plan.check_ram_bytes)
+            device = device_for(request.options.target)
+            checks = Checks(device=device, reference=chosen_reference(request.reference, listener))
+            listener(Notice(text=f"The package will be verified on {device}."))
         return convert(
             plan,
             planned.changes.applied(source.fetch(output, plan, listener)),

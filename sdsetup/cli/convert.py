@@ -183,9 +183,9 @@ def convert(
     if dry_run:
         with saying_what_is_kept(lambda: kept_of(place)), progress.listening() as listener:
             planned = workflow.plan_conversion(request, listener)
-            workflow.demand_graphs(planned, listener, retrace=retrace)
             source, plan = planned.source, planned.plan
             with source.using:
+                workflow.demand_graphs(planned, listener, retrace=retrace)
                 memory = workflow.forecast_conversion(planned)
     else:
         with reporting("convert", model, place, report, lambda: kept_of(place)) as run:

@@ -116,7 +116,7 @@ def test_the_preview_of_a_run_that_was_ended_makes_way_for_the_next_run_s(
         said = ended.communicate()[1]
     assert preview.is_file()
     if end == signal.SIGINT:
-        assert "The last preview stays until the next run's: x-preview.png" in said
+        assert "The last preview is x-preview.png; a later run" in said
     again = subprocess.run(
         [*argv, "2"], cwd=machine.home, env=machine.environment(), capture_output=True, text=True, check=False
     )
