@@ -1,5 +1,6 @@
 """What `install` was asked for, read on a bare Python; and the plan that it shows."""
 
+import sys
 from pathlib import Path
 
 import pytest
