@@ -94,6 +94,7 @@ def test_what_cannot_be_used_is_named(change: dict[str, Any], what: str, tmp_pat
     assert caught.value.code == "tokenizer.broken"
 
 
+@pytest.mark.torch  # transformers comes with it, and its SentencePiece format
 def test_files_that_hold_no_vocabulary_are_named(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "tokenizer.json").unlink()

@@ -169,6 +169,7 @@ def test_the_machine_is_described_and_not_named(tmp_path, monkeypatch):
     assert result.as_document()["machine"] == result.machine
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="onnxruntime-directml is installed there")
 @pytest.mark.parametrize("flavour", ["directml", "gpu", "migraphx", "openvino"])
 def test_the_flavour_of_onnx_runtime_is_told(tmp_path, monkeypatch, flavour):
     for name in (f"onnxruntime-{flavour}", "onnxruntime"):

@@ -119,6 +119,7 @@ def test_directml_adapters_are_read_from_onnxruntime_s_list(monkeypatch):
         Discrete="1",
     )
     bare = entry()
+    monkeypatch.setattr(adapters, "read", lambda: ())
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["DmlExecutionProvider"])
     warp = entry(Description="Microsoft Basic Render Driver", DxgiAdapterNumber="4")
     monkeypatch.setattr(devices, "listed_by_onnxruntime", lambda: [bare, described, warp])

@@ -51,12 +51,12 @@ def test_a_submodel_is_opened_once_and_every_run_is_noted(package: Package) -> N
     assert runs(runner) == {"vae_decoder": 2, "text_encoder": 1}
     used = runner.usage()["vae_decoder"]
     assert all(seconds > 0 for seconds in (*used.load_seconds, *used.run_seconds))
-    assert used.placement.node_share == 1
+    nodes, share = sum(used.placement.nodes.values()), used.placement.node_share
+    assert share == 1 or not nodes  # older versions do not tell where nodes are
     assert not used.upcast
-    nodes = sum(used.placement.nodes.values())
     assert events[:2] == [
         Started(task="load-vae_decoder", label="vae_decoder: loading", total=None),
-        Finished(task="load-vae_decoder", note=f"100% of {nodes} nodes on {CPU.provider.label}"),
+        Finished(task="load-vae_decoder", note=f"{share:.0%} of {nodes} nodes on {CPU.provider.label}"),
     ]
     assert len(events) == 4
 
