@@ -113,11 +113,12 @@ def is_right(attention: Attention, open_model: OpenModel) -> bool:
         attention: What to try; float16 must agree to 40 dB, float32 to 80.
         open_model: Opens a session on the device.
     """
-    lengths = _BIASED_LENGTHS if attention.biased else _LENGTHS
-    for queries, keys in lengths:
+    session = None
+    for queries, keys in _BIASED_LENGTHS if attention.biased else _LENGTHS:
         feeds = _inputs(attention, queries, keys)
         try:
-            got = open_model(_model(attention)).run(None, feeds)[0].astype(np.float32)
+            session = session or open_model(_model(attention))
+            got = session.run(None, feeds)[0].astype(np.float32)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no other base
             logger.info("MultiHeadAttention failed: %s", error)
             return False

@@ -22,7 +22,6 @@ VOCABULARY = "vocab.json"
 MERGES = "merges.txt"
 SENTENCEPIECE = "spiece.model"
 SENTENCEPIECE_OF_GEMMA = "tokenizer.model"
-PADDING_SIDES = ("left", "right")
 _READ = (
     CONFIG,
     SPECIAL_TOKENS,
@@ -94,6 +93,20 @@ class TokenizerFiles:
         if isinstance(given, bool) or not isinstance(given, int | float) or not given >= least:
             raise self.broken(f"its model_max_length is {given!r:.80}")
         return int(min(given, most))
+
+    def pads_left(self, usual: str) -> bool:
+        """Say whether padding stands before a text.
+
+        Args:
+            usual: The side where the configuration names none.
+
+        Raises:
+            ConversionError: ``tokenizer.broken``: what it names is no side.
+        """
+        side = self.config.get("padding_side", usual)
+        if side not in ("left", "right"):
+            raise self.broken(f"its padding_side is {side!r:.80}")
+        return bool(side == "left")
 
     def sentencepiece(self, name: str) -> SentencePieceModel:
         """Return what a sentencepiece file says.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from conversions.tokenizers.added_tokens import AddedTokens, ids_of_roles, read_added_tokens
 from conversions.tokenizers.byte_pairs import BytePairTokenizer, read_vocabulary, size_of
-from conversions.tokenizers.files import PADDING_SIDES, SENTENCEPIECE_OF_GEMMA, WHOLE, TokenizerFiles
+from conversions.tokenizers.files import SENTENCEPIECE_OF_GEMMA, WHOLE, TokenizerFiles
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken
@@ -61,9 +61,7 @@ def open_gemma(files: TokenizerFiles, class_name: str) -> BytePairTokenizer:
     tokens = (*added.tokens, *model.whole)
     backend = _backend(files, model, added.roles.get("unk_token"), tokens)
     (padding,) = ids_of_roles(files, backend, added, "pad_token")
-    side = files.config.get("padding_side", "left")
-    if side not in PADDING_SIDES:
-        raise files.broken(f"its padding_side is {side!r:.80}")
+    pads_left = files.pads_left("left")
     prefix, suffix = _ends(files, backend, added)
     return BytePairTokenizer(
         class_name=class_name,
@@ -74,7 +72,7 @@ def open_gemma(files: TokenizerFiles, class_name: str) -> BytePairTokenizer:
         padding=padding,
         added_tokens=tuple(token.content for token in added.tokens if not token.special),
         backend=backend,
-        pads_left=side == "left",
+        pads_left=pads_left,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from conversions.tokenizers.added_tokens import AddedTokens, ids_of_roles, read_added_tokens
 from conversions.tokenizers.byte_pairs import BytePairTokenizer, read_vocabulary, size_of
-from conversions.tokenizers.files import PADDING_SIDES, WHOLE, TokenizerFiles
+from conversions.tokenizers.files import WHOLE, TokenizerFiles
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -34,9 +34,7 @@ def open_qwen2(files: TokenizerFiles, class_name: str) -> BytePairTokenizer:
     added = read_added_tokens(files, _DEFAULTS)
     backend = _backend(files, added)
     (padding,) = ids_of_roles(files, backend, added, "pad_token")
-    side = files.config.get("padding_side", "right")
-    if side not in PADDING_SIDES:
-        raise files.broken(f"its padding_side is {side!r:.80}")
+    pads_left = files.pads_left("right")
     return BytePairTokenizer(
         class_name=class_name,
         length=files.length(files.config.get("model_max_length", _LONGEST), least=1, most=_LONGEST),
@@ -46,7 +44,7 @@ def open_qwen2(files: TokenizerFiles, class_name: str) -> BytePairTokenizer:
         padding=padding,
         added_tokens=tuple(token.content for token in added.tokens if not token.special),
         backend=backend,
-        pads_left=side == "left",
+        pads_left=pads_left,
     )
 
 

@@ -16,6 +16,11 @@ def verb_of(arguments: Sequence[str]) -> str:
     return next((each for each in arguments if not each.startswith("-")), "")
 
 
+def quoted(text: str) -> str:
+    """Write a part of a command as shells and cmd read it as one."""
+    return f'"{text}"' if " " in text else text
+
+
 def typed() -> str:
     """Write the command as it is found from here: its name where PATH leads to it, else its path."""
     script = _script()
@@ -46,9 +51,9 @@ def activation(shell: str) -> str:
     if typed() == "sdsetup" or not script.is_file() or not _script().is_file():
         return ""
     path = _from_here(script)
-    quoted = f'"{path}"' if " " in path else path
-    return {"cmd": quoted, "powershell": f"& {quoted}" if " " in path else quoted}.get(
-        shell, f"source {quoted}"
+    written = quoted(path)
+    return {"cmd": written, "powershell": f"& {written}" if " " in path else written}.get(
+        shell, f"source {written}"
     )
 
 

@@ -125,20 +125,15 @@ def _folder(option: str, values: Mapping[str, str]) -> Path | None:
         raise UsageError(
             "install.folder", f"{option} {values[option]}: {error}", "Name another folder."
         ) from error
-    place = Path(os.path.abspath(folder))  # noqa: PTH100
+    place = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow links
     there = next((each for each in (place, *place.parents) if os.path.lexists(each)), None)
+    hint = "Name another folder."
     if there is None:
-        raise UsageError(
-            "install.folder", f"{option} {folder}: there is no {place.anchor}.", "Name another folder."
-        )
-    if not there.is_dir():
-        raise UsageError(
-            "install.folder", f"{option} {folder}: {there} is no folder.", "Name another folder."
-        )
-    if not os.access(there, os.W_OK):
-        raise UsageError(
-            "install.folder",
-            f"{option} {folder}: you may not write in {there}.",
-            "Name a folder of your own.",
-        )
-    return folder
+        fault = f"there is no {place.anchor}."
+    elif not there.is_dir():
+        fault = f"{there} is no folder."
+    elif not os.access(there, os.W_OK):
+        fault, hint = f"you may not write in {there}.", "Name a folder of your own."
+    else:
+        return folder
+    raise UsageError("install.folder", f"{option} {folder}: {fault}", hint)

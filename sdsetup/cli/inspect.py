@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from sdsetup.bootstrap.command_name import quoted
 from sdsetup.cli import output, progress
 from sdsetup.disk_space import human_size
 
@@ -66,14 +67,10 @@ def inspect(
         given = {"--base": base, "--revision": revision, "--variant": variant}
         options = [part for name, value in given.items() if value for part in (name, value)]
         command = ["sdsetup", "convert", model, *options, *(["--allow-pickle"] if allow_pickle else [])]
-        output.say(f"Convert it: {' '.join(_quoted(part) for part in command)}")
+        output.say(f"Convert it: {' '.join(quoted(part) for part in command)}")
     else:
         example = "" if "text-to-image" in found.inspection.tasks else " --init-image IMAGE"
         output.say(f'Make an image: sdsetup generate "{Path(model)}" "a lighthouse at dawn"{example}')
-
-
-def _quoted(part: str) -> str:
-    return f'"{part}"' if " " in part else part
 
 
 def _show(inspection: Inspection) -> None:

@@ -121,19 +121,19 @@ def class_of(name: str) -> str:
     Raises:
         UsageError: There is no scheduler of that name.
     """
-    if name not in _BY_NAME:
-        raise _unknown(name)
-    return _BY_NAME[name].class_name
+    return _entry_of(name).class_name
 
 
-def _unknown(name: str) -> UsageError:
-    """Refuse a name, with the nearest that there is; other programs write "DPM++ 2M Karras"."""
+def _entry_of(name: str) -> Entry:
+    """Return a scheduler; an unknown name is refused with the nearest: others write "DPM++ 2M Karras"."""
+    if name in _BY_NAME:
+        return _BY_NAME[name]
     plain = name.lower().removesuffix(" karras").replace("++", "pp").replace(" ", "_")
     plain = f"{plain}ncestral" if plain.endswith("_a") else plain
     near = difflib.get_close_matches(plain, _BY_NAME, n=1, cutoff=_LIKE)
     meant = f"did you mean {near[0]}? " if near else ""
     known = ", ".join(_BY_NAME)
-    return UsageError(
+    raise UsageError(
         "scheduler.unknown", f"there is no scheduler {name!r}.", f"{meant}choose one of: {known}."
     )
 
@@ -145,9 +145,7 @@ def read(name: str, config: Mapping[str, Any]) -> tuple[Entry, SchedulerConfig]:
         UsageError: There is no scheduler of that name.
         SetupError: A field that it reads is junk or not supported, or it cannot step such a model at all.
     """
-    entry = _BY_NAME.get(name)
-    if entry is None:
-        raise _unknown(name)
+    entry = _entry_of(name)
     _check_kind(entry, config)
     if entry.flow and config.get("shift") is None and config.get("flow_shift") is not None:
         config = {**config, "shift": config["flow_shift"]}  # the same under another name
