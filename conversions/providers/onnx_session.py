@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conversions.errors import ConversionError
+from conversions.passes.slice_attention import slice_attention
 from conversions.passes.upcast_to_fp32 import upcast_to_fp32
 from conversions.providers.attention_check import expand_wrong_attention
 from conversions.providers.devices import Device, listed_by_onnxruntime
@@ -116,8 +117,11 @@ def open_session(
         settings |= provider.replay_options
     if upcast:
         edits = (*edits, upcast_to_fp32)
-    if provider.checks_attention and b"MultiHeadAttention" in graph.read_bytes():
-        edits = (*edits, partial(_check_attention, device=device, settings=settings))
+    if b"MultiHeadAttention" in graph.read_bytes():
+        if provider.checks_attention:
+            edits = (*edits, partial(_check_attention, device=device, settings=settings))
+        if provider.stores_scores:
+            edits = (*edits, partial(slice_attention, sizes=sizes))
     form = session_graph(graph, provider, edits)
     for key, value in {**provider.session_config, **form.config}.items():
         options.add_session_config_entry(key, value)

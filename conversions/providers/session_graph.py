@@ -13,8 +13,8 @@ from conversions.providers.table import Provider
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Edit = Callable[["ir.Model"], None]
-"""Changes a graph in place, for one session."""
+Edit = Callable[["ir.Model"], object]
+"""Changes a graph in place, for one session; what it returns is not used."""
 
 _CONCERNS: Mapping[str, tuple[bytes, ...]] = {
     "argmax_in_float": (b"ArgMax",),
@@ -26,6 +26,7 @@ _CONCERNS: Mapping[str, tuple[bytes, ...]] = {
     "fuse_group_norm": (b"InstanceNormalization",),
     "fuse_skip_group_norm": (b"GroupNorm", b"InstanceNormalization"),
     "fuse_skip_layer_norm": (b"LayerNormalization",),
+    "fused_matmul_to_gemm": (b"FusedMatMul",),
     "group_norm_channels_last": (b"GroupNorm", b"InstanceNormalization"),
 }
 """Operators that each ``at_load`` pass rewrites; the pass is skipped when a graph has none of them."""

@@ -42,6 +42,8 @@ class Provider:
             device computes it wrong; see ``conversions.providers.attention_check``.
         fp16_variance: Whether a norm of float16 values keeps their variance in float16, so that it is wrong
             where the variance passes 65,504; see ``conversions.verification.fp16_overflow``.
+        stores_scores: Whether attention keeps all its scores in memory, so that a session slices it; see
+            ``conversions.passes.slice_attention``. Such a provider's sizes are fixed.
         sizes: ``FIXED_SIZES`` or ``FREE_SIZES``.
         one_session_at_a_time: Whether runs in one process must not overlap.
         preload: Whether to load the vendor's libraries installed by pip.
@@ -73,6 +75,7 @@ class Provider:
     at_load: tuple[str, ...] = ()
     checks_attention: bool = False
     fp16_variance: bool = False
+    stores_scores: bool = False
     sizes: str = FREE_SIZES
     one_session_at_a_time: bool = False
     preload: bool = False
@@ -98,8 +101,9 @@ PROVIDERS: tuple[Provider, ...] = (
         opset_limit=22,
         kernel_table="directml",
         passes=("drop_allowzero", "fuse_group_norm", "fuse_bias_gelu"),
-        at_load=("drop_allowzero",),
+        at_load=("drop_allowzero", "fused_matmul_to_gemm"),
         fp16_variance=True,
+        stores_scores=True,
         sizes=FIXED_SIZES,
         one_session_at_a_time=True,
         own_process=True,

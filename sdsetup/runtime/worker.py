@@ -10,7 +10,6 @@ import multiprocessing
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -22,6 +21,7 @@ from sdsetup.runtime.adapters import PackageAdapters
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.runner import LocalRunner, Usage
 from sdsetup.runtime.sessions import Array, Arrays, DeviceLostError
+from sdsetup.runtime.shared_channel import SharedChannel
 
 # After this many failures of the same run, give up.
 _ATTEMPTS = 3
@@ -61,7 +61,7 @@ class _Failure:
 
 
 def _serve(
-    connection: Connection,
+    channel: SharedChannel,
     package: Package,
     device: Device,
     low_memory: bool,
@@ -69,7 +69,7 @@ def _serve(
     skipped: Mapping[str, int],
     adapters: PackageAdapters,
 ) -> None:
-    """Serve requests until the connection is closed; the main function of the worker process."""
+    """Serve requests until the channel is closed; the main function of the worker process."""
     redact_process_output()
     # Ctrl-C reaches every process of a console; only the parent reacts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -77,22 +77,22 @@ def _serve(
         package=package,
         device=device,
         low_memory=low_memory,
-        listener=lambda event: connection.send(_Progress(event=event)),
+        listener=lambda event: channel.send(_Progress(event=event)),
         upcast=upcast,
         skipped=skipped,
         adapters=adapters,
     )
     while True:
         try:
-            verb, arguments = connection.recv()
+            verb, arguments = channel.recv()
         except EOFError:
             return
         try:
             value = getattr(runner, verb)(*arguments)
-            connection.send(_Result(value=value, usage=runner.usage()))
+            channel.send(_Result(value=value, usage=runner.usage()))
         except Exception as error:  # noqa: BLE001 - it is raised again in the parent
             failure = _Failure.of(error)
-            connection.send(failure)
+            channel.send(failure)
             if failure.lost:
                 return
 
@@ -119,7 +119,7 @@ class WorkerRunner:
     upcast: frozenset[str] = frozenset()
     skipped: Mapping[str, int] = field(default_factory=dict)
     _process: BaseProcess | None = field(default=None, init=False)
-    _connection: Connection | None = field(default=None, init=False)
+    _channel: SharedChannel | None = field(default=None, init=False)
     _usage: dict[str, Usage] = field(default_factory=dict, init=False)
 
     @property
@@ -156,18 +156,18 @@ class WorkerRunner:
     def upcast_to_fp32(self, submodel: str) -> None:
         """Run a float16 submodel in float32 from its next run on, on the same stored weights."""
         self.upcast |= {submodel}
-        if self._connection is not None:
+        if self._channel is not None:
             self._ask("upcast_to_fp32", submodel)
 
     def skip_layers(self, submodel: str, count: int) -> None:
         """Leave out the last layers of a submodel from its next run on."""
         self.skipped = {**self.skipped, submodel: count}
-        if self._connection is not None:
+        if self._channel is not None:
             self._ask("skip_layers", submodel, count)
 
     def done_with(self, submodel: str) -> None:
         """Close a submodel if memory is short."""
-        if self._connection is not None:
+        if self._channel is not None:
             self._ask("done_with", submodel)
 
     def usage(self) -> Mapping[str, Usage]:
@@ -179,10 +179,10 @@ class WorkerRunner:
         self._end()
 
     def _ask(self, verb: str, *arguments: Any) -> Any:
-        connection = self._connected()
-        connection.send((verb, arguments))
+        channel = self._connected()
+        channel.send((verb, arguments))
         while True:
-            match connection.recv():
+            match channel.recv():
                 case _Progress(event=event):
                     self.listener(event)
                 case _Result(value=value, usage=usage):
@@ -191,32 +191,38 @@ class WorkerRunner:
                 case _Failure() as failure:
                     raise failure.raised()
 
-    def _connected(self) -> Connection:
-        if self._connection is None:
+    def _connected(self) -> SharedChannel:
+        if self._channel is None:
             # "spawn" exists on all systems, and a forked ONNX Runtime would hang.
             context = multiprocessing.get_context("spawn")
-            self._connection, theirs = context.Pipe()
+            ours, theirs = context.Pipe()
+            self._channel = SharedChannel(connection=ours)
             self._process = context.Process(
                 target=_serve,
                 args=(
-                    *(theirs, self.package, self.device, self.low_memory, self.upcast, self.skipped),
+                    SharedChannel(connection=theirs),
+                    self.package,
+                    self.device,
+                    self.low_memory,
+                    self.upcast,
+                    self.skipped,
                     self.adapters,
                 ),
                 daemon=True,
             )
             self._process.start()
             theirs.close()
-        return self._connection
+        return self._channel
 
     def _end(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        if self._channel is not None:
+            self._channel.close()
         if self._process is not None:
             self._process.join(_GOODBYE_SECONDS)
             if self._process.is_alive():
                 self._process.kill()
                 self._process.join()
-        self._connection = self._process = None
+        self._channel = self._process = None
 
 
 def make_runner(

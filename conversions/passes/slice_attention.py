@@ -1,0 +1,124 @@
+"""Pass: attention in slices, for providers that store its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+
+from conversions.passes.rewiring import NodeWriter, take_place
+from conversions.shape_inference import fix_sizes, static_shape
+
+DOMAIN = "com.microsoft"
+LIMIT_BYTES = 256 * 1024**2
+"""Scores of one slice; of Stable Diffusion 1.x at 512x512 one image's prompt, of the largest layer."""
+
+
+def slice_attention(model: ir.Model, sizes: Mapping[str, int], limit_bytes: int = LIMIT_BYTES) -> int:
+    """Write every MultiHeadAttention with too many scores as several with fewer, in place.
+
+    Scores are [batch, heads, queries, keys]: 512 MiB in Stable Diffusion 1.x at 512x512 in float16, 2.5 GiB
+    at 768x768. What is computed for a query depends on no other query, so slices give the same numbers.
+
+    Rules:
+        1. Only query, key and value [batch, length, heads * size], each computed alone; an operator with a
+           mask, an attention bias or past state stays.
+        2. First each element of the batch gets an operator of its own; where that has more scores still,
+           its queries are divided evenly into as few slices as will do.
+
+    Args:
+        model: A model whose weights may have no values.
+        sizes: Of the free dimensions of its inputs.
+        limit_bytes: Most that the scores of one operator may take.
+
+    Returns:
+        How many operators were divided.
+
+    Raises:
+        ConversionError: A free dimension has no size.
+    """
+    operator = (DOMAIN, "MultiHeadAttention")
+    attentions = {node.name: node for node in model.graph if (node.domain, node.op_type) == operator}
+    if not attentions:
+        return 0
+    writer = NodeWriter(model.graph, "slice_attention")
+    divided = 0
+    for fixed in fix_sizes(model, sizes).graph:
+        node = attentions.get(fixed.name)
+        shape = _scores_shape(fixed) if node is not None else None
+        if node is None or shape is None:
+            continue
+        (query, *_) = fixed.inputs
+        element_bytes = int((query.dtype if query and query.dtype else ir.DataType.FLOAT).itemsize)
+        batch, heads, queries, keys = shape
+        if batch * heads * queries * keys * element_bytes <= limit_bytes:
+            continue
+        most = max(1, limit_bytes // (heads * keys * element_bytes))
+        _divide(node, writer, batch, _lengths(queries, most))
+        divided += 1
+    return divided
+
+
+def _scores_shape(node: ir.Node) -> tuple[int, int, int, int] | None:
+    """Return [batch, heads, queries, keys] of an operator that may be divided."""
+    if len(node.outputs) != 1 or any(each is not None for each in node.inputs[3:]):
+        return None
+    heads = node.attributes.get_int("num_heads", 0)
+    shapes = [static_shape(each) if each is not None else None for each in node.inputs[:3]]
+    if len(shapes) != 3 or not heads or any(shape is None or len(shape) != 3 for shape in shapes):
+        return None
+    query, key, _ = shapes
+    assert query is not None and key is not None
+    return query[0], heads, query[1], key[1]
+
+
+def _lengths(queries: int, most: int) -> list[int]:
+    """Divide queries evenly into as few slices as will do."""
+    count = -(-queries // most)
+    return [queries // count + (place < queries % count) for place in range(count)]
+
+
+def _divide(node: ir.Node, writer: NodeWriter, batch: int, lengths: Sequence[int]) -> None:
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    writer.start(node)
+
+    def split(whole: ir.Value, axis: int, pieces: Sequence[int]) -> Sequence[ir.Value]:
+        if len(pieces) == 1:
+            return (whole,)
+        label = f"{node.name}/{whole.name}"
+        splitting = ir.node(
+            "Split",
+            [whole, writer.constant(list(pieces))],
+            attributes={"axis": axis},
+            num_outputs=len(pieces),
+            name=label,
+        )
+        for place, output in enumerate(splitting.outputs):
+            output.name = f"{label}/{place}"
+        graph.insert_before(node, splitting)
+        return splitting.outputs
+
+    def join(pieces: Sequence[ir.Value], axis: int) -> ir.Value:
+        return pieces[0] if len(pieces) == 1 else writer.add("Concat", *pieces, axis=axis)
+
+    elements = zip(
+        *(split(whole, 0, [1] * batch) for whole in node.inputs[:3] if whole is not None), strict=True
+    )
+    answers = []
+    for place, (query, key, value) in enumerate(elements):
+        slices = []
+        for number, piece in enumerate(split(query, 1, lengths)):
+            attention = ir.node(
+                "MultiHeadAttention",
+                [piece, key, value],
+                attributes=dict(node.attributes),
+                domain=DOMAIN,
+                name=f"{node.name}/{place}/{number}",
+            )
+            attention.outputs[0].name = attention.name
+            graph.insert_before(node, attention)
+            slices.append(attention.outputs[0])
+        answers.append(join(slices, 1))
+    take_place(join(answers, 0), node.outputs[0])
+    graph.remove(node, safe=True)

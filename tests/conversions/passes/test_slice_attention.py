@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from conversions.passes.slice_attention import slice_attention
+from tests.conversions.graphs_for_tests import run_on_cpu
+
+SIZES = {"batch": 2, "length": 6}
+HEADS = 2
+# Bytes of the scores of one element of the batch: 2 heads, 6 queries, 6 keys, float32.
+ONE_ELEMENT = HEADS * 6 * 6 * 4
+
+
+def graph(inputs: str = "q, k, v", more: str = "", dtype: str = "float") -> ir.Model:
+    text = f"""
+    <ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
+    g ({dtype}[batch, length, 8] q, {dtype}[batch, length, 8] k, {dtype}[batch, length, 8] v{more})
+      => ({dtype}[batch, length, 8] y)
+    {{
+      [attention] a = com.microsoft.MultiHeadAttention <num_heads = {HEADS}, scale = 0.7> ({inputs})
+      y = Neg(a)
+    }}
+    """
+    return ir.from_proto(onnx.parser.parse_model(text))
+
+
+def attentions(model: ir.Model) -> int:
+    return sum(node.op_type == "MultiHeadAttention" for node in model.graph)
+
+
+def feeds() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    return {name: random.normal(0, 1, (2, 6, 8)).astype(np.float32) for name in "qkv"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (2 * ONE_ELEMENT - 1, 2),
+        (ONE_ELEMENT, 2),
+        (ONE_ELEMENT - 1, 4),
+        # Four queries fit, three and three are as few slices and more even.
+        (HEADS * 4 * 6 * 4, 4),
+        (HEADS * 2 * 6 * 4 - 1, 12),
+        (1, 12),
+    ],
+)
+def test_slices_compute_the_same_and_have_no_more_scores_than_allowed(limit: int, expected: int) -> None:
+    before, after = graph(), graph()
+    assert slice_attention(after, SIZES, limit) == 1
+    assert attentions(after) == expected
+    (whole,) = run_on_cpu(before, feeds())
+    (sliced,) = run_on_cpu(after, feeds())
+    np.testing.assert_allclose(sliced, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_slices_are_even() -> None:
+    model = graph()
+    slice_attention(model, SIZES, HEADS * 4 * 6 * 4)
+    by_name = {name: value.const_value.numpy().tolist() for name, value in model.graph.initializers.items()}
+    assert sorted(by_name.values()) == [[1, 1], [3, 3]]
+
+
+def test_few_scores_stay_one_operator() -> None:
+    model = graph()
+    assert slice_attention(model, SIZES, 2 * ONE_ELEMENT) == 0
+    assert [node.op_type for node in model.graph] == ["MultiHeadAttention", "Neg"]
+
+
+def test_float16_scores_take_half() -> None:
+    model = graph(dtype="float16")
+    assert slice_attention(model, SIZES, ONE_ELEMENT) == 0
+    assert slice_attention(model, SIZES, ONE_ELEMENT - 1) == 1
+
+
+def test_an_attention_bias_is_left_alone() -> None:
+    model = graph("q, k, v, , , bias", ", float[batch, 2, length, length] bias")
+    assert slice_attention(model, SIZES, 1) == 0
+    assert attentions(model) == 1
+
+
+def test_no_attention_needs_no_sizes() -> None:
+    text = '<ir_version: 10, opset_import: ["" : 18]> g (float[n] x) => (float[n] y) { y = Neg(x) }'
+    assert slice_attention(ir.from_proto(onnx.parser.parse_model(text)), {}) == 0
