@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from conversions.passes.rewiring import NodeWriter, take_place
@@ -25,6 +26,9 @@ def slice_attention(model: ir.Model, sizes: Mapping[str, int], limit_bytes: int 
            mask, an attention bias or past state stays.
         2. First each element of the batch gets an operator of its own; where that has more scores still,
            its queries are divided evenly into as few slices as will do.
+        3. Each operator waits for the one before, whose result its query seems to need (a Where that never
+           takes it). DirectML gives operators that could run at once memory of their own:
+           docs/explanation/directml.md, "Memory".
 
     Args:
         model: A model whose weights may have no values.
@@ -105,20 +109,31 @@ def _divide(node: ir.Node, writer: NodeWriter, batch: int, lengths: Sequence[int
     elements = zip(
         *(split(whole, 0, [1] * batch) for whole in node.inputs[:3] if whole is not None), strict=True
     )
+
+    def after(earlier: ir.Value | None, query: ir.Value) -> ir.Value:
+        if earlier is None:
+            return query
+        first = writer.add(
+            "Slice", earlier, writer.constant([0] * 3), writer.constant([1] * 3), writer.constant([0, 1, 2])
+        )
+        return writer.add("Where", writer.constant([False], np.bool_), first, query)
+
+    earlier: ir.Value | None = None
     answers = []
     for place, (query, key, value) in enumerate(elements):
         slices = []
         for number, piece in enumerate(split(query, 1, lengths)):
             attention = ir.node(
                 "MultiHeadAttention",
-                [piece, key, value],
+                [after(earlier, piece), key, value],
                 attributes=dict(node.attributes),
                 domain=DOMAIN,
                 name=f"{node.name}/{place}/{number}",
             )
             attention.outputs[0].name = attention.name
             graph.insert_before(node, attention)
-            slices.append(attention.outputs[0])
+            earlier = attention.outputs[0]
+            slices.append(earlier)
         answers.append(join(slices, 1))
     take_place(join(answers, 0), node.outputs[0])
     graph.remove(node, safe=True)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.windows import box, family_shipment, root, shipment, stage
+from tests.windows.card.pack import pack
 from tests.windows.unavailable import UnavailableError
 
 # What automake's test runner and others read as "skipped".
@@ -23,6 +24,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.windows", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("setup", help="build the root (once; it is cached)")
+    packing = verbs.add_parser(
+        "pack", help="pack the root for a machine with a graphics card: tests/windows/card"
+    )
+    packing.add_argument("output", type=Path, help="a folder for the parts")
+    packing.add_argument("--part-megabytes", type=int, default=50)
     for verb, what in (
         ("run", "pytest under Windows Python"),
         ("directml", "pytest's DirectML tests, with packages that are converted here first"),
@@ -41,7 +47,7 @@ def main(arguments: list[str]) -> int:
             )
         entry.add_argument("--lang", default="C.UTF-8", help="locale; ja_JP.UTF-8 makes the code page cp932")
     options, what = parser.parse_known_args(arguments)
-    if options.verb == "setup" and what:
+    if options.verb in ("setup", "pack") and what:
         parser.error(f"unrecognized arguments: {' '.join(what)}")
     started = time.monotonic()
     try:
@@ -51,6 +57,10 @@ def main(arguments: list[str]) -> int:
         return SKIPPED
     if options.verb == "setup":
         _say(f"ready in {root.cache_folder()} ({time.monotonic() - started:.1f} s)")
+        return 0
+    if options.verb == "pack":
+        parts = pack(layers, options.output, options.part_megabytes * 10**6)
+        _say(f"packed in {len(parts)} parts; next, there: unpack.sh, then run.sh SECONDS ARGUMENTS")
         return 0
     if options.verb == "directml":
         what = ["-m", "directml", *what]

@@ -60,8 +60,28 @@ def test_slices_compute_the_same_and_have_no_more_scores_than_allowed(limit: int
 def test_slices_are_even() -> None:
     model = graph()
     slice_attention(model, SIZES, HEADS * 4 * 6 * 4)
-    by_name = {name: value.const_value.numpy().tolist() for name, value in model.graph.initializers.items()}
-    assert sorted(by_name.values()) == [[1, 1], [3, 3]]
+    lengths = [node.inputs[1].const_value.numpy().tolist() for node in model.graph if node.op_type == "Split"]
+    assert sorted(lengths) == [[1, 1], [1, 1], [1, 1], [3, 3], [3, 3]]
+
+
+def test_each_slice_waits_for_the_one_before() -> None:
+    model = graph()
+    slice_attention(model, SIZES, ONE_ELEMENT - 1)
+    first, *others = [node for node in model.graph if node.op_type == "MultiHeadAttention"]
+    for earlier, later in zip([first, *others], others, strict=False):
+        waiting = later.inputs[0].producer()
+        assert waiting.op_type == "Where"
+        assert waiting.inputs[1].producer().inputs[0] is earlier.outputs[0]
+
+
+def test_what_a_slice_waits_for_does_not_reach_it() -> None:
+    inputs = feeds()
+    inputs["q"][0] = np.nan
+    model = graph()
+    slice_attention(model, SIZES, ONE_ELEMENT)
+    (answer,) = run_on_cpu(model, inputs)
+    assert np.isnan(answer[0]).all()
+    assert np.isfinite(answer[1]).all()
 
 
 def test_few_scores_stay_one_operator() -> None:
