@@ -65,7 +65,8 @@ def _is_block(layer: torch.nn.Module) -> bool:
     children = list(layer.children())
     if children and not any(True for child in children for _ in child.children()):
         return True
-    return 4 * sum(parameter.numel() for parameter in layer.parameters()) <= _SMALL_BYTES
+    size: int = sum(parameter.numel() for parameter in layer.parameters())
+    return 4 * size <= _SMALL_BYTES
 
 
 class _Widening:

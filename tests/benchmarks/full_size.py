@@ -192,7 +192,7 @@ def _write_component(home: Path, kind: GraphKind, config: Config, dtype: np.dtyp
 def _weights(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray[Any, Any]:
     """Norms scale by one, biases are zero, the rest is noise divided by the root of its inputs' number.
 
-    A batch norm's statistics are those of unit normal numbers. What computes a norm's scale is a layer as others.
+    A batch norm's statistics are those of unit normal numbers. A layer that computes a norm's scale is noise.
     """
     if "running_" in name:
         return np.full(shape, float(name.endswith("var")), np.float32)
