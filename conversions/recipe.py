@@ -161,7 +161,16 @@ class NoiseLevels:
 class PromptEncoder(Protocol):
     """Turns prompts into tokens, and encoded chunks into one weighted row."""
 
-    def tokenize(self, text: str, tokenizer: str, *, length: int, multiple: int = 0) -> PaddedTokens:
+    def tokenize(
+        self,
+        text: str,
+        tokenizer: str,
+        *,
+        length: int,
+        multiple: int = 0,
+        before: str = "",
+        after: str = "",
+    ) -> PaddedTokens:
         """Return a text's tokens, special ones of the tokenizer included, cut or filled up to a length.
 
         Args:
@@ -169,6 +178,8 @@ class PromptEncoder(Protocol):
             tokenizer: Folder of the tokenizer in the package.
             length: The most tokens.
             multiple: Fill up to a multiple of this instead of to ``length``; 0 fills up to it.
+            before: What the model wants to stand before it, such as an instruction.
+            after: What the model wants to stand after it. Notices count neither.
         """
         ...
 

@@ -115,6 +115,12 @@ TINY_VAE = {
     "num_decoder_blocks": (1, 1, 1, 1),
 }
 EULER = {**SCHEDULER, "_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"}
+# The form of SDXL-Turbo.
+EULER_ANCESTRAL_TRAILING = {
+    **SCHEDULER,
+    "_class_name": "EulerAncestralDiscreteScheduler",
+    "timestep_spacing": "trailing",
+}
 V_PREDICTION = {
     **SCHEDULER,
     "_class_name": "DDIMScheduler",
@@ -177,6 +183,7 @@ VARIANTS: dict[str, AnyVariant] = {
         scheduler=V_PREDICTION,
     ),
     "stable-diffusion-xl": _XL,
+    "stable-diffusion-xl turbo": replace(_XL, scheduler=EULER_ANCESTRAL_TRAILING),
     "stable-diffusion-xl inpainting": replace(
         _XL, pipeline="StableDiffusionXLInpaintPipeline", unet={**XL_UNET, "in_channels": 9}
     ),

@@ -123,7 +123,8 @@ class KleinRecipe(FlowRecipe):
 
         Source: ``_get_qwen3_prompt_embeds`` of diffusers' Flux2KleinPipeline.
         """
-        tokens = prompts.tokenize(chat(text, thinking=False), "tokenizer", length=self.prompt_length)
+        before, after = chat(thinking=False)
+        tokens = prompts.tokenize(text, "tokenizer", length=self.prompt_length, before=before, after=after)
         outputs = run("text_encoder", {"input_ids": tokens.ids, "attention_mask": tokens.mask})
         states = np.concatenate([outputs[f"hidden_states.{layer}"] for layer in FLUX2_LAYERS], axis=2)
         config = self.config_of("transformer")
@@ -158,7 +159,23 @@ KLEIN_4B: Config = {
     "num_layers": 5,
     "num_single_layers": 20,
 }
-_LABEL = "FLUX.2 klein 4B"
+# Source: ``Klein9BParams`` of black-forest-labs/flux2.
+KLEIN_9B: Config = {
+    "guidance_embeds": False,
+    "joint_attention_dim": 12288,
+    "num_attention_heads": 32,
+    "num_layers": 8,
+    "num_single_layers": 24,
+}
+# Source: config.json of Qwen/Qwen3-8B; three of its states side by side are what the denoiser of 9B reads.
+QWEN3_8B: Config = {
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "num_hidden_layers": 36,
+    "num_key_value_heads": 8,
+    "rope_theta": 1000000,
+}
+_LABEL_4B, _LABEL_9B = "FLUX.2 klein 4B", "FLUX.2 klein 9B"
 
 
 def recipe(configs: PipelineConfigs) -> KleinRecipe:
@@ -261,9 +278,11 @@ FAMILY = Family(
         fixed=("in_channels", "joint_attention_dim", "guidance_embeds"),
     ),
     shipped=(
-        ShippedGraph(label=_LABEL, kind=QWEN3_THREE_LAYERS, config=QWEN3_4B),
-        ShippedGraph(label=_LABEL, kind=FLUX2, config=KLEIN_4B),
-        # Every field that shapes the graph has its default.
-        ShippedGraph(label=_LABEL, kind=FLUX2_DECODER, config={}),
+        ShippedGraph(label=_LABEL_4B, kind=QWEN3_THREE_LAYERS, config=QWEN3_4B),
+        ShippedGraph(label=_LABEL_4B, kind=FLUX2, config=KLEIN_4B),
+        ShippedGraph(label=_LABEL_9B, kind=QWEN3_THREE_LAYERS, config=QWEN3_8B),
+        ShippedGraph(label=_LABEL_9B, kind=FLUX2, config=KLEIN_9B),
+        # Every field that shapes the graph has its default, in both.
+        ShippedGraph(label="FLUX.2 klein", kind=FLUX2_DECODER, config={}),
     ),
 )

@@ -190,9 +190,8 @@ class SanaRecipe(LatentRecipe):
         given = [
             filled_up(prompts.tokenize(cleaned(each), "tokenizer", length=_LENGTH), length) for each in away
         ]
-        given.append(
-            filled_up(prompts.tokenize(INSTRUCTION + cleaned(text), "tokenizer", length=length), length)
-        )
+        behind = prompts.tokenize(cleaned(text), "tokenizer", length=length, before=INSTRUCTION)
+        given.append(filled_up(behind, length))
         kept = [np.arange(_LENGTH) for _ in away]
         # Of a text behind the instruction, the start and the last tokens.
         kept.append(np.append(0, np.arange(length - _LENGTH + 1, length)))
@@ -255,8 +254,12 @@ def recipe(configs: PipelineConfigs) -> SanaRecipe:
 
 
 # Source: convert_sana_to_diffusers.py of diffusers, ``SanaMS_1600M_P1_D20``; models of 512 and 1024 pixels
-# have the same graph.
+# have the same graph, and those of 2048 and 4096 have the same graph with positions.
 SANA_1600M: Config = {}
+SANA_1600M_2K: Config = {"interpolation_scale": 1.0}
+# Source: the same, ``SanaMS1.5_1600M_P1_D20`` and ``SanaMS1.5_4800M_P1_D60``.
+SANA_15_1600M: Config = {"qk_norm": "rms_norm_across_heads"}
+SANA_15_4800M: Config = {**SANA_15_1600M, "num_layers": 60}
 # Source: the same, ``SanaMS_600M_P1_D28``.
 SANA_600M: Config = {
     "num_attention_heads": 36,
@@ -289,7 +292,10 @@ FAMILY = Family(
     shipped=(
         ShippedGraph(label="Sana, Sana-Sprint", kind=GEMMA2_TEXT, config=GEMMA2_2B),
         ShippedGraph(label="Sana 1600M", kind=SANA_TRANSFORMER, config=SANA_1600M),
+        ShippedGraph(label="Sana 1600M of 2048 pixels", kind=SANA_TRANSFORMER, config=SANA_1600M_2K),
         ShippedGraph(label="Sana 600M", kind=SANA_TRANSFORMER, config=SANA_600M),
+        ShippedGraph(label="Sana 1.5 1.6B", kind=SANA_TRANSFORMER, config=SANA_15_1600M),
+        ShippedGraph(label="Sana 1.5 4.8B", kind=SANA_TRANSFORMER, config=SANA_15_4800M),
         ShippedGraph(label="Sana, Sana-Sprint", kind=DC_DECODER, config=DC_AE),
     ),
 )

@@ -89,11 +89,14 @@ class ZImageRecipe(FlowRecipe):
 
         Source: ``_encode_prompt`` of diffusers' ZImagePipeline; ``patchify_and_embed`` of its transformer.
         """
+        before, after = chat(thinking=True)
         tokens = prompts.tokenize(
-            chat(text, thinking=True),
+            text,
             "tokenizer",
             length=self.prompt_length,
             multiple=denoiser.MULTIPLE,
+            before=before,
+            after=after,
         )
         inputs = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
         output = f"hidden_states.{qwen3.last_but_one(self.config_of('text_encoder'))}"

@@ -22,6 +22,8 @@ KeptType = Literal["float32", "float16", "bfloat16"]
 
 # Models that take more than this in float32 are kept as they are stored.
 _LARGE_BYTES = 6 << 30
+# Parts of a model that take no more than this in float32 run in float32 as a whole.
+_SMALL_BYTES = 256 << 20
 _NARROW: dict[frozenset[str], KeptType] = {frozenset({"F16"}): "float16", frozenset({"BF16"}): "bfloat16"}
 
 
@@ -44,7 +46,8 @@ def in_float32(model: torch.nn.Module, quantized: Mapping[str, str]) -> Iterator
     wide: set[int] = set()
     try:
         for prefix, layer in model.named_modules():
-            # A block of plain layers may look at their types before it calls them, as T5's does.
+            # A block may look at the types of its layers before it calls them, as T5's and the embedding of
+            # Z-Image's timesteps do.
             named = dict(layer.named_parameters(prefix=prefix, recurse=_is_block(layer)))
             if named:
                 precisions = {name: quantized.get(name, "") for name in named}
@@ -58,9 +61,12 @@ def in_float32(model: torch.nn.Module, quantized: Mapping[str, str]) -> Iterator
 
 
 def _is_block(layer: torch.nn.Module) -> bool:
-    """Whether a module is made of plain layers alone."""
+    """Whether a module is small, or made of plain layers alone."""
     children = list(layer.children())
-    return bool(children) and not any(True for child in children for _ in child.children())
+    if children and not any(True for child in children for _ in child.children()):
+        return True
+    size: int = sum(parameter.numel() for parameter in layer.parameters())
+    return 4 * size <= _SMALL_BYTES
 
 
 class _Widening:

@@ -35,10 +35,27 @@ class PackagePrompts:
         encoded = prompts.encode(prompt, self._tokenizer(tokenizer), at_least=at_least, length=length)
         return EncodedPrompt(tokens=encoded.tokens, weights=encoded.weights)
 
-    def tokenize(self, text: str, tokenizer: str, *, length: int, multiple: int = 0) -> PaddedTokens:
+    def tokenize(
+        self,
+        text: str,
+        tokenizer: str,
+        *,
+        length: int,
+        multiple: int = 0,
+        before: str = "",
+        after: str = "",
+    ) -> PaddedTokens:
         """Return a text's tokens, cut or filled up; see ``conversions.recipe.PromptEncoder``."""
         opened = self._tokenizer(tokenizer)
-        return prompts.tokenize(text, opened, length=length, multiple=multiple, listener=self.listener)
+        return prompts.tokenize(
+            text,
+            opened,
+            length=length,
+            multiple=multiple,
+            before=before,
+            after=after,
+            listener=self.listener,
+        )
 
     def embed(self, hidden: Floats, encoded: EncodedPrompt) -> Floats:
         """Join the hidden states of a prompt's chunks, with its weights."""

@@ -183,6 +183,8 @@ def tokenize(
     *,
     length: int,
     multiple: int = 0,
+    before: str = "",
+    after: str = "",
     listener: Listener = ignore,
 ) -> PaddedTokens:
     """Turn a text into one row of tokens, without weights; see ``conversions.recipe.PromptEncoder``.
@@ -192,7 +194,9 @@ def tokenize(
         tokenizer: Of the text encoder.
         length: The most tokens.
         multiple: Fill up to a multiple of this instead of to ``length``; 0 fills up to it.
-        listener: Told when the end of the text is left out.
+        before: What stands before the text.
+        after: What stands after it.
+        listener: Told when the end of the text is left out, in tokens of the text alone.
 
     Source: ``padding="max_length", truncation=True`` of transformers' tokenizers.
 
@@ -201,11 +205,14 @@ def tokenize(
     """
     _demand_unicode(text, "the prompt")
     begin, end = tokenizer.prefix, tokenizer.suffix
-    words = tokenizer.encode(text)
+    words = tokenizer.encode(before + text + after)
     room = length - len(begin) - len(end)
     if len(words) > room:
-        left_out = f"the last {len(words) - room} tokens of {len(words)} are left out"
-        listener(Notice(text=f"the prompt is longer than this model reads: {left_out}."))
+        own = len(tokenizer.encode(text))
+        lost = min(own, len(words) - room - len(tokenizer.encode(after)))
+        if lost > 0:
+            left_out = f"the last {lost} tokens of {own} are left out"
+            listener(Notice(text=f"the prompt is longer than this model reads: {left_out}."))
     row = [*begin, *words[:room], *end]
     full = -(-max(len(row), 1) // multiple) * multiple if multiple else length
     used = slice(full - len(row), full) if tokenizer.pads_left else slice(len(row))

@@ -5,8 +5,8 @@ which also writes FOLDER.safetensors, the same weights in the original naming. T
 CompVis/stable-diffusion-v1-4, SDXL base, stabilityai/stable-diffusion-3.5-medium, Tongyi-MAI/Z-Image-Turbo
 and black-forest-labs/FLUX.2-klein-4B; the weights come from a fixed seed, scaled so that signals neither grow
 nor die, in float32 (SD 1.4, 5.5 GB), float16 (SDXL, 6.9 GB) or bfloat16 (SD 3.5, 16 GB, Z-Image, 20.5 GB,
-and klein, 16 GB). ``--only COMPONENT`` makes one component of the last three of true size and the others
-tiny, where the disk is too small for all.
+and klein, 16 GB). ``--only COMPONENT[,COMPONENT]`` makes these components of the last three of true size and
+the others tiny, where the disk is too small for all.
 """
 
 from __future__ import annotations
@@ -151,11 +151,11 @@ _FLOW: dict[str, tuple[str, dict[str, tuple[GraphKind, Config]]]] = {
 
 
 def make_flow(folder: Path, name: str, only: str = "") -> Path:
-    """Write a flow-matching checkpoint in bfloat16: whole, or with one component of true size."""
+    """Write a flow-matching checkpoint in bfloat16: whole, or with some components of true size."""
     variant, components = _FLOW[name]
     make_variant(folder, VARIANTS[variant])
     for component, (kind, config) in components.items():
-        if only not in ("", component):
+        if only and component not in only.split(","):
             continue
         shutil.rmtree(folder / component)
         _write_component(folder / component, kind, config, _BFLOAT16)
@@ -192,11 +192,11 @@ def _write_component(home: Path, kind: GraphKind, config: Config, dtype: np.dtyp
 def _weights(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray[Any, Any]:
     """Norms scale by one, biases are zero, the rest is noise divided by the root of its inputs' number.
 
-    A batch norm's statistics are those of unit normal numbers.
+    A batch norm's statistics are those of unit normal numbers. A layer that computes a norm's scale is noise.
     """
     if "running_" in name:
         return np.full(shape, float(name.endswith("var")), np.float32)
-    if "norm" in name:
+    if "norm" in name and len(shape) == 1:
         return np.full(shape, float(name.endswith("weight")), np.float32)
     if name.endswith("bias"):
         return np.zeros(shape, np.float32)

@@ -124,15 +124,14 @@ class FlowRecipe(LatentRecipe):
         return self.unpack(tokens, conditioning.size)
 
 
-def chat(prompt: str, *, thinking: bool) -> str:
-    """Write a prompt as the first message of a conversation with Qwen3.
+def chat(*, thinking: bool) -> tuple[str, str]:
+    """Return what stands before and after a prompt, the first message of a conversation with Qwen3.
 
     Args:
-        prompt: The message.
         thinking: Whether the model may think before it answers; else an empty thought is put in its mouth.
 
     Source: ``chat_template`` of Qwen3's tokenizer_config.json for one message of a user, with
     ``add_generation_prompt``. A checkpoint's own template is not run.
     """
     answer = "" if thinking else "<think>\n\n</think>\n\n"
-    return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{answer}"
+    return "<|im_start|>user\n", f"<|im_end|>\n<|im_start|>assistant\n{answer}"

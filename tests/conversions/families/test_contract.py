@@ -55,7 +55,7 @@ def size_for(recipe: Recipe) -> ImageSize:
 # They differ from another variant in little; CI leaves them to the long run.
 LONG = (
     *("stable-diffusion-xl distilled U-Net", "stable-diffusion-3 of 2024 without T5", "flux2-klein base"),
-    *("z-image", "pixart alpha", "sana with positions"),
+    *("stable-diffusion-xl turbo", "z-image", "pixart alpha", "sana with positions"),
 )
 PARAMETERS = [pytest.param(each, marks=[pytest.mark.robustness] if each in LONG else []) for each in VARIANTS]
 

@@ -16,6 +16,7 @@ from conversions import graphs
 from conversions.checkpoint.folder import open_folder
 from conversions.checkpoint.single_file import open_file
 from conversions.errors import ConversionError
+from conversions.events import Event, Notice
 from conversions.families import sana, sana_sprint
 from conversions.families.sana import INSTRUCTION, cleaned
 from conversions.family import PipelineConfigs, families_of
@@ -80,10 +81,11 @@ class _Words:
 
     def __init__(self, folder: Path) -> None:
         self.tokenizer = PromptTokenizer(folder=folder)
+        self.heard: list[Event] = []
 
-    def tokenize(self, text: str, tokenizer: str, *, length: int, multiple: int = 0) -> PaddedTokens:
+    def tokenize(self, text: str, tokenizer: str, **given: Any) -> PaddedTokens:
         assert tokenizer == "tokenizer"
-        return prompts.tokenize(text, self.tokenizer, length=length, multiple=multiple)
+        return prompts.tokenize(text, self.tokenizer, listener=self.heard.append, **given)
 
 
 @pytest.mark.torch
@@ -109,7 +111,7 @@ def test_states_and_masks_are_those_of_diffusers(
         with torch.inference_mode():
             return {"last_hidden_state": pipeline.text_encoder(**given).last_hidden_state.numpy()}
 
-    words: Any = _Words(checkpoint / "tokenizer")
+    words = _Words(checkpoint / "tokenizer")
     if side == "left":
         object.__setattr__(words.tokenizer._tokenizer, "pads_left", True)
     request = GuidedPrompts(
@@ -119,8 +121,15 @@ def test_states_and_masks_are_those_of_diffusers(
         clip_skip=0,
         size=ImageSize(width=64, height=64, images=2),
     )
-    found = open_folder(checkpoint).recipe.encode(run, words, request)
+    given: Any = words
+    found = open_folder(checkpoint).recipe.encode(run, given, request)
     (inputs,) = found.runs
+    # Words of one's own are counted, not those of the instruction.
+    own = [len(words.tokenizer.encode(cleaned(each))) for each in (negative, prompt) if each == LONG]
+    assert [type(each) for each in words.heard] == [Notice] * len(own)
+    for said, count in zip(words.heard, own, strict=True):
+        assert isinstance(said, Notice)
+        assert said.text.endswith(f" tokens of {count} are left out.")
     kept = np.concatenate([away_mask, away_mask, mask, mask])
     assert found.branches == 2
     assert np.array_equal(inputs["encoder_attention_mask"], kept)

@@ -47,9 +47,10 @@ def test_conversations_and_their_tokens_are_those_of_transformers(
             add_generation_prompt=True,
             enable_thinking=thinking,
         )
-        assert chat(prompt, thinking=thinking) == text
+        before, after = chat(thinking=thinking)
+        assert before + prompt + after == text
         expected = reference(text, padding="max_length", max_length=LENGTH, truncation=True)
-        found = prompts.tokenize(text, tokenizer, length=LENGTH)
+        found = prompts.tokenize(prompt, tokenizer, length=LENGTH, before=before, after=after)
         assert found.ids[0].tolist() == expected.input_ids, prompt
         assert found.mask[0].tolist() == expected.attention_mask, prompt
 

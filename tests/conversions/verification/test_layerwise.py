@@ -26,10 +26,28 @@ def narrow(checkpoint: Path, folder: Path, dtype: str) -> Path:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("variant", ["", "stable-diffusion-3"])
+@pytest.mark.parametrize(
+    ("variant", "small_bytes"),
+    [
+        ("", 0),
+        ("stable-diffusion-3", 0),
+        # The embedding of its timesteps is the smallest part that looks deeper than one level.
+        ("z-image turbo", 2 << 20),
+        *(
+            pytest.param(each, 0, marks=pytest.mark.robustness)
+            for each in ("flux schnell", "flux2-klein", "pixart sigma", "pixart alpha", "sana", "sana-sprint")
+        ),
+    ],
+)
 def test_weights_kept_as_they_are_stored_give_float32_s_numbers(
-    dtype: str, variant: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dtype: str,
+    variant: str,
+    small_bytes: int,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(layerwise, "_SMALL_BYTES", small_bytes)
     whole = make_variant(tmp_path / "whole", VARIANTS[variant]) if variant else tiny_checkpoint
     opened = open_folder(narrow(whole, tmp_path / "narrow", dtype))
     for submodel in (each for each in opened.submodels if each.kind.quantizable):

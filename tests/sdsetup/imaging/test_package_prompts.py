@@ -24,6 +24,28 @@ def test_a_text_that_is_cut_is_said_to_be(tmp_path: Path) -> None:
     ]
 
 
+def test_a_notice_counts_a_person_s_own_words(tmp_path: Path) -> None:
+    package = open_for_images(toy_package.write(tmp_path / "plain"))
+    heard: list[Event] = []
+    prompts = PackagePrompts(package=package, length=77, listener=heard.append)
+
+    def cut(count: int, before: str = "? ? ? ", after: str = "") -> list[str]:
+        heard.clear()
+        text = "! " * count
+        found = prompts.tokenize(text, "tokenizer", length=20, before=before, after=after)
+        whole = prompts.tokenize(before + text + after, "tokenizer", length=20)
+        assert np.array_equal(found.ids, whole.ids)
+        return [each.text for each in heard[:-1] if isinstance(each, Notice)]
+
+    said = "the prompt is longer than this model reads: the last {} tokens of {} are left out."
+    assert cut(15) == []
+    assert cut(16) == [said.format(1, 16)]
+    # Two of what stands behind go first, and more than was written is never said to be lost.
+    assert cut(17, after=" ? ?") == [said.format(2, 17)]
+    assert cut(15, after=" ? ?") == []
+    assert cut(2, before="? " * 40) == [said.format(2, 2)]
+
+
 def test_prompts_are_chunks_with_weights_and_words_of_ones_own(tmp_path: Path) -> None:
     package = open_for_images(toy_package.write(tmp_path / "plain"))
     prompts = PackagePrompts(package=package, length=77, tokens={"tokenizer": ("<cat>",)})
