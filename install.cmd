@@ -78,7 +78,7 @@ set BUNDLE=--offline "%OFFLINE%\."
 set "FROM=sdsetup"
 
 :install_command
-set "SAY=Installing the command from %FROM%"
+set "SAY=Installing the command from %FROM%; this takes up to a minute"
 call :tell
 rem What it needs, `sdsetup install` brings in the versions that were tested together.
 set "WITHOUT=--no-deps"

@@ -87,7 +87,7 @@ if ($bundle) {
 # What it needs, `sdsetup install` brings in the versions that were tested together.
 $without = @('--no-deps')
 if ($given -contains '--command-only') { $without = @() }
-[Console]::Error.WriteLine("Installing the command from $from")
+[Console]::Error.WriteLine("Installing the command from $from; this takes up to a minute")
 & $python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade @without @links $from
 if ($LASTEXITCODE -ne 0) {
     Exit-WithHint 'pip could not install it, for the reason above.' @(

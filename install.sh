@@ -17,6 +17,9 @@ fail() {
   exit 1
 }
 
+# The program that runs gets Ctrl-C too, and says nothing or the like.
+trap 'say ""; say "Interrupted. Run the same command to go on."; exit 130' INT
+
 home=${HOME:-}
 [ -n "$home" ] || fail "HOME is not set, so there is no place to install to." "set HOME to your folder, then run this again."
 case $(uname -s) in
@@ -51,6 +54,15 @@ done
 # Settings of other programs that would send packages elsewhere, or change what Python imports.
 unset PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV 2>/dev/null || true
 
+# Runs PYTHON -m MODULE, which would answer Ctrl-C with its whole stack.
+run_module() {
+  interpreter=$1
+  shift
+  "$interpreter" -c 'import runpy, signal, sys
+signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)' "$@"
+}
+
 # 64-bit CPython 3.11 to 3.13 that can make environments.
 fits() {
   "$1" -c 'import ensurepip, struct, sys, venv
@@ -71,7 +83,7 @@ else
   mkdir -p "$data" || fail "$data cannot be made." "see who owns the folder above it, then run this again."
   if [ -n "$python" ]; then
     say "Making an environment in $environment with $("$python" -V)"
-    "$python" -m venv --clear "$environment" || fail "the environment could not be made, for the reason above." \
+    run_module "$python" venv --clear "$environment" || fail "the environment could not be made, for the reason above." \
       "free some space in $data, then run this again."
   elif command -v uv >/dev/null 2>&1; then
     say "Making an environment in $environment with uv"
@@ -110,12 +122,12 @@ elif [ -n "$here" ] && grep -qs '^name = "sdsetup"$' "$here/pyproject.toml"; the
 else
   from=sdsetup
 fi
-say "Installing the command from $from"
+say "Installing the command from $from; this takes up to a minute"
 # What it needs, `sdsetup install` brings in the versions that were tested together.
 without=--no-deps
 if [ "$command_only" = yes ]; then without=''; fi
 # An option, no variable: pip takes spaces in PIP_FIND_LINKS for the ends of paths.
-"$python" -m pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade \
+run_module "$python" pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade \
   ${without:+"$without"} ${wheels:+--no-index --find-links "$wheels"} "$from" || fail \
   "pip could not install it, for the reason above." \
   "without a network use a bundle (--offline BUNDLE); behind a proxy set HTTPS_PROXY; then run this again."
