@@ -88,7 +88,9 @@ if ($bundle) {
 $without = @('--no-deps')
 if ($given -contains '--command-only') { $without = @() }
 [Console]::Error.WriteLine("Installing the command from $from; this takes up to a minute")
-& $python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade @without @links $from
+# What pip.ini may say besides; pip undoes it so for its own builds.
+$here = @('--no-user', '--target=')
+& $python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade @here @without @links $from
 if ($LASTEXITCODE -ne 0) {
     Exit-WithHint 'pip could not install it, for the reason above.' @(
         'without a network use a bundle, --offline BUNDLE; behind a proxy set HTTPS_PROXY; then run this again.')

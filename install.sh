@@ -127,7 +127,9 @@ say "Installing the command from $from; this takes up to a minute"
 without=--no-deps
 if [ "$command_only" = yes ]; then without=''; fi
 # An option, no variable: pip takes spaces in PIP_FIND_LINKS for the ends of paths.
+# What pip.conf may say besides; pip undoes it so for its own builds.
 run_module "$python" pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade \
+  --no-user --target= \
   ${without:+"$without"} ${wheels:+--no-index --find-links "$wheels"} "$from" || fail \
   "pip could not install it, for the reason above." \
   "without a network use a bundle (--offline BUNDLE); behind a proxy set HTTPS_PROXY; then run this again."

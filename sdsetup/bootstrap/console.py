@@ -100,9 +100,10 @@ class Steps:
         ticker.start()
         try:
             yield listener
-        except BaseException:
+        except BaseException as error:
             self._stop(ticker, over)
-            say(f"  {label}: failed after {time.monotonic() - began:.0f} s")
+            how = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+            say(f"  {label}: {how} after {time.monotonic() - began:.0f} s")
             raise
         self._stop(ticker, over)
         say(f"  {label}: {time.monotonic() - began:.0f} s")

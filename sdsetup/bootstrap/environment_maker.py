@@ -139,7 +139,7 @@ def fault(environment: Path) -> SetupError | None:
     return SetupError(
         "install.environment",
         f"{environment} is there, was not made by sdsetup, {reason}.",
-        f"move it away or delete it, then run `python -m sdsetup install`: {environment}",
+        f"move it away or delete it, then run `{command_name.typed()} install`: {environment}",
     )
 
 

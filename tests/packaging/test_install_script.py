@@ -41,6 +41,9 @@ def test_the_command_is_found_by_the_next_terminal_and_a_second_run_changes_noth
     home = tmp_path / "Ümläut home"
     home.mkdir()
     (home / ".bashrc").write_text("alias x=y")
+    (home / ".config" / "pip").mkdir(parents=True)
+    elsewhere = f"user = true\ntarget = {tmp_path / 'elsewhere'}\n"
+    (home / ".config" / "pip" / "pip.conf").write_text(f"[install]\n{elsewhere}")
     # The wheel alone, without what it needs: its packages are another test's matter.
     environment = _environment(
         home, SDSETUP_FROM=str(tagged), SDSETUP_PYTHON=sys.executable, PIP_NO_DEPS="1", PIP_USER="1"
@@ -51,6 +54,7 @@ def test_the_command_is_found_by_the_next_terminal_and_a_second_run_changes_noth
     command = home / ".local" / "bin" / "sdsetup"
     assert str(command) in answer.stderr
     assert command.readlink() == home / ".local" / "share" / "sdsetup" / "venv" / "bin" / "sdsetup"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["Ümläut home"]
     assert (home / ".profile").read_text().count("added by sdsetup") == 1
     assert (home / ".bashrc").read_text().startswith("alias x=y\nexport PATH=")
 
