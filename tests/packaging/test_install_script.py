@@ -66,6 +66,11 @@ def test_the_command_is_found_by_the_next_terminal_and_a_second_run_changes_noth
     assert found.stdout == "sdsetup 9.8.7\n", found.stderr
 
 
+def _hear_ctrl_c() -> None:
+    """Undo that programs in the background of a script, as these tests may be, are deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("shell", "stage"), [("dash", "Making an environment"), ("bash", "Installing the command")]
 )
@@ -80,6 +85,7 @@ def test_ctrl_c_is_told_and_the_next_run_goes_on(
     with subprocess.Popen(
         [shell, str(ROOT / "install.sh"), "--command-only"], cwd=tmp_path, env=environment,
         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=_hear_ctrl_c,
     ) as process:  # fmt: skip
         assert process.stderr is not None
         while stage not in process.stderr.readline():

@@ -155,7 +155,7 @@ info = site / "typer-1.0.dist-info"
 info.mkdir()
 (info / "METADATA").write_text("Metadata-Version: 2.1")
 (info / "INSTALLER").write_text("pip")
-(info / "RECORD").write_text("typer-1.0.dist-info/METADATA" + chr(10) + "typer-1.0.dist-info/INSTALLER")
+(info / "RECORD").write_text("typer-1.0.dist-info/METADATA,," + chr(10) + "typer-1.0.dist-info/INSTALLER,,")
 with (work / "log").open("a") as log:
     log.write("end ")
 '''
