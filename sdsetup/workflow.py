@@ -292,10 +292,9 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
         return FirstImage(path=made)
     path = images / f"{opened.name}.png"
     # One submodel at a time, so that small machines come to an image too.
-    device_request = start.DeviceRequest(low_vram=True)
     outcomes, runner = smoke_test.try_out(
         opened,
-        device_request,
+        start.DeviceRequest(low_vram=True),
         steps=_FIRST_STEPS,
         cpu_limit_seconds=_FIRST_IMAGE_CPU_SECONDS,
         listener=listener,
@@ -304,9 +303,7 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
         path = path.with_stem(f"{path.stem}-wrong")  # a later run must not take it for the finished image
     path = smoke_test.keep(outcomes[0], opened, runner, path)
     smoke_test.raise_for(outcomes)
-    others: tuple[AdapterTrial, ...] = ()
-    if smoke_test.trials_for(opened.manifest)[0].judge is not None:  # small images
-        others = adapter_trials.try_others(opened, runner.device, steps=_FIRST_STEPS, listener=listener)
+    others = adapter_trials.try_others(opened, runner.device, steps=_FIRST_STEPS, listener=listener)
     seconds = min(outcome.seconds for outcome in outcomes)
     return FirstImage(path=path, device=start.summary(runner), seconds=seconds, others=others)
 

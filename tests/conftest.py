@@ -3,14 +3,14 @@
 import importlib.util
 import os
 import sys
-from pathlib import Path
+import sysconfig
 
 import pytest
 
 pytest_plugins = ["tests.fixtures"]
 
 # As in a terminal in which the environment is activated: messages name the command as `sdsetup`.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

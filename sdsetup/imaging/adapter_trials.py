@@ -45,12 +45,16 @@ def others(devices: Sequence[Device], used: Device) -> tuple[Device, ...]:
 def try_others(package: Package, used: Device, *, steps: int, listener: Listener) -> tuple[AdapterTrial, ...]:
     """Run the smoke test on every adapter beside the one that was used.
 
+    Images that cannot be judged are large and prove little: a package of such is not tried again.
+
     Args:
-        package: The package; its images should be small.
+        package: The package.
         used: The device that was tried already.
         steps: Scheduler steps of each image.
         listener: Told of the progress.
     """
+    if smoke_test.trials_for(package.manifest)[0].judge is None:
+        return ()
     return tuple(
         try_on(package, device, steps=steps, listener=listener) for device in others(list_devices(), used)
     )
