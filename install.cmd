@@ -78,12 +78,14 @@ set BUNDLE=--offline "%OFFLINE%\."
 set "FROM=sdsetup"
 
 :install_command
-set "SAY=Installing the command from %FROM%"
+set "SAY=Installing the command from %FROM%; this takes up to a minute"
 call :tell
 rem What it needs, `sdsetup install` brings in the versions that were tested together.
 set "WITHOUT=--no-deps"
 if defined COMMAND_ONLY set "WITHOUT="
-"%PYTHON%" -m pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade %WITHOUT% %LINKS% "%FROM%"
+rem What pip.ini may say besides; pip undoes it so for its own builds.
+set "HERE=--no-user --target="
+"%PYTHON%" -m pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade %HERE% %WITHOUT% %LINKS% "%FROM%"
 if errorlevel 1 (
   echo error: pip could not install it, for the reason above. 1>&2
   echo next: without a network use a bundle, --offline BUNDLE; behind a proxy set HTTPS_PROXY; then run this again. 1>&2

@@ -10,7 +10,7 @@ Does what install.cmd does, which needs no execution policy. What is given goes 
 #>
 $ErrorActionPreference = 'Stop'
 
-function Stop-WithHint([string] $Message, [string[]] $Next) {
+function Exit-WithHint([string] $Message, [string[]] $Next) {
     [Console]::Error.WriteLine("error: $Message")
     foreach ($line in $Next) { [Console]::Error.WriteLine("next: $line") }
     exit 1
@@ -48,17 +48,17 @@ if (-not ((Test-Path -LiteralPath $python) -and (Test-Python @($python)))) {
         uv venv --seed --clear --python 3.12 $environment
     }
     elseif (Get-Command winget -ErrorAction SilentlyContinue) {
-        Stop-WithHint 'Python 3.11, 3.12 or 3.13 (64 bits) is needed, and none was found.' @(
+        Exit-WithHint 'Python 3.11, 3.12 or 3.13 (64 bits) is needed, and none was found.' @(
             'winget install -e --id Python.Python.3.12 --scope user',
             'open a new window and run this again.')
     }
     else {
-        Stop-WithHint 'Python 3.11, 3.12 or 3.13 (64 bits) is needed, and none was found.' @(
+        Exit-WithHint 'Python 3.11, 3.12 or 3.13 (64 bits) is needed, and none was found.' @(
             'install Python 3.12 from https://www.python.org/downloads/windows/ ("Install Now", no administrator needed).',
             'open a new window and run this again.')
     }
     if ($LASTEXITCODE -ne 0) {
-        Stop-WithHint 'the environment could not be made, for the reason above.' @(
+        Exit-WithHint 'the environment could not be made, for the reason above.' @(
             "see that $local\sdsetup can be written and has 1 GB free, then run this again.")
     }
 }
@@ -75,7 +75,7 @@ for ($place = 0; $place -lt $given.Count; $place++) {
 if ($bundle) {
     $bundle = $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($bundle)
     if (-not (Test-Path -LiteralPath (Join-Path $bundle 'wheels'))) {
-        Stop-WithHint "$bundle is no bundle: it has no folder wheels." @(
+        Exit-WithHint "$bundle is no bundle: it has no folder wheels." @(
             'make one on a machine with a network: sdsetup install --bundle FOLDER')
     }
     # An option, no variable: pip takes spaces in PIP_FIND_LINKS for the ends of paths.
@@ -87,10 +87,12 @@ if ($bundle) {
 # What it needs, `sdsetup install` brings in the versions that were tested together.
 $without = @('--no-deps')
 if ($given -contains '--command-only') { $without = @() }
-[Console]::Error.WriteLine("Installing the command from $from")
-& $python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade @without @links $from
+[Console]::Error.WriteLine("Installing the command from $from; this takes up to a minute")
+# What pip.ini may say besides; pip undoes it so for its own builds.
+$here = @('--no-user', '--target=')
+& $python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade @here @without @links $from
 if ($LASTEXITCODE -ne 0) {
-    Stop-WithHint 'pip could not install it, for the reason above.' @(
+    Exit-WithHint 'pip could not install it, for the reason above.' @(
         'without a network use a bundle, --offline BUNDLE; behind a proxy set HTTPS_PROXY; then run this again.')
 }
 & $python -I -m sdsetup.bootstrap.on_path

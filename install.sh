@@ -2,6 +2,7 @@
 # Installs sdsetup for this user on Linux and macOS, without root rights:
 #
 #     sh install.sh                     from the clone or release that this file lies in, else from PyPI
+#     sh install.sh --lean              without PyTorch: 100 MB instead of 300
 #     sh install.sh --offline BUNDLE    from a bundle (sdsetup install --bundle FOLDER), without a network
 #     sh install.sh --command-only      the command alone, without converting and drawing
 #
@@ -16,6 +17,9 @@ fail() {
   for line in "$@"; do say "next: $line"; done
   exit 1
 }
+
+# The program that runs gets Ctrl-C too, and says nothing or the like.
+trap 'say ""; say "Interrupted. Run the same command to go on."; exit 130' INT
 
 home=${HOME:-}
 [ -n "$home" ] || fail "HOME is not set, so there is no place to install to." "set HOME to your folder, then run this again."
@@ -51,6 +55,27 @@ done
 # Settings of other programs that would send packages elsewhere, or change what Python imports.
 unset PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV 2>/dev/null || true
 
+# run_module PYTHON CLONE MODULE...: PYTHON -m MODULE, which would answer Ctrl-C with its whole stack; in a clone
+# without the settings of pip's that send packages elsewhere, which building the command would meet too.
+run_module() {
+  interpreter=$1
+  shift
+  "$interpreter" -c 'import os, runpy, signal, sys
+signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+clone = sys.argv.pop(1)
+if clone:
+    sys.path.insert(0, clone)
+    from sdsetup.bootstrap import child_environment
+    try:
+        cleaned = child_environment.for_pip(child_environment.pip_settings(sys.executable))
+    except child_environment.SetupError as error:
+        sys.exit(error.message)
+    sys.path.remove(clone)
+    os.environ.clear()
+    os.environ.update(cleaned)
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)' "$@"
+}
+
 # 64-bit CPython 3.11 to 3.13 that can make environments.
 fits() {
   "$1" -c 'import ensurepip, struct, sys, venv
@@ -71,7 +96,7 @@ else
   mkdir -p "$data" || fail "$data cannot be made." "see who owns the folder above it, then run this again."
   if [ -n "$python" ]; then
     say "Making an environment in $environment with $("$python" -V)"
-    "$python" -m venv --clear "$environment" || fail "the environment could not be made, for the reason above." \
+    run_module "$python" "" venv --clear "$environment" || fail "the environment could not be made, for the reason above." \
       "free some space in $data, then run this again."
   elif command -v uv >/dev/null 2>&1; then
     say "Making an environment in $environment with uv"
@@ -110,12 +135,15 @@ elif [ -n "$here" ] && grep -qs '^name = "sdsetup"$' "$here/pyproject.toml"; the
 else
   from=sdsetup
 fi
-say "Installing the command from $from"
+say "Installing the command from $from; this takes up to a minute"
 # What it needs, `sdsetup install` brings in the versions that were tested together.
 without=--no-deps
 if [ "$command_only" = yes ]; then without=''; fi
-# An option, no variable: pip takes spaces in PIP_FIND_LINKS for the ends of paths.
-"$python" -m pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade \
+clone=''
+if [ "$from" = "$here" ]; then clone=$here; fi
+# Options, no variables: pip takes spaces in PIP_FIND_LINKS for the ends of paths.
+run_module "$python" "$clone" pip --disable-pip-version-check --no-input install --quiet --no-compile --upgrade \
+  --no-user --target= \
   ${without:+"$without"} ${wheels:+--no-index --find-links "$wheels"} "$from" || fail \
   "pip could not install it, for the reason above." \
   "without a network use a bundle (--offline BUNDLE); behind a proxy set HTTPS_PROXY; then run this again."

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from conversions.plan import ConversionPlan
     from conversions.verification.parity import ParityReport
     from conversions.verification.references import ReferenceKind
+    from sdsetup.imaging.adapter_trials import AdapterTrial
     from sdsetup.imaging.image_memory import ImageMemory
 
 # Enough steps for the demo and for Stable Diffusion with most schedulers.
@@ -258,10 +259,14 @@ class FirstImage:
     Attributes:
         path: The image file.
         device: The device it was made on, with its share of the work; empty if the image existed already.
+        seconds: Of the quickest image of the smoke test, loading included.
+        others: What became of the smoke test on other adapters; of the demo's package alone.
     """
 
     path: Path
     device: str = ""
+    seconds: float = 0.0
+    others: tuple[AdapterTrial, ...] = ()
 
 
 def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
@@ -278,7 +283,7 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
     Raises:
         SetupError: A submodel failed, or an image is wrong; the first image is kept as ``NAME-wrong.png``.
     """
-    from sdsetup.imaging import image_file, smoke_test
+    from sdsetup.imaging import adapter_trials, image_file, smoke_test
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_for_images
 
@@ -287,10 +292,9 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
         return FirstImage(path=made)
     path = images / f"{opened.name}.png"
     # One submodel at a time, so that small machines come to an image too.
-    device_request = start.DeviceRequest(low_vram=True)
     outcomes, runner = smoke_test.try_out(
         opened,
-        device_request,
+        start.DeviceRequest(low_vram=True),
         steps=_FIRST_STEPS,
         cpu_limit_seconds=_FIRST_IMAGE_CPU_SECONDS,
         listener=listener,
@@ -299,7 +303,9 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
         path = path.with_stem(f"{path.stem}-wrong")  # a later run must not take it for the finished image
     path = smoke_test.keep(outcomes[0], opened, runner, path)
     smoke_test.raise_for(outcomes)
-    return FirstImage(path=path, device=start.summary(runner))
+    others = adapter_trials.try_others(opened, runner.device, steps=_FIRST_STEPS, listener=listener)
+    seconds = min(outcome.seconds for outcome in outcomes)
+    return FirstImage(path=path, device=start.summary(runner), seconds=seconds, others=others)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,16 @@
 """Which tests run where: Windows Python has no torch, and Linux has no Windows."""
 
 import importlib.util
+import os
 import sys
+import sysconfig
 
 import pytest
 
 pytest_plugins = ["tests.fixtures"]
+
+# As in a terminal in which the environment is activated: messages name the command as `sdsetup`.
+os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sdsetup import os_errors
 from sdsetup.bootstrap import console, version
-from sdsetup.bootstrap.command_name import verb_of
+from sdsetup.bootstrap.command_name import typed, verb_of
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.redaction import redact
 
@@ -130,5 +130,5 @@ def _without_packages(arguments: Sequence[str], verb: str, missing: str) -> int:
         if verb == "doctor":
             return _bare_doctor(arguments)
     console.say(f"error: `{verb or 'sdsetup'}` needs the Python package {missing}, which is not installed.")
-    console.say(f"next: {Path(sys.executable).name} -m sdsetup install")
+    console.say(f"next: {typed()} install")
     return 1

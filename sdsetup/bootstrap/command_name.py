@@ -5,10 +5,17 @@ Standard library only.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+VERBS = frozenset(
+    {"install", "doctor", "update", "uninstall", "convert", "inspect", "verify", "download", "generate"}
+    | {"smoke-test", "benchmark", "login", "whoami", "logout", "completion"}
+)
+_COMMAND = re.compile(rf"(?<![\w/\\.\"-])(?:python -m )?sdsetup (?=(?:--help|{'|'.join(VERBS)})(?![\w-]))")
 
 
 def verb_of(arguments: Sequence[str]) -> str:
@@ -21,18 +28,28 @@ def quoted(text: str) -> str:
     return f'"{text}"' if " " in text else text
 
 
-def typed() -> str:
-    """Write the command as it is found from here: its name where PATH leads to it, else its path."""
+def argv() -> tuple[str, ...]:
+    """List the command as it is found from here: its name where PATH leads to it, else its path."""
     script = _script()
     found = shutil.which("sdsetup")
     if found is not None and _same(Path(found), script):
-        return "sdsetup"
+        return ("sdsetup",)
     if not script.is_file():
-        return f"{_python()} -m sdsetup"
-    path = _from_here(script.with_suffix("") if sys.platform == "win32" else script)
-    if " " in path or not path.isascii():
-        return f'"{path}"'
-    return path
+        return (_python(), "-m", "sdsetup")
+    return (_from_here(script.with_suffix("") if sys.platform == "win32" else script),)
+
+
+def typed() -> str:
+    """Write the command of :func:`argv` for any shell."""
+    first, *others = argv()
+    return " ".join((first if first.isascii() and " " not in first else f'"{first}"', *others))
+
+
+def as_typed(text: str) -> str:
+    """Write the commands of a hint as they are found from here, where PATH does not lead to the name."""
+    if argv() == ("sdsetup",) or not _script().is_file():
+        return text
+    return _COMMAND.sub(lambda _: f"{typed()} ", text)
 
 
 def activation(shell: str) -> str:

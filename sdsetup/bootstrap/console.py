@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TextIO
 
-from sdsetup.bootstrap.command_name import verb_of
+from sdsetup.bootstrap.command_name import as_typed, verb_of
 from sdsetup.errors import SetupError
 
 # The verbs that find what an earlier run of theirs has finished; all others begin at the beginning.
@@ -23,6 +25,32 @@ def say(text: str) -> None:
     encoding = sys.stderr.encoding or "ascii"
     sys.stderr.write(text.encode(encoding, "replace").decode(encoding) + "\n")
     sys.stderr.flush()
+
+
+def say_folded(text: str, *, hang: int) -> None:
+    """Write a line to stderr, folded where that is a narrower terminal; see :func:`folded`."""
+    for line in folded(text, sys.stderr, hang=hang):
+        say(line)
+
+
+def folded(text: str, stream: TextIO, *, hang: int) -> list[str]:
+    """Break a line between words at the width of the terminal; a stream that is none takes it whole.
+
+    Args:
+        text: The line.
+        stream: Where it is to be written.
+        hang: By how many columns all lines but the first are indented.
+    """
+    if not stream.isatty():
+        return [text]
+    width = shutil.get_terminal_size().columns - 1
+    lines = [""]
+    for word in re.findall(r"\s*\S+", text):
+        if lines[-1] and len(lines[-1] + word) > width:
+            lines.append(" " * hang + word.lstrip())
+        else:
+            lines[-1] += word
+    return lines
 
 
 def interrupted(arguments: Sequence[str]) -> str:
@@ -40,7 +68,7 @@ def complain(error: SetupError) -> None:
     """Show a failure and what to do about it, in the command line's own form."""
     say(f"error: {error.message}")
     if error.hint:
-        say(f"next: {error.hint}")
+        say(f"next: {as_typed(error.hint)}")
 
 
 class Steps:
@@ -72,9 +100,10 @@ class Steps:
         ticker.start()
         try:
             yield listener
-        except BaseException:
+        except BaseException as error:
             self._stop(ticker, over)
-            say(f"  {label}: failed after {time.monotonic() - began:.0f} s")
+            how = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+            say(f"  {label}: {how} after {time.monotonic() - began:.0f} s")
             raise
         self._stop(ticker, over)
         say(f"  {label}: {time.monotonic() - began:.0f} s")
@@ -88,7 +117,7 @@ class Steps:
         while not over.wait(_BEAT_SECONDS):
             seconds = time.monotonic() - began
             if self._terminal:
-                self._rewrite(f"  {label}: {doing[0]} ({seconds:.0f} s)")
+                _rewrite(f"  {label} ({seconds:.0f} s): {doing[0]}")
             elif time.monotonic() - shown >= _SILENCE_SECONDS:
                 shown = time.monotonic()
                 say(f"    still at it after {seconds:.0f} s: {doing[0]}")
@@ -97,13 +126,37 @@ class Steps:
         over.set()
         ticker.join()
         if self._terminal:
-            self._rewrite("")
+            _rewrite("")
 
-    def _rewrite(self, text: str) -> None:
-        # Spaces, not an escape sequence: an old Windows console would print that.
-        width = shutil.get_terminal_size().columns - 1
-        sys.stderr.write("\r" + text[:width].ljust(width) + "\r" + text[:width])
-        sys.stderr.flush()
+
+@contextmanager
+def waiting(label: str) -> Iterator[None]:
+    """Say on a terminal what a person waits for while the block runs, and take that away again."""
+    over = threading.Event()
+    began = time.monotonic()
+
+    def tick() -> None:
+        while not over.wait(_BEAT_SECONDS):
+            _rewrite(f"{label} ({time.monotonic() - began:.0f} s)")
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    if sys.stderr.isatty():
+        ticker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if ticker.ident is not None:
+            ticker.join()
+            _rewrite("")
+
+
+def _rewrite(text: str) -> None:
+    """Write over the terminal's present line."""
+    # Spaces, not an escape sequence: an old Windows console would print that.
+    width = shutil.get_terminal_size().columns - 1
+    sys.stderr.write("\r" + text[:width].ljust(width) + "\r" + text[:width])
+    sys.stderr.flush()
 
 
 def _in_short(line: str) -> str:

@@ -51,7 +51,8 @@ class _Plain:
                 reconfigure(errors="replace")
 
     def line(self, line: Line) -> None:
-        self.text(line.text)
+        for text in line.folded(sys.stdout):
+            self.text(text)
 
     def text(self, text: str) -> None:
         sys.stdout.write(text + "\n")

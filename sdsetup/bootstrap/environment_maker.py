@@ -32,7 +32,7 @@ from sdsetup.bootstrap import (
 )
 from sdsetup.bootstrap.action import InstallAction, run
 from sdsetup.bootstrap.child_environment import PipSettings
-from sdsetup.bootstrap.console import Steps, complain, say
+from sdsetup.bootstrap.console import Steps, complain, say, waiting
 from sdsetup.bootstrap.installer import Flavour, Wanted
 from sdsetup.bootstrap.interpreter import look_at
 from sdsetup.bootstrap.torch_source import TorchSource
@@ -139,7 +139,7 @@ def fault(environment: Path) -> SetupError | None:
     return SetupError(
         "install.environment",
         f"{environment} is there, was not made by sdsetup, {reason}.",
-        f"move it away or delete it, then run `python -m sdsetup install`: {environment}",
+        f"move it away or delete it, then run `{command_name.typed()} install`: {environment}",
     )
 
 
@@ -287,7 +287,8 @@ def _torch(
     if "convert" not in wanted.extras:
         return torch_source.ANY
     there = integrity.version(infos["torch"][0]) if "torch" in infos else ""
-    torch = torch_source.find(python, wanted.flavour, there, settings)
+    with waiting("  looking for PyTorch's CPU build"):
+        torch = torch_source.find(python, wanted.flavour, there, settings)
     if torch.left_out and wanted.torch_required:
         raise torch_source.not_found()
     if torch.left_out:

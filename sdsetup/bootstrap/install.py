@@ -83,7 +83,7 @@ def begin(arguments: Sequence[str]) -> int | None:
 
 def _agreed(options: InstallOptions, plan: install_plan.InstallPlan) -> bool:
     for line in plan.lines(options):
-        say(line)
+        console.say_folded(line, hang=install_plan.HANG)
     if options.dry_run:
         return False
     plan.require_space()
@@ -91,5 +91,5 @@ def _agreed(options: InstallOptions, plan: install_plan.InstallPlan) -> bool:
         return True
     if console.ask("Go on?", yes=False):
         return True
-    say("Nothing was changed.")
+    say("Nothing was changed. Run the same command when you want to go on.")
     return False

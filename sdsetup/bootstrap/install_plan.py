@@ -21,6 +21,8 @@ _TORCH_DOWNLOAD, _TORCH_DISK = 300_000_000, 1_600_000_000
 _CUDA_DOWNLOAD, _CUDA_DISK = 3_000_000_000, 8_000_000_000
 # A package with its files and the image; what a model of the Hub takes is told before it is downloaded.
 _DEMO_DISK = 35_000_000
+# Under what the second and further lines of a step begin.
+HANG = 15
 _LINE_BYTES_A_SECOND = 2.5e6  # 20 Mbit/s
 _UNPACKED_BYTES_A_SECOND = 25e6
 
@@ -81,20 +83,20 @@ class InstallPlan:
         packages = "with PyTorch's CPU build, if it is reached" if self.torch else "without PyTorch"
         source = "from the bundle" if self.offline else f"download at most {_megabytes(self.download_bytes)}"
         steps = [
-            f"environment  {self.environment}: {'mend or complete it' if self.here else 'make it'}",
-            f"libraries    {packages}: {source}, {_megabytes(self.disk_bytes)} of disk",
+            f"environment  {'complete it' if self.here else 'make it'}, in {self.environment}",
+            f"libraries    {packages}: {source}, {_megabytes(self.disk_bytes)} on disk",
         ]
         if options.bundle is not None:
             steps.append(
                 f"bundle       {options.bundle}: the same libraries again, to carry to another machine"
             )
         else:
-            known = f"the demo, which came along ({_megabytes(_DEMO_DISK)})"
-            size = "its size is told before it is downloaded"
+            known = f"the demo, which comes with sdsetup ({_megabytes(_DEMO_DISK)})"
+            size = "its size is shown before it is downloaded"
             steps += [
                 f"model        {known if options.model == 'demo' else f'{options.model}: {size}'}",
-                f"package      converted and verified, in {options.packages.absolute()}",
-                f"image        looked at by the program, in {options.images.absolute()}",
+                f"package      convert and verify it, in {options.packages.absolute()}",
+                f"image        make the first one and check it, in {options.images.absolute()}",
             ]
         seconds = self.disk_bytes / _UNPACKED_BYTES_A_SECOND
         seconds += 0 if self.offline else self.download_bytes / _LINE_BYTES_A_SECOND

@@ -181,10 +181,10 @@ def install_actions(
     lean = torch.left_out or "convert" not in wanted.extras
     size = "85 MB" if lean else "300 MB"
     if not lean and sys.platform == "linux" and torch == torch_source.ANY and "torch" not in installed:
-        size = "3 GB, CUDA's libraries with it,"
+        size = "3 GB with CUDA's"
     actions.append(
         InstallAction(
-            label=f"installing sdsetup and what it needs (the long step: about {size} the first time)",
+            label=f"installing the libraries, about {size} the first time",
             argv=(
                 *_pip(python),
                 "install",

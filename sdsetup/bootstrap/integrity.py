@@ -37,23 +37,38 @@ def version(folder: Path) -> str:
 
 
 def unreadable(place: Path) -> list[Path]:
-    """List the descriptions of distributions that pip can neither read nor remove.
+    """List the descriptions of distributions that pip can not read, or can not remove whole.
 
-    Without its list of files pip refuses to touch a distribution; of two versions at once it sees one.
+    Without its list of files pip refuses to touch a distribution; of two versions at once it sees one; and
+    what an interrupted pip had not listed yet, as scripts, it leaves behind.
     """
     return [
         folder
         for folders in installed(place).values()
         for folder in folders
-        if len(folders) > 1 or not ((folder / "METADATA").is_file() and (folder / "RECORD").is_file())
+        if len(folders) > 1 or not (folder / "METADATA").is_file() or not _is_finished(folder, _rows(folder))
     ]
+
+
+def _rows(folder: Path) -> list[list[str]]:
+    """Read the list of files: path, digest and size of each; empty where there is none that can be read."""
+    try:
+        return list(csv.reader((folder / "RECORD").read_text(encoding="utf-8").splitlines()))
+    except (OSError, ValueError, csv.Error):
+        return []
+
+
+def _is_finished(folder: Path, rows: list[list[str]]) -> bool:
+    """Tell whether the list is an installer's, not the wheel's: those write INSTALLER last, and list it."""
+    return any(row[:1] == [f"{folder.name}/INSTALLER"] for row in rows)
 
 
 def torn(place: Path) -> dict[str, str]:
     """Say what is wrong with the distributions of a folder of packages, by normalized name.
 
     A distribution is torn when a file of it is gone or has another size, or was changed since and has other
-    contents. Caches and scripts come and go and do not count.
+    contents, or when its installation did not come to its end. Caches and scripts come and go and do not
+    count.
 
     Args:
         place: The folder, usually ``site-packages``.
@@ -71,12 +86,10 @@ def torn(place: Path) -> dict[str, str]:
 
 
 def _wrong(place: Path, folder: Path, folders: dict[str, dict[str, tuple[int, float]]]) -> str:
-    record = folder / "RECORD"
-    try:
-        rows = list(csv.reader(record.read_text(encoding="utf-8").splitlines()))
-        written = record.stat().st_mtime
-    except (OSError, ValueError, csv.Error):
+    rows = _rows(folder)
+    if not rows:
         return f"{folder.name} has no list of its files"
+    written = (folder / "RECORD").stat().st_mtime
     missing = changed = count = 0
     example = ""
     for file, digest, size in (row for row in rows if len(row) == 3):
@@ -99,7 +112,7 @@ def _wrong(place: Path, folder: Path, folders: dict[str, dict[str, tuple[int, fl
     if not count or not (folder / "METADATA").is_file():
         return f"{folder.name} does not say what it is"
     if not missing and not changed:
-        return ""
+        return "" if _is_finished(folder, rows) else "its installation was interrupted"
     return f"of {count} files {missing} are missing and {changed} are not what was installed: {example}"
 
 

@@ -121,7 +121,8 @@ def run(*, yes: bool, dry_run: bool) -> int:
         for done in on_path.remove():
             say(f"removed {done}")
         for path in removal.folders:
-            _remove(path)
+            with console.waiting(f"removing {path}"):
+                _remove(path)
             say(f"removed {path}")
     with contextlib.suppress(OSError):  # what somebody else put there stays
         places.data_folder().rmdir()

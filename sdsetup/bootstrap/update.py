@@ -31,6 +31,7 @@ from sdsetup.bootstrap import (
     torch_source,
 )
 from sdsetup.bootstrap.action import InstallAction, run
+from sdsetup.bootstrap.command_name import typed
 from sdsetup.bootstrap.console import Steps, say
 from sdsetup.bootstrap.interpreter import look_at
 from sdsetup.errors import SetupError
@@ -105,7 +106,7 @@ def _update(environment: Path, python: Path) -> None:
     if now == __version__:
         say(f"sdsetup {now} is the newest.")
     else:
-        say(f"sdsetup {__version__} became {now}. Back again: sdsetup update --back")
+        say(f"sdsetup {__version__} became {now}. Back again: {typed()} update --back")
 
 
 @contextmanager
@@ -124,11 +125,12 @@ def _written_down(environment: Path) -> Iterator[None]:
         partial.replace(kept / "versions.json")
         yield
     finally:
-        if former.exists() and _versions(environment) == packages:
-            shutil.rmtree(kept, ignore_errors=True)
-            former.rename(kept)
-        else:
+        if _versions(environment) != packages:
             shutil.rmtree(former, ignore_errors=True)
+        else:
+            shutil.rmtree(kept, ignore_errors=True)
+            if former.exists():
+                former.rename(kept)
 
 
 def back(environment: Path) -> None:

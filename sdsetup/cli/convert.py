@@ -333,7 +333,9 @@ def show_image(image: FirstImage | None) -> None:
     if image is None:
         return
     if image.device:
-        output.say(f"The smoke test passed: {image.device}.")
+        output.say(f"The smoke test passed: {image.device}; {image.seconds:.1f} s an image.")
+    for trial in image.others:
+        output.say(f"Another adapter: {trial}")
     output.say(f"Its first image: {image.path}", style="bold green")
 
 
@@ -358,8 +360,12 @@ def show_next(package: Path) -> None:
 def image_document(image: FirstImage | None) -> dict[str, Any]:
     """Give what a JSON document says of a first image."""
     if image is None:
-        return {"image": None, "device": ""}
-    return {"image": str(image.path), "device": image.device}
+        return {"image": None, "device": "", "seconds": 0.0, "others": []}
+    others = [
+        {"device": str(each.device), "seconds": each.seconds, "problem": each.problem}
+        for each in image.others
+    ]
+    return {"image": str(image.path), "device": image.device, "seconds": image.seconds, "others": others}
 
 
 def _document(converted: Converted) -> dict[str, Any]:

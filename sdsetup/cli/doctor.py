@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,8 @@ class _Screen:
         self._yes = yes
 
     def line(self, line: Line) -> None:
-        output.emit_line(line.text, style=_STYLES.get(line.kind, ""))
+        for text in line.folded(sys.stdout):
+            output.emit_line(text, style=_STYLES.get(line.kind, ""))
 
     def text(self, text: str) -> None:
         output.emit(text)

@@ -143,7 +143,7 @@ def generate(
         raise UsageError(
             "generate.arguments",
             "generate needs a package and a prompt.",
-            'for example: sdsetup generate ./package "a lighthouse at dawn"',
+            f'for example: sdsetup generate {package_folder.example()} "a lighthouse at dawn"',
         )
     else:
         request = Request(**{"seed": secrets.randbelow(2**32), **given})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from sdsetup.bootstrap.command_name import quoted
+from sdsetup.bootstrap.command_name import quoted, typed
 from sdsetup.cli import output, progress
 from sdsetup.disk_space import human_size
 
@@ -70,7 +70,7 @@ def inspect(
         output.say(f"Convert it: {' '.join(quoted(part) for part in command)}")
     else:
         example = "" if "text-to-image" in found.inspection.tasks else " --init-image IMAGE"
-        output.say(f'Make an image: sdsetup generate "{Path(model)}" "a lighthouse at dawn"{example}')
+        output.say(f'Make an image: {typed()} generate "{Path(model)}" "a lighthouse at dawn"{example}')
 
 
 def _show(inspection: Inspection) -> None:

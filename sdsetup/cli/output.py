@@ -11,6 +11,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from sdsetup.bootstrap.command_name import as_typed
 from sdsetup.redaction import redact, redact_document
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def complain(message: str, hint: str) -> None:
 
     console().print(f"[bold red]error:[/] {escape(redact(message))}")
     if hint:
-        console().print(f"[bold]next:[/] {escape(redact(hint))}")
+        console().print(f"[bold]next:[/] {escape(redact(as_typed(hint)))}")
 
 
 def settle() -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from sdsetup.bootstrap.command_name import quoted
 from sdsetup.errors import SetupError
 
 # owner/name, with a revision perhaps, or a model's page; what is on this machine begins with a dot, ~ or /.
@@ -46,6 +47,12 @@ def demand(package: Path) -> None:
         f"there is no package at {typed}: as a model of the Hub it has to be converted first.",
         f"sdsetup convert {model}",
     )
+
+
+def example() -> str:
+    """Name the newest package of the usual folder as it is typed; ``PACKAGE`` where there is none."""
+    made = sorted(_PACKAGES.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
+    return quoted(made[-1].parent.as_posix()) if made else "PACKAGE"
 
 
 def _made_of(model: str) -> list[Path]:

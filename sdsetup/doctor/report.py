@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from sdsetup import __version__, redaction
+from sdsetup.bootstrap import console
 from sdsetup.doctor.finding import Finding, Status
 from sdsetup.doctor.purpose import Purpose
 from sdsetup.machine.facts import Environment
@@ -20,6 +21,9 @@ _MARKS: dict[Status, str] = {
     "skipped": "skipped",
 }
 
+# Under which column a narrow terminal goes on with a line of the kind.
+_HANGS = {"title": 0, "detail": 15}
+
 # Names that belong to a machine, not to a person; hiding them would only blur the report.
 _NOBODY = {"root", "user", "admin", "administrator", "runner", "ubuntu", "debian", "localhost", "vm", ""}
 
@@ -30,6 +34,12 @@ class Line:
 
     text: str
     kind: Literal["title", "ok", "warning", "failure", "skipped", "detail", "command"]
+
+    def folded(self, stream: TextIO) -> list[str]:
+        """Break the line where ``stream`` is a narrower terminal; a command stays whole, to be copied."""
+        if self.kind == "command":
+            return [self.text]
+        return console.folded(self.text, stream, hang=_HANGS.get(self.kind, 10))
 
 
 def counts(findings: Sequence[Finding]) -> dict[Status, int]:

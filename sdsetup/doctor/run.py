@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
-from sdsetup.bootstrap import places
+from sdsetup.bootstrap import console, places
 from sdsetup.doctor import forecast, judge, report
 from sdsetup.doctor.finding import Finding
 from sdsetup.doctor.purpose import Kind, Purpose
@@ -100,7 +100,8 @@ def _look(
     chosen: Sequence[Check], wanted: Purpose, questions: Questions
 ) -> tuple[tuple[Finding, ...], Environment, Purpose]:
     fields: frozenset[str] = frozenset().union(*(check.reads for check in chosen))
-    environment = probe(questions, only=fields)
+    with console.waiting("looking at this machine"):
+        environment = probe(questions, only=fields)
     purpose = forecast.with_plan(wanted, environment)
     return judge.judge(chosen, environment, purpose), environment, purpose
 

@@ -60,8 +60,8 @@ def python(context: CheckContext, *arguments: str) -> str:
 
 
 def sdsetup(context: CheckContext, *arguments: str) -> str:
-    """Run sdsetup, as it can be run before anything is installed too."""
-    return call(context, ("python", "-m", "sdsetup", *arguments))
+    """Run sdsetup by the name under which it is found."""
+    return call(context, (*context.environment.command, *arguments))
 
 
 def size(count: int) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -40,7 +41,7 @@ def translate_errors(repo_id: str, revision: str | None = None) -> Iterator[None
         SetupError: ``hub.gated``, ``hub.private``, ``hub.missing``, ``hub.disabled``, ``hub.unauthorised``,
             ``hub.forbidden``, ``hub.no-revision``, ``hub.no-file``, ``hub.rate-limited``, ``hub.server``,
             ``hub.offline``, ``hub.proxy``, ``hub.certificate``, ``hub.unreachable``, ``hub.strange-answer``,
-            ``disk.full``, ``hub.cache-not-writable``.
+            ``disk.full``, ``hub.cache-not-writable``, ``hub.cache-gone``.
     """
     try:
         yield
@@ -100,11 +101,22 @@ def storage_error(error: OSError) -> SetupError:
             f"The folder for downloads cannot be written{place}.",
             f"Set {folders.cache_variable()} to a folder of yours, or use --local-dir.",
         )
+    if explained.code == "os.gone" and _is_of_cache(error.filename):
+        return SetupError(
+            "hub.cache-gone",
+            f"The folder for downloads, {folders.cache_folder()}, is not there and cannot be made.",
+            f"Set {folders.cache_variable()} to a folder of yours, or unset it; then run the same command.",
+        )
     # Which of HF_HUB_CACHE, HF_HOME and the rest decides is not what people would guess.
     decides = (
         f"{folders.cache_variable()} decides where downloads go; then run the same command: it continues."
     )
     return SetupError(explained.code, explained.message, " ".join(filter(None, (explained.hint, decides))))
+
+
+def _is_of_cache(filename: object) -> bool:
+    place, cache = Path(str(filename)), folders.cache_folder()
+    return cache == place or cache in place.parents or place in cache.parents
 
 
 def endpoint() -> str:

@@ -215,7 +215,10 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Everything that was read. A None field was not read; ``unknown`` says why, by field."""
+    """Everything that was read. A None field was not read; ``unknown`` says why, by field.
+
+    ``command`` starts sdsetup from the present folder.
+    """
 
     machine: Machine | None = None
     python: Python | None = None
@@ -228,6 +231,7 @@ class Environment:
     hub: Hub | None = None
     plan: Plan | None = None
     shell: str = "sh"
+    command: tuple[str, ...] = ("python", "-m", "sdsetup")
     home: str = ""
     user: str = ""
     host: str = ""

@@ -233,19 +233,13 @@ def _parity(outcome: Outcome) -> Iterator[str]:
         needed = None if package is None else device_bytes(package, each.submodel)
         size = "–" if package is None else human_size(weight_bytes(package, each.submodel))
         memory = "–" if needed is None else human_size(needed)
-        rows.append((each.submodel, *numbers, cost, size, memory, result))
-    headings = (
-        "submodel",
-        "PSNR",
-        "needed",
-        "largest error",
-        "cosine",
-        "quantisation",
-        "size",
-        "VRAM",
-        "result",
-    )
-    yield from _table("Parity, size and VRAM of every submodel", headings, rows)
+        rows.append((each.submodel, result, *numbers, size, memory, cost))
+    # The result first: a narrow screen shows the first columns.
+    headings = ["submodel", "result", "PSNR", "needed", "largest error", "cosine", "size", "VRAM"]
+    if any(row[-1] != "–" for row in rows):
+        headings.append("quantisation")
+    kept = [row[: len(headings)] for row in rows]
+    yield from _table("Parity, size and VRAM of every submodel", headings, kept)
     if package is not None and "memory" in package.manifest:
         native = package.recipe.native
         yield f'<p class="soft">VRAM is a forecast for one image of {native.width}x{native.height}.</p>'

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,9 @@ def test_the_command_is_found_by_the_next_terminal_and_a_second_run_changes_noth
     home = tmp_path / "Ümläut home"
     home.mkdir()
     (home / ".bashrc").write_text("alias x=y")
+    (home / ".config" / "pip").mkdir(parents=True)
+    elsewhere = f"user = true\ntarget = {tmp_path / 'elsewhere'}\n"
+    (home / ".config" / "pip" / "pip.conf").write_text(f"[install]\n{elsewhere}")
     # The wheel alone, without what it needs: its packages are another test's matter.
     environment = _environment(
         home, SDSETUP_FROM=str(tagged), SDSETUP_PYTHON=sys.executable, PIP_NO_DEPS="1", PIP_USER="1"
@@ -49,6 +54,7 @@ def test_the_command_is_found_by_the_next_terminal_and_a_second_run_changes_noth
     command = home / ".local" / "bin" / "sdsetup"
     assert str(command) in answer.stderr
     assert command.readlink() == home / ".local" / "share" / "sdsetup" / "venv" / "bin" / "sdsetup"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["Ümläut home"]
     assert (home / ".profile").read_text().count("added by sdsetup") == 1
     assert (home / ".bashrc").read_text().startswith("alias x=y\nexport PATH=")
 
@@ -58,6 +64,42 @@ def test_the_command_is_found_by_the_next_terminal_and_a_second_run_changes_noth
         env={"HOME": str(home), "PATH": line}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert found.stdout == "sdsetup 9.8.7\n", found.stderr
+
+
+def _hear_ctrl_c() -> None:
+    """Undo that programs in the background of a script, as these tests may be, are deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(
+    ("shell", "stage"), [("dash", "Making an environment"), ("bash", "Installing the command")]
+)
+def test_ctrl_c_is_told_and_the_next_run_goes_on(
+    shell: str, stage: str, tagged: Path, tmp_path: Path
+) -> None:
+    if shell not in SHELLS:
+        pytest.skip(f"there is no {shell}")
+    environment = _environment(
+        tmp_path, SDSETUP_FROM=str(tagged), SDSETUP_PYTHON=sys.executable, PIP_NO_DEPS="1"
+    )
+    with subprocess.Popen(
+        [shell, str(ROOT / "install.sh"), "--command-only"], cwd=tmp_path, env=environment,
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=_hear_ctrl_c,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        while stage not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(0.3)  # until the program that does it has begun
+        os.killpg(process.pid, signal.SIGINT)  # as the terminal does
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert said.endswith("\nInterrupted. Run the same command to go on.\n")
+    assert "Traceback" not in said
+    assert "error: the" not in said
+    answer = _run(shell, "--command-only", environment=environment, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert (tmp_path / ".local" / "bin" / "sdsetup").exists()
 
 
 def test_a_command_of_that_name_is_left_alone(tagged: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.building import run, sources, wheel
+from tests.packaging.building import run, sources, started, wheel
 from tests.sdsetup.bootstrap.small_index import index
 from tests.sdsetup.bootstrap.small_index import wheel as small_wheel
 
@@ -94,6 +94,13 @@ def test_to_the_newest_and_back(
     run(command, "install", "--lean", "--yes")
     before = _frozen(python)
     assert "sdsetup==9.8.7" in before or any(line.startswith("sdsetup @") for line in before)
+
+    shutil.copy(tagged, served)
+    with index(served) as (address, _):
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", address)
+        run(command, "update")  # it is the newest
+    assert "nothing to go back to" in started(command, "update", "--back").stderr
+    assert _frozen(python) == before
 
     shutil.copy(newer, served)
     with index(served) as (address, _):

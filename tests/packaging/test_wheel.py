@@ -58,13 +58,16 @@ def test_the_doctor_starts_from_the_wheel_alone(command: Path, tmp_path: Path) -
     assert document["sdsetup"] == "9.8.7"
     missing = {finding["id"] for finding in document["findings"] if finding["status"] == "failure"}
     assert "packages.core" in missing
+    named = [each for finding in document["findings"] for each in (finding["fix"] or {}).get("commands", ())]
+    assert any(each.startswith(f"{command} ") for each in named), named
+    assert not [each for each in named if each.startswith("python -m")]
 
 
 def test_other_commands_say_what_is_missing_and_what_to_type(command: Path, tmp_path: Path) -> None:
     answer = started(command, "generate", "a", "b", cwd=tmp_path)
     assert answer.returncode == 1
     assert "needs the Python package" in answer.stderr
-    assert "-m sdsetup install" in answer.stderr
+    assert f"{command} install" in answer.stderr
 
 
 def test_the_verbose_version_names_the_environment(command: Path) -> None:

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from conversions.events import Finished, Notice, Started
 from sdsetup.cli.app import main
@@ -126,7 +127,9 @@ def test_convert_writes_it_with_numbers_and_the_image(
     assert "VRAM is a forecast for one image of" in text
     assert len(parser.addresses) == 1
     assert "PyTorch was not asked" in text
-    assert text.count('<td class="good">ok</td>') == 4
+    # beside the submodels' names
+    assert len(re.findall(r'</th>\s*<td class="good">ok</td>', text)) == 4
+    assert "quantisation" not in text  # nothing is quantised
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="slow under Wine")
@@ -199,6 +202,7 @@ def test_it_is_accessible_and_fits_a_phone_in_a_real_browser(tmp_path: Path) -> 
         "violations: found.violations.map(each => each.id + ' ' + each.nodes[0].html),"
         "wide: document.documentElement.scrollWidth > window.innerWidth}) })"
     )
+    here = {**os.environ, "HOME": str(tmp_path)}
     copy = tmp_path / "copy.html"
     copy.write_text(text.replace("</body>", f"<script>{axe}</script><script>{look}</script></body>"), "utf-8")
     for scheme in ("0", "1"):  # dark, light
@@ -208,9 +212,24 @@ def test_it_is_accessible_and_fits_a_phone_in_a_real_browser(tmp_path: Path) -> 
                 *(f"--blink-settings=preferredColorScheme={scheme}", "--virtual-time-budget=10000"),
                 *("--dump-dom", copy.as_uri()),
             ],
-            capture_output=True, text=True, check=False, timeout=120,
-            env={**os.environ, "HOME": str(tmp_path)},
+            capture_output=True, text=True, check=False, timeout=120, env=here,
         )  # fmt: skip
         title = re.search(r"<title>([^<]*)</title>", answer.stdout)
         assert title is not None, answer.stderr
         assert title[1] == '{"violations":[],"wide":false}'
+
+    whole = tmp_path / "whole.html"
+    whole.write_text(page(Outcome(command="convert", model="demo", problem="none"), _record()), "utf-8")
+    for width in (1200, 500):
+        screenshot = tmp_path / f"{width}.png"
+        answer = subprocess.run(
+            [
+                *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"),
+                *(f"--window-size={width},900", f"--screenshot={screenshot}", whole.as_uri()),
+            ],
+            capture_output=True, text=True, check=False, timeout=120, env=here,
+        )  # fmt: skip
+        assert "CONSOLE" not in answer.stderr
+        with Image.open(screenshot) as seen:
+            assert seen.size == (width, 900)
+            assert len(seen.convert("RGB").getcolors(1 << 24) or ()) > 20

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sdsetup.bootstrap import command_name
 from sdsetup.machine.facts import Questions
 
 Reader = Callable[[Questions], Any]
@@ -67,7 +68,8 @@ def identity() -> dict[str, Any]:
         user = getpass.getuser()
     except (OSError, KeyError, ImportError):
         user = ""
-    return {"shell": shell(), "home": str(Path("~").expanduser()), "user": user, "host": platform.node()}
+    home, command = str(Path("~").expanduser()), command_name.argv()
+    return {"shell": shell(), "command": command, "home": home, "user": user, "host": platform.node()}
 
 
 def shell() -> str:

@@ -54,6 +54,29 @@ def test_in_an_activated_terminal_the_name_is_enough(place: Path) -> None:
     assert _ask(place, "sh", PATH=path) == ["sdsetup", ""]
 
 
+def test_a_hint_names_the_command_as_it_is_found_and_leaves_all_else_alone(place: Path) -> None:
+    hint = "run sdsetup login, then `python -m sdsetup install --torch`; the docs of sdsetup tell more."
+    ask = f"from sdsetup.bootstrap import command_name as c; print(c.as_typed({hint!r}))"
+    python, variables = place / ".venv" / "bin" / "python", {**os.environ, "PYTHONPATH": str(ROOT)}
+    for path, name in (
+        (variables["PATH"], ".venv/bin/sdsetup"),
+        (f"{python.parent}{os.pathsep}{variables['PATH']}", "sdsetup"),
+    ):
+        answer = subprocess.run(
+            [str(python), "-c", ask], cwd=place, env={**variables, "PATH": path},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        wanted = hint if name == "sdsetup" else hint.replace("python -m ", "").replace("sdsetup ", f"{name} ")
+        assert answer.stdout.strip() == wanted.replace(f"of {name}", "of sdsetup")
+
+
+def test_every_verb_of_the_command_line_is_known() -> None:
+    from sdsetup.bootstrap import command_name
+    from sdsetup.cli.verbs import VERBS
+
+    assert {verb.name for verb in VERBS} == command_name.VERBS
+
+
 def test_the_readme_has_the_lines_of_every_shell(place: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     if " " not in str(place.name):

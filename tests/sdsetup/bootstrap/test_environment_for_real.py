@@ -93,6 +93,15 @@ def test_something_else_in_its_place_is_left_alone_and_told_the_same(
     assert f"error: {finding['evidence']}" in said
 
 
+def _take_the_end_away(info: Path) -> None:
+    """Leave what a pip leaves that is killed while it writes INSTALLER: the wheel's own list of files."""
+    (info / "INSTALLER").rename(info / "INSTALLERabcdefgh.tmp")
+    (info / "REQUESTED").unlink(missing_ok=True)
+    record = info / "RECORD"
+    lines = record.read_text("utf-8").splitlines(keepends=True)
+    record.write_text("".join(line for line in lines if "/INSTALLER," not in line and ".pyc," not in line))
+
+
 TEARS = {
     "a file": lambda site: (site / "platformdirs" / "unix.py").unlink(),
     "a file's contents": lambda site: (site / "platformdirs" / "unix.py").write_text("x = 1\n"),
@@ -101,6 +110,7 @@ TEARS = {
         shutil.rmtree(path) for path in site.glob("platformdirs*")
     ],
     "a list of files": lambda site: next(site.glob("platformdirs-*.dist-info/RECORD")).unlink(),
+    "an end": lambda site: _take_the_end_away(next(site.glob("platformdirs-*.dist-info"))),
     "pip": lambda site: shutil.rmtree(site / "pip" / "_vendor"),
 }
 
@@ -132,3 +142,4 @@ def test_install_sees_a_torn_environment_and_mends_it(kind: str, tmp_path: Path)
     subprocess.run([python, "-I", "-c", "import platformdirs, platformdirs.unix"], check=True)
     version = known_good.versions()["platformdirs"]
     assert (site / f"platformdirs-{version}.dist-info").is_dir()
+    assert not list(site.glob("*/*.tmp"))

@@ -36,7 +36,9 @@ def _distribution(site: Path, named: str) -> None:
     info.mkdir()
     (site / f"{name}.py").write_text("whole = True\n")
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    (info / "RECORD").write_text(f"{name}.py,,13\n{info.name}/METADATA,,\n{info.name}/RECORD,,\n")
+    (info / "INSTALLER").write_text("pip\n")
+    listed = (f"{info.name}/{file},,\n" for file in ("METADATA", "INSTALLER", "RECORD"))
+    (info / "RECORD").write_text(f"{name}.py,,13\n{''.join(listed)}")
 
 
 def _wanted(project: Path, **changes: object) -> Wanted:
@@ -152,7 +154,8 @@ while not (work / "go").exists():
 info = site / "typer-1.0.dist-info"
 info.mkdir()
 (info / "METADATA").write_text("Metadata-Version: 2.1")
-(info / "RECORD").write_text("typer-1.0.dist-info/METADATA,,")
+(info / "INSTALLER").write_text("pip")
+(info / "RECORD").write_text("typer-1.0.dist-info/METADATA,," + chr(10) + "typer-1.0.dist-info/INSTALLER,,")
 with (work / "log").open("a") as log:
     log.write("end ")
 '''

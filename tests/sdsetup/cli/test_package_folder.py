@@ -40,6 +40,16 @@ def test_a_model_that_was_never_converted(
     assert "--output" not in said
 
 
+def test_without_a_package_the_one_that_is_here_is_named(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", "a cat"]) == 2
+    assert 'sdsetup generate PACKAGE "a lighthouse at dawn"' in capsys.readouterr().err
+    toy_package.write(here / "packages" / "my dreams")
+    assert main(["generate", "a cat"]) == 2
+    assert 'sdsetup generate "packages/my dreams" "a lighthouse at dawn"' in capsys.readouterr().err
+
+
 def test_a_model_whose_package_is_here(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     package = toy_package.write(here / "packages" / "dreams-cpu-fp16")
     assert main(["generate", "acme/dreams", *WORDS]) == 1

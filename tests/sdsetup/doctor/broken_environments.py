@@ -197,7 +197,9 @@ def _two_flavours(place: Place) -> None:
     info = place.site / "onnxruntime_openvino-1.24.1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-openvino\nVersion: 1.24.1\n")
-    (info / "RECORD").write_text(f"onnxruntime/__init__.py,,\n{info.name}/METADATA,,\n{info.name}/RECORD,,\n")
+    (info / "INSTALLER").write_text("pip\n")
+    listed = (f"{info.name}/{file},,\n" for file in ("METADATA", "INSTALLER", "RECORD"))
+    (info / "RECORD").write_text(f"onnxruntime/__init__.py,,\n{''.join(listed)}")
     place.rewrite("onnxruntime/__init__.py", lambda _: b"__version__ = '1.24.1'\n")
 
 

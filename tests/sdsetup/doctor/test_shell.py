@@ -48,6 +48,18 @@ def test_each_shell_has_its_own_words(name: str, set_command: str, unset_command
     assert shell.sdsetup(where, "convert", "my models") == call
 
 
+def test_sdsetup_is_called_by_the_name_under_which_it_is_found() -> None:
+    def said(shell_name: str, *command: str) -> str:
+        return shell.sdsetup(
+            CheckContext(environment=Environment(shell=shell_name, command=command), purpose=purpose()),
+            "login",
+        )
+
+    assert said("bash", "sdsetup") == "sdsetup login"
+    assert said("bash", "/my data/bin/sdsetup") == "'/my data/bin/sdsetup' login"
+    assert said("powershell", "C:\\my data\\sdsetup") == "& 'C:\\my data\\sdsetup' login"
+
+
 def test_the_python_that_is_looked_at_is_called_by_its_path() -> None:
     assert shell.python(context("bash", "/my venv/bin/python"), "-V") == "'/my venv/bin/python' -V"
     assert shell.python(context("bash"), "-V") == "python -V"

@@ -88,6 +88,20 @@ def test_what_the_network_and_the_disk_raise(error: Exception, code: str, said: 
     assert step in (found.hint or "")
 
 
+def test_a_cache_that_is_gone_is_told_with_the_variable_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", "/gone/hub")
+    for place in ("/gone", "/gone/hub", "/gone/hub/.locks/models--acme--tiny"):
+        found = translated(FileNotFoundError(errno.ENOENT, "no", place))
+        assert found.code == "hub.cache-gone"
+        assert f"{Path('/gone/hub')}, is not there" in found.message
+        assert "Set HF_HUB_CACHE to a folder of yours, or unset it" in (found.hint or "")
+    other = translated(FileNotFoundError(errno.ENOENT, "no", "/elsewhere"))
+    assert other.code == "os.gone"
+    assert "HF_HUB_CACHE decides where downloads go" in (other.hint or "")
+
+
 @pytest.mark.parametrize(
     ("kind", "status", "server", "code", "said", "step"),
     [
