@@ -7,7 +7,6 @@ from pathlib import Path
 _LONG = ("_for_real", "_verdict_is_true")
 # Tests of a module that are named after what they are about.
 _ALSO = {
-    "conversions/package/manifest.py": ("tests/conversions/test_conversion.py",),
     "conversions/package/needs.py": ("tests/conversions/test_conversion.py",),
     "conversions/package/package_metadata.py": ("tests/conversions/test_conversion.py",),
     "conversions/passes/quantize_weights.py": ("tests/conversions/weights/test_quantize.py",),
