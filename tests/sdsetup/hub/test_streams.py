@@ -12,8 +12,12 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 
+from conversions.events import Event, Notice
+from sdsetup.errors import SetupError
 from sdsetup.hub import streams
-from sdsetup.hub.streams import AddressExpired, StartOver
+from sdsetup.hub.model_ref import HubModel, RemoteFile
+from sdsetup.hub.streams import AddressExpired, Source, StartOver
+from tests.hub_server import Fault, HubServer, Repo, faults
 
 CONTENT = bytes(range(256)) * 8192  # 2 MiB
 TOKEN = {"Authorization": "Bearer hf_secret", "X-Other": "kept"}
@@ -176,3 +180,86 @@ def test_other_refusals_are_passed_on(server: Server, status: int) -> None:
     with pytest.raises(HfHubHTTPError) as caught, opened(server, 5):
         pytest.fail("it was read")
     assert caught.value.response.status_code == status
+
+
+WEIGHTS = "unet/weights.safetensors"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    with HubServer() as made:
+        made.add(Repo(repo_id="acme/tiny", files={WEIGHTS: CONTENT, "config.json": b"{}"}))
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", made.endpoint + template)
+        monkeypatch.setattr(constants, "ENDPOINT", made.endpoint)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield made
+
+
+def remote(hub: HubServer, name: str, **changes: Any) -> RemoteFile:
+    content = hub.repos["acme/tiny"].commits[hub.repos["acme/tiny"].head][name]
+    sha256 = content.sha256 if name == WEIGHTS else None
+    known = {"name": name, "size_bytes": content.size, "sha256": sha256, "git_sha1": content.git_sha1}
+    return RemoteFile(**{**known, **changes})
+
+
+def source(hub: HubServer, heard: list[Event] | None = None, **options: bool) -> Source:
+    commit = hub.repos["acme/tiny"].head
+    model = HubModel(repo_id="acme/tiny", revision="main", commit=commit, files=())
+    return Source(model, ([] if heard is None else heard).append, **options)
+
+
+def read(made: Source, file: RemoteFile, *part: int) -> bytes:
+    with made.open(file, *part) as pieces:
+        return b"".join(pieces)
+
+
+def test_the_place_of_a_file_is_asked_for_once_and_again_after_an_error(hub: HubServer) -> None:
+    made = source(hub)
+    weights, config = remote(hub, WEIGHTS), remote(hub, "config.json")
+    assert read(made, weights) == CONTENT
+    assert read(made, weights, 1000, 1_500_000) == CONTENT[1000:1_500_000]
+    assert len(hub.paths("^HEAD .*weights")) == 1
+    assert read(made, config) == b"{}"
+    assert len(hub.paths("^HEAD .*config")) == 1
+    assert all(f"/resolve/{hub.repos['acme/tiny'].head}/" in path for path in hub.paths("^HEAD"))
+    files = [each for each in hub.requests if "weights" in each.path]
+    agents = {each.headers["user-agent"].partition("/")[0] for each in files}
+    assert agents == {"sdsetup"}
+    hub.faults.append(Fault(where="GET /cdn/*", action=faults.status(403)))
+    with pytest.raises(AddressExpired):
+        read(made, weights)
+    assert read(made, weights) == CONTENT
+    assert len(hub.paths("^HEAD .*weights")) == 2
+    with pytest.raises(KeyError), made.open(weights):
+        raise KeyError
+    assert read(made, weights) == CONTENT
+    assert len(hub.paths("^HEAD .*weights")) == 3
+
+
+@pytest.mark.parametrize("changes", [{"size_bytes": 5}, {"sha256": "0" * 64}])
+def test_a_file_that_is_not_the_one_of_the_list_is_refused(hub: HubServer, changes: dict[str, Any]) -> None:
+    with pytest.raises(SetupError, match=f"{WEIGHTS} of acme/tiny differs") as caught:
+        read(source(hub), remote(hub, WEIGHTS, **changes))
+    assert caught.value.code == "hub.inconsistent"
+    assert "HF_ENDPOINT" in (caught.value.hint or "")
+    assert not hub.paths("^GET")
+
+
+@pytest.mark.parametrize("header", ["X-Repo-Commit", "ETag"])
+def test_an_answer_without_commit_or_hash_is_no_hub_s(hub: HubServer, header: str) -> None:
+    names = {"ETag": ("ETag", "X-Linked-Etag")}.get(header, (header,))
+    hub.faults.append(Fault(where="HEAD *", action=faults.without_headers(*names), times=-1))
+    with pytest.raises(ValueError, match=f"no commit or hash for {WEIGHTS}"):
+        read(source(hub), remote(hub, WEIGHTS))
+
+
+def test_xet_is_given_up_once_and_for_all_files(hub: HubServer) -> None:
+    heard: list[Event] = []
+    made = source(hub, heard)
+    for reason in ("it failed", "it failed again"):
+        made.give_up_xet(reason)
+    assert heard == [Notice(text="it failed; continuing over plain HTTP.")]
+    never: list[Event] = []
+    source(hub, never, allow_xet=False).give_up_xet("it failed")
+    assert never == []
