@@ -10,6 +10,7 @@ _ALSO = {
     "conversions/package/needs.py": ("tests/conversions/test_conversion.py",),
     "conversions/package/package_metadata.py": ("tests/conversions/test_conversion.py",),
     "conversions/passes/quantize_weights.py": ("tests/conversions/weights/test_quantize.py",),
+    "conversions/providers/devices.py": ("tests/sdsetup/runtime/test_devices.py",),
     "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
     "sdsetup/imaging/pipeline.py": (
         "tests/sdsetup/imaging/test_float32_retry.py",
