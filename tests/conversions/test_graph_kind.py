@@ -81,5 +81,6 @@ def test_a_table_of_tokens_gets_the_rows_of_a_configuration() -> None:
 def test_most_kinds_have_nothing_special(name: str) -> None:
     assert getattr(kind(), name) == ()
     assert (kind().version, kind().variant, kind().vocabulary, kind().quantizable) == (1, "", "", False)
+    assert (kind().sizes, kind().traced_sizes, kind().example) == ({}, {}, {})
     assert kind().reference is None
     assert kind().skip_layers is None

@@ -8,6 +8,7 @@ import pytest
 
 from conversions.single_file_layout import (
     FileComponent,
+    FileFacts,
     Select,
     SingleFileLayout,
     SmallFiles,
@@ -45,4 +46,5 @@ def test_a_layout_knows_its_components_by_name() -> None:
     assert layout.recognise({}) == ()
     assert layout.structure({}, {"layers": 3}) == {}
     assert layout.fixed == ()
+    assert FileFacts(metadata={}, tensors=frozenset()).prediction_type == ""
     assert SmallFiles(index={}, scheduler={}, components={}, others={}).notice == ""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils import _auth
 
 from sdsetup import redaction
 from sdsetup.hub.token import TokenSource, token_source
@@ -84,3 +85,13 @@ def test_every_token_that_is_read_is_concealed(saved: Path, monkeypatch: pytest.
     monkeypatch.setenv("HF_TOKEN", OTHER[::-1])
     token_source()
     assert OTHER[::-1] not in redaction.redact(f"it is {OTHER[::-1]}.")
+
+
+def test_a_notebook_may_have_a_token(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_auth, "is_google_colab", lambda: True)
+    monkeypatch.setattr(_auth, "is_colab_enterprise", lambda: False)
+    monkeypatch.setattr(_auth, "_IS_GOOGLE_COLAB_CHECKED", True)
+    monkeypatch.setattr(_auth, "_GOOGLE_COLAB_SECRET", OTHER)
+    assert token_source() == TokenSource(where="of this notebook", variable="", hides_saved=False)
+    assert OTHER not in redaction.redact(f"it is {OTHER}.")
+    assert not saved.exists()

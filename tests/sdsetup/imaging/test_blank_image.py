@@ -38,3 +38,9 @@ def test_a_dark_image_with_one_bright_line_is_not_blank() -> None:
     pixels = np.zeros((100, 100, 3), np.uint8)
     pixels[0] = 255
     assert find_blank(pixels) == ()
+
+
+def test_a_dark_image_that_deviates_enough_is_not_black() -> None:
+    pixels = np.zeros((10, 10, 3), np.uint8)
+    pixels[:2] = 10  # mean 2, deviation 4
+    assert find_blank(pixels) == ()
