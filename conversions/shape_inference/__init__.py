@@ -23,6 +23,14 @@ from conversions.shape_inference.contrib import IN_ONNX_DOMAIN, contrib_shapes
 FOLD_LIMIT = 4096
 """Elements up to which a constant is followed through the graph: shapes, axes and small tables."""
 
+# Those that draw numbers, and those whose results are no tensors.
+_NEVER_FOLDED = frozenset(
+    {
+        *("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"),
+        *("Bernoulli", "Multinomial", "SequenceEmpty", "SequenceConstruct"),
+    }
+)
+
 
 def fix_sizes(model: ir.Model, sizes: Mapping[str, int]) -> ir.Model:
     """Give every named dimension its size, then infer all shapes and fold all that became constant.
@@ -133,7 +141,7 @@ class _Walk:
             return None
         if any(isinstance(attr.value, ir.Graph) for attr in node.attributes.values()):
             return None
-        if node.op_type in ("RandomNormal", "RandomUniform", "SequenceEmpty", "SequenceConstruct"):
+        if node.op_type in _NEVER_FOLDED:
             return None
         self.infer(node)
         if not all(_fits(output) for output in node.outputs):

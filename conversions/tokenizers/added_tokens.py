@@ -55,7 +55,7 @@ def read_added_tokens(files: TokenizerFiles, defaults: Mapping[str, str]) -> Add
         for number, described in _object(files, config["added_tokens_decoder"]).items():
             declared[_number(files, number)] = _token(files, described)
     else:
-        config |= files.json(SPECIAL_TOKENS)
+        config = _with_map(files, config)
         special = {_text(files, config[role]) for role in _ROLES if config.get(role)}
         special |= {_text(files, each) for each in _list(files, config.get("extra_special_tokens"))}
         for content, number in files.json(ADDED_TOKENS).items():
@@ -66,6 +66,8 @@ def read_added_tokens(files: TokenizerFiles, defaults: Mapping[str, str]) -> Add
         for described in _list(files, files.json(WHOLE).get("added_tokens")):
             fields = _object(files, described)
             declared[_number(files, fields.get("id"))] = _token(files, fields)
+        if "additional_special_tokens" in config and "extra_special_tokens" not in config:
+            config["extra_special_tokens"] = config.pop("additional_special_tokens")
     by_content = {token.content: token for token in declared.values()}
 
     named: dict[str, str | AddedToken] = {}
@@ -89,6 +91,15 @@ def read_added_tokens(files: TokenizerFiles, defaults: Mapping[str, str]) -> Add
         roles={role: str(value) for role, value in named.items()},
         tokens=tuple(_made(token, names) for token in tokens),
     )
+
+
+def _with_map(files: TokenizerFiles, config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with what ``special_tokens_map.json`` says; lists of both are joined."""
+    known, more = config.get("extra_special_tokens"), files.json(SPECIAL_TOKENS)
+    both = more.get("extra_special_tokens")
+    if isinstance(known, list) and isinstance(both, list):
+        more["extra_special_tokens"] = [*known, *(each for each in both if each not in known)]
+    return {**config, **more}
 
 
 def ids_of_roles(files: TokenizerFiles, backend: Backend, added: AddedTokens, *roles: str) -> tuple[int, ...]:

@@ -54,7 +54,7 @@ class BytePairTokenizer:
         found in the normalised text.
 
         Raises:
-            ConversionError: ``embedding.token``; one is known already.
+            ConversionError: ``embedding.token``; one is known already, or the vocabulary has gaps.
         """
         from tokenizers import AddedToken, Tokenizer
 
@@ -68,7 +68,13 @@ class BytePairTokenizer:
                     "Else rename the file: its name is the token.",
                 )
             backend.add_tokens([AddedToken(token, normalized=True, special=False)])
-            assert backend.token_to_id(token) == self.size + place
+            if backend.token_to_id(token) != self.size + place:
+                raise ConversionError(
+                    "embedding.token",
+                    f"The token {token!r} cannot be added: the ids of the tokenizer's vocabulary have a gap, "
+                    "so that a new token would get the id of another one.",
+                    "Download or copy the tokenizer's files again; pieces of its vocabulary are missing.",
+                )
         backend.encode_special_tokens = self.backend.encode_special_tokens
         return replace(
             self,

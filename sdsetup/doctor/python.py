@@ -82,7 +82,7 @@ def store(context: CheckContext) -> Verdict:
     reads="python",
 )
 def environment(context: CheckContext) -> Verdict:
-    """CheckContext at the running environment and at the one that sdsetup keeps."""
+    """Look at the running environment and at the one that sdsetup keeps."""
     python = context.python
     if python.environment_fault and not python.in_environment:
         return failure(python.environment_fault, Fix(says=_sentence(python.environment_advice)))

@@ -7,7 +7,15 @@ import pytest
 from conversions.errors import ConversionError
 from conversions.families.stable_diffusion import recipe
 from conversions.family import PipelineConfigs
-from conversions.forecast import SESSION_BYTES, forecast, largest_square, peak_activation_bytes
+from conversions.forecast import (
+    CONTEXT_BYTES,
+    SESSION_BYTES,
+    Forecast,
+    SubmodelNeed,
+    forecast,
+    largest_square,
+    peak_activation_bytes,
+)
 from conversions.pipeline_graphs import PipelineGraphs
 from conversions.recipe import ImageSize
 from conversions.shape_inference import fix_sizes
@@ -112,3 +120,61 @@ def test_an_impossible_size_is_one_clear_error() -> None:
     )
     with pytest.raises(ConversionError, match="no valid shape"):
         fix_sizes(model, {"height": 3})
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        "Reshape(a, s)",
+        "Identity(a)",
+        "Flatten(a)",
+        "Unsqueeze(a, axis)",
+        "Squeeze(a, axis)",
+    ],
+)
+def test_every_view_shares_its_source_s_memory(view: str) -> None:
+    body = f"a = Relu(x) r = {view} b = Exp(r) m = ReduceMax <keepdims = 0> (b) n = Neg(a) y = Add(n, m)"
+    constants = "<int64[2] s = {10, 25}, int64[1] axis = {0}>"
+    shape = "1, n, 25" if view.startswith("Squeeze") else "n, 25"
+    assert peak(f"g (float[{shape}] x) => (float y) {constants} {{ {body} }}") == 2 * 1000 + 4
+
+
+def need(name: str, weights: int, activations: int, wide: int) -> SubmodelNeed:
+    return SubmodelNeed(
+        submodel=name,
+        weights_bytes=weights,
+        activation_bytes=activations,
+        float32_weights_bytes=7,
+        float32_activation_bytes=wide,
+    )
+
+
+def test_the_memory_of_submodels_adds_up() -> None:
+    session, context = 268_435_456, 536_870_912
+    assert (session, context) == (SESSION_BYTES, CONTEXT_BYTES)
+    made = Forecast(width=64, height=32, needs=(need("a", 100, 20, 50), need("b", 90, 40, 60)))
+    assert [each.total_bytes for each in made.needs] == [120 + session, 130 + session]
+    assert [each.cpu_bytes for each in made.needs] == [157 + session, 157 + session]
+    assert made.device_bytes == context + 250 + 2 * session
+    assert made.staged_bytes == context + 130 + session
+    assert made.host_bytes == 200 + session
+    assert made.cpu_bytes == 190 + 14 + 60 + session
+    assert made.staged_cpu_bytes == 157 + session
+    assert made.fits(made.staged_bytes)
+    assert not made.fits(made.staged_bytes - 1)
+    assert [each.submodel for each in made.without({"a"}).needs] == ["b"]
+    assert made.as_dict() == {
+        "width": 64,
+        "height": 32,
+        "device_bytes": made.device_bytes,
+        "staged_bytes": made.staged_bytes,
+        "host_bytes": made.host_bytes,
+        "cpu_bytes": made.cpu_bytes,
+        "submodels": {
+            "a": {"weights_bytes": 100, "activation_bytes": 20},
+            "b": {"weights_bytes": 90, "activation_bytes": 40},
+        },
+    }
+    nothing = made.without({"a", "b"})
+    assert (nothing.device_bytes, nothing.staged_bytes, nothing.host_bytes) == (context, context, session)
+    assert (nothing.cpu_bytes, nothing.staged_cpu_bytes) == (session, 0)

@@ -7,15 +7,28 @@ from pathlib import Path
 _LONG = ("_for_real", "_verdict_is_true")
 # Tests of a module that are named after what they are about.
 _ALSO = {
-    "conversions/package/manifest.py": ("tests/conversions/test_conversion.py",),
     "conversions/package/needs.py": ("tests/conversions/test_conversion.py",),
     "conversions/package/package_metadata.py": ("tests/conversions/test_conversion.py",),
     "conversions/passes/quantize_weights.py": ("tests/conversions/weights/test_quantize.py",),
+    "conversions/providers/devices.py": ("tests/sdsetup/runtime/test_devices.py",),
     "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
     "sdsetup/imaging/pipeline.py": (
         "tests/sdsetup/imaging/test_float32_retry.py",
         "tests/sdsetup/imaging/test_preview.py",
     ),
+}
+_DOCTOR = ("tests/sdsetup/doctor/test_answers.py", "tests/sdsetup/doctor/test_checks.py")
+# Tests of a module that has no file of its name: those of the module that it is a part of.
+_INSTEAD = {
+    "conversions/checkpoint/gguf_blocks.py": ("tests/conversions/checkpoint/test_gguf.py",),
+    "conversions/tokenizers/sentencepiece.py": (
+        "tests/conversions/tokenizers/test_gemma.py",
+        "tests/conversions/tokenizers/test_t5.py",
+    ),
+    "sdsetup/doctor/purpose.py": _DOCTOR,
+    "sdsetup/doctor/python.py": _DOCTOR,
+    "sdsetup/doctor/runtime.py": _DOCTOR,
+    "sdsetup/doctor/system.py": _DOCTOR,
 }
 
 
@@ -23,14 +36,17 @@ def own_tests(module: Path, root: Path) -> list[Path]:
     """Return a module's test files, relative to the root: the file of its name, else those of its folder.
 
     ``conversions/weights/link.py`` has ``tests/conversions/weights/test_link.py``, and ``test_link_*.py``
-    where that is no other module's. A module without such a file has those in its folder of ``tests``, with
-    the one that is named after the folder; where there are none, those of the folder above. Tests that make
-    environments with pip are left out: a minute each.
+    where that is no other module's. A module without such a file has those that are listed above, or those in
+    its folder of ``tests``, with the one that is named after the folder; where there are none, those of the
+    folder above. Tests that make environments with pip are left out: a minute each.
 
     Args:
         module: ``conversions/weights/link.py``.
         root: Folder of the checkout.
     """
+    instead = _INSTEAD.get(module.as_posix())
+    if instead is not None:
+        return [Path(each) for each in instead]
     further = [Path(each) for each in _ALSO.get(module.as_posix(), ()) if (root / each).is_file()]
     return [*_named_or_around(module, root), *further]
 

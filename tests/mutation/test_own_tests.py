@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation.own_tests import _ALSO, modules_of, own_tests
+from tests.mutation.own_tests import _ALSO, _INSTEAD, modules_of, own_tests
 
 
 @pytest.fixture
@@ -46,6 +46,15 @@ def test_further_tests_of_a_module_exist_and_belong_to_it() -> None:
         found = [path.as_posix() for path in own_tests(Path(module), root)]
         assert found[-len(further) :] == list(further)
         assert len(found) > len(further)
+
+
+def test_modules_without_a_file_of_their_name_may_have_others() -> None:
+    root = Path(__file__).resolve().parents[2]
+    for module, tests in _INSTEAD.items():
+        assert (root / module).is_file()
+        assert not (root / "tests" / Path(module).with_name(f"test_{Path(module).name}")).exists()
+        assert own_tests(Path(module), root) == [Path(each) for each in tests]
+        assert all((root / each).is_file() for each in tests)
 
 
 def test_a_package_stands_for_its_modules(checkout: Path) -> None:

@@ -53,7 +53,12 @@ def test_a_weight_behind_a_cast_is_read_as_it_is_stored_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["t = Neg(w) y = MatMul(x, t)", "m = MatMul(x, w) s = Exp(w) y = MatMul(m, s)"]
+    "body",
+    [
+        "t = Neg(w) y = MatMul(x, t)",
+        "m = MatMul(x, w) s = Exp(w) y = MatMul(m, s)",
+        "t = Transpose <perm = [0, 2, 1]> (x) y = MatMul(w, t)",
+    ],
 )
 def test_a_weight_with_another_reader_stays_marked(body: str) -> None:
     model = graph(body)
@@ -73,3 +78,26 @@ def test_written_out_it_computes_the_same(body: str) -> None:
 def test_other_products_are_not_written_out() -> None:
     model = graph("y = com.microsoft.FusedMatMul <transB = 1, alpha = 2.0> (x, w)")
     assert expand_fused_matmul(model) == 0
+
+
+def test_every_marked_weight_is_read_as_it_is_stored_and_no_other() -> None:
+    text = """
+    <ir_version: 10, opset_import: ["" : 18]>
+    g (float[batch, 3] x, float[3, 3] a, float[3, 3] b, float[3, 3] c) => (float[batch, 3] y) {
+        s = MatMul(x, a) t = MatMul(s, b) y = MatMul(t, c)
+    }
+    """
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    for name in ("a", "b", "c"):
+        weight = next(each for each in model.graph.inputs if each.name == name)
+        model.graph.inputs.remove(weight)
+        model.graph.initializers[name] = weight
+        if name != "a":
+            weight.metadata_props[TRANSPOSED] = "1"
+    assert weights_as_stored(model) == 2
+    assert operators(model) == ["MatMul", "FusedMatMul", "FusedMatMul"]
+    assert model.opset_imports == {"": 18, "com.microsoft": 1}
+    plain = graph("t = Neg(w) y = MatMul(x, t)")
+    plain.opset_imports.pop("com.microsoft")
+    assert weights_as_stored(plain) == 0
+    assert plain.opset_imports == {"": 18}

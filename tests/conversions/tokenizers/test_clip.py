@@ -100,6 +100,16 @@ def special_map(folder: Path) -> None:
     )
 
 
+def special_map_with(more: dict[str, Any], *names: str, **config: Any) -> Callable[[Path], None]:
+    """Further special tokens in special_tokens_map.json, and tokens that added_tokens.json names."""
+
+    def make(folder: Path) -> None:
+        added_tokens_file(*names, **config)(folder)
+        write_json(folder / "special_tokens_map.json", more)
+
+    return make
+
+
 def with_marks(folder: Path) -> None:
     """All files with a byte order mark, and merges with Windows' line ends."""
     added_tokens_file("<cat-toy>")(folder)
@@ -121,6 +131,15 @@ MADE: dict[str, Callable[[Path], None]] = {
     "a token of its own role": with_config(image_token="<cat-toy>"),  # noqa: S106
     "special tokens are split": with_config(split_special_tokens=True),
     "special_tokens_map.json": special_map,
+    "special_tokens_map.json, additional": special_map_with(
+        {"additional_special_tokens": ["<cat-toy>", "sks"]}
+    ),
+    "special_tokens_map.json, additional and added": special_map_with(
+        {"additional_special_tokens": ["sks", "<cat-toy>"]}, "<cat-toy>"
+    ),
+    "special_tokens_map.json, extra in both": special_map_with(
+        {"extra_special_tokens": ["<cat-toy>"]}, extra_special_tokens=["sks"]
+    ),
     "added_tokens.json": added_tokens_file("<cat-toy>", "sks"),
     "added_tokens.json, several vectors": added_tokens_file("<cat-toy>", "<cat-toy>_1", "<cat-toy>_2"),
     "added_tokens.json, ids with a gap": added_tokens_file("<cat-toy>", "sks", gap=7),

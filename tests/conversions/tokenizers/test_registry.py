@@ -147,3 +147,18 @@ def test_a_git_lfs_pointer_is_recognised(name: str, tmp_path: Path) -> None:
         "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n", "utf-8"
     )
     assert refusal(tmp_path).code == "checkpoint.lfs_pointer"
+
+
+def test_a_whole_file_of_clip_s_needs_no_class(tmp_path: Path) -> None:
+    clip_vocabulary.write(tmp_path, whole=True, config={})
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).unlink(missing_ok=True)
+    document = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    document["model"]["end_of_word_suffix"] = "</w>"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document), "utf-8")
+    assert open_tokenizer(tmp_path).class_name == "CLIPTokenizer"
+    document["model"]["end_of_word_suffix"] = None
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document), "utf-8")
+    with pytest.raises(ConversionError, match="a tokenizer with a BPE model") as caught:
+        open_tokenizer(tmp_path)
+    assert caught.value.code == "tokenizer.unsupported"

@@ -126,3 +126,25 @@ def test_other_purposes_take_nothing_from_a_plan() -> None:
     generate = purpose_for("generate", "owner/name")
     assert with_plan(generate, Environment(plan=SMALL)) == generate
     assert with_plan(purpose("convert"), Environment(plan=Plan())) == purpose("convert")
+
+
+def test_a_plan_s_numbers_take_the_place_of_the_usual_ones() -> None:
+    wanted = purpose_for("convert", "owner/name")
+    planned = replace(SMALL, converting=True, vram_bytes=None, vram_least_bytes=None)
+    found = with_plan(wanted, Environment(plan=planned))
+    assert (found.vram_bytes, found.vram_least_bytes) == (0, 0)
+    assert (found.cache_bytes, found.output_bytes) == (planned.download_bytes, planned.package_bytes)
+    assert (found.ram_bytes, found.ram_least_bytes) == (planned.ram_bytes, planned.ram_least_bytes)
+    assert found.unknown == ""
+    late = with_plan(wanted, Environment(unknown={"plan": "no answer within 25 s"}))
+    assert late.unknown == "no answer within 25 s"
+    assert with_plan(wanted, Environment()).unknown == "it was not planned"
+
+
+def test_what_is_neither_a_folder_nor_a_repository_is_refused(tmp_path: Path) -> None:
+    for model in ("nothing", "./a/b", "a/b/c", str(tmp_path / "none")):
+        with pytest.raises(UsageError) as caught:
+            purpose_for("generate", model)
+        assert (caught.value.code, caught.value.message) == ("doctor.model", f"There is no folder {model}.")
+    for model in ("", "demo", "owner/name", str(tmp_path), "https://huggingface.co/a/b"):
+        assert purpose_for("generate", model) == replace(purpose("generate"), model=model)

@@ -2,16 +2,18 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from sdsetup.bootstrap.action import InstallAction
 from sdsetup.doctor import report
 from sdsetup.doctor import shell as shells
 from sdsetup.doctor.checks import checks
-from sdsetup.doctor.finding import Finding, Fix, failure, ok, warning
-from sdsetup.doctor.purpose import purpose
+from sdsetup.doctor.finding import Finding, Fix, Verdict, failure, ok, skipped, warning
+from sdsetup.doctor.purpose import Kind, purpose
 from sdsetup.doctor.registry import CheckContext
 from sdsetup.machine.facts import Environment, Python
 
@@ -114,3 +116,123 @@ def test_commands_are_written_for_the_shell_of_the_person(
     assert shells.python(context, "-m", "pip") == call
     assert shells.set_variable(context, "X", "1 2") == set_to
     assert shells.unset_variable(context, "X") == unset
+
+
+def of(name: str, verdict: Verdict) -> Finding:
+    return Finding(id=name, title=f"Title of {name}", why=f"Why {name}.", verdict=verdict)
+
+
+REPAIRED = Fix(says="Do it", commands=("a", "b"), actions=(InstallAction(label="x", argv=("x",)),))
+MIXED = [
+    of("python.version", ok("3.12")),
+    of("hub.reach", skipped("offline")),
+    of("hub.token", failure("no token", Fix(says="Log in"))),
+    of("memory.ram", warning("4 GB", REPAIRED)),
+    of("runtime.import", failure("no DLL", REPAIRED)),
+]
+
+
+@pytest.mark.parametrize(
+    ("findings", "kind", "model", "said"),
+    [
+        ([], "anything", "", "Ready to convert checkpoints and make images"),
+        ([], "install", "", "Ready to install sdsetup"),
+        ([], "convert", "", "Ready to convert a checkpoint"),
+        ([], "convert", "a/b", "Ready to convert a/b"),
+        ([], "generate", "", "Ready to make images"),
+        (MIXED[:2], "generate", "a/b", "Ready to make images with a/b"),
+        (MIXED[3:4], "install", "", "Ready to install sdsetup, but it could be better"),
+        (MIXED[:3], "install", "", "Not ready to install sdsetup: one thing stands in the way: hub.token"),
+        (
+            MIXED,
+            "generate",
+            "",
+            "Not ready to make images: 2 things stand in the way: hub.token, runtime.import",
+        ),
+    ],
+)
+def test_the_verdict_is_one_sentence(findings: list[Finding], kind: Kind, model: str, said: str) -> None:
+    assert report.verdict_text(findings, replace(purpose(kind), model=model)) == said
+    *_, last = report.lines(findings, replace(purpose(kind), model=model))
+    assert last.text.startswith(f"{said} (")
+    assert last.kind == "title"
+
+
+def test_lines_are_grouped_by_topic_with_reasons_and_commands() -> None:
+    assert [(line.kind, line.text) for line in report.lines(MIXED[1:4], purpose())] == [
+        ("title", "hub"),
+        ("skipped", "  skipped Title of hub.reach: offline"),
+        ("failure", "  FAILURE Title of hub.token: no token"),
+        ("detail", "          why: Why hub.token. [hub.token]"),
+        ("detail", "          fix: Log in"),
+        ("title", "memory"),
+        ("warning", "  warning Title of memory.ram: 4 GB"),
+        ("detail", "          why: Why memory.ram. [memory.ram]"),
+        ("detail", "          fix: Do it"),
+        ("command", "               a"),
+        ("command", "               b"),
+        (
+            "title",
+            f"{report.verdict_text(MIXED[1:4], purpose())} (1 failure, 1 warning, 1 skipped)",
+        ),
+    ]
+
+
+def test_a_document_holds_everything() -> None:
+    wanted = replace(purpose("convert"), model="a/b", basis="a guess")
+    found = report.to_json(MIXED[2:], Environment(seconds={"hub": 1.23456, "adapters": 2.0}), wanted)
+    assert found.pop("sdsetup")
+    findings = found.pop("findings")
+    assert found == {
+        "schema": 1,
+        "purpose": {"kind": "convert", "model": "a/b", "basis": "a guess"},
+        "ready": False,
+        "verdict": "Not ready to convert a/b: 2 things stand in the way: hub.token, runtime.import",
+        "counts": {"failure": 2, "warning": 1, "ok": 0, "skipped": 0},
+        "seconds": {"adapters": 2.0, "hub": 1.235},
+    }
+    assert list(found["seconds"]) == ["adapters", "hub"]
+    assert findings[0] == {
+        "id": "hub.token",
+        "title": "Title of hub.token",
+        "status": "failure",
+        "evidence": "no token",
+        "why": "Why hub.token.",
+        "fix": {"says": "Log in", "commands": [], "automatic": False},
+        "docs": "docs/reference/doctor.md#hubtoken",
+    }
+    assert findings[1]["fix"] == {"says": "Do it", "commands": ["a", "b"], "automatic": True}
+    well = report.to_json(MIXED[:2], Environment(), wanted)
+    assert well["ready"] is True
+    assert well["findings"][0]["fix"] is None
+
+
+def test_a_report_begins_with_the_worst_and_keeps_their_order() -> None:
+    rows = report.to_markdown(MIXED, Environment(), purpose()).splitlines()
+    assert rows[0] == "### sdsetup doctor"
+    assert rows[2].endswith("Not ready to convert checkpoints and make images: 2 things stand in the way: "
+                            "hub.token, runtime.import.")  # fmt: skip
+    assert rows[4:] == [
+        "| finding | status | seen |",
+        "|---|---|---|",
+        "| hub.token | failure | no token |",
+        "| runtime.import | failure | no DLL |",
+        "| memory.ram | warning | 4 GB |",
+        "| python.version | ok | 3.12 |",
+        "| hub.reach | skipped | offline |",
+    ]
+    odd = report.to_markdown([of("a.b", ok("a\n  b <c> `d` \\e|f"))], Environment(), purpose())
+    assert odd.splitlines()[-1] == "| a.b | ok | a b &lt;c> 'd' \\\\e\\|f |"
+
+
+@pytest.mark.parametrize(
+    ("home", "text", "redacted"),
+    [
+        ("/h", "/h/x /hx /h", "~/x /hx ~"),
+        ("/", "/h/x", "/h/x"),
+        ("", "/h/x", "/h/x"),
+        ("C:\\me\\", "c:\\me\\x C:/ME/y C:\\\\me\\\\z", "~\\x ~/y ~\\\\z"),
+    ],
+)
+def test_home_is_found_in_every_way_of_writing_it(home: str, text: str, redacted: str) -> None:
+    assert report.redact(text, Environment(home=home)) == redacted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from conversions.events import Advanced, Event
+from sdsetup.hub.download import _Ticker
 from tests.hub_server import Fault, HubServer, Repo, faults
 from tests.hub_server.client import Machine
 
@@ -186,6 +189,25 @@ def test_a_folder_of_choice_holds_the_files_alone(hub: HubServer, user: Machine,
     assert heard(events, "Started")[0]["label"] == f"downloading 2 files of {repo.repo_id}"
     assert {name: (folder / name).read_bytes() for name in FILES} == FILES
     assert fetched(user, repo, folder=folder)[2] == []
+
+
+def test_bytes_are_told_now_and_then() -> None:
+    """What was told a moment ago is not told again; what was told long ago is, with all bytes."""
+    heard: list[Event] = []
+    ticker = _Ticker(heard.append)
+    ticker._told = math.inf
+    ticker.add(5)
+    assert heard == []
+    ticker._told = -math.inf
+    ticker.add(7, received=False)
+    ticker.add(-2, received=False)
+    assert heard == [Advanced(task="download", done=12)]
+    assert ticker.received == 5
+    ticker._told = -math.inf
+    ticker.add(1)
+    assert heard[1:] == [Advanced(task="download", done=11)]
+    assert ticker.received == 6
+    assert ticker.seconds > 0
 
 
 def test_the_cache_remembers_which_commit_a_branch_meant(user: Machine, repo: Repo) -> None:

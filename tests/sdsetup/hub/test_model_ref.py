@@ -21,6 +21,11 @@ from sdsetup.hub.model_ref import DemoModel, LocalModel, RepoName, parse
         ("https://huggingface.co/a/b?library=diffusers#files", "a/b", None),
         ("huggingface.co/a/b/", "a/b", None),
         ("hf.co/a/b", "a/b", None),
+        ("www.huggingface.co/a/b", "a/b", None),
+        ("https://www.HuggingFace.co/a/b/resolve/v1/x.json", "a/b", "v1"),
+        ("https://huggingface.co/a/b/commit/0123abc", "a/b", "0123abc"),
+        ("https://huggingface.co/a/b/commits/main", "a/b", None),
+        ("https://huggingface.co/a/b/tree", "a/b", None),
         ("hf://a/b@v1", "a/b", "v1"),
         ("  a/b ", "a/b", None),
         ("gpt2", "gpt2", None),
@@ -74,8 +79,13 @@ def test_a_folder_that_exists_is_taken_before_a_name(tmp_path: Path, monkeypatch
         ("a--b/c", "hub.bad-name"),
         ("a/..b", "hub.bad-name"),
         ("a/b@../../etc", "hub.bad-revision"),
+        ("a/b@v1..v2", "hub.bad-revision"),
+        ("a/b@v 1", "hub.bad-revision"),
         ("https://civitai.com/models/4201", "hub.not-a-model-page"),
-        ("https://huggingface.co/datasets/a/b", "hub.not-a-model-page"),
+        *(
+            (f"https://huggingface.co/{kind}/a/b", "hub.not-a-model-page")
+            for kind in ("datasets", "spaces", "collections", "papers", "docs", "api")
+        ),
         ("https://huggingface.co/a", "hub.not-a-model-page"),
     ],
 )

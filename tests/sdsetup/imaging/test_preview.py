@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +12,7 @@ from conversions.providers.table import provider_for
 from conversions.recipe import LatentSpace
 from sdsetup.errors import UsageError
 from sdsetup.imaging.pipeline import Pipeline
-from sdsetup.imaging.preview import Preview, approximate, demand_interval, place_for
+from sdsetup.imaging.preview import _COLOURS, Preview, approximate, demand_interval, place_for
 from sdsetup.imaging.request import Request
 from sdsetup.imaging.schedulers import FLOW_NAMES, NAMES, make_scheduler
 from sdsetup.imaging.schedulers.protocol import State
@@ -108,5 +110,17 @@ def test_a_preview_that_cannot_be_written_stops_nothing(tmp_path, pipeline):
 
 def test_fewer_than_one_step_is_refused():
     demand_interval(1)
-    with pytest.raises(UsageError, match="--preview 0 is out of range"):
+    with pytest.raises(UsageError, match="--preview 0 is out of range") as caught:
         demand_interval(0)
+    assert caught.value.code == "generate.preview"
+
+
+def test_the_colours_are_the_published_ones():
+    """Numbers that were read from their source once: a digit that is changed unawares shows nowhere else."""
+    found = {key: zlib.crc32(repr(colours).encode()) for key, colours in _COLOURS.items()}
+    assert found == {
+        (4, 0.18215): 751022503,
+        (4, 0.13025): 2107913991,
+        (16, 1.5305): 3746366233,
+        (16, 0.3611): 3355553604,
+    }
