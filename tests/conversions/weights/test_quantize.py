@@ -197,7 +197,11 @@ def run(graph_cache: Path, tmp_path: Path) -> Callable[..., Converted]:
 @pytest.mark.torch
 @pytest.mark.parametrize(
     ("target", "precision"),
-    [("cpu", "int4"), pytest.param("directml", "int4", marks=pytest.mark.robustness), ("cuda", "int8")],
+    [
+        ("cpu", "int4"),
+        pytest.param("directml", "int4", marks=pytest.mark.robustness),
+        pytest.param("cuda", "int8", marks=pytest.mark.robustness),
+    ],
 )
 def test_a_quantised_package_is_compared_with_pytorch_on_the_same_weights(
     tiny_checkpoint: Path, run: Callable[..., Converted], target: str, precision: str
