@@ -40,6 +40,7 @@ from conversions.single_file_layout import (
     SmallFiles,
     no_differences,
 )
+from conversions.submodels import clip_text, t5_encoder
 from conversions.submodels.clip_text import CLIP_TEXT_PROJECTED
 from conversions.submodels.sd3_transformer import DEFAULTS, SD3_TRANSFORMER
 from conversions.submodels.t5_encoder import T5_ENCODER
@@ -76,12 +77,26 @@ class SD3Recipe(LatentRecipe):
     def unsupported(self) -> str:
         """Why no images can be made; a transformer with other inputs belongs to another pipeline."""
         out = self.config_of("transformer").get("out_channels") or self.channels
-        if out == self.channels:
-            return ""
-        return (
-            f"The transformer has {self.channels} input channels and {out} output channels; "
-            "this pipeline makes images where they are equally many."
-        )
+        if out != self.channels:
+            return (
+                f"The transformer has {self.channels} input channels and {out} output channels; "
+                "this pipeline makes images where they are equally many."
+            )
+        return self._other_words
+
+    @property
+    def _other_words(self) -> str:
+        """Where encoders and transformer do not fit; CLIP's states are filled up to the width, T5's not."""
+        wanted = self._transformer("joint_attention_dim")
+        clip = sum(clip_text.width_of(self.config_of(name)) for name, _ in _CLIP)
+        if clip > wanted:
+            return f"CLIP's encoders have states of {clip} numbers together, the transformer reads {wanted}."
+        if _T5 in self.configs.components and (t5 := t5_encoder.width_of(self.config_of(_T5))) != wanted:
+            return f"T5's encoder has states of {t5} numbers, the transformer reads {wanted}."
+        pooled = sum(clip_text.projected_width_of(self.config_of(name)) for name, _ in _CLIP)
+        if pooled != (wanted := self._transformer("pooled_projection_dim")):
+            return f"CLIP's pooled states have {pooled} numbers together, the transformer reads {wanted}."
+        return ""
 
     @property
     def tasks(self) -> frozenset[Task]:

@@ -45,13 +45,23 @@ IRRELEVANT = frozenset(
 )
 
 
+def width_of(config: Config) -> int:
+    """Return the width of an encoder's states."""
+    return int(config.get("hidden_size", DEFAULTS["hidden_size"]))
+
+
+def projected_width_of(config: Config) -> int:
+    """Return the width of an encoder's projected pooled state."""
+    return int(config.get("projection_dim", DEFAULTS["projection_dim"]))
+
+
 def _inputs(config: Config) -> tuple[TensorSpec, ...]:
     del config
     return (TensorSpec(name="input_ids", dtype="int32", shape=("batch", "sequence")),)
 
 
 def _plain_outputs(config: Config) -> tuple[TensorSpec, ...]:
-    width = config.get("hidden_size", DEFAULTS["hidden_size"])
+    width = width_of(config)
     return (
         TensorSpec(name="last_hidden_state", dtype="float", shape=("batch", "sequence", width)),
         TensorSpec(name="pooler_output", dtype="float", shape=("batch", width)),
@@ -60,7 +70,7 @@ def _plain_outputs(config: Config) -> tuple[TensorSpec, ...]:
 
 def _layered_outputs(config: Config) -> tuple[TensorSpec, ...]:
     """Return the last states, the pooled one and every layer's states, named as optimum names them."""
-    width = config.get("hidden_size", DEFAULTS["hidden_size"])
+    width = width_of(config)
     layers = config.get("num_hidden_layers", DEFAULTS["num_hidden_layers"])
     return (
         *_plain_outputs(config),
@@ -73,7 +83,7 @@ def _layered_outputs(config: Config) -> tuple[TensorSpec, ...]:
 
 def _projected_outputs(config: Config) -> tuple[TensorSpec, ...]:
     last, _, *layers = _layered_outputs(config)
-    width = config.get("projection_dim", DEFAULTS["projection_dim"])
+    width = projected_width_of(config)
     return (TensorSpec(name="text_embeds", dtype="float", shape=("batch", width)), last, *layers)
 
 

@@ -84,8 +84,13 @@ def _masked_inputs(config: Config) -> tuple[TensorSpec, ...]:
     return (*_inputs(config), mask)
 
 
+def width_of(config: Config) -> int:
+    """Return the width of an encoder's states."""
+    return int(config.get("d_model", DEFAULTS["d_model"]))
+
+
 def _outputs(config: Config) -> tuple[TensorSpec, ...]:
-    width = config.get("d_model", DEFAULTS["d_model"])
+    width = width_of(config)
     return (TensorSpec(name="last_hidden_state", dtype="float", shape=("batch", "tokens", width)),)
 
 

@@ -149,6 +149,16 @@ _FLOW: dict[str, tuple[str, dict[str, tuple[GraphKind, Config]]]] = {
 }
 """Flow-matching models: the tiny checkpoint of their kind, and the components of true size."""
 
+_FITTING: dict[str, dict[str, Config]] = {
+    "sd3.5": {
+        "text_encoder": {"projection_dim": 768},
+        "text_encoder_2": {"projection_dim": 1280},
+        "text_encoder_3": {"d_model": 4096},
+        "transformer": {"joint_attention_dim": 4096, "pooled_projection_dim": 2048},
+    },
+}
+"""What a tiny component must have of a true one to fit beside it: components that do not fit are refused."""
+
 
 def make_flow(folder: Path, name: str, only: str = "") -> Path:
     """Write a flow-matching checkpoint in bfloat16: whole, or with some components of true size."""
@@ -156,7 +166,10 @@ def make_flow(folder: Path, name: str, only: str = "") -> Path:
     make_variant(folder, VARIANTS[variant])
     for component, (kind, config) in components.items():
         if only and component not in only.split(","):
-            continue
+            if component not in _FITTING.get(name, {}):
+                continue
+            tiny = json.loads((folder / component / "config.json").read_text("utf-8"))
+            config = {**tiny, **_FITTING[name][component]}
         shutil.rmtree(folder / component)
         _write_component(folder / component, kind, config, _BFLOAT16)
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from conversions import graphs
 from conversions.checkpoint.folder import component_tensors, open_folder
 from conversions.errors import ConversionError
+from conversions.families import stable_diffusion_3
 from conversions.family import folders_left_out
 from conversions.options import Options
 from conversions.package.layout import Staging
@@ -38,6 +40,29 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def checkpoint(written: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(written, tmp_path / "checkpoint"))
+
+
+@pytest.mark.parametrize(
+    ("component", "field", "value", "told"),
+    [
+        ("text_encoder_2", "hidden_size", 80, "112 numbers together, the transformer reads 96"),
+        ("text_encoder_3", "d_model", 64, "T5's encoder has states of 64 numbers, the transformer reads 96"),
+        (
+            "text_encoder",
+            "projection_dim",
+            24,
+            "pooled states have 48 numbers together",
+        ),
+    ],
+)
+def test_an_encoder_that_does_not_fit_the_transformer_is_named(
+    checkpoint: Path, component: str, field: str, value: int, told: str
+) -> None:
+    components = dict(open_folder(checkpoint).configs.components)
+    configs = open_folder(checkpoint).configs
+    assert stable_diffusion_3.FAMILY.recipe(configs).unsupported == ""
+    components[component] = {**components[component], field: value}
+    assert told in stable_diffusion_3.FAMILY.recipe(replace(configs, components=components)).unsupported
 
 
 def test_t5_is_left_out_with_its_tokenizer(checkpoint: Path, tmp_path: Path) -> None:
