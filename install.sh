@@ -2,7 +2,7 @@
 # Installs sdsetup for this user on Linux and macOS, without root rights:
 #
 #     sh install.sh                     from the clone or release that this file lies in, else from PyPI
-#     sh install.sh --lean              without PyTorch: 100 MB instead of 300
+#     sh install.sh --lean              without PyTorch: 120 MB instead of 350
 #     sh install.sh --offline BUNDLE    from a bundle (sdsetup install --bundle FOLDER), without a network
 #     sh install.sh --command-only      the command alone, without converting and drawing
 #

@@ -178,8 +178,8 @@ class PromptEncoder(Protocol):
             tokenizer: Folder of the tokenizer in the package.
             length: The most tokens.
             multiple: Fill up to a multiple of this instead of to ``length``; 0 fills up to it.
-            before: What the model wants to stand before it, such as an instruction.
-            after: What the model wants to stand after it. Notices count neither.
+            before: Text put before it, such as an instruction. Notices do not count its tokens.
+            after: Text put after it; not counted either.
         """
         ...
 

@@ -82,20 +82,20 @@ class SD3Recipe(LatentRecipe):
                 f"The transformer has {self.channels} input channels and {out} output channels; "
                 "this pipeline makes images where they are equally many."
             )
-        return self._other_words
+        return self._mismatched_encoders
 
     @property
-    def _other_words(self) -> str:
-        """Where encoders and transformer do not fit; CLIP's states are filled up to the width, T5's not."""
+    def _mismatched_encoders(self) -> str:
+        """Which encoder does not fit: CLIP's states are zero-padded to the transformer's width, T5's not."""
         wanted = self._transformer("joint_attention_dim")
         clip = sum(clip_text.width_of(self.config_of(name)) for name, _ in _CLIP)
         if clip > wanted:
-            return f"CLIP's encoders have states of {clip} numbers together, the transformer reads {wanted}."
+            return f"The CLIP encoders' states are {clip} wide, but the transformer reads at most {wanted}."
         if _T5 in self.configs.components and (t5 := t5_encoder.width_of(self.config_of(_T5))) != wanted:
-            return f"T5's encoder has states of {t5} numbers, the transformer reads {wanted}."
+            return f"The T5 encoder's states are {t5} wide, but the transformer reads {wanted}."
         pooled = sum(clip_text.projected_width_of(self.config_of(name)) for name, _ in _CLIP)
-        if pooled != (wanted := self._transformer("pooled_projection_dim")):
-            return f"CLIP's pooled states have {pooled} numbers together, the transformer reads {wanted}."
+        if pooled != (read := self._transformer("pooled_projection_dim")):
+            return f"The CLIP encoders' pooled states are {pooled} wide, but the transformer reads {read}."
         return ""
 
     @property

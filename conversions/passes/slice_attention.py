@@ -26,8 +26,8 @@ def slice_attention(model: ir.Model, sizes: Mapping[str, int], limit_bytes: int 
            mask, an attention bias or past state stays.
         2. First each element of the batch gets an operator of its own; where that has more scores still,
            its queries are divided evenly into as few slices as will do.
-        3. Each operator waits for the one before, whose result its query seems to need (a Where that never
-           takes it). DirectML gives operators that could run at once memory of their own:
+        3. Each operator depends on the one before: its query goes through a Where whose condition is always
+           false. DirectML gives operators that could run at once memory of their own:
            docs/explanation/directml.md, "Memory".
 
     Args:
@@ -87,10 +87,10 @@ def _divide(node: ir.Node, writer: NodeWriter, batch: int, lengths: Sequence[int
     assert isinstance(graph, ir.Graph)
     writer.start(node)
 
-    def split(whole: ir.Value, axis: int, pieces: Sequence[int]) -> Sequence[ir.Value]:
+    def split(whole: ir.Value, axis: int, pieces: Sequence[int], what: str) -> Sequence[ir.Value]:
         if len(pieces) == 1:
             return (whole,)
-        label = f"{node.name}/{whole.name}"
+        label = f"{node.name}/{what}"
         splitting = ir.node(
             "Split",
             [whole, writer.constant(list(pieces))],
@@ -107,7 +107,12 @@ def _divide(node: ir.Node, writer: NodeWriter, batch: int, lengths: Sequence[int
         return pieces[0] if len(pieces) == 1 else writer.add("Concat", *pieces, axis=axis)
 
     elements = zip(
-        *(split(whole, 0, [1] * batch) for whole in node.inputs[:3] if whole is not None), strict=True
+        *(
+            split(whole, 0, [1] * batch, what)
+            for whole, what in zip(node.inputs[:3], ("query", "key", "value"), strict=True)
+            if whole is not None
+        ),
+        strict=True,
     )
 
     def after(earlier: ir.Value | None, query: ir.Value) -> ir.Value:
@@ -122,7 +127,7 @@ def _divide(node: ir.Node, writer: NodeWriter, batch: int, lengths: Sequence[int
     answers = []
     for place, (query, key, value) in enumerate(elements):
         slices = []
-        for number, piece in enumerate(split(query, 1, lengths)):
+        for number, piece in enumerate(split(query, 1, lengths, f"query/{place}")):
             attention = ir.node(
                 "MultiHeadAttention",
                 [after(earlier, piece), key, value],

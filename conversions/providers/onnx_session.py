@@ -117,7 +117,7 @@ def open_session(
         settings |= provider.replay_options
     if upcast:
         edits = (*edits, upcast_to_fp32)
-    if b"MultiHeadAttention" in graph.read_bytes():
+    if (provider.checks_attention or provider.stores_scores) and b"MultiHeadAttention" in graph.read_bytes():
         if provider.checks_attention:
             edits = (*edits, partial(_check_attention, device=device, settings=settings))
         if provider.stores_scores:

@@ -48,7 +48,7 @@ def in_float32(model: torch.nn.Module, quantized: Mapping[str, str]) -> Iterator
         for prefix, layer in model.named_modules():
             # A block may look at the types of its layers before it calls them, as T5's and the embedding of
             # Z-Image's timesteps do.
-            named = dict(layer.named_parameters(prefix=prefix, recurse=_is_block(layer)))
+            named = dict(layer.named_parameters(prefix=prefix, recurse=_runs_whole(layer)))
             if named:
                 precisions = {name: quantized.get(name, "") for name in named}
                 widening = _Widening(named, precisions, wide)
@@ -60,7 +60,7 @@ def in_float32(model: torch.nn.Module, quantized: Mapping[str, str]) -> Iterator
             hook.remove()
 
 
-def _is_block(layer: torch.nn.Module) -> bool:
+def _runs_whole(layer: torch.nn.Module) -> bool:
     """Whether a module is small, or made of plain layers alone."""
     children = list(layer.children())
     if children and not any(True for child in children for _ in child.children()):

@@ -219,7 +219,7 @@ def _no_bundle(folder: Path, error: Exception) -> SetupError:
     return SetupError(
         "install.bundle",
         f"{folder} is no bundle, or was not finished: {error}.",
-        "make one on a machine with a network: sdsetup install --bundle FOLDER",
+        "make one on a machine with a network: uvx sdsetup install --bundle FOLDER",
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from sdsetup import os_errors
 from sdsetup.bootstrap import console, version
@@ -68,7 +67,7 @@ def _explained(error: Exception) -> SetupError:
     return SetupError(
         "packages.broken",
         f"a Python package that is installed cannot be imported: {error}.",
-        f"{Path(sys.executable).name} -m sdsetup doctor",
+        f"{typed()} doctor",
     )
 
 
@@ -88,7 +87,7 @@ def _with_packages(arguments: Sequence[str], verb: str) -> int:
     console.say(
         f"error: a package that sdsetup needs does not work: {type(torn).__name__}: {redact(str(torn))}"
     )
-    console.say(f"next: {Path(sys.executable).name} -m sdsetup doctor")
+    console.say(f"next: {typed()} doctor")
     return 1
 
 

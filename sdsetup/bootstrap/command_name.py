@@ -15,7 +15,11 @@ VERBS = frozenset(
     {"install", "doctor", "update", "uninstall", "convert", "inspect", "verify", "download", "generate"}
     | {"smoke-test", "benchmark", "login", "whoami", "logout", "completion"}
 )
-_COMMAND = re.compile(rf"(?<![\w/\\.\"-])(?:python -m )?sdsetup (?=(?:--help|{'|'.join(VERBS)})(?![\w-]))")
+# Not where another program runs it, such as uvx, or a Python that is named.
+_COMMAND = re.compile(
+    r"(?<![\w/\\.\"-])(?<!uvx )(?<!pipx run )(?<!-m )(?:python -m )?sdsetup "
+    rf"(?=(?:--help|{'|'.join(VERBS)})(?![\w-]))"
+)
 
 
 def verb_of(arguments: Sequence[str]) -> str:
@@ -40,7 +44,7 @@ def argv() -> tuple[str, ...]:
 
 
 def typed() -> str:
-    """Write the command of :func:`argv` for any shell."""
+    """Write the command of :func:`argv` as sh, fish and cmd read it."""
     first, *others = argv()
     return " ".join((first if first.isascii() and " " not in first else f'"{first}"', *others))
 

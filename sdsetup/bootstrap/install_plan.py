@@ -16,8 +16,8 @@ from sdsetup.bootstrap.installer import Wanted
 from sdsetup.errors import SetupError
 
 # Measured for Linux with `pip install --dry-run --report`, and `du` on the finished environments.
-_LEAN_DOWNLOAD, _LEAN_DISK = 100_000_000, 420_000_000
-_TORCH_DOWNLOAD, _TORCH_DISK = 300_000_000, 1_600_000_000
+_LEAN_DOWNLOAD, _LEAN_DISK = 120_000_000, 350_000_000
+_TORCH_DOWNLOAD, _TORCH_DISK = 350_000_000, 1_200_000_000
 _CUDA_DOWNLOAD, _CUDA_DISK = 3_000_000_000, 8_000_000_000
 # A package with its files and the image; what a model of the Hub takes is told before it is downloaded.
 _DEMO_DISK = 35_000_000

@@ -179,7 +179,7 @@ def install_actions(
     requirement = f"{folder_or_name}[{extras}]{pinned}{version}"
     groups = (argument for group in wanted.groups for argument in ("--group", _group(wanted, group)))
     lean = torch.left_out or "convert" not in wanted.extras
-    size = "85 MB" if lean else "300 MB"
+    size = "120 MB" if lean else "350 MB"
     if not lean and sys.platform == "linux" and torch == torch_source.ANY and "torch" not in installed:
         size = "3 GB with CUDA's"
     actions.append(

@@ -333,7 +333,8 @@ def show_image(image: FirstImage | None) -> None:
     if image is None:
         return
     if image.device:
-        output.say(f"The smoke test passed: {image.device}; {image.seconds:.1f} s an image.")
+        pace = f"{image.seconds:.1f} s an image, loading included"
+        output.say(f"The smoke test passed: {image.device}; {pace}.")
     for trial in image.others:
         output.say(f"Another adapter: {trial}")
     output.say(f"Its first image: {image.path}", style="bold green")

@@ -76,13 +76,19 @@ class SharedChannel:
     def _block(self, size: int) -> SharedMemory:
         if self._sent is None or self._sent.size < size:
             _close(self._sent, unlink=True)
+            self._sent = None
             self._sent = SharedMemory(create=True, size=max(size, _SMALLEST_BLOCK))
         return self._sent
 
     def _block_of_the_other(self, name: str) -> SharedMemory:
         if self._received is None or self._received.name != name:
             _close(self._received)
-            self._received = SharedMemory(name)
+            self._received = None
+            try:
+                self._received = SharedMemory(name)
+            except FileNotFoundError as error:
+                # Windows frees a block with the last process that has it.
+                raise EOFError("the other process has ended") from error
         return self._received
 
 

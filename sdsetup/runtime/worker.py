@@ -136,7 +136,7 @@ class WorkerRunner:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 outputs: dict[str, Array] = self._ask("run", submodel, dict(inputs))
-            except (DeviceLostError, EOFError, ConnectionError, BrokenPipeError) as error:
+            except (DeviceLostError, EOFError, ConnectionError) as error:
                 self._end()
                 reason = str(error) or "the worker process ended"
                 if attempt < _ATTEMPTS:

@@ -45,13 +45,13 @@ def checkpoint(written: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("component", "field", "value", "told"),
     [
-        ("text_encoder_2", "hidden_size", 80, "112 numbers together, the transformer reads 96"),
-        ("text_encoder_3", "d_model", 64, "T5's encoder has states of 64 numbers, the transformer reads 96"),
+        ("text_encoder_2", "hidden_size", 80, "112 wide, but the transformer reads at most 96"),
+        ("text_encoder_3", "d_model", 64, "T5 encoder's states are 64 wide, but the transformer reads 96"),
         (
             "text_encoder",
             "projection_dim",
             24,
-            "pooled states have 48 numbers together",
+            "pooled states are 48 wide, but the transformer reads 40",
         ),
     ],
 )
