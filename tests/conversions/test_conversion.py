@@ -188,6 +188,7 @@ def as_published_in_2022(checkpoint: Path) -> None:
         save_file(halves, folder / f"{name}.non_ema.safetensors")
 
 
+@pytest.mark.robustness  # two conversions
 def test_a_checkpoint_with_the_names_of_2022_gives_the_same_weights(
     checkpoint: Path, tiny_package: Path, run: Callable[..., Converted]
 ) -> None:
@@ -407,6 +408,7 @@ convert(plan, opened, output, tool_version="test", graph_cache=cache, checks=Non
 """
 
 
+@pytest.mark.robustness  # tests.robustness.kills does it too
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_run_that_is_killed_at_any_moment_is_finished_by_the_next(
     tiny_checkpoint: Path,

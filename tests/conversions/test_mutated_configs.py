@@ -50,6 +50,7 @@ def test_a_fault_in_a_configuration_gives_a_package_or_one_clear_message(
     assert "converted" in codes
 
 
+@pytest.mark.robustness  # traces
 def test_what_torch_says_of_a_configuration_is_one_line_that_names_the_class(
     tiny_checkpoint: Path, graph_cache: Path, tmp_path: Path
 ) -> None:

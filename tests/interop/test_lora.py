@@ -46,7 +46,7 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def checkpoint(request, tmp_path_factory):
+def checkpoint(request, environment, tmp_path_factory):
     return make_variant(tmp_path_factory.mktemp("checkpoints") / request.param, VARIANTS[request.param])
 
 

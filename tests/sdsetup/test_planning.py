@@ -262,6 +262,7 @@ def test_a_missing_tensor_is_refused_when_planning(
     assert caught.value.code == "weights.missing"
 
 
+@pytest.mark.robustness  # traces a class
 def test_a_dry_run_compares_shapes_also_with_classes_that_will_be_traced(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

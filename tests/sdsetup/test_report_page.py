@@ -151,6 +151,7 @@ def test_a_failure_is_reported_too(
     assert '<li class="bad"><span class="word">Failed.</span>' in text
 
 
+@pytest.mark.robustness  # two conversions
 @pytest.mark.skipif(sys.platform == "win32", reason="slow under Wine")
 def test_a_package_s_report_stays_where_nothing_is_made_or_making_it_anew_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -14,7 +14,7 @@ SHIPPED = [shipped for family in all_families() for shipped in family.shipped]
 LABELS = [f"{shipped.label}: {shipped.kind.id}" for shipped in SHIPPED]
 # Tracing these takes up to a minute each; tiny checkpoints are traced for all that they differ in.
 SLOW = (
-    *("XL: unet", "inpainting: unet", "refiner: unet", "consistency models: unet", "2.1: unet"),
+    *("1.x: unet", "XL: unet", "inpainting: unet", "refiner: unet", "consistency models: unet", "2.1: unet"),
     *("flux2", "z_image"),
     *("flux_transformer", "sd3_transformer", "qwen3_text", "pixart_transformer"),
     *("gemma2_text", "sana_transformer", "dc_decoder"),

@@ -45,6 +45,7 @@ def test_a_right_package_passes_and_its_manifest_names_the_reference(
     assert all(each["psnr_db"] > 40 for each in entry["submodels"].values())
 
 
+@pytest.mark.robustness  # half a minute
 @pytest.mark.torch
 def test_it_agrees_with_pytorch_quantised_weights_included(checkpoint: Checkpoint, tmp_path: Path) -> None:
     package = convert(
@@ -85,7 +86,9 @@ def _shift(stored: dict[str, np.ndarray]) -> None:
     stored["decoder.conv_out.bias"] = stored["decoder.conv_out.bias"] + np.float16(0.5)
 
 
-@pytest.mark.parametrize("wrong", [_swap, _turn, _shift])
+@pytest.mark.parametrize(
+    "wrong", [_swap, *(pytest.param(each, marks=pytest.mark.robustness) for each in (_turn, _shift))]
+)
 def test_a_package_of_other_weights_is_found(
     wrong: Callable[[dict[str, np.ndarray]], None], checkpoint: Checkpoint, tmp_path: Path
 ) -> None:

@@ -99,6 +99,7 @@ def test_for_directml_just_the_norms_that_deviate_are_kept(
     assert any("unet: " in text and "normalises values" in text for text in notices)
 
 
+@pytest.mark.robustness  # half a minute
 def test_for_a_provider_that_squares_in_float32_no_norm_is_kept(
     checkpoint: Path, make: Make, tmp_path: Path
 ) -> None:

@@ -71,7 +71,7 @@ def make(graph_cache: Path) -> Callable[..., Converted]:
     return make
 
 
-@pytest.fixture(scope="module", params=["cpu", "directml"])
+@pytest.fixture(scope="module", params=["cpu", pytest.param("directml", marks=pytest.mark.robustness)])
 def converted(
     request: pytest.FixtureRequest,
     checkpoint: Path,

@@ -66,6 +66,7 @@ def run(graph_cache: Path, tmp_path: Path) -> Callable[..., tuple[Converted, lis
     return run
 
 
+@pytest.mark.robustness  # a conversion a case
 def test_what_the_libraries_ignore_is_ignored_with_one_notice_each(
     checkpoint: Path, run: Callable[..., tuple[Converted, list[str]]]
 ) -> None:

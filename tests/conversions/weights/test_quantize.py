@@ -222,6 +222,7 @@ def test_a_quantised_package_is_compared_with_pytorch_on_the_same_weights(
     assert not kept
 
 
+@pytest.mark.robustness  # a conversion with its verification
 @pytest.mark.torch
 def test_one_submodel_alone_can_be_quantised(tiny_checkpoint: Path, run: Callable[..., Converted]) -> None:
     package = run(tiny_checkpoint, target="cpu", precisions={"unet": "int8", "vae_decoder": "fp32"}).package

@@ -118,10 +118,7 @@ TEARS = {
 # Each makes an environment of its own, for a quarter of a minute.
 @pytest.mark.parametrize(
     "kind",
-    [
-        pytest.param(kind, marks=[] if kind in ("a folder", "an end", "pip") else pytest.mark.robustness)
-        for kind in TEARS
-    ],
+    [pytest.param(kind, marks=[] if kind == "pip" else pytest.mark.robustness) for kind in TEARS],
 )
 def test_install_sees_a_torn_environment_and_mends_it(kind: str, tmp_path: Path) -> None:
     """A project of one small requirement; real environment, pip and index."""

@@ -32,6 +32,7 @@ def pixels(path):
         return np.array(image)
 
 
+@pytest.mark.robustness  # merging is compared elsewhere
 def test_convert_merges_and_says_so(tiny_checkpoint, graph_cache, lora, tmp_path, monkeypatch):
     monkeypatch.setattr("sdsetup.workflow.graph_cache", lambda: graph_cache)
     folder = tmp_path / "package"

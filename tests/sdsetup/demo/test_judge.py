@@ -16,6 +16,7 @@ def with_disc(image, colour, x, y, radius):
     return image
 
 
+@pytest.mark.robustness  # the smoke tests draw and judge too
 @pytest.mark.torch
 def test_drawn_images_are_judged_right_and_other_captions_wrong():
     import torch

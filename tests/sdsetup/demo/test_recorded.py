@@ -20,6 +20,7 @@ def test_every_submodel_of_the_demo_is_recorded_and_agrees_here() -> None:
     assert set(agreement) == {each.name for each in open_checkpoint(demo.checkpoint_path()).submodels}
 
 
+@pytest.mark.robustness  # changes with the demo alone
 @pytest.mark.torch
 def test_what_is_recorded_is_what_pytorch_gives() -> None:
     from tests.demo_training.record_outputs import computed

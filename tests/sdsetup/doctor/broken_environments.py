@@ -250,7 +250,7 @@ BREAKS = (
     Break(name="two flavours of ONNX Runtime", act=_two_flavours),
     # pip
     Break(name="pip is gone", act=_gone(*_PIP)),
-    Break(name="pip is torn and typer gone", act=_gone("pip/_vendor", *_TYPER), quick=True),
+    Break(name="pip is torn and typer gone", act=_gone("pip/_vendor", *_TYPER)),
     Break(name="a module of pip is gone, and rich", act=_gone("pip/_internal/operations/install/wheel.py", *_RICH)),
     # variables and settings
     Break(name="PYTHONPATH brings typer", act=_foreign({"typer/__init__.py": RAISES, "rich.py": RAISES}), quick=True),
@@ -261,7 +261,7 @@ BREAKS = (
     Break(name="PYTHONPATH brings onnxruntime", act=_foreign({"onnxruntime/__init__.py": "__version__ = '1'\n"})),
     Break(name="PYTHONPATH brings what is missing", act=_all(_gone(*_TYPER), _foreign({"typer.py": RAISES}))),
     Break(name="the working folder holds a numpy", act=_foreign({"numpy.py": RAISES, "random.py": RAISES}, "")),
-    Break(name="PIP_USER", act=_with(_gone(*_TYPER), PIP_USER="1"), quick=True),
+    Break(name="PIP_USER", act=_with(_gone(*_TYPER), PIP_USER="1")),
     Break(name="PIP_TARGET", act=_with(_gone(*_RICH), PIP_TARGET="{work}/elsewhere")),
     Break(name="PIP_PREFIX and PIP_NO_DEPS", act=_with(_gone(*_RICH), PIP_PREFIX="{work}/x", PIP_NO_DEPS="1")),
     Break(

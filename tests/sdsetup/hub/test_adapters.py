@@ -115,6 +115,7 @@ def test_a_file_s_name_is_no_repository(tmp_path: Path, monkeypatch: pytest.Monk
     assert in_repository("acme/style") is None
 
 
+@pytest.mark.robustness  # each is fetched above
 @pytest.mark.torch
 def test_a_conversion_takes_all_three_from_the_hub(
     tiny_checkpoint: Path, server: HubServer, tmp_path: Path
