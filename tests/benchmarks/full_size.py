@@ -215,6 +215,9 @@ def _weights(name: str, shape: tuple[int, ...], random: np.random.Generator) -> 
         return np.zeros(shape, np.float32)
     fan_in = math.prod(shape[1:]) if len(shape) > 1 else 1
     scale = 0.02 if "embed" in name else 0.7 / math.sqrt(fan_in)
+    if name.endswith("SelfAttention.q.weight"):
+        # T5 does not divide scores by the root of a head's size, 64: its queries begin that much smaller.
+        scale /= 8
     count = math.prod(shape)
     noise = random.standard_normal(min(count, _DRAWN), np.float32) * np.float32(scale)
     return np.resize(noise, shape)
