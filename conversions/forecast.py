@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from conversions.pipeline_graphs import PipelineGraphs
 from conversions.recipe import ImageSize
-from conversions.shape_inference import fix_sizes, static_shape
+from conversions.shape_inference import attention_scores_shape, fix_sizes, static_shape
 
 CONTEXT_BYTES = 512 * 2**20
 """Memory that a program takes of a GPU before it holds any weights: its context, and its libraries' kernels.
@@ -235,13 +235,9 @@ def _owners(nodes: list[ir.Node]) -> dict[ir.Value, ir.Value]:
 
 
 def _scores_bytes(node: ir.Node, *, wide: bool) -> int:
-    if node.op_type != "MultiHeadAttention" or node.inputs[0] is None or node.inputs[1] is None:
-        return 0
-    query, key = static_shape(node.inputs[0]), static_shape(node.inputs[1])
-    if query is None or key is None:
-        return 0
-    heads = int(node.attributes.get_int("num_heads", 1) or 1)
-    return query[0] * heads * query[1] * key[1] * _element_bytes(node.inputs[0], wide=wide)
+    scores = attention_scores_shape(node) if node.op_type == "MultiHeadAttention" else None
+    query = node.inputs[0] if node.inputs else None
+    return 0 if scores is None or query is None else prod(scores) * _element_bytes(query, wide=wide)
 
 
 def _bytes_of(value: ir.Value, *, wide: bool = False) -> int:

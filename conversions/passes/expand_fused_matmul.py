@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from conversions.passes.rewiring import NodeWriter, take_place
+from conversions.passes.weights_as_stored import reads_as_stored
 
 
 def expand_fused_matmul(model: ir.Model) -> int:
@@ -22,7 +23,7 @@ def expand_fused_matmul(model: ir.Model) -> int:
         How many operators were written.
     """
     writer = NodeWriter(model.graph, "expand_fused_matmul")
-    found = [node for node in model.graph if node.op_type == "FusedMatMul" and _is_plain(node)]
+    found = [node for node in model.graph if reads_as_stored(node) and _is_by_a_matrix(node)]
     for node in found:
         writer.start(node)
         left, right = node.inputs
@@ -33,17 +34,9 @@ def expand_fused_matmul(model: ir.Model) -> int:
     return len(found)
 
 
-def _is_plain(node: ir.Node) -> bool:
+def _is_by_a_matrix(node: ir.Node) -> bool:
     right = node.inputs[1]
     caster = right.producer() if right is not None else None
     if caster is not None and caster.op_type == "Cast":
         right = caster.inputs[0]
-    others = {name: node.attributes.get_int(name, 0) for name in ("transA", "transBatchA", "transBatchB")}
-    return (
-        node.attributes.get_int("transB", 0) == 1
-        and not any(others.values())
-        and node.attributes.get_float("alpha", 1.0) == 1.0
-        and right is not None
-        and right.shape is not None
-        and len(right.shape) == 2
-    )
+    return right is not None and right.shape is not None and len(right.shape) == 2

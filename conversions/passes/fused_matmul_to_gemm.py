@@ -5,7 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from conversions.passes.rewiring import NodeWriter, only_reader, take_place
-from conversions.shape_inference import infer_shapes
+from conversions.passes.weights_as_stored import reads_as_stored
+from conversions.shape_inference import infer_shapes, static_shape
 
 
 def fused_matmul_to_gemm(model: ir.Model) -> int:
@@ -30,7 +31,7 @@ def fused_matmul_to_gemm(model: ir.Model) -> int:
     Source: com.microsoft.FusedMatMul in ONNX Runtime's ContribOperators.md; Gemm in ONNX's Operators.md.
     """
     infer_shapes(model)
-    products = [node for node in model.graph if node.op_type == "FusedMatMul" and _is_plain(node)]
+    products = [node for node in model.graph if reads_as_stored(node) and _has_known_shapes(node)]
     writer = NodeWriter(model.graph, "fused_matmul_to_gemm")
     matrices: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
     for product in products:
@@ -51,20 +52,10 @@ def fused_matmul_to_gemm(model: ir.Model) -> int:
     return len(products)
 
 
-def _is_plain(product: ir.Node) -> bool:
+def _has_known_shapes(product: ir.Node) -> bool:
     rows, weight = product.inputs
-    others = {name: product.attributes.get_int(name, 0) for name in ("transA", "transBatchA", "transBatchB")}
-    return (
-        product.attributes.get_int("transB", 0) == 1
-        and not any(others.values())
-        and product.attributes.get_float("alpha", 1.0) == 1.0
-        and rows is not None
-        and rows.shape is not None
-        and weight is not None
-        and weight.shape is not None
-        and len(weight.shape) == 2
-        and all(isinstance(size, int) for size in weight.shape)
-    )
+    shape = static_shape(weight) if weight is not None else None
+    return rows is not None and rows.shape is not None and shape is not None and len(shape) == 2
 
 
 def _bias_after(product: ir.Node, weight: ir.Value) -> tuple[ir.Node, ir.Value | None]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
 
 from conversions.passes.rewiring import NodeWriter, take_place
-from conversions.shape_inference import fix_sizes, static_shape
+from conversions.shape_inference import attention_scores_shape, fix_sizes, static_shape
 
 DOMAIN = "com.microsoft"
 LIMIT_BYTES = 256 * 1024**2
@@ -49,13 +50,13 @@ def slice_attention(model: ir.Model, sizes: Mapping[str, int], limit_bytes: int 
     divided = 0
     for fixed in fix_sizes(model, sizes).graph:
         node = attentions.get(fixed.name)
-        shape = _scores_shape(fixed) if node is not None else None
-        if node is None or shape is None:
+        scores = attention_scores_shape(fixed) if node is not None and _may_be_divided(fixed) else None
+        if node is None or scores is None:
             continue
         (query, *_) = fixed.inputs
         element_bytes = int((query.dtype if query and query.dtype else ir.DataType.FLOAT).itemsize)
-        batch, heads, queries, keys = shape
-        if batch * heads * queries * keys * element_bytes <= limit_bytes:
+        batch, heads, queries, keys = scores
+        if prod(scores) * element_bytes <= limit_bytes:
             continue
         most = max(1, limit_bytes // (heads * keys * element_bytes))
         _divide(node, writer, batch, _lengths(queries, most))
@@ -63,17 +64,13 @@ def slice_attention(model: ir.Model, sizes: Mapping[str, int], limit_bytes: int 
     return divided
 
 
-def _scores_shape(node: ir.Node) -> tuple[int, int, int, int] | None:
-    """Return [batch, heads, queries, keys] of an operator that may be divided."""
-    if len(node.outputs) != 1 or any(each is not None for each in node.inputs[3:]):
-        return None
-    heads = node.attributes.get_int("num_heads", 0)
-    shapes = [static_shape(each) if each is not None else None for each in node.inputs[:3]]
-    if len(shapes) != 3 or not heads or any(shape is None or len(shape) != 3 for shape in shapes):
-        return None
-    query, key, _ = shapes
-    assert query is not None and key is not None
-    return query[0], heads, query[1], key[1]
+def _may_be_divided(node: ir.Node) -> bool:
+    """Whether an operator has query, key and value, each [batch, length, heads * size], and nothing else."""
+    given = [each for each in node.inputs if each is not None]
+    if len(given) != 3 or given != list(node.inputs[:3]) or len(node.outputs) != 1:
+        return False
+    value = static_shape(given[2])
+    return value is not None and len(value) == 3 and bool(node.attributes.get_int("num_heads", 0))
 
 
 def _lengths(queries: int, most: int) -> list[int]:

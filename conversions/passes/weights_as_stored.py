@@ -47,6 +47,17 @@ def weights_as_stored(model: ir.Model) -> int:
     return count
 
 
+def reads_as_stored(node: ir.Node) -> bool:
+    """Whether a node is a FusedMatMul as this pass writes it: ``transB=1`` and nothing else."""
+    others = {name: node.attributes.get_int(name, 0) for name in ("transA", "transBatchA", "transBatchB")}
+    return (
+        node.op_type == "FusedMatMul"
+        and node.attributes.get_int("transB", 0) == 1
+        and not any(others.values())
+        and node.attributes.get_float("alpha", 1.0) == 1.0
+    )
+
+
 def _products_with(value: ir.Value) -> list[ir.Node] | None:
     """Return the MatMuls that read a value on the right; None when something else reads it."""
     found: list[ir.Node] = []

@@ -91,6 +91,19 @@ def static_shape(value: ir.Value) -> tuple[int, ...] | None:
     return tuple(int(dim) for dim in value.shape)  # type: ignore[arg-type]
 
 
+def attention_scores_shape(attention: ir.Node) -> tuple[int, int, int, int] | None:
+    """Return [batch, heads, queries, keys] of a ``com.microsoft.MultiHeadAttention``, when all are known.
+
+    Query and key are [batch, length, heads * size].
+
+    Source: that operator in ONNX Runtime's ContribOperators.md.
+    """
+    query, key = (static_shape(each) if each is not None else None for each in attention.inputs[:2])
+    if query is None or key is None or len(query) != 3 or len(key) != 3:
+        return None
+    return query[0], int(attention.attributes.get_int("num_heads", 1) or 1), query[1], key[1]
+
+
 def _size_of(dim: int | ir.SymbolicDim, sizes: Mapping[str, int], value: ir.Value) -> int:
     if isinstance(dim, int):
         return dim

@@ -86,68 +86,66 @@ class Steps:
         Yields:
             A listener for the lines that the step's program prints.
         """
-        began = time.monotonic()
-        doing = [""]
-        over = threading.Event()
+        began = shown = time.monotonic()
+        doing = ""
 
         def listener(line: str) -> None:
+            nonlocal doing
             if line.strip() and not line.startswith("    "):  # pip indents what matters to itself
-                doing[0] = _in_short(line)
+                doing = _in_short(line)
 
-        ticker = threading.Thread(target=self._tick, args=(label, doing, began, over), daemon=True)
+        def beat(seconds: float) -> None:
+            nonlocal shown
+            if self._terminal:
+                _rewrite(f"  {label} ({seconds:.0f} s): {doing}")
+            elif time.monotonic() - shown >= _SILENCE_SECONDS:
+                shown = time.monotonic()
+                say(f"    still at it after {seconds:.0f} s: {doing}")
+
         if not self._terminal:
             say(f"  {label} ...")
-        ticker.start()
         try:
-            yield listener
+            with _beating(beat):
+                yield listener
         except BaseException as error:
-            self._stop(ticker, over)
             how = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
             say(f"  {label}: {how} after {time.monotonic() - began:.0f} s")
             raise
-        self._stop(ticker, over)
         say(f"  {label}: {time.monotonic() - began:.0f} s")
 
     def end(self, text: str) -> None:
         """Say that all steps are over."""
         say(f"  {text} ({time.monotonic() - self._began:.0f} s in all)")
 
-    def _tick(self, label: str, doing: list[str], began: float, over: threading.Event) -> None:
-        shown = time.monotonic()
-        while not over.wait(_BEAT_SECONDS):
-            seconds = time.monotonic() - began
-            if self._terminal:
-                _rewrite(f"  {label} ({seconds:.0f} s): {doing[0]}")
-            elif time.monotonic() - shown >= _SILENCE_SECONDS:
-                shown = time.monotonic()
-                say(f"    still at it after {seconds:.0f} s: {doing[0]}")
-
-    def _stop(self, ticker: threading.Thread, over: threading.Event) -> None:
-        over.set()
-        ticker.join()
-        if self._terminal:
-            _rewrite("")
-
 
 @contextmanager
 def waiting(label: str) -> Iterator[None]:
     """Say on a terminal what a person waits for while the block runs, and take that away again."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with _beating(lambda seconds: _rewrite(f"{label} ({seconds:.0f} s)")):
+        yield
+
+
+@contextmanager
+def _beating(beat: Callable[[float], None]) -> Iterator[None]:
+    """Call ``beat`` again and again with the seconds since the block began; then clear a terminal's line."""
     over = threading.Event()
     began = time.monotonic()
 
     def tick() -> None:
         while not over.wait(_BEAT_SECONDS):
-            _rewrite(f"{label} ({time.monotonic() - began:.0f} s)")
+            beat(time.monotonic() - began)
 
     ticker = threading.Thread(target=tick, daemon=True)
-    if sys.stderr.isatty():
-        ticker.start()
+    ticker.start()
     try:
         yield
     finally:
         over.set()
-        if ticker.ident is not None:
-            ticker.join()
+        ticker.join()
+        if sys.stderr.isatty():
             _rewrite("")
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,16 +30,16 @@ import onnx_ir as ir
 from conversions.package.layout import open_package
 from conversions.passes.slice_attention import slice_attention
 from conversions.pipeline_graphs import package_graphs
-from conversions.providers.session_graph import session_graph
+from conversions.providers.session_graph import Edit, session_graph
 from conversions.providers.table import Provider, provider_for
 from conversions.recipe import ImageSize
 from conversions.shape_inference import fix_sizes, static_shape
+from conversions.verification.metrics import compare
 from conversions.verification.reference import make_inputs
+from tests.windows.on_directml import check_provider
 
 DIRECTML = provider_for("directml")
 GEMM = "fused_matmul_to_gemm"
-
-Edit = Callable[[ir.Model], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +114,7 @@ def time_form(
         made.model, options, providers=[(DIRECTML.name, {"device_id": "0"})]
     )
     opened = time.perf_counter() - began
-    if session.get_providers()[0] != DIRECTML.name:
-        raise SystemExit("the session is not on DirectML")
+    check_provider(session)
     halves = {each.name for each in session.get_inputs() if each.type == "tensor(float16)"}
     feeds = {name: value.astype(np.float16) if name in halves else value for name, value in inputs.items()}
     times = []
@@ -125,12 +124,6 @@ def time_form(
         times.append((time.perf_counter() - began) * 1000)
     line = f"{statistics.median(times[1:]):7.1f} ms, first {times[0]:6.0f} ms, opened in {opened:4.1f} s"
     return output.astype(np.float64), line
-
-
-def psnr(output: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
-    """Return the peak signal-to-noise ratio in dB, the peak being the range of what is expected."""
-    error = float(np.mean((output - expected) ** 2))
-    return float("inf") if error == 0 else 10 * float(np.log10(np.ptp(expected) ** 2 / error))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -153,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.forms or known:
         output, line = time_form(package.graph(denoiser), known[name], sizes, inputs, options.runs)
         first = output if first is None else first
-        print(f"{name:20s} {line}, {psnr(output, first):5.1f} dB", flush=True)
+        print(f"{name:20s} {line}, {compare(output, first).psnr_db:5.1f} dB", flush=True)
 
 
 if __name__ == "__main__":

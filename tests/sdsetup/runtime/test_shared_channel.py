@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 import pytest
@@ -27,14 +28,18 @@ def echo(connection: Connection) -> None:
         channel.send({**message, **arrays})
 
 
-@contextmanager
-def other_process() -> Iterator[SharedChannel]:
+def started() -> tuple[SharedChannel, BaseProcess]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=echo, args=(theirs,), daemon=True)
     process.start()
     theirs.close()
-    channel = SharedChannel(connection=ours)
+    return SharedChannel(connection=ours), process
+
+
+@contextmanager
+def other_process() -> Iterator[SharedChannel]:
+    channel, process = started()
     yield channel
     channel.close()
     process.join(20)
@@ -86,18 +91,12 @@ def test_the_other_end_closing_is_an_end_of_file() -> None:
 )
 def test_a_killed_process_leaves_no_shared_memory_and_no_warning() -> None:
     script = """
-import multiprocessing, os, signal
+import os
 import numpy as np
-from tests.sdsetup.runtime.test_shared_channel import echo
-from sdsetup.runtime.shared_channel import SharedChannel
+from tests.sdsetup.runtime.test_shared_channel import started
 
 if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=echo, args=(theirs,), daemon=True)
-    process.start()
-    theirs.close()
-    channel = SharedChannel(connection=ours)
+    channel, process = started()
     channel.send({"array": np.ones(1000)})
     assert channel.recv()["array"].sum() == 2000
     names = [block.name for block in (channel._sent, channel._received)]
