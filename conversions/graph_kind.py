@@ -41,8 +41,8 @@ class Rename:
     Attributes:
         pattern: Regular expression.
         replacement: As :func:`re.sub` takes it.
-        copy: Whether checkpoints hold a copy of the weight under this name, which counts only where the
-            weight itself is missing.
+        copy: Whether checkpoints may hold the weight under both names. Where they do, the numbers under this
+            one are what the class computes with.
     """
 
     pattern: str

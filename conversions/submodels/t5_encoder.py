@@ -224,10 +224,11 @@ T5_ENCODER = GraphKind(
     wrap=_wrap,
     reference=_reference,
     scales=SCALES,
-    # Source: _tied_weights_keys of transformers' T5EncoderModel; files hold the table once or twice.
+    # Source: _tied_weights_keys of transformers' T5EncoderModel. Files hold the table once or twice; of two
+    # that differ, which transformers does not tie, the encoder reads its own.
     renames=(Rename(pattern=r"^encoder\.embed_tokens\.weight$", replacement="shared.weight", copy=True),),
     # Source: _keys_to_ignore_on_load_unexpected of the same class.
-    unused=(r"^encoder\.embed_tokens\.weight$", r"^decoder\."),
+    unused=(r"^shared\.weight$", r"^decoder\."),
     quantizable=True,
     sensitive=(r"relative_attention_bias\.",),
     sizes={"batch": 2, "tokens": 77},

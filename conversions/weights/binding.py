@@ -143,8 +143,10 @@ def match_names(
     """
     found: dict[str, Expression] = {}
     names: dict[str, str] = {}
+    copied = set(_renamed(tensors, [rename for rename in renames if rename.copy]))
     for name, tensor in tensors.items():
-        known = next((each for each in _candidates(name, renames, tensors) if each in wanted), None)
+        candidates = (*(() if name in copied else (name,)), *_renamed((name,), renames))
+        known = next((each for each in candidates if each in wanted), None)
         if known is None:
             continue
         if known in found:
@@ -158,12 +160,12 @@ def match_names(
     return found
 
 
-def _candidates(name: str, renames: Sequence[Rename], tensors: Tensors) -> Iterable[str]:
-    yield name
-    for rename in renames:
-        changed, count = re.subn(rename.pattern, rename.replacement, name)
-        if count and not (rename.copy and changed in tensors):
-            yield changed
+def _renamed(names: Iterable[str], renames: Sequence[Rename]) -> Iterable[str]:
+    for name in names:
+        for rename in renames:
+            changed, count = re.subn(rename.pattern, rename.replacement, name)
+            if count:
+                yield changed
 
 
 def demand_shapes(

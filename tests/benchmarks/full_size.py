@@ -180,7 +180,13 @@ def _write_component(home: Path, kind: GraphKind, config: Config, dtype: np.dtyp
 
     with torch.device("meta"):
         component = kind.create(config)
-    shapes = {name: tuple(value.shape) for name, value in component.state_dict().items()}
+    # A weight of several names, as T5's table, is stored once, under its first.
+    names = {id(value): name for name, value in reversed(component.state_dict(keep_vars=True).items())}
+    shapes = {
+        name: tuple(value.shape)
+        for name, value in component.state_dict(keep_vars=True).items()
+        if names[id(value)] == name
+    }
     home.mkdir(parents=True)
     nested = kind is SAFETY_CHECKER
     _write_json(home / "config.json", config if nested else {**kind.defaults, **config})
@@ -214,7 +220,7 @@ def _weights(name: str, shape: tuple[int, ...], random: np.random.Generator) -> 
     if name.endswith("bias"):
         return np.zeros(shape, np.float32)
     fan_in = math.prod(shape[1:]) if len(shape) > 1 else 1
-    scale = 0.02 if "embed" in name else 0.7 / math.sqrt(fan_in)
+    scale = 0.02 if "embed" in name or "shared" in name else 0.7 / math.sqrt(fan_in)
     if name.endswith("SelfAttention.q.weight"):
         # T5 does not divide scores by the root of a head's size, 64: its queries begin that much smaller.
         scale /= 8

@@ -14,14 +14,18 @@ from safetensors.numpy import load_file, save_file
 
 from conversions import graphs
 from conversions.checkpoint.folder import component_tensors, open_folder
+from conversions.conversion import convert
 from conversions.errors import ConversionError
+from conversions.events import ignore
 from conversions.families import stable_diffusion_3
 from conversions.family import folders_left_out
 from conversions.options import Options
 from conversions.package.layout import Staging
 from conversions.package.package_metadata import copy_pipeline_files
 from conversions.plan import make_plan
+from conversions.providers.devices import CPU
 from conversions.recipe import EncodedPrompt, GuidedPrompts, ImageSize
+from conversions.verification.parity import verify
 from conversions.weights.binding import bind
 from conversions.weights.expression import Scale
 from sdsetup.error_hints import hint_for
@@ -126,6 +130,27 @@ def test_t5_s_table_may_be_stored_under_either_name_or_both(checkpoint: Path, tm
         (table,) = (each for each in bound.bindings[submodel.name] if each.initializer == TABLE)
         assert isinstance(table.source, Scale)
         assert table.source.factor == 2**-6
+
+
+def test_of_two_tables_that_differ_the_one_counts_that_transformers_reads(
+    checkpoint: Path, graph_cache: Path, tmp_path: Path
+) -> None:
+    """Its encoder then keeps a table of its own."""
+    path = checkpoint / "text_encoder_3" / "model.safetensors"
+    tensors = load_file(path)
+    save(path, {**tensors, COPY: tensors[TABLE][::-1].copy()})
+    opened = open_folder(checkpoint)
+    package = convert(
+        make_plan(opened, Options(target="cpu", precision="fp32"), graph_cache),
+        opened,
+        tmp_path / "package",
+        tool_version="test",
+        graph_cache=graph_cache,
+        checks=None,
+        listener=ignore,
+    ).package
+    report = verify(package, opened, device=CPU, only={"text_encoder_3"}, listener=ignore)
+    assert report.passed, report.all_problems
 
 
 class Prompts:

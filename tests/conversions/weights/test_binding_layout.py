@@ -235,7 +235,10 @@ def test_two_names_of_one_weight_are_refused_unless_one_is_a_copy() -> None:
         match_names("part", tensors, {"new.w"}, RENAMES)
     assert caught.value.code == "weights.ambiguous"
     copies = (Rename(pattern=r"^old\.", replacement="new.", copy=True),)
-    assert match_names("part", tensors, {"new.w"}, copies) == {"new.w": tensors["new.w"]}
+    assert match_names("part", tensors, {"new.w"}, copies) == {"new.w": tensors["old.w"]}
+    backwards = dict(reversed(tensors.items()))
+    assert match_names("part", backwards, {"new.w"}, copies) == {"new.w": tensors["old.w"]}
+    assert match_names("part", {"new.w": tensors["new.w"]}, {"new.w"}, copies) == {"new.w": tensors["new.w"]}
     assert match_names("part", {"old.w": tensors["old.w"]}, {"new.w"}, copies) == {"new.w": tensors["old.w"]}
 
 
