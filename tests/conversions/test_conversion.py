@@ -82,7 +82,9 @@ def files_of(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(("precision", "gate"), [("fp16", 40), ("fp32", 80)])
+@pytest.mark.parametrize(
+    ("precision", "gate"), [("fp16", 40), pytest.param("fp32", 80, marks=pytest.mark.robustness)]
+)
 def test_every_submodel_agrees_with_pytorch(
     precision: str, gate: int, tiny_checkpoint: Path, run: Callable[..., Converted]
 ) -> None:
@@ -119,6 +121,7 @@ def test_two_conversions_give_the_same_bytes(
     assert files_of(run(tiny_checkpoint).package.folder) == files_of(tiny_package)
 
 
+@pytest.mark.robustness
 def test_a_directml_package_is_fused_and_still_verified_on_the_cpu(
     tiny_checkpoint: Path, run: Callable[..., Converted]
 ) -> None:

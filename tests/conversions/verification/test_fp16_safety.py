@@ -165,6 +165,7 @@ def test_without_it_a_device_that_computes_in_float16_would_show_nothing(
     assert psnr(expected, as_defined(safe, inputs)) >= 40
 
 
+@pytest.mark.robustness
 def test_a_checkpoint_that_stays_in_range_keeps_nothing_and_no_byte_changes(
     tiny_checkpoint: Path, tiny_package: Path, make: Callable[..., Converted], tmp_path: Path
 ) -> None:

@@ -219,7 +219,7 @@ BREAKS = (
     Break(name="typer's folder is gone", act=_gone("typer")),
     Break(name="typer is gone", act=_gone(*_TYPER)),
     Break(name="a module of rich is gone", act=_gone("rich/console.py")),
-    Break(name="a module of huggingface_hub is cut short", act=_cut("huggingface_hub/hf_api.py"), quick=True),
+    Break(name="a module of huggingface_hub is cut short", act=_cut("huggingface_hub/hf_api.py")),
     Break(name="a module of numpy holds zeros", act=_zeros("numpy/__init__.py")),
     Break(name="a package that rich needs is gone", act=_gone("mdurl", "mdurl-*.dist-info")),
     Break(name="a package that httpx2 needs is gone", act=_gone("idna", "idna-*.dist-info")),
@@ -267,7 +267,6 @@ BREAKS = (
     Break(
         name="pip.conf says user and target",
         act=_all(_gone(*_TYPER), _pip_file("[install]\nuser = true\ntarget = elsewhere\nno-deps = true\n")),
-        quick=True,
     ),
     Break(name="pip.conf cannot be read", act=_all(_gone(*_TYPER), _pip_file("no section\n")), mended=False),
     Break(name="no index is allowed", act=_with(_gone(*_TYPER), PIP_NO_INDEX="1", PIP_FIND_LINKS=""), mended=False),
