@@ -16,12 +16,13 @@ from sdsetup.bootstrap.action import InstallAction
 from sdsetup.bootstrap.torch_source import TorchSource
 from sdsetup.errors import SetupError
 
-Flavour = Literal["directml", "cpu", "cuda", "migraphx", "openvino"]
+Flavour = Literal["directml", "windowsml", "cpu", "cuda", "migraphx", "openvino"]
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 
 # Each of these distributions writes the same folder `onnxruntime`; the last one installed wins.
 FLAVOUR_DISTRIBUTIONS: dict[Flavour, str] = {
     "directml": "onnxruntime-directml",
+    "windowsml": "onnxruntime-windowsml",
     "cpu": "onnxruntime",
     "cuda": "onnxruntime-gpu",
     "migraphx": "onnxruntime-migraphx",
@@ -92,6 +93,7 @@ def exists_for(platform: str, flavour: Flavour) -> bool:
     """Tell whether wheels of a flavour are published for a platform (a value of ``sys.platform``)."""
     where: dict[Flavour, tuple[str, ...]] = {
         "directml": ("win32",),
+        "windowsml": ("win32",),
         "migraphx": ("linux",),
         "cuda": ("win32", "linux"),
         "openvino": ("win32", "linux"),

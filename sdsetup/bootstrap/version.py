@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from sdsetup import __version__
 from sdsetup.bootstrap import integrity, known_good, places
+from sdsetup.bootstrap.installer import FLAVOUR_DISTRIBUTIONS
 
 
 def asked(arguments: Sequence[str]) -> bool:
@@ -43,7 +44,7 @@ def lines(*, verbose: bool) -> list[str]:
 
 
 _TOLD = (
-    *("onnxruntime", "onnxruntime-directml", "onnxruntime-gpu", "onnxruntime-migraphx"),
-    *("onnxruntime-openvino", "onnxruntime-ep-webgpu", "onnx", "onnx-ir", "numpy", "huggingface-hub"),
+    *FLAVOUR_DISTRIBUTIONS.values(),
+    *("onnxruntime-ep-webgpu", "onnx", "onnx-ir", "numpy", "huggingface-hub"),
     *("torch", "diffusers", "transformers"),
 )

@@ -36,7 +36,7 @@ def install(
     flavour: Annotated[
         str | None,
         typer.Option(
-            metavar="directml|cpu|cuda|migraphx|openvino",
+            metavar="directml|windowsml|cpu|cuda|migraphx|openvino",
             help="Which ONNX Runtime. [default: this machine's, directml or cpu]",
         ),
     ] = None,

@@ -107,6 +107,7 @@ def providers(context: CheckContext) -> Verdict:
     seen = ", ".join(listed) or "none"
     expected = {
         "directml": "DmlExecutionProvider",
+        "windowsml": "DmlExecutionProvider",
         "cuda": "CUDAExecutionProvider",
         "migraphx": "MIGraphXExecutionProvider",
         "openvino": "OpenVINOExecutionProvider",
@@ -137,15 +138,11 @@ def directml(context: CheckContext) -> Verdict:
     if "DmlExecutionProvider" not in runtime.providers:
         return skipped("this ONNX Runtime has no DirectML")
     if not runtime.directml_version:
-        return failure(
-            "no DirectML.dll was found", _reinstall(context, "Install it again, whole", "directml")
-        )
+        return failure("no DirectML.dll was found", _reinstall(context, "Install it again, whole"))
     seen = f"{runtime.directml_version} from {runtime.directml_path}"
     numbers = [int(part) for part in runtime.directml_version.split(".")[:2] if part.isdigit()]
     if tuple(numbers) < _DIRECTML:
-        return warning(
-            f"{seen}; 1.15 is expected", _reinstall(context, "Install it again, whole", "directml")
-        )
+        return warning(f"{seen}; 1.15 is expected", _reinstall(context, "Install it again, whole"))
     return ok(seen)
 
 

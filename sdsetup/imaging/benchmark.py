@@ -24,6 +24,7 @@ from sdsetup.runtime.worker import WorkerRunner
 
 _FLAVOURS = (
     "onnxruntime-directml",
+    "onnxruntime-windowsml",
     "onnxruntime-gpu",
     "onnxruntime-migraphx",
     "onnxruntime-openvino",

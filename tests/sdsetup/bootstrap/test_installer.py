@@ -25,7 +25,8 @@ def test_windows_gets_directml_and_others_the_cpu_build_unless_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("platform", "asked"), [("linux", "directml"), ("win32", "migraphx"), ("linux", "tpu")]
+    ("platform", "asked"),
+    [("linux", "directml"), ("linux", "windowsml"), ("win32", "migraphx"), ("linux", "tpu")],
 )
 def test_a_flavour_that_does_not_exist_here_is_refused_with_what_does(platform: str, asked: str) -> None:
     with pytest.raises(SetupError) as caught:

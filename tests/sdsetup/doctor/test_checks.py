@@ -268,6 +268,13 @@ BROKEN: list[tuple[str, dict[str, dict[str, Any]], str, str, str]] = [
     ("runtime.flavours", {"packages": {"onnxruntime": "1.32.0"}}, "win32", "failure", "at once"),
     ("runtime.flavours", {"packages": {"onnxruntime": None}}, "linux", "failure", "none"),
     (
+        "runtime.flavours",
+        {"packages": {"onnxruntime-windowsml": "1.30.0"}},
+        "win32",
+        "failure",
+        "onnxruntime-directml 1.24.4 and onnxruntime-windowsml 1.30.0 are installed at once",
+    ),
+    (
         "runtime.import",
         {"runtime": {"import_error": "ImportError: DLL load failed"}},
         "win32",
@@ -506,6 +513,21 @@ def test_a_check_that_crashes_becomes_a_finding(monkeypatch: pytest.MonkeyPatch)
     assert finding.verdict.status == "failure"
     assert "by zero" in finding.verdict.evidence
     assert finding.verdict.fix is not None
+
+
+def test_windows_ml_s_onnx_runtime_brings_directml_and_is_mended_as_what_it_is() -> None:
+    packages = {"onnxruntime-directml": None, "onnxruntime-windowsml": "1.30.0"}
+    right = _changed(_healthy("win32"), {"packages": packages})
+    assert _verdict(right, "runtime.flavours").evidence == "onnxruntime-windowsml 1.30.0"
+    assert _verdict(right, "runtime.flavours").status == "ok"
+    hidden = _changed(right, {"runtime": {"providers": ("CPUExecutionProvider",)}})
+    verdict = _verdict(hidden, "runtime.providers")
+    assert "DmlExecutionProvider is missing although onnxruntime-windowsml is installed" in verdict.evidence
+    old = _changed(right, {"runtime": {"directml_version": "1.8.0.0"}})
+    for broken, check in ((hidden, "runtime.providers"), (old, "runtime.directml")):
+        fix = _verdict(broken, check).fix
+        assert fix is not None
+        assert fix.actions[-1].argv[-1].startswith("onnxruntime-windowsml")
 
 
 def test_a_python_of_the_whole_machine_is_never_changed_by_itself() -> None:
