@@ -62,12 +62,12 @@ def inspect(
         if needs["to_trace"]:
             output.say(
                 f"No graph at hand fits {', '.join(needs['to_trace'])}: tracing one needs PyTorch, which "
-                "sdsetup install --torch brings."
+                f"{typed()} install --torch brings."
             )
         given = {"--base": base, "--revision": revision, "--variant": variant}
         options = [part for name, value in given.items() if value for part in (name, value)]
-        command = ["sdsetup", "convert", model, *options, *(["--allow-pickle"] if allow_pickle else [])]
-        output.say(f"Convert it: {' '.join(quoted(part) for part in command)}")
+        command = ["convert", model, *options, *(["--allow-pickle"] if allow_pickle else [])]
+        output.say(f"Convert it: {typed()} {' '.join(quoted(part) for part in command)}")
     else:
         example = "" if "text-to-image" in found.inspection.tasks else " --init-image IMAGE"
         output.say(f'Make an image: {typed()} generate "{Path(model)}" "a lighthouse at dawn"{example}')
