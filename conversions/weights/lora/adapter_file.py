@@ -190,8 +190,8 @@ def _peft_settings(path: Path) -> Mapping[str, Any]:
         (length,) = struct.unpack("<Q", file.read(_LENGTH_BYTES))
         try:
             metadata = json.loads(file.read(length)).get("__metadata__", {})
-            settings = json.loads(metadata.get(_PEFT_METADATA, "{}"))
-        except (ValueError, AttributeError, TypeError, RecursionError):
+            settings = json.loads(metadata[_PEFT_METADATA])
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             return {}
     return settings if isinstance(settings, dict) else {}
 
