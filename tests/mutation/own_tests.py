@@ -10,6 +10,9 @@ _ALSO = {
     "conversions/package/needs.py": ("tests/conversions/test_conversion.py",),
     "conversions/package/package_metadata.py": ("tests/conversions/test_conversion.py",),
     "conversions/passes/quantize_weights.py": ("tests/conversions/weights/test_quantize.py",),
+    "conversions/providers/ep_partition/__init__.py": (
+        "tests/conversions/providers/ep_partition/test_report.py",
+    ),
     "conversions/providers/devices.py": ("tests/sdsetup/runtime/test_devices.py",),
     "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
     "sdsetup/imaging/pipeline.py": (

@@ -285,7 +285,7 @@ def test_what_is_no_table_of_tensors_is_refused(content: Any, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "code"),
     [
-        (pickle.dumps({"weight": Program(Path("planted"))}), "weights.unsafe_pickle"),
+        (pickle.dumps({"weight": Program(Path("planted"))}, protocol=2), "weights.unsafe_pickle"),
         (b"not a pickle", "weights.damaged_pickle"),
         (b"", "weights.damaged_pickle"),
         (b"\x80\x02", "weights.damaged_pickle"),
