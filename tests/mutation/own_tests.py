@@ -14,6 +14,7 @@ _ALSO = {
         "tests/conversions/providers/ep_partition/test_report.py",
     ),
     "conversions/providers/devices.py": ("tests/sdsetup/runtime/test_devices.py",),
+    "conversions/providers/onnx_session.py": ("tests/conversions/providers/test_attention_check.py",),
     "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
     "sdsetup/imaging/pipeline.py": (
         "tests/sdsetup/imaging/test_float32_retry.py",
