@@ -13,7 +13,6 @@ _ALSO = {
     "conversions/providers/ep_partition/__init__.py": (
         "tests/conversions/providers/ep_partition/test_report.py",
     ),
-    "conversions/providers/devices.py": ("tests/sdsetup/runtime/test_devices.py",),
     "conversions/providers/onnx_session.py": ("tests/conversions/providers/test_attention_check.py",),
     "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
     "sdsetup/imaging/pipeline.py": (
@@ -25,6 +24,7 @@ _DOCTOR = ("tests/sdsetup/doctor/test_answers.py", "tests/sdsetup/doctor/test_ch
 # Tests of a module that has no file of its name: those of the module that it is a part of.
 _INSTEAD = {
     "conversions/checkpoint/gguf_blocks.py": ("tests/conversions/checkpoint/test_gguf.py",),
+    "conversions/providers/devices.py": ("tests/sdsetup/runtime/test_devices.py",),
     "conversions/tokenizers/sentencepiece.py": (
         "tests/conversions/tokenizers/test_gemma.py",
         "tests/conversions/tokenizers/test_t5.py",
