@@ -25,10 +25,6 @@ _DOCTOR = ("tests/sdsetup/doctor/test_answers.py", "tests/sdsetup/doctor/test_ch
 _INSTEAD = {
     "conversions/checkpoint/gguf_blocks.py": ("tests/conversions/checkpoint/test_gguf.py",),
     "conversions/providers/devices.py": ("tests/sdsetup/runtime/test_devices.py",),
-    "conversions/tokenizers/sentencepiece.py": (
-        "tests/conversions/tokenizers/test_gemma.py",
-        "tests/conversions/tokenizers/test_t5.py",
-    ),
     "sdsetup/doctor/purpose.py": _DOCTOR,
     "sdsetup/doctor/python.py": _DOCTOR,
     "sdsetup/doctor/runtime.py": _DOCTOR,
