@@ -18,15 +18,15 @@ from safetensors.numpy import load_file, save_file
 
 from conversions.checkpoint.folder import open_folder
 from conversions.component import Job, demand_space, linked_name
-from conversions.conversion import convert
 from conversions.errors import ConversionError
-from conversions.events import Advanced, Event, Finished, Notice, Started, ignore
+from conversions.events import Advanced, Event, Finished, Listener, Notice, Started, ignore
 from conversions.options import Options
 from conversions.package.layout import DATA_FILE, Package, Staging
 from conversions.package.manifest import KEPT
 from conversions.plan import make_plan
 from conversions.weights.link import FileHashes
 from sdsetup.demo import checkpoint_path
+from tests.demo_package import demo_package
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
@@ -37,15 +37,8 @@ def demo(tmp_path: Path) -> Path:
     return Path(shutil.copytree(checkpoint_path(), tmp_path / "demo"))
 
 
-def made(
-    folder: Path, listener: Callable[[Event], None] = ignore, target: str = "cpu", **options: Any
-) -> Package:
-    opened = open_folder(folder)
-    plan = make_plan(opened, Options(target=target, **options), None)
-    output = folder.parent / "package"
-    return convert(
-        plan, opened, output, tool_version="1", graph_cache=None, checks=None, listener=listener
-    ).package
+def made(folder: Path, listener: Listener = ignore, **options: Any) -> Package:
+    return demo_package(folder.parent / "package", open_folder(folder), listener, **options)
 
 
 def sha256(path: Path) -> str:

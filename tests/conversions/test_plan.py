@@ -14,9 +14,7 @@ import pytest
 from conversions import graphs
 from conversions.checkpoint.folder import Checkpoint, component_tensors, open_folder
 from conversions.checkpoint.safetensors_header import StoredTensor
-from conversions.conversion import convert
 from conversions.errors import ConversionError
-from conversions.events import ignore
 from conversions.family import all_families
 from conversions.graph_kind import GraphKind, TensorSpec
 from conversions.options import Options
@@ -32,6 +30,7 @@ from conversions.plan import (
 from conversions.submodels.clip_text import CLIP_TEXT
 from conversions.verification import layerwise
 from sdsetup.demo import checkpoint_path
+from tests.demo_package import demo_package
 
 SUBMODELS = ["text_encoder", "unet", "vae_encoder", "vae_decoder"]
 
@@ -120,12 +119,9 @@ def test_a_component_of_two_precisions_has_both_and_is_counted_as_the_larger(dem
 def test_no_more_is_written_than_was_planned(
     demo: Path, tmp_path: Path, precisions: dict[str, Any], nothing: bool
 ) -> None:
-    opened = open_folder(demo)
-    plan = make_plan(opened, Options(precisions=precisions, target="cpu"), None)
-    made = convert(
-        plan, opened, tmp_path / "package", tool_version="1", graph_cache=None, checks=None, listener=ignore
-    )
-    written = [each.stat().st_size for each in made.package.folder.glob(f"*/{DATA_FILE}")]
+    plan = plan_of(demo, precisions=precisions, target="cpu")
+    made = demo_package(tmp_path / "package", open_folder(demo), precisions=precisions)
+    written = [each.stat().st_size for each in made.folder.glob(f"*/{DATA_FILE}")]
     assert (sum(written) == 0) == nothing
     assert sum(written) <= plan.copied_bytes
 

@@ -7,12 +7,11 @@ from pathlib import Path
 _LONG = ("_for_real", "_verdict_is_true")
 # Tests of a module that are named after what they are about.
 _ALSO = {
-    "conversions/package/needs.py": ("tests/conversions/test_conversion.py",),
-    "conversions/package/package_metadata.py": ("tests/conversions/test_conversion.py",),
     "conversions/passes/quantize_weights.py": ("tests/conversions/weights/test_quantize.py",),
     "conversions/providers/ep_partition/__init__.py": (
         "tests/conversions/providers/ep_partition/test_report.py",
     ),
+    "conversions/providers/devices.py": ("tests/sdsetup/runtime/test_devices.py",),
     "conversions/providers/onnx_session.py": ("tests/conversions/providers/test_attention_check.py",),
     "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
     "sdsetup/imaging/pipeline.py": (
@@ -24,7 +23,6 @@ _DOCTOR = ("tests/sdsetup/doctor/test_answers.py", "tests/sdsetup/doctor/test_ch
 # Tests of a module that has no file of its name: those of the module that it is a part of.
 _INSTEAD = {
     "conversions/checkpoint/gguf_blocks.py": ("tests/conversions/checkpoint/test_gguf.py",),
-    "conversions/providers/devices.py": ("tests/sdsetup/runtime/test_devices.py",),
     "sdsetup/doctor/purpose.py": _DOCTOR,
     "sdsetup/doctor/python.py": _DOCTOR,
     "sdsetup/doctor/runtime.py": _DOCTOR,

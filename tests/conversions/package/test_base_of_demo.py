@@ -14,28 +14,18 @@ from conversions.checkpoint.folder import Checkpoint, component_tensors, open_fo
 from conversions.checkpoint.json_file import read_object
 from conversions.checkpoint.safetensors_header import StoredTensor
 from conversions.checkpoint.storage import Folder
-from conversions.conversion import convert
 from conversions.errors import ConversionError
-from conversions.events import ignore
-from conversions.options import Options
 from conversions.package.base import AsInPyTorch, package_as_checkpoint
 from conversions.package.layout import DATA_FILE, open_package
-from conversions.plan import make_plan
 from conversions.weights.expression import Expression, Stored, evaluate_range
 from conversions.weights.read_numbers import read_numbers
 from sdsetup.demo import checkpoint_path
-
-
-def package_of(output: Path, **options: Any) -> Path:
-    opened = open_folder(checkpoint_path())
-    plan = make_plan(opened, Options(target="cpu", **options), None)
-    convert(plan, opened, output, tool_version="1", graph_cache=None, checks=None, listener=ignore)
-    return output
+from tests.demo_package import demo_package
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return package_of(tmp_path_factory.mktemp("base") / "package", precision="fp32")
+    return demo_package(tmp_path_factory.mktemp("base") / "package", precision="fp32").folder
 
 
 @pytest.fixture
@@ -112,8 +102,8 @@ def test_a_package_with_a_file_of_another_size_is_torn(name: str, package: Path)
 
 
 def test_of_quantised_weights_no_other_package_is_made(tmp_path: Path) -> None:
-    package = package_of(tmp_path / "package", precision="fp16", precisions={"unet": "int8"})
-    base = package_as_checkpoint(open_package(package))
+    package = demo_package(tmp_path / "package", precision="fp16", precisions={"unet": "int8"})
+    base = package_as_checkpoint(package)
     with pytest.raises(ConversionError) as caught:
         component_tensors(base.storage, base.components["unet"])
     assert caught.value.code == "package.quantized"
