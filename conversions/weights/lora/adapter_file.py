@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -167,7 +168,8 @@ def _scale(
         if isinstance(pattern, dict):
             alpha = pattern.get(inner, alpha)
         root = own.get("use_rslora") is True
-        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
+        # JSON's whole numbers may be larger than any float.
+        if type(alpha) not in (int, float) or not abs(alpha) <= sys.float_info.max:
             return 1.0
     return float(alpha / (math.sqrt(rank) if root else rank)) if alpha else 1.0
 
