@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_LONG = ("_for_real", "_verdict_is_true")
-# Tests of a module that are named after what they are about.
+_LONG = ("_for_real", "_verdict_is_true", "_contract")
+# Tests of a module, or of all modules below a folder, that are named after what they are about.
 _ALSO = {
+    "conversions/families": (
+        "tests/conversions/families/test_recipes.py",
+        "tests/conversions/families/shared/test_recipes_in_numbers.py",
+    ),
     "conversions/passes/quantize_weights.py": ("tests/conversions/weights/test_quantize.py",),
     "conversions/providers/ep_partition/__init__.py": (
         "tests/conversions/providers/ep_partition/test_report.py",
@@ -22,6 +26,15 @@ _ALSO = {
 _DOCTOR = ("tests/sdsetup/doctor/test_answers.py", "tests/sdsetup/doctor/test_checks.py")
 # Tests of a module that has no file of its name: those of the module that it is a part of.
 _INSTEAD = {
+    "conversions/submodels/config_fields.py": ("tests/conversions/test_typed_config.py",),
+    **dict.fromkeys(
+        (
+            "conversions/families/shared/original_layout.py",
+            "conversions/families/shared/original_names.py",
+            "conversions/families/shared/unet_structure.py",
+        ),
+        ("tests/conversions/checkpoint/test_single_file.py",),
+    ),
     "conversions/checkpoint/gguf_blocks.py": ("tests/conversions/checkpoint/test_gguf.py",),
     "sdsetup/doctor/purpose.py": _DOCTOR,
     "sdsetup/doctor/python.py": _DOCTOR,
@@ -36,7 +49,7 @@ def own_tests(module: Path, root: Path) -> list[Path]:
     ``conversions/weights/link.py`` has ``tests/conversions/weights/test_link.py``, and ``test_link_*.py``
     where that is no other module's. A module without such a file has those that are listed above, or those in
     its folder of ``tests``, with the one that is named after the folder; where there are none, those of the
-    folder above. Tests that make environments with pip are left out: a minute each.
+    folder above. Tests that make environments with pip, or models of every family, are left out: a minute each.
 
     Args:
         module: ``conversions/weights/link.py``.
@@ -45,8 +58,9 @@ def own_tests(module: Path, root: Path) -> list[Path]:
     instead = _INSTEAD.get(module.as_posix())
     if instead is not None:
         return [Path(each) for each in instead]
-    further = [Path(each) for each in _ALSO.get(module.as_posix(), ()) if (root / each).is_file()]
-    return [*_named_or_around(module, root), *further]
+    named = (Path(each) for place in (module, *module.parents) for each in _ALSO.get(place.as_posix(), ()))
+    further = [each for each in named if (root / each).is_file()]
+    return [*(each for each in _named_or_around(module, root) if each not in further), *further]
 
 
 def _named_or_around(module: Path, root: Path) -> list[Path]:
