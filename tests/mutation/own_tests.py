@@ -49,7 +49,7 @@ def own_tests(module: Path, root: Path) -> list[Path]:
     ``conversions/weights/link.py`` has ``tests/conversions/weights/test_link.py``, and ``test_link_*.py``
     where that is no other module's. A module without such a file has those that are listed above, or those in
     its folder of ``tests``, with the one that is named after the folder; where there are none, those of the
-    folder above. Tests that make environments with pip, or models of every family, are left out: a minute each.
+    folder above. Tests that make environments with pip, or models of all families, are left out: minutes.
 
     Args:
         module: ``conversions/weights/link.py``.

@@ -21,6 +21,8 @@ from conversions.weights.lora.adapter_keys import parse_key
 
 # Source: the safetensors format: the length of the header in 8 bytes, then the header.
 _LENGTH_BYTES = 8
+# JSON's whole numbers may be larger than any float.
+_LARGEST = sys.float_info.max
 # What diffusers writes PEFT's configuration under, in the header's metadata.
 _PEFT_METADATA = "lora_adapter_metadata"
 
@@ -168,8 +170,7 @@ def _scale(
         if isinstance(pattern, dict):
             alpha = pattern.get(inner, alpha)
         root = own.get("use_rslora") is True
-        # JSON's whole numbers may be larger than any float.
-        if type(alpha) not in (int, float) or not abs(alpha) <= sys.float_info.max:
+        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not abs(alpha) <= _LARGEST:
             return 1.0
     return float(alpha / (math.sqrt(rank) if root else rank)) if alpha else 1.0
 
