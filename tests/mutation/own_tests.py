@@ -17,6 +17,8 @@ _ALSO = {
     ),
     "conversions/providers/devices.py": ("tests/sdsetup/runtime/test_devices.py",),
     "conversions/providers/onnx_session.py": ("tests/conversions/providers/test_attention_check.py",),
+    "conversions/verification/fp16_overflow.py": ("tests/conversions/verification/test_activation_range.py",),
+    "conversions/verification/parity.py": ("tests/conversions/verification/test_float32_graph.py",),
     "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
     "sdsetup/imaging/pipeline.py": (
         "tests/sdsetup/imaging/test_float32_retry.py",
