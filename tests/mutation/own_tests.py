@@ -37,13 +37,7 @@ _INSTEAD = {
         ),
         ("tests/conversions/checkpoint/test_single_file.py",),
     ),
-    **dict.fromkeys(
-        ("conversions/verification/reference.py", "conversions/verification/references.py"),
-        (
-            "tests/conversions/verification/test_float32_graph.py",
-            "tests/conversions/verification/test_layerwise.py",
-        ),
-    ),
+    "conversions/verification/reference.py": ("tests/conversions/verification/test_references.py",),
     "conversions/checkpoint/gguf_blocks.py": ("tests/conversions/checkpoint/test_gguf.py",),
     "sdsetup/doctor/purpose.py": _DOCTOR,
     "sdsetup/doctor/python.py": _DOCTOR,
