@@ -156,8 +156,6 @@ def test_pytorch_computes_the_same_from_a_folder_and_from_expressions(opened: Ch
     difference = np.abs(coarse.outputs[state] - expressions.outputs[state]).max()
     assert 1e-4 < difference < 10
     lacking = {name: each for name, each in stored.tensors.items() if name != weight}
-    with pytest.raises(
-        ConversionError, match=r"There is no tensor for \S*layers\.0\.mlp\.fc1\.weight"
-    ) as caught:
+    with pytest.raises(ConversionError, match=r"There is no tensor for \S*layers\.0\.mlp\.fc1") as caught:
         computed(replace(stored, tensors=lacking))
     assert caught.value.code == "weights.missing"
