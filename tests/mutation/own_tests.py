@@ -17,6 +17,7 @@ _ALSO = {
     ),
     "conversions/providers/devices.py": ("tests/sdsetup/runtime/test_devices.py",),
     "conversions/providers/onnx_session.py": ("tests/conversions/providers/test_attention_check.py",),
+    "conversions/submodels/config_fields.py": ("tests/conversions/test_typed_config.py",),
     "conversions/verification/fp16_overflow.py": ("tests/conversions/verification/test_activation_range.py",),
     "conversions/verification/parity.py": ("tests/conversions/verification/test_float32_graph.py",),
     "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
@@ -28,7 +29,6 @@ _ALSO = {
 _DOCTOR = ("tests/sdsetup/doctor/test_answers.py", "tests/sdsetup/doctor/test_checks.py")
 # Tests of a module that has no file of its name: those of the module that it is a part of.
 _INSTEAD = {
-    "conversions/submodels/config_fields.py": ("tests/conversions/test_typed_config.py",),
     **dict.fromkeys(
         (
             "conversions/families/shared/original_layout.py",
