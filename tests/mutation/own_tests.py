@@ -8,6 +8,7 @@ _LONG = ("_for_real", "_verdict_is_true", "_contract")
 # Tests of a module, or of all modules below a folder, that are named after what they are about.
 _ALSO = {
     "conversions/families": (
+        "tests/conversions/families/test_conditioning.py",
         "tests/conversions/families/test_recipes.py",
         "tests/conversions/families/shared/test_recipes_in_numbers.py",
     ),
