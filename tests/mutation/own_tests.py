@@ -10,6 +10,7 @@ _ALSO = {
     "conversions/families": (
         "tests/conversions/families/test_conditioning.py",
         "tests/conversions/families/test_recipes.py",
+        "tests/conversions/families/test_small_files.py",
         "tests/conversions/families/shared/test_recipes_in_numbers.py",
     ),
     "conversions/passes/quantize_weights.py": ("tests/conversions/weights/test_quantize.py",),
