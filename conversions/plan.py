@@ -43,7 +43,7 @@ class PlannedComponent:
         files: Its weight files.
         source_bytes: Size of its tensors in the checkpoint.
         package_bytes: Size of its tensors in the package, at most.
-        copied_bytes: How much of that is written where the checkpoint's files can be linked.
+        copied_bytes: How much of that is written where the checkpoint's files can be linked, at most.
     """
 
     name: str
@@ -192,6 +192,7 @@ def make_plan(checkpoint: Checkpoint, options: Options, graph_cache: Path | None
                     tensor.size * width
                     for weight, tensor in tensors.items()
                     if (stored := as_stored(tensor, dtypes)) is None
+                    or len(dtypes) > 1  # which submodel reads it is not known before there are graphs
                     or stored.file not in links
                     or mine[0].kind.scale_of(weight) != 1
                 ),

@@ -152,7 +152,7 @@ def _fits(field: Field, value: Any, depth: int = 0) -> bool:
         return not field.choices or value in field.choices
     if isinstance(value, bool) or not isinstance(value, int if field.kind == "whole number" else int | float):
         return False
-    return field.kind != "object" and not math.isnan(value) and field.minimum <= value <= field.maximum
+    return field.kind != "object" and field.minimum <= value <= field.maximum  # NaN lies between no two
 
 
 def _listed(default: Any) -> tuple[Any, ...]:

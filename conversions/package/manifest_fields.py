@@ -12,6 +12,8 @@ from conversions.weights.quantize import BITS
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN_CHARACTERS = 60
+# No file is larger, and JSON's whole numbers have no end: arithmetic on them would fail far from here.
+_LARGEST = 2**63 - 1
 # What is merged into weights or learned: the fields of each entry, with their types.
 _ADDED: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "adapters": {"name": (str,), "weight": (int, float), "sha256": (str,)},
@@ -60,7 +62,7 @@ def check_fields(manifest: Mapping[str, Any], place: str) -> None:
     _demand(needs, dict, "an object", "memory.submodels", place)
     for submodel, entry in needs.items():
         needed = entry.get("device_bytes") if isinstance(entry, dict) else None
-        if type(needed) is not int:
+        if type(needed) is not int or not 0 <= needed <= _LARGEST:
             raise _torn(place, f"memory.submodels.{submodel}", entry, "device_bytes and other sizes")
     for name, entry in manifest.get("linked", {}).items():
         fields = entry if isinstance(entry, dict) else {}
@@ -73,13 +75,16 @@ def check_fields(manifest: Mapping[str, Any], place: str) -> None:
             raise _torn(place, "files", name, "a path inside the package")
         fields = entry if isinstance(entry, dict) else {}
         size, sha256 = fields.get("size_bytes"), fields.get("sha256")
-        whole = isinstance(size, int) and not isinstance(size, bool) and size >= 0
+        whole = isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= _LARGEST
         if not (whole and isinstance(sha256, str) and _SHA256.fullmatch(sha256) and len(fields) == 2):
             raise _torn(place, f"files.{name}", entry, "a size_bytes and a sha256")
 
 
 def _typed(entry: Mapping[str, Any], keys: Mapping[str, tuple[type, ...]]) -> bool:
-    return all(type(entry[key]) in kinds for key, kinds in keys.items())
+    return all(
+        type(entry[key]) in kinds and (isinstance(entry[key], str) or -_LARGEST <= entry[key] <= _LARGEST)
+        for key, kinds in keys.items()
+    )
 
 
 def is_inside(name: str) -> bool:

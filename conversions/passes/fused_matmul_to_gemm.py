@@ -48,7 +48,7 @@ def fused_matmul_to_gemm(model: ir.Model) -> int:
             whole = writer.add("Concat", leading, writer.constant([weight.shape[0]]), axis=0)
             result = writer.add("Reshape", result, whole)
         take_place(result, last.outputs[0])
-        model.graph.remove([last, product] if last is not product else [product], safe=True)
+        model.graph.remove([last, product], safe=True)
     return len(products)
 
 

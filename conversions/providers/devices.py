@@ -104,12 +104,11 @@ def list_devices() -> tuple[Device, ...]:
         if provider.name not in available:
             continue
         own = [(place, entry) for place, entry in enumerate(listed) if entry.ep_name == provider.name]
-        if provider.target == CPU.provider.target:
-            devices.append(CPU)
-            continue
         ask = _LIST_DEVICES.get(provider.target)
         found = ask(provider) if ask is not None else []
-        if len(own) == len(found) == 1:
+        if provider.target == CPU.provider.target:
+            devices.append(CPU)
+        elif len(own) == len(found) == 1:
             devices.append(replace(found[0], listed=own[0][0]))
         elif own:
             devices += [_from_metadata(provider, place, i, entry) for i, (place, entry) in enumerate(own)]

@@ -60,7 +60,7 @@ class AddRows:
         """Return the weights with the longer table."""
         name = _table_of(tensors, self.table)
         known = tensors[name]
-        kept = known if self.first == known.shape[0] else Rows(of=known, first=0, last=self.first)
+        kept = Rows(of=known, first=0, last=self.first)
         return {**tensors, name: Concat(parts=(kept, *self.rows))}
 
 

@@ -72,6 +72,12 @@ def image(element: Any = np.float32) -> np.ndarray[Any, Any]:
     return np.random.default_rng(3).normal(0.5, 2.0, (2, CHANNELS, 6, 10)).astype(element)
 
 
+def readers(model: ir.Model) -> set[ir.Node]:
+    """Return the nodes that read a graph's inputs and weights, those that were removed carelessly too."""
+    values = (*model.graph.inputs, *model.graph.initializers.values())
+    return {use.node for value in values for use in value.uses()}
+
+
 def run_on_cpu(model: ir.Model, feeds: dict[str, np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
     session = onnxruntime.InferenceSession(
         ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"]

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from conversions.errors import ConversionError
-from conversions.isolated_process import isolated_process
+from conversions.isolated_process import _memory_of, _tree, isolated_process
 from conversions.process_end import ProcessEnd, explain
 from tests.conversions import in_a_child
 
@@ -65,6 +65,26 @@ def test_an_exit_is_told_with_its_status_and_last_words() -> None:
     assert "exit status 3" in error.message
     assert "goodbye" in error.message
     assert "memory" not in error.message.split("It used")[0]
+    assert "last \ufffd word" in caught(in_a_child.exit_with_bytes, b"last \xff word").message
+
+
+@posix
+def test_all_that_a_process_started_belongs_to_it() -> None:
+    """Processes of processes, until none is left of them."""
+    sleeping = "import sys, time; print(1, flush=True); time.sleep(60)"
+    starting = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleeping!r}])"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {starting!r}])"
+    with subprocess.Popen([sys.executable, "-c", outer], stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        found = _tree(first.pid)
+        for each in found:
+            each.kill()
+    assert len(found) >= 3
+    assert found[0].pid == first.pid
+    assert _memory_of(os.getpid()) > 1 << 20
+    assert _memory_of(first.pid) == 0
+    assert _tree(first.pid) == []
 
 
 @posix

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_LONG = ("_for_real", "_verdict_is_true")
-# Tests of a module that are named after what they are about.
+_LONG = ("_for_real", "_verdict_is_true", "_contract")
+# Tests of a module, or of all modules below a folder, that are named after what they are about.
 _ALSO = {
-    "conversions/package/needs.py": ("tests/conversions/test_conversion.py",),
-    "conversions/package/package_metadata.py": ("tests/conversions/test_conversion.py",),
+    "conversions/families": (
+        "tests/conversions/families/test_conditioning.py",
+        "tests/conversions/families/test_recipes.py",
+        "tests/conversions/families/test_small_files.py",
+        "tests/conversions/families/shared/test_recipes_in_numbers.py",
+    ),
     "conversions/passes/quantize_weights.py": ("tests/conversions/weights/test_quantize.py",),
+    "conversions/providers/ep_partition/__init__.py": (
+        "tests/conversions/providers/ep_partition/test_report.py",
+    ),
     "conversions/providers/devices.py": ("tests/sdsetup/runtime/test_devices.py",),
+    "conversions/providers/onnx_session.py": ("tests/conversions/providers/test_attention_check.py",),
+    "conversions/submodels/config_fields.py": ("tests/conversions/test_typed_config.py",),
+    "conversions/verification/fp16_overflow.py": ("tests/conversions/verification/test_activation_range.py",),
+    "conversions/verification/parity.py": ("tests/conversions/verification/test_float32_graph.py",),
     "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
     "sdsetup/imaging/pipeline.py": (
         "tests/sdsetup/imaging/test_float32_retry.py",
@@ -20,11 +31,16 @@ _ALSO = {
 _DOCTOR = ("tests/sdsetup/doctor/test_answers.py", "tests/sdsetup/doctor/test_checks.py")
 # Tests of a module that has no file of its name: those of the module that it is a part of.
 _INSTEAD = {
-    "conversions/checkpoint/gguf_blocks.py": ("tests/conversions/checkpoint/test_gguf.py",),
-    "conversions/tokenizers/sentencepiece.py": (
-        "tests/conversions/tokenizers/test_gemma.py",
-        "tests/conversions/tokenizers/test_t5.py",
+    **dict.fromkeys(
+        (
+            "conversions/families/shared/original_layout.py",
+            "conversions/families/shared/original_names.py",
+            "conversions/families/shared/unet_structure.py",
+        ),
+        ("tests/conversions/checkpoint/test_single_file.py",),
     ),
+    "conversions/verification/reference.py": ("tests/conversions/verification/test_references.py",),
+    "conversions/checkpoint/gguf_blocks.py": ("tests/conversions/checkpoint/test_gguf.py",),
     "sdsetup/doctor/purpose.py": _DOCTOR,
     "sdsetup/doctor/python.py": _DOCTOR,
     "sdsetup/doctor/runtime.py": _DOCTOR,
@@ -38,7 +54,7 @@ def own_tests(module: Path, root: Path) -> list[Path]:
     ``conversions/weights/link.py`` has ``tests/conversions/weights/test_link.py``, and ``test_link_*.py``
     where that is no other module's. A module without such a file has those that are listed above, or those in
     its folder of ``tests``, with the one that is named after the folder; where there are none, those of the
-    folder above. Tests that make environments with pip are left out: a minute each.
+    folder above. Tests that make environments with pip, or models of all families, are left out: minutes.
 
     Args:
         module: ``conversions/weights/link.py``.
@@ -47,8 +63,9 @@ def own_tests(module: Path, root: Path) -> list[Path]:
     instead = _INSTEAD.get(module.as_posix())
     if instead is not None:
         return [Path(each) for each in instead]
-    further = [Path(each) for each in _ALSO.get(module.as_posix(), ()) if (root / each).is_file()]
-    return [*_named_or_around(module, root), *further]
+    named = (Path(each) for place in (module, *module.parents) for each in _ALSO.get(place.as_posix(), ()))
+    further = [each for each in named if (root / each).is_file()]
+    return [*(each for each in _named_or_around(module, root) if each not in further), *further]
 
 
 def _named_or_around(module: Path, root: Path) -> list[Path]:

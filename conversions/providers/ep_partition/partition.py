@@ -126,17 +126,16 @@ def _cpu_preferred(nodes: list[ir.Node], kernels: Found) -> set[ir.Node]:
     for node in nodes:
         if node not in reached:
             continue
-        if not kernels[node][0] or _all_on_cpu(node, on_cpu, kernels):
-            if kernels[node][0]:
+        kernel, _, _ = kernels[node]
+        if kernel is None or _all_on_cpu(node, on_cpu, kernel.host_inputs):
+            if kernel is not None:
                 preferred.add(node)
             on_cpu.update(node.outputs)
             reached.update(use.node for output in node.outputs for use in output.uses())
     return preferred
 
 
-def _all_on_cpu(node: ir.Node, on_cpu: set[ir.Value], kernels: Found) -> bool:
-    kernel = kernels[node][0]
-    host_inputs = kernel.host_inputs if kernel is not None else frozenset()
+def _all_on_cpu(node: ir.Node, on_cpu: set[ir.Value], host_inputs: frozenset[int]) -> bool:
     for index, value in enumerate(node.inputs):
         if value is None:
             continue

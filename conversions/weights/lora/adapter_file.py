@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from conversions.weights.lora.adapter_keys import parse_key
 
 # Source: the safetensors format: the length of the header in 8 bytes, then the header.
 _LENGTH_BYTES = 8
+# JSON's whole numbers may be larger than any float.
+_LARGEST = sys.float_info.max
 # What diffusers writes PEFT's configuration under, in the header's metadata.
 _PEFT_METADATA = "lora_adapter_metadata"
 
@@ -167,7 +170,7 @@ def _scale(
         if isinstance(pattern, dict):
             alpha = pattern.get(inner, alpha)
         root = own.get("use_rslora") is True
-        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
+        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not abs(alpha) <= _LARGEST:
             return 1.0
     return float(alpha / (math.sqrt(rank) if root else rank)) if alpha else 1.0
 
@@ -190,8 +193,8 @@ def _peft_settings(path: Path) -> Mapping[str, Any]:
         (length,) = struct.unpack("<Q", file.read(_LENGTH_BYTES))
         try:
             metadata = json.loads(file.read(length)).get("__metadata__", {})
-            settings = json.loads(metadata.get(_PEFT_METADATA, "{}"))
-        except (ValueError, AttributeError, TypeError, RecursionError):
+            settings = json.loads(metadata[_PEFT_METADATA])
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             return {}
     return settings if isinstance(settings, dict) else {}
 

@@ -65,7 +65,11 @@ def test_any_block_is_read_as_ggml_reads_it(kind: str) -> None:
         blocks[:, place : place + 2] = RANDOM.standard_normal((50, 1)).astype(np.float16).view(np.uint8)
     dtype = gguf.GGMLQuantizationType[kind]
     expected = gguf.quants.dequantize(blocks, dtype).reshape(50, layout.block)
-    np.testing.assert_allclose(layout.decode(blocks), expected, rtol=1e-5, atol=1e-5)
+    decoded = layout.decode(blocks)
+    np.testing.assert_allclose(decoded, expected, rtol=1e-5, atol=1e-5)
+    assert decoded.dtype == np.float32
+    for count in (1, 2, 3):
+        np.testing.assert_array_equal(layout.decode(blocks[:count]), decoded[:count])
     assert ELEMENT_TYPES[kind].bytes_of(layout.block * 3) == layout.block_bytes * 3
 
 

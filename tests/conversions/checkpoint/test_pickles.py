@@ -6,11 +6,13 @@ import pickle
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from conversions.checkpoint import pickles
 from conversions.checkpoint.folder import open_folder
 from conversions.checkpoint.pickles import holds_pickles, rewrite_embedding, rewrite_file, without_pickles
 from conversions.errors import ConversionError
@@ -197,3 +199,158 @@ def test_a_pickle_without_pytorch_says_what_is_needed(
     with pytest.raises(ConversionError, match="needs PyTorch") as caught:
         rewrite_file(tmp_path / "model.ckpt", tmp_path / "out" / "model.safetensors", listener=ignore)
     assert caught.value.code == "weights.needs_pytorch"
+
+
+def test_a_small_file_may_unpack_to_64_mib_and_a_large_one_to_twice_its_size(tmp_path: Path) -> None:
+    source = tmp_path / "model.ckpt"
+    source.write_bytes(bytes(1000))
+    most = 2 * 1000 + 64 * 2**20
+    pickles._demand_size(source, (most - 1, 1))
+    with pytest.raises(ConversionError, match=rf"model.ckpt would unpack to {most + 1:,} bytes") as caught:
+        pickles._demand_size(source, (most, 1))
+    assert caught.value.code == "weights.unsafe_pickle"
+
+
+# What runs in a process of its own is called here as that process does.
+@pytest.mark.parametrize(
+    ("content", "tokens"),
+    [
+        ({"string_to_param": {"*": 1}, "name": "cat"}, {"cat": 1}),
+        ({"string_to_param": {"*": 1}, "name": ""}, {"*": 1}),
+        ({"string_to_param": {"*": 1}, "name": 5}, {"*": 1}),
+        ({"string_to_param": {"*": 1}}, {"*": 1}),
+        ({"string_to_param": {"a": 1, "b": 2}, "name": "cat"}, {"a": 1, "b": 2}),
+        ({"<toy>": 3}, {"<toy>": 3}),
+        ({"<toy>": 3, "<car>": 4}, {"<toy>": 3, "<car>": 4}),
+    ],
+)
+def test_embeddings_are_rewritten_by_their_tokens(
+    content: dict[str, Any], tokens: dict[str, int], tmp_path: Path
+) -> None:
+    import torch
+
+    def rows(table: dict[str, Any]) -> dict[str, Any]:
+        return {name: torch.full((2, 3), value, dtype=torch.float16) for name, value in table.items()}
+
+    if "string_to_param" in content:
+        content = {**content, "string_to_param": rows(content["string_to_param"])}
+    else:
+        content = rows(content)
+    torch.save(content, tmp_path / "cat.pt")
+    pickles._write_embedding(tmp_path / "cat.pt", tmp_path / "cat.safetensors")
+    found = load_file(tmp_path / "cat.safetensors")
+    assert {name: float(value[0, 0]) for name, value in found.items()} == tokens
+    assert {(value.dtype, value.shape) for value in found.values()} == {(np.dtype(np.float32), (2, 3))}
+
+
+@pytest.mark.parametrize(
+    "content", [{}, [1], {"step": 3}, {"string_to_param": {}}, {"string_to_param": {"*": 1}}]
+)
+def test_what_is_no_embedding_is_refused(content: Any, tmp_path: Path) -> None:
+    import torch
+
+    torch.save(content, tmp_path / "cat.pt")
+    with pytest.raises(ConversionError, match=r"^cat.pt is no textual inversion of a known form") as caught:
+        pickles._write_embedding(tmp_path / "cat.pt", tmp_path / "cat.safetensors")
+    assert caught.value.code == "weights.unsafe_pickle"
+    assert not (tmp_path / "cat.safetensors").exists()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_tensors_are_rewritten_whatever_their_layout(wrapped: bool, tmp_path: Path) -> None:
+    import torch
+
+    matrix = torch.arange(6, dtype=torch.float32).reshape(2, 3)
+    tensors = {"plain": matrix, "turned": matrix.t(), "part": matrix[:, 1:], "half": matrix.half()}
+    torch.save({"state_dict": tensors, "epoch": 3} if wrapped else tensors, tmp_path / "model.ckpt")
+    os.utime(tmp_path / "model.ckpt", ns=(10**18, 10**18))
+    pickles._write_tensors(tmp_path / "model.ckpt", tmp_path / "model.safetensors")
+    found = load_file(tmp_path / "model.safetensors")
+    assert set(found) == set(tensors)
+    for name, value in tensors.items():
+        np.testing.assert_array_equal(found[name], value.numpy())
+    assert (tmp_path / "model.safetensors").stat().st_mtime_ns == 10**18
+
+
+@pytest.mark.parametrize("content", [{}, [1], {"weight": 3}, {"state_dict": {}}])
+def test_what_is_no_table_of_tensors_is_refused(content: Any, tmp_path: Path) -> None:
+    import torch
+
+    torch.save(content, tmp_path / "model.ckpt")
+    with pytest.raises(ConversionError, match=r"^model.ckpt is no table of tensors") as caught:
+        pickles._write_tensors(tmp_path / "model.ckpt", tmp_path / "model.safetensors")
+    assert caught.value.code == "weights.unsafe_pickle"
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (pickle.dumps({"weight": Program(Path("planted"))}, protocol=2), "weights.unsafe_pickle"),
+        (b"not a pickle", "weights.damaged_pickle"),
+        (b"", "weights.damaged_pickle"),
+        (b"\x80\x02", "weights.damaged_pickle"),
+    ],
+)
+def test_a_pickle_that_is_not_loaded_says_why(content: bytes, code: str, tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt").write_bytes(content)
+    with pytest.raises(ConversionError) as caught:
+        pickles._loaded(tmp_path / "model.ckpt")
+    assert caught.value.code == code
+    assert not Path("planted").exists()
+
+
+def test_an_index_names_the_new_files(tmp_path: Path) -> None:
+    source, target = tmp_path / "old.json", tmp_path / "new.json"
+    places = {"a": "pytorch_model-00001-of-00002.bin", "b": "pytorch_model-00002-of-00002.bin"}
+    source.write_text(json.dumps({"metadata": {"total_size": 7}, "weight_map": places}), "utf-8")
+    pickles._write_index(source, target)
+    assert json.loads(target.read_text("utf-8")) == {
+        "metadata": {"total_size": 7},
+        "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"},
+    }
+    for broken in ({}, {"weight_map": [1]}, {"weight_map": {"a": 1}}):
+        source.write_text(json.dumps(broken), "utf-8")
+        with pytest.raises(ConversionError, match="does not say in which file") as caught:
+            pickles._write_index(source, target)
+        assert caught.value.code == "checkpoint.corrupt"
+
+
+@pytest.mark.parametrize(
+    ("name", "renamed"),
+    [
+        ("unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.safetensors"),
+        ("unet/diffusion_pytorch_model.fp16.bin", "unet/diffusion_pytorch_model.fp16.safetensors"),
+        ("text_encoder/pytorch_model.bin", "text_encoder/model.safetensors"),
+        ("text_encoder/pytorch_model.bin.index.json", "text_encoder/model.safetensors.index.json"),
+        ("pytorch_model-00001-of-00002.bin", "model-00001-of-00002.safetensors"),
+    ],
+)
+def test_files_are_renamed_as_each_library_has_it(name: str, renamed: str) -> None:
+    assert pickles._renamed(name) == renamed
+
+
+def test_a_folder_that_exists_takes_the_new_file(tmp_path: Path) -> None:
+    import torch
+
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.ckpt")
+    target = tmp_path / "a.safetensors"
+    assert rewrite_file(tmp_path / "a.ckpt", target, listener=ignore) == target
+    assert list(load_file(target)) == ["a"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a right there")
+def test_weights_may_be_linked_from_elsewhere_and_other_files_may_not(pickled: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    weights = "vae/diffusion_pytorch_model.safetensors"
+    shutil.move(pickled / weights, elsewhere / "weights")
+    (pickled / weights).symlink_to(elsewhere / "weights")
+    made = without_pickles(open_folder(pickled), tmp_path / "made", variant="", listener=ignore)
+    assert (tmp_path / "made" / weights).read_bytes() == (elsewhere / "weights").read_bytes()
+    assert made.components["vae"].weights.files == (weights,)
+    merges = "tokenizer/merges.txt"
+    shutil.move(pickled / merges, elsewhere / "merges")
+    (pickled / merges).symlink_to(elsewhere / "merges")
+    with pytest.raises(ConversionError):
+        without_pickles(open_folder(pickled), tmp_path / "other", variant="", listener=ignore)
+    assert not (tmp_path / "other").exists()

@@ -238,6 +238,11 @@ def test_a_published_file_is_known_by_its_shapes_and_can_be_planned(
     titles = {"1": "1.x", "2": "2.x", "xl": "XL", "refiner": "XL refiner"}
     assert checkpoint.family.title == f"Stable Diffusion {titles[family]}"
     assert checkpoint.index["_class_name"] == pipeline
+    assert checkpoint.origin == "model.safetensors"
+    weights = {name: part.weights for name, part in checkpoint.components.items()}
+    assert {(each.files, each.index, each.format, each.variant) for each in weights.values()} == {
+        (("single-file.safetensors",), None, "safetensors", "")
+    }
     plan = make_plan(checkpoint, Options(), None)
     assert all(str(origin) == "shipped" for part in plan.components for origin in part.submodels.values())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -64,7 +65,9 @@ QUANTIZED = ("submodels", "unet", "quantized")
         ((*QUANTIZED, "precision"), "int8"),
         (QUANTIZED, {}),
         (QUANTIZED, {"precision": "anything", "weights": []}),
-        ((*FILE, "size_bytes"), 10**15),
+        ((*FILE, "size_bytes"), 2**63 - 1),
+        (("memory", "submodels", "unet", "device_bytes"), 0),
+        (("adapters", 1, "weight"), -(2.0**62)),
         ((*LINK, "modified_ns"), -1),
         (("future",), {"anything": None}),
     ],
@@ -90,7 +93,7 @@ BAD: list[tuple[tuple[Any, ...], tuple[Any, ...], str]] = [
     ((*QUANTIZED, "precision"), (None, "fp16", "int5", [], ABSENT), r"submodels\.unet\.quantized\.precision"),
     (("files",), (None, 3, [], ABSENT), "files"),
     (FILE, (None, 3, [], {}), r"files\.unet/model\.onnx"),
-    ((*FILE, "size_bytes"), (None, -1, 1.5, True, "1", ABSENT), r"files\.unet"),
+    ((*FILE, "size_bytes"), (None, -1, 2**63, 10**400, 1.5, True, "1", ABSENT), r"files\.unet"),
     ((*FILE, "sha256"), (None, 3, SHA256[:-1], SHA256 + "0", SHA256.upper(), ABSENT), r"files\.unet"),
     ((*FILE, "more"), (1,), r"files\.unet"),
     (("files", "../x"), ({"size_bytes": 1, "sha256": SHA256},), "files"),
@@ -101,14 +104,22 @@ BAD: list[tuple[tuple[Any, ...], tuple[Any, ...], str]] = [
     (("linked", "other"), ({"file": "x", "modified_ns": 1},), "linked"),
     (("adapters",), (None, 3, {}, "x", [3], [None], [{}]), "adapters"),
     (("adapters", 0, "name"), (None, 3, ABSENT), "adapters"),
-    (("adapters", 1, "weight"), (None, "1", True, ABSENT), "adapters"),
+    (
+        ("adapters", 1, "weight"),
+        (None, "1", True, 10**400, -(10**400), math.inf, math.nan, ABSENT),
+        "adapters",
+    ),
     (("adapters", 0, "sha256"), (None, 3, ABSENT), "adapters"),
     (("adapters", 0, "more"), (1,), "adapters"),
     (("embeddings", 0, "token"), (None, 3, ABSENT), "embeddings"),
-    (("embeddings", 0, "vectors"), (None, 1.5, True, ABSENT), "embeddings"),
+    (("embeddings", 0, "vectors"), (None, 1.5, True, 10**400, ABSENT), "embeddings"),
     (("memory", "submodels"), (None, 3, []), r"memory\.submodels"),
     (("memory", "submodels", "unet"), (None, 3, []), r"memory\.submodels\.unet"),
-    (("memory", "submodels", "unet", "device_bytes"), (None, 1.5, True, "1", ABSENT), r"memory\.submodels"),
+    (
+        ("memory", "submodels", "unet", "device_bytes"),
+        (None, 1.5, True, "1", -1, 10**400, ABSENT),
+        r"memory\.submodels",
+    ),
 ]
 
 

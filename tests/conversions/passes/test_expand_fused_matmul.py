@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from conversions.passes.expand_fused_matmul import expand_fused_matmul
-from tests.conversions.graphs_for_tests import psnr, run_on_cpu
+from tests.conversions.graphs_for_tests import psnr, readers, run_on_cpu
 
 WEIGHT = np.random.default_rng(3).standard_normal((5, 3)).astype(np.float32)
 FEEDS = {"x": np.random.default_rng(4).standard_normal((2, 7, 3)).astype(np.float32)}
@@ -36,6 +36,7 @@ def test_a_product_by_a_stored_weight_is_written_out(attributes: str) -> None:
     model = graph(f"y = com.microsoft.FusedMatMul <{attributes}> (x, w)")
     assert expand_fused_matmul(model) == 1
     assert operators(model) == ["Transpose", "MatMul"]
+    assert readers(model) == set(model.graph)
     assert psnr(FEEDS["x"] @ WEIGHT.T, run_on_cpu(model, FEEDS)[0]) > 120
 
 

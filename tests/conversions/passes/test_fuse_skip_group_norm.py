@@ -20,13 +20,18 @@ ONWARD = "y = Add(n, a)"
 END = "y = Identity(n)"
 
 
-def graph(*lines: str, embedding: str = "batch, 4", residual: str = "batch, 4, height, width") -> ir.Model:
+def graph(
+    *lines: str,
+    embedding: str = "batch, 4",
+    residual: str = "batch, 4, height, width",
+    size: str = "batch, 4, height, width",
+    known: str = "",
+) -> ir.Model:
     """A convolution, what is added to it, the next block's group normalisation."""
     text = f"""
-    <ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
-    g (float[batch, 4, height, width] x, float[{embedding}] e, float[{residual}] h)
-        => (float[batch, 4, height, width] y)
-    <int64[2] last = {{2, 3}}>
+    <ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1, "com.example" : 1]>
+    g (float[{size}] x, float[{embedding}] e, float[{residual}] h) => (float[{size}] y)
+    <int64[2] last = {{2, 3}}{known}>
     {{ {" ".join(lines)} }}
     """
     proto = onnx.parser.parse_model(text)
@@ -99,3 +104,16 @@ def test_other_forms_stay(lines: tuple[str, ...]) -> None:
 def test_a_summand_that_is_broadcast_stays() -> None:
     assert fuse_skip_group_norm(graph(CONV, EMBEDDING, NORM, END, embedding="1, 4")) == 0
     assert fuse_skip_group_norm(graph(CONV, "a = Add(c, h)", NORM, END, residual="batch, 4, 1, 1")) == 0
+
+
+@pytest.mark.parametrize(
+    ("embedding", "size"), [("2, 4", "2, 4, 6, 8"), ("images, 4", "batch, 4, height, width")]
+)
+def test_a_batch_that_is_fixed_or_has_another_name_is_the_same(embedding: str, size: str) -> None:
+    assert fuse_skip_group_norm(graph(CONV, EMBEDDING, NORM, END, embedding=embedding, size=size)) == 1
+
+
+def test_a_summand_whose_vector_has_no_known_shape_stays() -> None:
+    lines = ("u = com.example.Unknown(e)", EMBEDDING.replace("(e, last)", "(u, last)"))
+    model = graph(CONV, *lines, NORM, END, known=", float[] u, float[batch, 4, 1, 1] t")
+    assert fuse_skip_group_norm(model) == 0

@@ -6,7 +6,7 @@ import onnx_ir as ir
 import pytest
 
 from conversions.passes.fused_matmul_to_gemm import fused_matmul_to_gemm
-from tests.conversions.graphs_for_tests import run_on_cpu
+from tests.conversions.graphs_for_tests import readers, run_on_cpu
 
 PRODUCT = "p = com.microsoft.FusedMatMul <transB = 1> (x, w)"
 STACK = ("batch, length, 8", "batch, length, 6")
@@ -37,6 +37,9 @@ def rewritten(*lines: str, shapes: tuple[str, str] = STACK, x: tuple[int, ...] =
     np.testing.assert_allclose(new, old, rtol=1e-5, atol=1e-5)
     operators = [node.op_type for node in model.graph]
     assert operators.count("Gemm") == written
+    assert readers(model) <= set(model.graph)
+    constants = set(model.graph.initializers) - set(graph(*lines, shapes=shapes).graph.initializers)
+    assert all(name.startswith("fused_matmul_to_gemm_constant") for name in constants)
     return operators
 
 

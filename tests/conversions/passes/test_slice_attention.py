@@ -96,6 +96,28 @@ def test_float16_scores_take_half() -> None:
     assert slice_attention(model, SIZES, ONE_ELEMENT - 1) == 1
 
 
+@pytest.mark.parametrize(("batch", "length", "slices"), [(1, 4096, 0), (2, 4096, 2), (1, 4097, 2)])
+def test_one_image_s_scores_in_stable_diffusion_s_largest_layer_stay_whole(
+    batch: int, length: int, slices: int
+) -> None:
+    model = graph(dtype="float16")
+    (attention,) = (node for node in model.graph if node.op_type == "MultiHeadAttention")
+    attention.attributes["num_heads"] = ir.AttrInt64("num_heads", 8)
+    slice_attention(model, {"batch": batch, "length": length})
+    assert attentions(model) == (slices or 1)
+
+
+def test_what_is_written_is_named_after_the_operator_and_the_pass() -> None:
+    model = graph()
+    slice_attention(model, SIZES, ONE_ELEMENT - 1)
+    splits = {node.name for node in model.graph if node.op_type == "Split"}
+    inputs = {"attention/query", "attention/key", "attention/value"}
+    assert splits == inputs | {"attention/query/0", "attention/query/1"}
+    names = {node.name for node in model.graph if node.op_type == "MultiHeadAttention"}
+    assert names == {f"attention/{element}/{piece}" for element in (0, 1) for piece in (0, 1)}
+    assert all(name.startswith("slice_attention_constant_") for name in model.graph.initializers)
+
+
 def test_an_attention_bias_is_left_alone() -> None:
     model = graph("q, k, v, , , bias", ", float[batch, 2, length, length] bias")
     assert slice_attention(model, SIZES, 1) == 0

@@ -76,6 +76,21 @@ def test_forms_are_read_off_the_graph() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "operator", ["(x, x, x)", "<num_heads = 2> (x, x, x, , mask)", "<num_heads = 2> (x, x, x, , , , x)"]
+)
+def test_a_form_needs_its_heads_and_has_no_bias_unless_it_is_given(operator: str) -> None:
+    model = ir.from_proto(
+        onnx.parser.parse_model(f"""
+        <ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
+        g (float[1, length, 80] x, int32[1, length] mask) => (float[1, length, 80] y)
+        {{ y = com.microsoft.MultiHeadAttention {operator} }}
+        """)
+    )
+    plain = Attention(heads=2, head_size=40, dtype="float32", biased=False)
+    assert attentions_of(model) == ({plain} if "num_heads" in operator else set())
+
+
 def ignores_the_scale(model: bytes) -> Any:
     def drop(proto: onnx.ModelProto) -> None:
         kept = [each for each in proto.graph.node[0].attribute if each.name != "scale"]

@@ -172,6 +172,12 @@ def test_a_shape_that_is_computed_from_data_breaks_the_graph_in_two() -> None:
     assert not report.whole
 
 
+def test_shapes_and_sizes_that_remain_are_counted() -> None:
+    body = "a = NonZero(x) s = Shape(a) n = Size(a) c = Cast <to = 1> (a) d = Mul(c, c) y = Reshape(d, s)"
+    report = check(parsed(f"{{ {body} }}"))
+    assert (report.shape_nodes, report.computed_shapes) == (2, 1)
+
+
 def test_a_size_that_was_not_given_is_named() -> None:
     with pytest.raises(ConversionError, match="free dimension 'width'"):
         check_placement(group_norm_graph(), "directml", {"batch": 1, "height": 8})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +18,7 @@ from conversions.package.layout import open_package
 from conversions.providers import onnx_session
 from conversions.providers.devices import CPU, Device
 from conversions.providers.table import FIXED_SIZES, Provider, provider_for
+from conversions.verification.ep_assignment import Placement, read_placement
 from conversions.verification.parity import verify
 
 # It ships with the CPU's wheels, opens sessions, and has kernels for none of our operators.
@@ -129,3 +132,153 @@ def test_a_device_is_chosen_by_its_number_or_by_its_own_word() -> None:
     gpu = Device(provider=provider_for("openvino"), name="OpenVINO GPU.0", number=1, option="GPU.0")
     assert gpu.options == {"device_type": "GPU.0"}
     assert CPU.options == {}
+
+
+def written(folder: Path, text: str, **weights: Any) -> Path:
+    model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]> {text}')
+    for name, array in weights.items():
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    onnx.save(model, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def test_truth_stays_truth_and_every_float_is_float32(tmp_path: Path) -> None:
+    text = "g (float16[n, 3] x) => (bool[n, 3] b, float16[n, 3] y) { b = Greater(x, zero) y = Neg(x) }"
+    path = written(tmp_path, text, zero=np.zeros(1, np.float16))
+    outcome = onnx_session.run(path, {"x": X}, CPU, {})
+    assert {name: value.dtype.name for name, value in outcome.outputs.items()} == {
+        "b": "bool",
+        "y": "float32",
+    }
+    assert outcome.outputs["b"].tolist() == (X > 0).tolist()
+    assert outcome.outputs["y"].tolist() == (-X.astype(np.float16)).astype(np.float32).tolist()
+    assert outcome.seconds > 0
+
+
+FOLDED = "g (float[batch, 3] x) => (float[batch, 2] y) { n = Neg(w) y = MatMul(x, n) }"
+
+
+def configured(session: Any, name: str) -> str:
+    try:
+        return str(session.get_session_options().get_session_config_entry(name))
+    except RuntimeError:
+        return ""
+
+
+@pytest.mark.parametrize("frugal", [False, True])
+def test_a_session_for_one_run_takes_little_memory(frugal: bool, tmp_path: Path) -> None:
+    path = written(tmp_path, FOLDED, w=np.ones((3, 2), np.float32))
+    session = onnx_session.open_session(path, CPU, {}, frugal=frugal)
+    options = session.get_session_options()
+    assert options.enable_cpu_mem_arena is not frugal
+    assert options.enable_mem_pattern is not frugal
+    levels = onnxruntime.GraphOptimizationLevel
+    level = levels.ORT_ENABLE_BASIC if frugal else levels.ORT_ENABLE_ALL
+    assert options.graph_optimization_level == level
+    assert configured(session, "session.disable_prepacking") == ("1" if frugal else "")
+    assert configured(session, "session.record_ep_graph_assignment_info") == "1"
+    # A constant is not computed beforehand, which would be a copy of the weight.
+    assert read_placement(session, CPU.provider.name).nodes == {CPU.provider.name: 1 + frugal}
+    assert options.log_severity_level == 4
+    assert not options.enable_profiling
+
+
+def test_a_float16_graph_on_the_cpu_is_for_one_run_always(tmp_path: Path) -> None:
+    text = "g (float16[batch, 3] x) => (float16[batch, 2] y) { y = MatMul(x, w) }"
+    path = written(tmp_path, text, w=np.ones((3, 2), np.float16))
+    session = onnx_session.open_session(path, CPU, {})
+    assert not session.get_session_options().enable_cpu_mem_arena
+    assert configured(session, "session.disable_prepacking") == "1"
+
+
+def test_products_of_four_bits_are_packed_all_the_same(tmp_path: Path) -> None:
+    text = """g (float[n, 64] x) => (float[n, 2] y) {
+        y = com.microsoft.MatMulNBits <K = 64, N = 2, bits = 4, block_size = 64> (x, w, s)
+    }"""
+    path = written(tmp_path, text, w=np.zeros((2, 1, 32), np.uint8), s=np.ones((2, 1), np.float32))
+    session = onnx_session.open_session(path, CPU, {}, frugal=True)
+    assert configured(session, "session.disable_prepacking") == ""
+    assert not session.get_session_options().enable_cpu_mem_arena
+
+
+@needs_azure
+def test_another_provider_s_sessions_keep_their_optimisers_and_profile(tmp_path: Path) -> None:
+    path = written(tmp_path, FOLDED, w=np.ones((3, 2), np.float32))
+    session = onnx_session.open_session(path, AZURE, {"batch": 2}, frugal=True)
+    options = session.get_session_options()
+    assert not options.enable_cpu_mem_arena
+    assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    assert read_placement(session, AZURE.provider.name).nodes == {"CPUExecutionProvider": 1}
+    assert options.enable_profiling
+    assert session.get_inputs()[0].shape == [2, 3]
+    Path(session.end_profiling()).unlink()
+
+
+def test_sizes_stay_free_where_a_provider_takes_any(tmp_path: Path) -> None:
+    path = written(tmp_path, FOLDED, w=np.ones((3, 2), np.float32))
+    session = onnx_session.open_session(path, CPU, {"batch": 2}, replayed=True)
+    assert session.get_inputs()[0].shape == ["batch", 3]
+
+
+def test_weights_may_be_given_instead_of_those_of_the_file(graph: Path) -> None:
+    other = np.full((3, 2), 0.5, np.float32)
+    session = onnx_session.open_session(graph, CPU, {}, weights={"w": other})
+    np.testing.assert_allclose(session.run(None, {"x": X})[0], np.tanh(X @ other), rtol=1e-5)
+
+
+ATTENTION = """g (float[1, length, 16] x) => (float[1, length, 16] y) {
+    y = com.microsoft.MultiHeadAttention <num_heads = 2> (x, x, x)
+}"""
+
+
+def on_azure(path: Path, sizes: dict[str, int], **more: bool) -> Placement:
+    device = replace(AZURE, provider=replace(AZURE.provider, **more))
+    session = onnx_session.open_session(path, device, sizes)
+    Path(session.end_profiling()).unlink()
+    return read_placement(session, device.provider.name)
+
+
+@needs_azure
+def test_attention_that_a_device_leaves_to_the_cpu_is_written_out(tmp_path: Path) -> None:
+    path = written(tmp_path, ATTENTION)
+    assert on_azure(path, {"length": 4}).elsewhere == {"MultiHeadAttention": 1}
+    checked = on_azure(path, {"length": 4}, checks_attention=True)
+    assert "MultiHeadAttention" not in checked.elsewhere
+    assert "MatMul" in str(checked.elsewhere)
+    # The CPU computes it right itself.
+    cpu = replace(CPU, provider=replace(CPU.provider, checks_attention=True))
+    session = onnx_session.open_session(path, cpu, {})
+    assert read_placement(session, cpu.provider.name).nodes == {"CPUExecutionProvider": 1}
+
+
+@needs_azure
+def test_attention_is_sliced_where_all_its_scores_are_stored(tmp_path: Path) -> None:
+    path = written(tmp_path, ATTENTION)
+    sizes = {"length": 8192}  # 512 MiB of scores
+    assert on_azure(path, sizes).elsewhere == {"MultiHeadAttention": 1}
+    assert on_azure(path, sizes, stores_scores=True).elsewhere["MultiHeadAttention"] == 2
+
+
+def test_a_run_that_fails_says_so_in_one_line(graph: Path) -> None:
+    with pytest.raises(ConversionError) as caught:
+        onnx_session.run(graph, {"x": X.T}, CPU, {})
+    assert caught.value.code == "session.failed"
+    assert caught.value.message.startswith(f"{CPU} cannot run {graph}: [ONNXRuntimeError] : 2 : INVALID")
+    assert "\n" not in caught.value.message
+
+
+def test_what_onnx_runtime_says_is_understood() -> None:
+    refused = RuntimeError("This session cannot use the graph capture feature as requested by the user")
+    assert onnx_session.cannot_replay(refused)
+    assert not onnx_session.wants_float16(refused)
+    without = RuntimeError("Program Cast requires f16 but the device does not support it.")
+    assert onnx_session.wants_float16(without)
+    assert not onnx_session.cannot_replay(without)
+
+
+def test_a_precision_is_read_off_outputs_and_weights(tmp_path: Path) -> None:
+    text = "g (float[n, 3] x) => (float[n, 2] y) { c = Cast <to = 1> (w) y = MatMul(x, c) }"
+    path = written(tmp_path, text, w=np.ones((3, 2), np.float16))
+    assert (onnx_session._is_half(path), onnx_session._stores_half(path)) == (False, True)
+    assert onnx_session._is_half(saved(tmp_path, "float16"))
+    assert not onnx_session._stores_half(saved(tmp_path, "float16"))

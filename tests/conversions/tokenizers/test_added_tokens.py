@@ -176,3 +176,21 @@ def test_roles_have_the_ids_of_their_tokens() -> None:
         assert caught.value.code == "tokenizer.broken"
     backend.add_tokens([AddedToken("<e>")])
     assert ids_of_roles(files(), backend, added, "eos_token") == (2,)
+
+
+def test_every_flag_of_a_token_is_read() -> None:
+    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    for name in flags:
+        for value in (True, False):
+            declared = {"3": token("<a>", **{name: value})}
+            (found,) = read({}, tokenizer_config={"added_tokens_decoder": declared}).tokens
+            assert getattr(found, name) is value, name
+    (found,) = read({}, tokenizer_config={"added_tokens_decoder": {"3": token("<a>", unheard="x")}}).tokens
+    assert found.content == "<a>"
+
+
+@pytest.mark.parametrize("value", [5, [1], {"text": "<i>"}, {"content": 5}])
+def test_a_named_special_token_that_is_none_is_broken(value: object) -> None:
+    with pytest.raises(ConversionError, match="it describes") as caught:
+        read(tokenizer_config={"extra_special_tokens": {"image_token": value}})
+    assert caught.value.code == "tokenizer.broken"

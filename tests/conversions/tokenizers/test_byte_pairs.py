@@ -156,6 +156,8 @@ def test_a_token_of_several_vectors_is_written_out(tokenizer: BytePairTokenizer)
     assert more.expand("a <cat> b") == "a <cat> <cat>_1 <cat>_2 b"
     assert more.expand("a <dog> b") == "a <dog> b"
     assert more.expand("<cat> a <cat>") == "<cat> <cat>_1 <cat>_2 a <cat> <cat>_1 <cat>_2"
+    two = tokenizer.with_tokens(["<cat>", "<cat>_1"])
+    assert two.expand("a <cat> b") == "a <cat> <cat>_1 b"
     assert tokenizer.expand("a <cat> b") == "a <cat> b"
     assert tokenizer.with_tokens(["<dog>"]).expand("<dog> a") == "<dog> a"
 

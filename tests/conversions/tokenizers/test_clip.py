@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conversions.errors import ConversionError
 from conversions.families.shared.clip_files import tokenizer_files
 from conversions.tokenizers import Tokenizer, open_tokenizer
 from conversions.tokenizers.compare import compare_tokenizers
@@ -193,6 +194,31 @@ def test_three_hundred_odd_prompts_are_the_ids_of_transformers(pair: tuple[Token
 def test_any_text_is_the_ids_of_transformers(pair: tuple[Tokenizer, Any], text: str) -> None:
     mine, reference = pair
     assert ours(mine, text) == theirs(reference, text)
+
+
+@pytest.mark.parametrize("name", ["model_max_length", "max_len"])
+def test_a_length_is_taken_up_to_what_the_encoder_has_places_for(name: str, tmp_path: Path) -> None:
+    def length(given: object) -> int:
+        clip_vocabulary.write(tmp_path, config={"tokenizer_class": "CLIPTokenizer", name: given})
+        return open_tokenizer(tmp_path).length
+
+    assert [length(good) for good in (3, 20, 77, 78, 10**30, 20.0)] == [3, 20, 77, 77, 77, 20]
+    assert length(None) == 77
+    for broken in (2, 0, -1, "20", True):
+        with pytest.raises(ConversionError, match="its model_max_length is") as caught:
+            length(broken)
+        assert caught.value.code == "tokenizer.broken"
+
+
+def test_a_piece_that_the_vocabulary_lacks_is_unknown_each_time(tmp_path: Path) -> None:
+    clip_vocabulary.write(tmp_path, config={**BASE, "unk_token": "!"})
+    vocabulary = json.loads((tmp_path / "vocab.json").read_text("utf-8"))
+    unknown = vocabulary["!"]
+    kept = {word: number for word, number in vocabulary.items() if word not in ("~", "~</w>")}
+    write_json(tmp_path / "vocab.json", kept)
+    tokenizer = open_tokenizer(tmp_path)
+    assert list(tokenizer.encode("~~~")) == [unknown] * 3
+    assert list(tokenizer.encode("~ ~")) == [unknown] * 2
 
 
 def test_an_added_token_is_one_token(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from conversions.tokenizers import compare
 from conversions.tokenizers.compare import PROMPTS, compare_tokenizers
+from conversions.tokenizers.registry import open_tokenizer
+from tests import gemma_vocabulary
 from tests.sdsetup.imaging import clip_vocabulary
 
 pytestmark = pytest.mark.torch
@@ -41,3 +43,18 @@ def test_a_difference_is_found_and_so_are_added_tokens(folder: Path, monkeypatch
 
     monkeypatch.setattr(compare, "open_tokenizer", without_added_tokens)
     assert compare_tokenizers(folder, PROMPTS[:3]) == ["a photo of <cat-toy>, <cat-toy>s and x<cat-toy>y"]
+
+
+def test_a_tokenizer_that_fills_up_at_the_beginning_is_compared_so(tmp_path: Path) -> None:
+    gemma_vocabulary.write(tmp_path, padding_side="left")
+    assert open_tokenizer(tmp_path).pads_left
+    assert compare_tokenizers(tmp_path, PROMPTS[:6]) == []
+
+
+def test_prompts_are_empty_and_endless_and_of_many_letters() -> None:
+    assert PROMPTS[:2] == ("", " ")
+    assert "supercalifragilistic" * 40 in PROMPTS
+    assert "word " * 200 in PROMPTS
+    assert len(PROMPTS) == len(set(PROMPTS)) == 15
+    assert any("<|endoftext|>" in prompt for prompt in PROMPTS)
+    assert len({letter for prompt in PROMPTS for letter in prompt if ord(letter) > 127}) > 40

@@ -81,6 +81,8 @@ TEXT = {"Sequence": {"id": "A", "type_id": 0}}
         ({"padding_side": "both"}, "padding_side"),
         ({"model_max_length": "long"}, "model_max_length"),
         ({"post_processor": {"type": "BertProcessing"}}, "BertProcessing"),
+        ({"post_processor": "junk"}, "post_processor of the type 'junk'"),
+        ({"post_processor": [5]}, r"post_processor of the type \[5\]"),
         ({"post_processor": template() | {"single": [{"SpecialToken": {"id": "<x>"}}, TEXT]}}, "<x>"),
         ({"post_processor": template() | {"single": [{"SpecialToken": "<bos>"}, TEXT]}}, "<bos>"),
         ({"post_processor": template() | {"single": [{"SpecialToken": {"id": "<bos>"}}]}}, "made of"),

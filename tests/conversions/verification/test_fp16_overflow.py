@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from conversions.verification.fp16_overflow import (
     deviates_too_far,
     find_norms,
     find_overflowing,
+    leaves_range,
     measure_ranges,
 )
 from tests.conversions.graphs_for_tests import group_norm_graph, image, psnr, run_by_definition, run_on_cpu
@@ -231,6 +233,62 @@ def test_the_limit_leaves_headroom() -> None:
     assert deviates_too_far(129)
     assert deviates_too_far(float("nan"))
     assert not deviates_too_far(127)
+    assert not deviates_too_far(LARGEST_DEVIATION / 2)
+    assert leaves_range(32_753)
+    assert leaves_range(float("nan"))
+    assert not leaves_range(32_752)
+    assert not leaves_range(float("-inf"))
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        "RMSNormalization",
+        "SimplifiedLayerNormalization",
+        "LayerNormalization",
+        "GroupNorm",
+        "GroupNormalization",
+        "InstanceNormalization",
+    ],
+)
+def test_norms_are_known_by_their_operators(operator: str) -> None:
+    text = (
+        f'<ir_version: 10, opset_import: ["" : 21]> g (float[1] x) => (float[1] y) {{ y = {operator}(x, x) }}'
+    )
+    assert [each.operator for each in find_norms(ir.from_proto(onnx.parser.parse_model(text)))] == [operator]
+    text = text.replace(operator, "Add")
+    assert find_norms(ir.from_proto(onnx.parser.parse_model(text))) == ()
+
+
+@pytest.mark.parametrize(("one", "other", "layer"), [(10.0, 9e4, "b.other"), (9e4, 10.0, "a.one")])
+def test_a_node_without_weights_is_named_after_where_its_largest_values_come_from(
+    one: float, other: float, layer: str
+) -> None:
+    model = ir.from_proto(
+        onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 18]> g (float[2, 2] x) => (float[2, 2] y)
+        { p = MatMul(x, v) q = MatMul(x, w) s = Add(p, q) r = Relu(s) y = Mul(r, r) }
+        """)
+    )
+    nodes = list(model.graph)
+    for number, (node, name) in enumerate(zip(nodes, ["a.one.weight", "b.other.weight"], strict=False)):
+        weight = ir.Value(name=name)
+        model.graph.initializers[name] = weight
+        nodes[number].replace_input_with(1, weight)
+        node.name = name
+    ranges = {"p": one, "q": other, "s": 9e4, "r": 9e4}
+    chosen = find_overflowing(model, ranges)
+    # The product that overflows, the sum, what reads it, and what reads that.
+    assert [each.operator for each in chosen] == ["MatMul", "Add", "Relu", "Mul"]
+    assert {each.layer for each in chosen} == {layer}
+    assert {each.largest for each in chosen} == {9e4}
+    assert find_overflowing(model, dict.fromkeys(ranges, math.nan))[0].largest == math.inf
+
+
+def test_a_node_that_nothing_was_put_into_is_named_after_itself() -> None:
+    text = '<ir_version: 10, opset_import: ["" : 18]> g (float[2] x) => (float[2] y) { [only] y = Neg(x) }'
+    (chosen,) = find_overflowing(ir.from_proto(onnx.parser.parse_model(text)), {"y": 1e5})
+    assert (chosen.node, chosen.layer, chosen.operator) == ("only", "only", "Neg")
 
 
 def test_every_norm_is_chosen_where_nothing_was_measured() -> None:

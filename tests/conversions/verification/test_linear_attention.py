@@ -16,7 +16,8 @@ HEAD = '<ir_version: 10, opset_import: ["" : 18]>'
 INPUTS = "g (float[b, 8, n] q, float[b, 8, n] k, float[b, 8, n] v) => (float[b, 8, n] y)"
 CONSTANTS = (
     "<float tiny = {0.000000000000001}, int64[1] zero = {0}, int64[1] one = {1}, int64[1] eight = {8},"
-    " int64[1] nine = {9}, int64[6] below = {0, 0, 0, 0, 1, 0}, float filling = {1}>"
+    " int64[1] nine = {9}, int64 first = {0}, int64[3] same = {0, 9, -1},"
+    " int64[6] below = {0, 0, 0, 0, 1, 0}, float filling = {1}>"
 )
 # As diffusers writes them: with the divisor as one more row of the values, and the form for few tokens.
 LINEAR = """
@@ -53,6 +54,32 @@ def test_it_is_found_from_relu_to_div_and_no_further() -> None:
     products = ["Relu", "Relu", "Transpose", "MatMul"]
     assert operators(LINEAR) == [*products, "MatMul", "Slice", "Slice", "Add", "Div"]
     assert operators(QUADRATIC) == [*products, "ReduceSum", "Add", "Div"]
+
+
+def test_an_entry_names_its_node() -> None:
+    for entry in find_linear_attention(graph(LINEAR)):
+        assert entry.layer == entry.node
+        assert entry.node.endswith(f"_{entry.operator}")
+
+
+@pytest.mark.parametrize(
+    ("operators_between", "moved"),
+    [
+        (["Cast"], "u = Cast <to = 1> (h)"),
+        (["Reshape"], "u = Reshape(h, same)"),
+        (["Split"], "u, z = Split <axis = 2, num_outputs = 2> (h)"),
+        (["Unsqueeze", "Gather"], "i = Unsqueeze(h, zero) u = Gather(i, first)"),
+        (["Unsqueeze", "Squeeze"], "i = Unsqueeze(h, zero) u = Squeeze(i, zero)"),
+        (["Transpose"], "u = Transpose <perm = [0, 1, 2]> (h)"),
+    ],
+)
+def test_the_division_may_be_of_what_was_selected(operators_between: list[str], moved: str) -> None:
+    selected = LINEAR.replace("Slice(h", "Slice(u").replace("a = Slice", f"{moved} a = Slice")
+    assert operators(selected) == [
+        *("Relu", "Relu", "Transpose", "MatMul", "MatMul"),
+        *operators_between,
+        *("Slice", "Slice", "Add", "Div"),
+    ]
 
 
 def test_other_divisions_and_attentions_are_not() -> None:

@@ -19,15 +19,16 @@ from conversions.weights.read_numbers import read_numbers
 RANDOM = np.random.default_rng(5)
 MATRIX = RANDOM.standard_normal((6, 6))
 WEIGHTS: dict[str, Any] = {
-    **dict.fromkeys(("product", "left", "stored", "linear", "turned", "cast", "table"), MATRIX),
+    **dict.fromkeys(("product", "left", "plain", "stored", "linear", "turned", "cast", "table"), MATRIX),
     "vector": RANDOM.standard_normal((6, 1, 1)),
     "kernel": RANDOM.standard_normal((6, 6, 1, 1)),
 }
-TRANSPOSED = {"product", "turned", "cast"}
+TRANSPOSED = {"product", "plain", "turned", "cast"}
 BODY = """
     a = MatMul(x, product)
     b = MatMul(left, a)
-    c = com.microsoft.FusedMatMul <transB = 1> (b, stored)
+    b_2 = com.microsoft.FusedMatMul (b, plain)
+    c = com.microsoft.FusedMatMul <transB = 1> (b_2, stored)
     d = Gemm <transB = 1> (c, linear)
     e = Gemm(d, turned)
     cast_2 = Cast <to = 1> (cast)
@@ -47,8 +48,8 @@ def graph(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     text = f"""<ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
     g (float[6, 6] x) => (float[n] y) {{ {BODY} }}"""
     model = ir.from_proto(onnx.parser.parse_model(text))
-    arrays = {name: array.astype(request.param) for name, array in WEIGHTS.items()}
-    arrays |= {"numbers": np.arange(6), "within": np.ones(6, request.param)}
+    arrays: dict[str, Any] = {"numbers": np.arange(6), "within": np.ones(6, request.param)}
+    arrays |= {name: array.astype(request.param) for name, array in WEIGHTS.items()}
     for name, array in arrays.items():
         value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
         value.shape, value.dtype = ir.Shape(array.shape), ir.DataType.from_numpy(array.dtype)
@@ -130,3 +131,17 @@ def test_a_change_in_float32_is_rounded_to_what_is_stored() -> None:
     found = GraphWeight(tensor=tensor, transposed=True).evaluate(Stored(tensor=other), read)
     assert found.dtype == np.float16
     assert found.tolist() == numbers.T.astype(np.float16).tolist()
+
+
+def test_a_weight_is_merged_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = StoredTensor(name="w", file="a", dtype="F32", shape=(7, 2), offset=0, size_bytes=56)
+    asked = []
+
+    def read(_: StoredTensor, first: int, count: int) -> Any:
+        asked.append((first, count))
+        return np.arange(first, first + count, dtype=np.float32)
+
+    monkeypatch.setattr(module, "_PIECE_ELEMENTS", 4)
+    found = GraphWeight(tensor=tensor, transposed=False).evaluate(Stored(tensor=tensor), read)
+    assert found.tolist() == np.arange(14).reshape(7, 2).tolist()
+    assert asked == [(0, 4), (4, 4), (8, 4), (12, 2)]

@@ -18,7 +18,7 @@ from conversions.errors import ConversionError
 from conversions.events import ignore
 from conversions.options import Options
 from conversions.plan import make_plan
-from conversions.weights.not_finite import find_not_finite, not_finite
+from conversions.weights.not_finite import find_not_finite, infinite, not_finite
 
 FILE = "model.safetensors"
 
@@ -45,6 +45,28 @@ def test_many_tensors_are_named_in_part(tmp_path: Path) -> None:
     assert error is not None
     assert "9 weights" in error.message
     assert "t4 (1 NaN of 2) and 4 more tensors" in error.message
+
+
+def test_an_empty_tensor_has_none(tmp_path: Path) -> None:
+    tensors = {"a": np.ones((0, 3), np.float32), "b": np.array([np.inf], np.float32)}
+    save_file(tensors, tmp_path / FILE)
+    (found,) = find_not_finite(Folder(tmp_path), read_header(Folder(tmp_path), FILE).values())
+    assert (found.tensor.name, found.nans, found.infinities) == ("b", 0, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_piece_is_infinite_where_one_number_is_none(dtype: type) -> None:
+    largest = np.finfo(dtype).max
+    assert infinite(np.array([largest, -largest, 0, -0.0], dtype)) == 0
+    for number in (np.nan, -np.nan, np.inf, -np.inf):
+        assert infinite(np.array([1, number, 2], dtype)) == np.inf
+    assert infinite(np.array([], dtype)) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint16, np.bool_])
+def test_whole_numbers_are_finite_whatever_their_bits(dtype: type) -> None:
+    assert infinite(np.full(3, 255, np.uint8).astype(dtype)) == 0
+    assert infinite(np.array([], dtype)) == 0
 
 
 def test_finite_weights_give_no_error(tmp_path: Path) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from conversions import graphs
-from conversions.checkpoint.folder import open_folder
+from conversions.checkpoint.folder import Checkpoint, component_tensors, open_folder
 from conversions.checkpoint.pickles import rewrite_embedding
 from conversions.conversion import convert
 from conversions.errors import ConversionError
@@ -23,8 +26,12 @@ from conversions.plan import make_plan
 from conversions.submodels.clip_text import CLIP_TEXT
 from conversions.tokenizers import open_tokenizer
 from conversions.tokenizers.compare import compare_tokenizers
+from conversions.tokenizers.registry import open_tokenizer_of
+from conversions.weights.expression import evaluate_range
+from conversions.weights.read_numbers import read_numbers
 from conversions.weights.textual_inversion import read_embeddings
-from conversions.weights.with_embeddings import with_embeddings
+from conversions.weights.with_embeddings import learned_embeddings, with_embeddings
+from sdsetup.demo import checkpoint_path
 from sdsetup.imaging.request import Request
 from tests.checkpoints import VARIANTS, make_variant
 from tests.lora_packages import drawn, make_package_with
@@ -99,10 +106,86 @@ def test_a_learned_token_is_verified_with_pytorch(tmp_path: Path, graph_cache: P
     assert parity.psnr_db > 110
 
 
+@pytest.fixture
+def demo(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(checkpoint_path(), tmp_path / "demo"))
+
+
+def table_of(checkpoint: Checkpoint) -> Any:
+    """Return the numbers of a text encoder's table of tokens."""
+    tensors = component_tensors(checkpoint.storage, checkpoint.components["text_encoder"])
+    table = next(each for name, each in tensors.items() if name.endswith("token_embedding.weight"))
+    paths = {each.file: checkpoint.storage.path_of(each.file) for each in table.stored}
+    read = read_numbers({file: path for file, path in paths.items() if path is not None})
+    return evaluate_range(table, 0, table.size, read).reshape(table.shape)
+
+
+@pytest.mark.parametrize("shape", [(3,), (1,), ()])
+@pytest.mark.parametrize("spare", [0, 2, 5])
+def test_a_table_gets_the_rows_behind_those_of_the_tokenizer(
+    shape: tuple[int, ...], spare: int, demo: Path, tmp_path: Path
+) -> None:
+    path = demo / "text_encoder" / "model.safetensors"
+    tensors = load_file(path)
+    (name,) = (each for each in tensors if each.endswith("token_embedding.weight"))
+    known = tensors[name]
+    size, width = known.shape
+    if spare:  # rows that no token reads
+        save_file({**tensors, name: np.concatenate([known, known[:spare] + 1])}, path)
+        config = json.loads((demo / "text_encoder/config.json").read_text("utf-8"))
+        changed = json.dumps({**config, "vocab_size": size + spare})
+        (demo / "text_encoder/config.json").write_text(changed, "utf-8")
+    vectors = np.random.default_rng(4).normal(0, 1, (*shape, width)).astype(np.float32)
+    save_file({"<toy>": vectors}, tmp_path / "toy.safetensors")
+    learned = with_embeddings(open_folder(demo), [tmp_path / "toy.safetensors"])
+    count = vectors.size // width
+    found = table_of(learned)
+    assert found.shape == (size + count, width)
+    np.testing.assert_array_equal(found[:size], known)
+    np.testing.assert_array_equal(found[size:], vectors.reshape(count, width))
+    assert learned.components["text_encoder"].config["vocab_size"] == size + count
+    (entry,) = learned_embeddings(learned.components["text_encoder"].transforms)
+    assert (entry.name, entry.token, entry.vectors) == ("toy.safetensors", "<toy>", count)
+    assert entry.sha256 == hashlib.sha256((tmp_path / "toy.safetensors").read_bytes()).hexdigest()
+    assert make_plan(learned, Options(target="cpu"), None).embeddings == (entry,)
+
+
+def test_files_follow_each_other_and_none_changes_nothing(demo: Path, tmp_path: Path) -> None:
+    opened = open_folder(demo)
+    assert with_embeddings(opened, []) is opened
+    assert learned_embeddings(opened.components["text_encoder"].transforms) == ()
+    width = table_of(opened).shape[1]
+    paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for number, path in enumerate(paths, start=1):
+        save_file({f"<{path.stem}>": np.full((number, width), number, np.float32)}, path)
+    learned = with_embeddings(opened, paths)
+    assert table_of(learned)[-3:, 0].tolist() == [1, 2, 2]
+    tokens = open_tokenizer_of(learned.storage, "tokenizer").added_tokens
+    assert list(tokens)[-3:] == ["<a>", "<b>", "<b>_1"]
+    for number, path in enumerate(paths, start=1):
+        assert f"textual-inversion/{number}-{path.name}" in learned.storage.names()
+
+
+def test_a_tokenizer_that_knows_more_than_the_table_holds_is_refused(demo: Path, tmp_path: Path) -> None:
+    path = demo / "text_encoder" / "model.safetensors"
+    tensors = load_file(path)
+    (name,) = (each for each in tensors if each.endswith("token_embedding.weight"))
+    size, width = tensors[name].shape
+    save_file({**tensors, name: tensors[name][: size - 1]}, path)
+    save_file({"<toy>": np.ones((1, width), np.float32)}, tmp_path / "toy.safetensors")
+    with pytest.raises(ConversionError) as caught:
+        with_embeddings(open_folder(demo), [tmp_path / "toy.safetensors"])
+    assert caught.value.code == "embedding.table"
+    assert f"knows {size:,} tokens, and 'text_encoder' has {size - 1:,} rows" in caught.value.message
+    save_file({"else": tensors[name]}, path)
+    with pytest.raises(ConversionError) as caught:
+        with_embeddings(open_folder(demo), [tmp_path / "toy.safetensors"])
+    assert caught.value.code == "embedding.table"
+
+
 @pytest.mark.parametrize("form", ["vocabulary", "decoder", "added", "whole"])
 def test_every_form_of_a_tokenizer_learns_the_token(form: str, tmp_path: Path) -> None:
     from conversions.checkpoint.layered import Layered
-    from conversions.tokenizers.registry import open_tokenizer_of
     from conversions.weights.with_embeddings import _tokenizer_places
 
     folder = tmp_path / "checkpoint" / "tokenizer"
@@ -115,6 +198,10 @@ def test_every_form_of_a_tokenizer_learns_the_token(form: str, tmp_path: Path) -
         (folder / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
     elif form == "added":
         (folder / "added_tokens.json").write_text(json.dumps({"<old>": size}), "utf-8")
+    elif form == "whole":
+        whole = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+        tokens = [*(whole.get("added_tokens") or ()), {"id": size, **described}]
+        (folder / "tokenizer.json").write_text(json.dumps({**whole, "added_tokens": tokens}), "utf-8")
     from conversions.checkpoint.layered import all_of
     from conversions.checkpoint.storage import Folder
 
@@ -127,6 +214,10 @@ def test_every_form_of_a_tokenizer_learns_the_token(form: str, tmp_path: Path) -
     for text in ("a photo of a Cat", "cat <old> horse", "a red horse"):
         assert learned.encode(text) == before.with_tokens(("Cat", "Cat_1")).encode(text)
     assert learned.size == before.size + 2
+    if form == "whole":
+        written = json.loads(places["tokenizer/tokenizer.json"].storage.read("tokenizer/tokenizer.json"))
+        assert [each["content"] for each in written["added_tokens"][-3:]] == ["<old>", "Cat", "Cat_1"]
+        assert [each["id"] for each in written["added_tokens"][-3:]] == [size, size + 1, size + 2]
 
 
 def test_a_larger_vocabulary_has_the_graph_of_the_usual_one() -> None:

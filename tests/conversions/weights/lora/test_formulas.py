@@ -171,6 +171,8 @@ LOW_RANK = {"down": np.ones((4, 12)), "up": np.ones((8, 4))}
         ({}, {"unet.lora_alpha": True}, 1.0),
         ({}, {"unet.lora_alpha": math.inf}, 1.0),
         ({}, {"unet.lora_alpha": 0}, 1.0),
+        ({}, {"unet.lora_alpha": 10**400}, 1.0),
+        ({}, {"unet.lora_alpha": -(10**400)}, 1.0),
     ],
 )
 def test_a_change_is_multiplied_by_alpha_over_rank(

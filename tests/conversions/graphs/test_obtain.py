@@ -1,0 +1,106 @@
+"""Graphs that are at hand, and those that have to be traced first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from conversions import graphs
+from conversions.checkpoint.folder import Checkpoint, open_folder
+from conversions.errors import ConversionError
+from conversions.events import Event, Finished, Started
+from conversions.graphs import obtain as module
+from conversions.graphs.obtain import demand_obtainable, obtain
+from sdsetup.demo import checkpoint_path
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def unusual(tmp_path: Path) -> Checkpoint:
+    """A text encoder that no graph at hand fits."""
+    folder = Path(shutil.copytree(checkpoint_path(), tmp_path / "demo"))
+    path = folder / "text_encoder" / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**config, "layer_norm_eps": 1e-3}), "utf-8")
+    return open_folder(folder)
+
+
+def test_graphs_at_hand_are_found_and_nothing_is_told() -> None:
+    opened, told = open_folder(checkpoint_path()), list[Event]()
+    found = obtain(opened.submodels, opened, None, False, told.append)
+    assert list(found) == ["text_encoder", "unet", "vae_encoder", "vae_decoder"]
+    for submodel in opened.submodels:
+        wanted = graphs.find(submodel.kind, opened.config_of(submodel), None)
+        assert wanted is not None
+        assert len(found[submodel.name].graph) == len(wanted.graph)
+    demand_obtainable(opened.submodels, opened, None, False, told.append)
+    assert told == []
+
+
+def test_without_pytorch_no_graph_is_traced(unusual: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name != "diffusers" else object())
+    for look in (obtain, demand_obtainable):
+        with pytest.raises(ConversionError) as caught:
+            look(unusual.submodels, unusual, None, False, lambda _: None)
+        assert caught.value.code == "graph.needs_pytorch"
+        assert caught.value.message == (
+            "No graph at hand fits the configuration of text_encoder; tracing one needs PyTorch, diffusers "
+            "and transformers, of which torch, transformers cannot be found."
+        )
+        with pytest.raises(ConversionError, match="of text_encoder, unet, vae_encoder, vae_decoder; tracing"):
+            look(unusual.submodels, unusual, None, True, lambda _: None)
+
+
+@pytest.mark.robustness  # half a minute
+@pytest.mark.torch
+def test_what_is_not_at_hand_is_traced_and_kept(unusual: Checkpoint, tmp_path: Path) -> None:
+    told, cache = list[Event](), tmp_path / "cache"
+    wanted = [each for each in unusual.submodels if each.component in ("text_encoder", "unet")]
+    demand_obtainable(wanted, unusual, cache, False, told.append)
+    label = "comparing weights with the classes that will be traced"
+    assert told == [Started(task="classes", label=label), Finished(task="classes")]
+    told.clear()
+    found = obtain(wanted, unusual, cache, False, told.append)
+    assert set(found) == {"text_encoder", "unet"}
+    assert told == [
+        Started(task="trace text_encoder", label="text_encoder: tracing its graph"),
+        Finished(task="trace text_encoder"),
+    ]
+    (kept,) = cache.iterdir()
+    assert kept.name.startswith("clip_text-")
+    # The next time it is at hand.
+    assert len(obtain(wanted, unusual, cache, False, told.append)["text_encoder"].graph) > 50
+    demand_obtainable(wanted, unusual, cache, False, told.append)
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    ("free", "processors", "wanted", "tracers", "memory"),
+    [
+        (40 * GIB, 8, 4, 4, int(40 * GIB * 0.9) // 4),
+        (16 * GIB, 2, 4, 2, int(16 * GIB * 0.9) // 2),
+        (100 * GIB, 8, 3, 3, int(100 * GIB * 0.9) // 3),
+        (5 * GIB, 8, 4, 2, 4 * GIB),
+        (4 * GIB - 1, 8, 4, 1, 4 * GIB),
+        (GIB, 8, 4, 1, 4 * GIB),
+        (64 * GIB, None, 4, 1, int(64 * GIB * 0.9)),
+    ],
+)
+def test_as_many_are_traced_at_once_as_processors_and_memory_allow(
+    free: int,
+    processors: int | None,
+    wanted: int,
+    tracers: int,
+    memory: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+    monkeypatch.setattr(module.os, "cpu_count", lambda: processors)
+    assert module._tracers(wanted) == tracers
+    assert module._memory_of_each(tracers) == memory
