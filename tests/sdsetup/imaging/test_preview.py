@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from conversions.providers.table import provider_for
 from conversions.recipe import LatentSpace
@@ -100,6 +103,21 @@ def test_what_is_no_preview_of_an_ended_run_is_never_written_over(tmp_path, pipe
     (tmp_path / "preview-4.png").write_bytes(wanted.read_bytes()[:40])
     (tmp_path / "preview-5.png").mkdir()
     assert place_for(wanted).name == "preview-6.png"
+
+
+def test_a_preview_of_a_run_that_has_ended_is_replaced(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    wanted = tmp_path / "preview.png"
+    for writer, place in (
+        (str(ended.pid), "preview.png"),
+        ("9" * 11, "preview-2.png"),
+        ("-1", "preview-2.png"),
+    ):
+        notes = PngInfo()
+        notes.add_text("sdsetup preview of process", writer)
+        Image.new("RGB", (8, 8)).save(wanted, pnginfo=notes)
+        assert place_for(wanted).name == place
 
 
 def test_a_preview_that_cannot_be_written_stops_nothing(tmp_path, pipeline):
