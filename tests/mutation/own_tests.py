@@ -25,7 +25,6 @@ _INSTEAD = {
         "tests/conversions/tokenizers/test_gemma.py",
         "tests/conversions/tokenizers/test_t5.py",
     ),
-    "sdsetup/doctor/purpose.py": _DOCTOR,
     "sdsetup/doctor/python.py": _DOCTOR,
     "sdsetup/doctor/runtime.py": _DOCTOR,
     "sdsetup/doctor/system.py": _DOCTOR,
