@@ -106,12 +106,14 @@ import resource, sys
 from pathlib import Path
 from sdsetup import new_file
 from sdsetup.errors import SetupError
-resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+before = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
 new_file.demand_room([Path(sys.argv[1])], 2048)
 try:
     new_file.demand_room([Path(sys.argv[1])], 2049)
 except SetupError as error:
     print(error.code, error.message, error.hint, sep="|")
+resource.setrlimit(resource.RLIMIT_FSIZE, before)
 """
 
 
