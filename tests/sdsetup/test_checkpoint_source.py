@@ -10,15 +10,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from huggingface_hub import constants, hf_api
 
 from conversions.errors import ConversionError
 from conversions.events import ignore
 from sdsetup import demo
 from sdsetup.checkpoint_source import CheckpointRequest, Source, find
 from sdsetup.errors import SetupError, UsageError
-from sdsetup.hub import HubStorage, session
+from sdsetup.hub import HubStorage
 from tests.hub_server import HubServer, Repo
+from tests.hub_server.here import asked_here
 from tests.sdsetup import toy_package
 from tests.single_files import write_single_file
 
@@ -53,16 +53,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     }
     with HubServer() as made:
         made.add(Repo(repo_id="acme/tiny", files=files))
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", made.endpoint + template)
-        monkeypatch.setattr(constants, "ENDPOINT", made.endpoint)
-        monkeypatch.setattr(hf_api.api, "endpoint", made.endpoint)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-        monkeypatch.delenv("HF_TOKEN", raising=False)
-        session.api.cache_clear()
-        yield made
-        session.api.cache_clear()
+        with asked_here(made, tmp_path, monkeypatch):
+            yield made
 
 
 def test_what_is_not_wanted_is_named() -> None:

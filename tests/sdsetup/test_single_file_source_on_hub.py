@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants, hf_api
 
 from conversions.events import ignore
 from sdsetup import single_file_source
 from sdsetup.errors import SetupError
-from sdsetup.hub import HubModel, session
+from sdsetup.hub import HubModel
 from sdsetup.hub.model_ref import RemoteFile
 from sdsetup.single_file_source import FileOnHub, autoencoder_at, fetch, file_on_hub, only_file, readable
 from tests.hub_server import HubServer, Repo
+from tests.hub_server.here import asked_here
 
 FILES = {
     "a.safetensors": b"weights of a",
@@ -31,16 +31,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A Hub that this process asks, with an empty cache and nobody logged in."""
     with HubServer() as made:
         made.add(Repo(repo_id="acme/files", files=FILES))
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", made.endpoint + template)
-        monkeypatch.setattr(constants, "ENDPOINT", made.endpoint)
-        monkeypatch.setattr(hf_api.api, "endpoint", made.endpoint)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-        monkeypatch.delenv("HF_TOKEN", raising=False)
-        session.api.cache_clear()
-        yield made
-        session.api.cache_clear()
+        with asked_here(made, tmp_path, monkeypatch):
+            yield made
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants, hf_api
+from huggingface_hub import constants
 
 from sdsetup import redaction
 from sdsetup.errors import SetupError
-from sdsetup.hub import login, session
+from sdsetup.hub import login
 from sdsetup.hub.token import TokenSource
 from tests.hub_server import Account, Fault, HubServer, faults
 from tests.hub_server.client import Machine
+from tests.hub_server.here import asked_here
 
 TOKEN = "hf_PastedTokenOfAnn"  # noqa: S105
 OTHER = "hf_TokenInTheEnvironment"
@@ -132,17 +133,9 @@ def test_logging_in_and_out_needs_no_git(user: Machine, tmp_path: Path) -> None:
 @pytest.fixture
 def here(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """This process asks the Hub itself; nobody is logged in."""
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
-    monkeypatch.setattr(hf_api.api, "endpoint", server.endpoint)  # read when it was imported
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(tmp_path / "stored_tokens"))
-    monkeypatch.setattr(session, "_FIRST_WAIT_SECONDS", 0.001)
     monkeypatch.setattr(redaction, "_known", set())
-    session.api.cache_clear()
-    yield server
-    session.api.cache_clear()
+    with asked_here(server, tmp_path, monkeypatch):
+        yield server
 
 
 def shown(secret: str) -> bool:
