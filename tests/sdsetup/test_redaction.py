@@ -89,6 +89,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
         ("HF_OIDC_ID_TOKEN", "some.jwt.text", ["some.jwt.text"]),
         ("HTTPS_PROXY", "http://ann:pass/w@rd#1@proxy:8080", ["pass/w@rd#1"]),
         ("all_proxy", "socks5h://ann:p%40ssword@proxy:1080", ["p%40ssword", "p@ssword", "YW5uOnBAc3N3b3Jk"]),
+        ("HTTPS_PROXY", "http://ann:pa%2fssword@proxy:1080", ["pa%2fssword", "pa/ssword"]),
         ("HF_TOKEN", "ünïcode-token", ["ünïcode-token", "%C3%BCn%C3%AFcode-token"]),
     ],
 )
@@ -143,6 +144,17 @@ def test_streams_and_tracebacks_and_logs_are_redacted(monkeypatch: pytest.Monkey
     for stream in (out, err, log):
         assert "Planted" not in stream.getvalue()
         assert HIDDEN in stream.getvalue()
+
+
+def test_a_stream_is_wrapped_once_and_none_stays_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with redacting_streams():
+        assert sys.stdout is None
+        wrapped = sys.stderr
+        assert isinstance(wrapped, redaction.RedactingStream)
+        with redacting_streams():
+            assert sys.stderr is wrapped
+        assert sys.stderr is wrapped
 
 
 def test_secrets_of_six_letters_are_hidden_and_shorter_ones_are_words() -> None:
