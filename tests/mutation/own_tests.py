@@ -16,6 +16,7 @@ _ALSO = {
         "tests/sdsetup/imaging/test_float32_retry.py",
         "tests/sdsetup/imaging/test_preview.py",
     ),
+    "sdsetup/machine/adapters/linux.py": ("tests/sdsetup/machine/adapters/test_external_tools.py",),
 }
 _DOCTOR = ("tests/sdsetup/doctor/test_answers.py", "tests/sdsetup/doctor/test_checks.py")
 # Tests of a module that has no file of its name: those of the module that it is a part of.
