@@ -29,6 +29,8 @@ _INSTEAD = {
     "sdsetup/doctor/python.py": _DOCTOR,
     "sdsetup/doctor/runtime.py": _DOCTOR,
     "sdsetup/doctor/system.py": _DOCTOR,
+    "sdsetup/machine/readers/imports_worker.py": ("tests/sdsetup/machine/readers/test_imports.py",),
+    "sdsetup/machine/readers/model_needs_worker.py": ("tests/sdsetup/machine/readers/test_model_needs.py",),
 }
 
 
