@@ -244,3 +244,20 @@ def test_numbers_of_all_schedulers_have_these_bounds() -> None:
         "solver_order": {order},
         "original_inference_steps": {"a whole number from 1 to 100000"},
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "words", "read"),
+    [
+        ("dpmpp_2m", "solver_type", ("logrho", "bh1", "bh2", "midpoint"), "midpoint"),
+        ("dpmpp_singlestep", "solver_type", ("logrho", "bh1", "bh2", "midpoint"), "midpoint"),
+        ("dpmpp_2m", "algorithm_type", ("deis", "dpmsolver++"), "dpmsolver++"),
+        ("dpmpp_singlestep", "algorithm_type", ("deis", "dpmsolver++"), "dpmsolver++"),
+        ("euler", "prediction_type", ("original_sample", "sample"), "sample"),
+    ],
+)
+def test_words_of_other_classes_are_read_as_diffusers_reads_them(
+    name: str, field: str, words: tuple[str, ...], read: str
+) -> None:
+    scheduler = next(each for each in ENTRIES if each.name == name)
+    assert [getattr(scheduler.read({field: word}), field) for word in words] == [read] * len(words)
