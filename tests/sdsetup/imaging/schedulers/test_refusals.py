@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,3 +129,19 @@ def test_where_a_trajectory_began_is_kept_to_its_end(name: str) -> None:
         noise = sample[::-1] if scheduler.wants_noise(state) else None
         state = scheduler.advance(state, sample * 0.1, noise)
     assert (state.begin, state.index) == (index, len(scheduler.timesteps))
+
+
+STOCHASTIC = ("euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde", "kdpm2_ancestral", "ddpm", "lcm")
+
+
+@pytest.mark.parametrize("name", [*NAMES, *FLOW_NAMES])
+def test_noise_is_wanted_by_the_stochastic_ones_alone(name: str) -> None:
+    def wanted(**options: Any) -> list[bool]:
+        scheduler = make_scheduler(name, FLOW if name in FLOW_NAMES else SD14, 6, **options)
+        state = scheduler.start(np.zeros((1, 4, 2, 2), np.float32))
+        places = range(len(scheduler.timesteps))
+        return [scheduler.wants_noise(replace(state, index=index)) for index in places]
+
+    assert any(wanted()) is (name in STOCHASTIC)
+    if name in ("ddim", "tcd"):
+        assert wanted(eta=0.5)[:5] == [True] * 5
