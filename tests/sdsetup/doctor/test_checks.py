@@ -517,3 +517,26 @@ def test_a_python_of_the_whole_machine_is_never_changed_by_itself() -> None:
         fix = _verdict(bare, finding_id).fix
         assert not fix.actions
         assert fix.commands == ("python -m sdsetup install",)
+
+
+def test_settings_of_pip_are_named_where_they_say_whence_packages_come() -> None:
+    whence = (
+        *("cert", "client-cert", "constraint", "extra-index-url", "find-links", "index-url", "no-index"),
+        *("only-binary", "proxy", "trusted-host"),
+    )
+    kept = dict.fromkeys((*whence, "timeout", "quiet"), "x")
+    told = _changed(_healthy("linux"), {"python": {"pip_kept": kept}})
+    assert _verdict(told, "python.pip-settings").evidence == f"kept: {', '.join(whence)}"
+    told = _changed(
+        told, {"python": {"pip_kept": {"quiet": "1"}, "pip_left_out": {"user": "1", "target": "x"}}}
+    )
+    assert _verdict(told, "python.pip-settings").evidence == (
+        "left out by sdsetup: target, user; kept: none about where packages come from"
+    )
+
+
+def test_advice_is_written_as_a_sentence_without_its_end() -> None:
+    fault = {"in_environment": False, "environment_fault": "/x is there", "environment_advice": "move it."}
+    found = _verdict(_changed(_healthy("linux"), {"python": fault}), "python.environment")
+    assert found.evidence == "/x is there"
+    assert found.fix.says == "Move it"
