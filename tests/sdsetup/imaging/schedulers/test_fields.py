@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -261,3 +262,20 @@ def test_words_of_other_classes_are_read_as_diffusers_reads_them(
 ) -> None:
     scheduler = next(each for each in ENTRIES if each.name == name)
     assert [getattr(scheduler.read({field: word}), field) for word in words] == [read] * len(words)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", [each.name for each in ENTRIES])
+def test_defaults_are_those_of_the_class(name: str) -> None:
+    import diffusers
+
+    scheduler = next(each for each in ENTRIES if each.name == name)
+    known = inspect.signature(getattr(diffusers, scheduler.class_name).__init__).parameters
+    fixed = scheduler.fixed or {}
+    fields = [each for each in scheduler.fields if each.name in known and each.name not in fixed]
+    if not fields:
+        pytest.skip("diffusers shows no such class without torchsde")
+    # What nothing here reads is None, whatever stands for nothing there.
+    theirs = {each.name: known[each.name].default or None for each in fields}
+    assert {each.name: each.default or None for each in fields} == theirs
+    assert len(theirs) > 1
