@@ -27,6 +27,7 @@ _ALSO = {
         "tests/sdsetup/imaging/test_float32_retry.py",
         "tests/sdsetup/imaging/test_preview.py",
     ),
+    "sdsetup/machine/adapters/linux.py": ("tests/sdsetup/machine/adapters/test_external_tools.py",),
 }
 _DOCTOR = ("tests/sdsetup/doctor/test_answers.py", "tests/sdsetup/doctor/test_checks.py")
 # Tests of a module that has no file of its name: those of the module that it is a part of.
@@ -41,10 +42,11 @@ _INSTEAD = {
     ),
     "conversions/verification/reference.py": ("tests/conversions/verification/test_references.py",),
     "conversions/checkpoint/gguf_blocks.py": ("tests/conversions/checkpoint/test_gguf.py",),
-    "sdsetup/doctor/purpose.py": _DOCTOR,
     "sdsetup/doctor/python.py": _DOCTOR,
     "sdsetup/doctor/runtime.py": _DOCTOR,
     "sdsetup/doctor/system.py": _DOCTOR,
+    "sdsetup/machine/readers/imports_worker.py": ("tests/sdsetup/machine/readers/test_imports.py",),
+    "sdsetup/machine/readers/model_needs_worker.py": ("tests/sdsetup/machine/readers/test_model_needs.py",),
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import subprocess
 import sys
 
 import pytest
@@ -87,6 +89,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
         ("HF_OIDC_ID_TOKEN", "some.jwt.text", ["some.jwt.text"]),
         ("HTTPS_PROXY", "http://ann:pass/w@rd#1@proxy:8080", ["pass/w@rd#1"]),
         ("all_proxy", "socks5h://ann:p%40ssword@proxy:1080", ["p%40ssword", "p@ssword", "YW5uOnBAc3N3b3Jk"]),
+        ("HTTPS_PROXY", "http://ann:pa%2fssword@proxy:1080", ["pa%2fssword", "pa/ssword"]),
         ("HF_TOKEN", "ünïcode-token", ["ünïcode-token", "%C3%BCn%C3%AFcode-token"]),
     ],
 )
@@ -141,6 +144,58 @@ def test_streams_and_tracebacks_and_logs_are_redacted(monkeypatch: pytest.Monkey
     for stream in (out, err, log):
         assert "Planted" not in stream.getvalue()
         assert HIDDEN in stream.getvalue()
+
+
+def test_a_stream_is_wrapped_once_and_none_stays_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with redacting_streams():
+        assert sys.stdout is None
+        wrapped = sys.stderr
+        assert isinstance(wrapped, redaction.RedactingStream)
+        with redacting_streams():
+            assert sys.stderr is wrapped
+        assert sys.stderr is wrapped
+
+
+def test_secrets_of_six_letters_are_hidden_and_shorter_ones_are_words() -> None:
+    redaction.conceal("sixsix")
+    redaction.conceal("five5")
+    redaction.conceal(None)
+    redaction.conceal("")
+    assert redact("sixsix five5") == f"{HIDDEN} five5"
+
+
+def test_a_secret_within_another_leaves_nothing_of_it() -> None:
+    for secret in ("abcdef", "abcdefgh", "xabcdefgh"):
+        redaction.conceal(secret)
+    assert redact("xabcdefgh abcdefgh abcdef") == f"{HIDDEN} {HIDDEN} {HIDDEN}"
+
+
+CHILD = """
+import os, sys
+from sdsetup import redaction
+if sys.argv[1] == "closed":
+    sys.stderr = None
+redaction.redact_process_output()
+assert isinstance(sys.stdout, redaction.RedactingStream)
+assert sys.stderr is None or isinstance(sys.stderr, redaction.RedactingStream)
+assert (sys.stderr is None) == (sys.argv[1] == "closed")
+print("printed", os.environ["HF_TOKEN"])
+sys.stdout.flush()
+os.write(1, f"written {os.environ['HF_TOKEN']}".encode())
+"""
+
+
+@pytest.mark.parametrize("errors", ["open", "closed"])
+def test_all_output_of_a_child_is_redacted(errors: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, errors],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "HF_TOKEN": "not-like-a-token"},
+    )
+    assert (done.stdout, done.stderr) == (f"printed {HIDDEN}\nwritten {HIDDEN}", "")
 
 
 def test_documents_stay_documents(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ def _describe(display: dict[str, Any], index: int) -> Adapter:
         vendor_id=vendor_id,
         device_id=int(device[0], 16) if device else 0,
         vram_bytes=int(size[1]) * _UNITS[size[2]] if size else None,
-        driver="Metal" if any("metal" in key for key in display) else "",
+        # The key of older releases, the value of newer ones: spdisplays_metal, spdisplays_metal3.
+        driver="Metal" if any("metal" in f"{key} {value}" for key, value in display.items()) else "",
         integrated=shared,
     )

@@ -39,7 +39,7 @@ def request(method: str, url: str, headers: Mapping[str, str], proxy: str = "") 
         raise ValueError(f"{without_secrets(url)} is no http or https address")
     hop = urlsplit(proxy) if proxy else target
     host, port = hop.hostname or "", hop.port
-    secret = _basic(hop.username, hop.password) if proxy else {}
+    secret = _basic(hop.username, hop.password)
     path = (target.path or "/") + (f"?{target.query}" if target.query else "")
     sent = {"User-Agent": f"sdsetup/{__version__} doctor", **headers}
     connection: HTTPConnection

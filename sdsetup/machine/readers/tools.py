@@ -20,7 +20,7 @@ def _first_line(program: str, *arguments: str) -> str:
     try:
         answer = subprocess.run(
             [found, *arguments],
-            capture_output=True, text=True, errors="replace", timeout=4, check=True, stdin=subprocess.DEVNULL,
+            capture_output=True, errors="replace", timeout=4, check=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -539,3 +539,56 @@ def test_a_python_of_the_whole_machine_is_never_changed_by_itself() -> None:
         fix = _verdict(bare, finding_id).fix
         assert not fix.actions
         assert fix.commands == ("python -m sdsetup install",)
+
+
+def test_settings_of_pip_are_named_where_they_say_whence_packages_come() -> None:
+    whence = (
+        *("cert", "client-cert", "constraint", "extra-index-url", "find-links", "index-url", "no-index"),
+        *("only-binary", "proxy", "trusted-host"),
+    )
+    kept = dict.fromkeys((*whence, "timeout", "quiet"), "x")
+    told = _changed(_healthy("linux"), {"python": {"pip_kept": kept}})
+    assert _verdict(told, "python.pip-settings").evidence == f"kept: {', '.join(whence)}"
+    told = _changed(
+        told, {"python": {"pip_kept": {"quiet": "1"}, "pip_left_out": {"user": "1", "target": "x"}}}
+    )
+    assert _verdict(told, "python.pip-settings").evidence == (
+        "left out by sdsetup: target, user; kept: none about where packages come from"
+    )
+
+
+def test_advice_is_written_as_a_sentence_without_its_end() -> None:
+    fault = {"in_environment": False, "environment_fault": "/x is there", "environment_advice": "move it."}
+    found = _verdict(_changed(_healthy("linux"), {"python": fault}), "python.environment")
+    assert found.evidence == "/x is there"
+    assert found.fix.says == "Move it"
+
+
+@pytest.mark.parametrize(
+    ("version", "status"), [((14, 37), "failure"), ((14, 38), "ok"), ((14, 39), "ok"), ((15, 0), "ok")]
+)
+def test_the_runtime_of_visual_c_has_a_least_version(version: tuple[int, int], status: str) -> None:
+    told = _changed(_healthy("win32"), {"machine": {"vc_runtime": version}})
+    assert _verdict(told, "system.vc-runtime").status == status
+
+
+@pytest.mark.parametrize(
+    ("container", "remote", "said"),
+    [
+        ("", "", "local"),
+        ("Docker", "", "in a Docker container"),
+        ("", "SSH", "SSH"),
+        ("Docker", "SSH", "in a Docker container, SSH"),
+    ],
+)
+def test_a_session_is_told_with_all_that_is_around_it(container: str, remote: str, said: str) -> None:
+    told = _changed(_healthy("linux"), {"machine": {"container": container, "remote_session": remote}})
+    assert _verdict(told, "system.session").evidence == said
+
+
+def test_a_provider_that_every_build_lists_is_left_out() -> None:
+    listed = ("AzureExecutionProvider", "CPUExecutionProvider")
+    told = _changed(_healthy("linux"), {"runtime": {"providers": listed}})
+    assert _verdict(told, "runtime.providers").evidence == "CPUExecutionProvider"
+    told = _changed(told, {"runtime": {"providers": listed[:1]}})
+    assert _verdict(told, "runtime.providers").evidence == "none"

@@ -52,6 +52,13 @@ def test_what_can_step_a_model_is_taken(
         ("sana", None, "DDIMScheduler", "--scheduler"),
         ("stable-diffusion", FLOW_EULER, "", "--scheduler euler"),
         ("stable-diffusion", None, "FlowMatchEulerDiscreteScheduler", "leave --scheduler out"),
+        ("stable-diffusion", STRANGE, "SCMScheduler", "leave --scheduler out"),
+        (
+            "stable-diffusion",
+            {"_class_name": "SCMScheduler"},
+            "",
+            "download the folder scheduler of the model",
+        ),
     ],
 )
 def test_a_scheduler_of_another_kind_of_model_is_refused_with_what_to_take(
@@ -61,3 +68,11 @@ def test_a_scheduler_of_another_kind_of_model_is_refused_with_what_to_take(
         check(name, own, wanted, tmp_path)
     assert caught.value.code.startswith("scheduler.")
     assert hint in (caught.value.hint or "")
+
+
+def test_a_checkpoint_without_its_scheduler_is_refused(tmp_path: Path) -> None:
+    folder = make_variant(tmp_path / "tiny", VARIANTS["stable-diffusion"])
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    with pytest.raises(SetupError, match="it has no scheduler/") as caught:
+        check_scheduler("it", open_folder(folder), "")
+    assert caught.value.code == "scheduler.missing"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from conversions.providers.table import provider_for
 from conversions.recipe import LatentSpace
@@ -14,26 +17,12 @@ from sdsetup.errors import UsageError
 from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.preview import _COLOURS, Preview, approximate, demand_interval, place_for
 from sdsetup.imaging.request import Request
-from sdsetup.imaging.schedulers import FLOW_NAMES, NAMES, make_scheduler
-from sdsetup.imaging.schedulers.protocol import State
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
 from tests.sdsetup import toy_package
-from tests.sdsetup.imaging.schedulers.trajectories import FLOW, SD14
 
 SHAPE = (2, 4, 8, 8)
-
-
-@pytest.mark.parametrize("name", [*NAMES, *FLOW_NAMES])
-def test_a_model_that_is_right_points_to_the_clean_latents(name):
-    random = np.random.default_rng(5)
-    clean, noise = (random.standard_normal(SHAPE, np.float32) for _ in range(2))
-    scheduler = make_scheduler(name, FLOW if name in FLOW_NAMES else SD14, 10)
-    output = noise - clean if name in FLOW_NAMES else noise
-    for index in (0, 2):
-        state = State(index=index, sample=scheduler.noised(clean, noise, index))
-        np.testing.assert_allclose(scheduler.denoised(state, output), clean, atol=2e-4)
 
 
 @pytest.mark.parametrize(("channels", "scaling"), [(4, 0.18215), (4, 0.13025), (16, 1.5305), (16, 0.3611)])
@@ -100,6 +89,21 @@ def test_what_is_no_preview_of_an_ended_run_is_never_written_over(tmp_path, pipe
     (tmp_path / "preview-4.png").write_bytes(wanted.read_bytes()[:40])
     (tmp_path / "preview-5.png").mkdir()
     assert place_for(wanted).name == "preview-6.png"
+
+
+def test_a_preview_of_a_run_that_has_ended_is_replaced(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    wanted = tmp_path / "preview.png"
+    for writer, place in (
+        (str(ended.pid), "preview.png"),
+        ("9" * 11, "preview-2.png"),
+        ("-1", "preview-2.png"),
+    ):
+        notes = PngInfo()
+        notes.add_text("sdsetup preview of process", writer)
+        Image.new("RGB", (8, 8)).save(wanted, pnginfo=notes)
+        assert place_for(wanted).name == place
 
 
 def test_a_preview_that_cannot_be_written_stops_nothing(tmp_path, pipeline):

@@ -78,8 +78,24 @@ def test_any_text_is_the_numbers_of_transformers(pair, text):
 
 
 def test_a_missing_vocabulary_is_one_clear_message(tmp_path):
-    with pytest.raises(SetupError, match=r"There is no tokenizer"):
+    with pytest.raises(SetupError, match=r"There is no tokenizer") as caught:
         PromptTokenizer(folder=tmp_path).encode("a cat")
+    assert caught.value.code == "tokenizer.missing"
+    assert caught.value.hint == "Convert the checkpoint again."
+
+
+def test_tokens_are_added_to_those_of_the_files(tmp_path):
+    clip_vocabulary.write(tmp_path)
+    plain = PromptTokenizer(folder=tmp_path)
+    assert (plain.length, plain.tokens, plain.pads_left) == (77, (), False)
+    more = PromptTokenizer(folder=tmp_path, tokens=("<toy>", "<toy>_1"))
+    first = max(plain.encode("<toy>")) + 1
+    assert plain.expand("a <toy>") == "a <toy>"
+    assert more.expand("a <toy>") == "a <toy> <toy>_1"
+    assert plain.encode("cat") == more.encode("cat")
+    assert len(set(more.encode("<toy> <toy>_1"))) == 2
+    assert min(more.encode("<toy> <toy>_1")) >= first
+    assert (more.prefix, more.suffix, more.padding) == (plain.prefix, plain.suffix, plain.padding)
 
 
 def test_a_torn_vocabulary_is_one_clear_message(tmp_path):

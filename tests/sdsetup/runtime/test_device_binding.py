@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from conversions.providers.devices import Device
 from conversions.providers.table import FIXED_SIZES, provider_for
 from sdsetup.runtime import sessions
+from sdsetup.runtime.device_binding import DeviceBinding
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
 from tests.sdsetup import toy_package
@@ -64,3 +66,28 @@ def test_a_run_that_cannot_be_recorded_is_repeated_without_recording(folder):
             runner.run("unet", inputs)["out_sample"], plain.run("unet", inputs)["out_sample"]
         )
     assert len(runner.usage()["unet"].load_seconds) == 2
+
+
+class Noting:
+    """A session that notes which recorded graph its runs are told to belong to."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.told: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def run_with_iobinding(self, binding: Any, options: Any = None) -> None:
+        self.told.append("" if options is None else options.get_run_config_entry("gpu_graph_id"))
+        self._session.run_with_iobinding(binding, options)
+
+
+def test_the_first_run_alone_is_kept_out_of_the_recording(tmp_path):
+    graph = toy_package.write(tmp_path / "x", precision="fp32") / "unet" / "model.onnx"
+    session = Noting(sessions.load(graph, CPU, {}).session)
+    binding = DeviceBinding(session=session, memory="cpu", number=0)
+    for _ in range(3):
+        binding.run(INPUTS)
+    assert session.told == ["-1", "", ""]
+    assert repr(binding) == "DeviceBinding(memory='cpu', number=0, runs=3)"

@@ -109,6 +109,21 @@ def test_an_answer_that_is_no_number_is_none(nvidia_smi: Path, answer: str) -> N
     assert peak.vram_bytes is None
 
 
+def test_an_answer_that_stays_away_later_changes_nothing(nvidia_smi: Path) -> None:
+    nvidia_smi.write_text("500\n500\nno\n", "utf-8")  # is it there, before, at the end
+    with measure_memory_peak(device("cuda"), os.getpid) as peak:
+        pass
+    assert peak.vram_bytes is None
+
+
+def test_a_number_of_a_program_that_fails_is_none(nvidia_smi: Path) -> None:
+    nvidia_smi.write_text("500\n", "utf-8")
+    assert memory_peak._nvidia() == 500 * 2**20
+    program = nvidia_smi.with_name("nvidia-smi")
+    program.write_text(program.read_text("utf-8").replace("exit 0", "exit 1"), "utf-8")
+    assert memory_peak._nvidia() is None
+
+
 def test_graphics_memory_of_amd_is_the_sum_of_the_driver_s_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,9 @@ from sdsetup.runtime.runner import LocalRunner
 from tests.sdsetup import toy_package
 
 CPU = Device(provider=provider_for("cpu"), name="CPU")
+# As on other devices, a first run is measured, and inputs and outputs are bound.
+MEASURED = Device(provider=replace(provider_for("cpu"), target="measured"), name="CPU")
+BOUND = Device(provider=replace(provider_for("cpu"), bound_memory="cpu"), name="CPU")
 INPUTS = {
     "sample": np.ones((2, 4, 8, 16), np.float32),
     "timestep": np.ones(1, np.float32),
@@ -87,8 +90,12 @@ def test_a_torn_graph_is_one_clear_message(tmp_path):
 
 def test_a_provider_that_is_not_here_is_an_error_and_no_fallback(unet):
     absent = Device(provider=provider_for("cuda"), name="GPU")
-    with pytest.warns(UserWarning), pytest.raises(SetupError, match="fell back to CPUExecutionProvider"):
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(SetupError, match="fell back to CPUExecutionProvider") as caught,
+    ):
         sessions.load(unet, absent, {})
+    assert caught.value.code == "device.refused"
 
 
 @pytest.mark.parametrize("code", ["887A0005", "887a0006", "887A0007", "887A0020"])
@@ -101,7 +108,20 @@ def test_a_lost_device_is_known_by_its_code(code):
 def test_a_full_device_is_told_with_what_helps(text):
     error = sessions.explained(RuntimeError(text), "running unet")
     assert isinstance(error, sessions.OutOfMemoryError)
+    assert error.code == "device.memory"
     assert "--low-vram" in error.hint
+
+
+def test_other_failures_have_codes_of_their_own():
+    for text, code in (
+        ("it requires f16\nand more", "device.float16"),
+        (" strange\nand more", "runtime.failed"),
+    ):
+        error = sessions.explained(RuntimeError(text), "running unet")
+        assert isinstance(error, SetupError)
+        assert error.code == code
+        assert "running unet" in error.message
+        assert "and more" not in error.message
 
 
 def test_shares_are_of_nodes_and_of_time():
@@ -155,3 +175,52 @@ def test_group_norm_runs_on_a_provider_without_its_kernel(tmp_path):
     centred = (grouped - grouped.mean(-1, keepdims=True)) / np.sqrt(grouped.var(-1, keepdims=True) + 1e-5)
     plain = centred.reshape(x.shape) * gain[:, None, None] + bias[:, None, None]
     np.testing.assert_allclose(outputs["y"], plain / (1 + np.exp(-plain)), atol=1e-5)
+
+
+def test_the_first_run_is_measured_and_no_other(unet):
+    loaded = sessions.load(unet, MEASURED, {})
+    assert loaded.profiling
+    assert loaded.placement.seconds == {}
+    outputs, measured = sessions.run(loaded, INPUTS, "running unet")
+    assert not measured.profiling
+    assert measured.placement.seconds["CPUExecutionProvider"] > 0
+    again, after = sessions.run(measured, INPUTS, "running unet")
+    assert after is measured
+    np.testing.assert_array_equal(again["out_sample"], outputs["out_sample"])
+    plain = sessions.load(unet, CPU, {})
+    assert not plain.profiling
+    assert sessions.run(plain, INPUTS, "running unet")[1] is plain
+
+
+def test_inputs_and_outputs_are_bound_where_launches_are_recorded(unet):
+    assert sessions.load(unet, BOUND, {}).binding is not None
+    assert sessions.load(unet, BOUND, {}, replayed=False).binding is None
+    assert sessions.load(unet, CPU, {}).binding is None
+
+
+def test_only_the_recorded_run_may_be_repeated_without_recording(unet, tmp_path):
+    """Other numbers than a graph takes fail in the second run, which is recorded, as in any other."""
+    wrong = {**INPUTS, "sample": np.ones((2, 5, 8, 16), np.float32)}
+    loaded = sessions.load(unet, BOUND, {})
+    with pytest.raises(SetupError, match="failed while running unet"):
+        sessions.run(loaded, wrong, "running unet")
+    loaded = sessions.load(unet, BOUND, {})
+    sessions.run(loaded, INPUTS, "running unet")
+    with pytest.raises(sessions.ReplayError, match="does not match the size"):
+        sessions.run(loaded, wrong, "running unet")
+    torn = tmp_path / "unet" / "model.onnx"
+    torn.parent.mkdir()
+    torn.write_bytes(unet.read_bytes()[:100])
+    with pytest.raises(SetupError, match="failed while opening unet"):
+        sessions.load(torn, BOUND, {})
+
+
+def test_dimensions_are_read_without_the_weights(unet, tmp_path):
+    alone = tmp_path / "unet" / "model.onnx"
+    alone.parent.mkdir()
+    alone.write_bytes(unet.read_bytes())
+    assert sessions.dimensions_of(alone) == {
+        "sample": ("batch", "", "height", "width"),
+        "timestep": ("",),
+        "encoder_hidden_states": ("batch", "sequence", ""),
+    }

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,6 +57,7 @@ def test_arrays_of_every_size_and_type_arrive_and_belong_to_the_receiver() -> No
             "tokens": np.arange(77),
             "empty": np.zeros((0, 4)),
         },
+        {name: np.full(5 + place, place, np.float32) for place, name in enumerate("abcd")},
         # Larger than the first block, so that both ends change to another.
         {"image": random.normal(size=(1, 3, 1024, 1024)).astype(np.float32)},
         {"scalar": np.float32(2), "turned": np.arange(12, dtype=np.float32).reshape(3, 4).T},
@@ -84,6 +86,16 @@ def test_the_other_end_closing_is_an_end_of_file() -> None:
     with pytest.raises(EOFError):
         channel.recv()
     channel.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="knows where Linux keeps shared memory")
+def test_shared_memory_that_is_gone_is_closed_too() -> None:
+    with other_process() as channel:
+        channel.send({"array": np.ones(1000)})
+        assert channel.recv()["array"].sum() == 2000
+        for block in (channel._sent, channel._received):
+            assert block is not None
+            (Path("/dev/shm") / block.name.lstrip("/")).unlink()  # noqa: S108
 
 
 @pytest.mark.skipif(

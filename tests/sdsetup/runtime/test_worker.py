@@ -1,6 +1,7 @@
 """The worker process on the CPU provider: real processes, killed for real."""
 
 import os
+import pickle
 import signal
 import sys
 from dataclasses import replace
@@ -15,7 +16,8 @@ from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
-from sdsetup.runtime.worker import WorkerRunner, make_runner
+from sdsetup.runtime.sessions import DeviceLostError
+from sdsetup.runtime.worker import WorkerRunner, _Failure, make_runner
 from tests.sdsetup import toy_package
 from tests.sdsetup.imaging.test_pipeline import cpu
 
@@ -67,13 +69,55 @@ def test_a_worker_that_is_killed_in_the_middle_costs_one_run_and_no_image(packag
 
 
 def test_a_worker_that_dies_every_time_ends_in_one_clear_message(package, worker):
+    loaded, notices = [], []
+
     def kill_while_loading(event):
         if isinstance(event, Finished) and event.task == "load-unet":
+            loaded.append(event)
             kill(worker.process_id)
+        if isinstance(event, Notice):
+            notices.append(event.text)
 
     worker.listener = kill_while_loading
-    with pytest.raises(SetupError, match="was lost 3 times while running unet"):
+    with pytest.raises(SetupError, match="was lost 3 times while running unet") as caught:
         Pipeline(package=package, runner=worker).generate(replace(REQUEST, images=64, width=512, height=512))
+    assert caught.value.code == "device.lost"
+    assert (len(loaded), len(notices)) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "arrives"),
+    [
+        (SetupError("a.code", "It broke.", "Look here."), SetupError("a.code", "It broke.", "Look here.")),
+        (DeviceLostError("it is gone"), DeviceLostError("it is gone")),
+        (
+            ValueError("odd"),
+            SetupError(
+                "runtime.worker",
+                "the worker process failed: ValueError: odd",
+                "sdsetup doctor checks the machine.",
+            ),
+        ),
+    ],
+)
+def test_an_error_goes_from_process_to_process_as_its_fields(error, arrives):
+    raised = pickle.loads(pickle.dumps(_Failure.of(error))).raised()  # noqa: S301
+    assert (type(raised), str(raised)) == (type(arrives), str(arrives))
+    if isinstance(arrives, SetupError):
+        assert (raised.code, raised.message, raised.hint) == (arrives.code, arrives.message, arrives.hint)
+
+
+def test_nothing_is_started_or_left_out_before_it_is_asked_for(package):
+    runner = WorkerRunner(package=package, device=cpu())
+    assert (runner.low_memory, runner.upcast, runner.skipped) == (False, frozenset(), {})
+    assert (runner.usage(), runner.process_id) == ({}, None)
+    runner.upcast_to_fp32("unet")
+    runner.skip_layers("text_encoder", 1)
+    runner.skip_layers("text_encoder_2", 2)
+    runner.done_with("unet")
+    assert (runner.upcast, runner.skipped) == ({"unet"}, {"text_encoder": 1, "text_encoder_2": 2})
+    assert runner.process_id is None
+    runner.close()
 
 
 def test_an_error_in_the_worker_arrives_as_it_was(tmp_path):

@@ -129,6 +129,13 @@ def test_solver_kinds_are_those_of_diffusers(name, algorithm, solver, order):
         compare(name, SD14 | change | {"final_sigmas_type": "sigma_min"}, steps)
 
 
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
+@pytest.mark.parametrize("name", ["dpmpp_2m", "dpmpp_singlestep"])
+def test_noise_that_is_extrapolated_is_that_of_diffusers(name, prediction):
+    change = {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min", "prediction_type": prediction}
+    compare(name, SD14 | change, 12)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -202,3 +202,121 @@ def test_an_older_vulkaninfo_without_a_driver_s_name_is_understood() -> None:
     text = "GPU0:\n  vendorID = 0x10de\n  deviceID = 0x2684\n  deviceName = NVIDIA GeForce RTX 4090\n"
     (only,) = vulkan.parse(text)
     assert (only.name, only.integrated, only.driver_version) == ("NVIDIA GeForce RTX 4090", None, "")
+
+
+@pytest.mark.parametrize(
+    "silent", ["N/A", "[N/A]", "[Not Supported]", "not supported", "Unknown", "", 3, None]
+)
+def test_words_that_say_nothing_are_none(silent: object) -> None:
+    assert external_tools.words(silent) == ""
+
+
+def test_words_are_on_one_line_and_short() -> None:
+    assert external_tools.words("a\x00b \t\n  c") == "a b c"
+    assert external_tools.words("x" * 121) == "x" * 120
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        (29772, 29772),
+        ("29772", 29772),
+        ("0x744c", 0x744C),
+        ("-1", 0),
+        ("many", 0),
+        (2**50 - 1, 2**50 - 1),
+        (2**50, 0),
+    ],
+)
+def test_numbers_have_bounds(said: object, read: int) -> None:
+    assert external_tools.number(said) == read
+
+
+@pytest.mark.parametrize(
+    ("said", "unit", "size"),
+    [(1, 1, 1), ("0", 5, None), (2**40, 2**10, None), (2**40 - 1, 2**10, 2**50 - 2**10)],
+)
+def test_sizes_have_bounds(said: object, unit: int, size: int | None) -> None:
+    assert external_tools.size_bytes(said, unit) == size
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ("00000000:0A:00.0", "0000:0a:00.0"),
+        ("0000:0a:00.7", "0000:0a:00.7"),
+        ("0001:0a:00.7", "0001:0a:00.7"),
+        ("00010000:0a:00.7", ""),
+        ("0000:0a:00.8", ""),
+        (None, ""),
+    ],
+)
+def test_addresses_are_written_as_sysfs_writes_them(said: object, address: str) -> None:
+    assert external_tools.pci_address(said) == address
+
+
+def test_a_program_is_asked_or_is_not_there(put: Put) -> None:
+    put("mine", does='echo "$*"')
+    put("fails", does="echo words; exit 3")
+    put("odd", does="printf 'a\\377b'")
+    assert external_tools.ask("mine", "a", "b c") == "a b c\n"
+    assert external_tools.ask("fails") == external_tools.ask("not-there") == ""
+    assert external_tools.ask("odd") == "a\ufffdb"
+
+
+def test_what_a_program_does_not_say_is_nothing() -> None:
+    assert external_tools.AdapterReading() == external_tools.AdapterReading(
+        address="",
+        vendor_id=0,
+        device_id=0,
+        name="",
+        vram_bytes=None,
+        driver_version="",
+        software=False,
+        integrated=None,
+    )
+
+
+def seen(name: str = "", **fields: object) -> linux._Seen:
+    known = {"index": 0, "name": name, "vendor_id": 1, "device_id": 2, **fields}
+    return linux._Seen(adapter=adapters.Adapter(**known))  # type: ignore[arg-type]
+
+
+def test_a_reading_completes_what_was_not_known() -> None:
+    told = external_tools.AdapterReading(
+        vendor_id=1,
+        device_id=2,
+        name="sold as",
+        vram_bytes=5,
+        driver_version="v",
+        integrated=False,
+        address="a",
+    )
+    (bare,) = linux._merge([seen("1:2")], [told])
+    assert bare.adapter == adapters.Adapter(
+        index=0, name="sold as", vendor_id=1, device_id=2, vram_bytes=5, driver_version="v", integrated=False
+    )
+    assert (bare.address, bare.named) == ("a", True)
+    whole = seen("1:2", vram_bytes=7, driver_version="w", integrated=True)
+    (kept,) = linux._merge([whole], [told])
+    assert (kept.adapter.vram_bytes, kept.adapter.driver_version, kept.adapter.integrated) == (7, "w", True)
+    later = external_tools.AdapterReading(vendor_id=1, device_id=2, name="another name", address="a")
+    (named,) = linux._merge([bare], [later])
+    assert named.adapter.name == "sold as"
+    nameless = external_tools.AdapterReading(vendor_id=1, device_id=2)
+    (still,) = linux._merge([seen("1:2")], [nameless])
+    assert (still.adapter.name, still.named) == ("1:2", False)
+
+
+def test_readings_without_an_address_speak_of_one_adapter_each() -> None:
+    told = [external_tools.AdapterReading(vendor_id=1, device_id=2, name=name) for name in ("a", "b", "c")]
+    merged = linux._merge([seen("x"), seen("y")], told)
+    assert [each.adapter.name for each in merged] == ["a", "b", "c"]
+    placed = linux._Seen(adapter=seen("x").adapter, address="0000:03:00.0")
+    other = external_tools.AdapterReading(vendor_id=1, device_id=2, name="z", address="0000:04:00.0")
+    assert [each.adapter.name for each in linux._merge([placed], [other])] == ["x", "z"]
+    same = external_tools.AdapterReading(vendor_id=9, device_id=9, name="z", address="0000:03:00.0")
+    assert [each.adapter.name for each in linux._merge([placed], [same])] == ["z"]
+    program = external_tools.AdapterReading(vendor_id=3, device_id=4, name="llvmpipe", software=True)
+    added = linux._merge([placed], [program])[1].adapter
+    assert (added.vendor_id, added.device_id, added.software) == (3, 4, True)

@@ -83,6 +83,30 @@ def test_a_virtual_machine_s_screen_is_software(tmp_path: Path) -> None:
     assert adapters.choose(linux.read(tmp_path)) is None
 
 
+@pytest.mark.parametrize("vendor", [0x1234, 0x15AD, 0x80EE, 0x1AF4, 0x1B36, 0x1414])
+def test_screens_of_hypervisors_are_software(vendor: int, tmp_path: Path) -> None:
+    _device(tmp_path, "0000:00:01.0", vendor=f"{vendor:#06x}", device="0x1111")
+    (only,) = linux.read(tmp_path)
+    assert only.software
+    assert (only.driver, only.driver_version, only.integrated) == ("", "", False)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "address", "integrated"),
+    [
+        ("0x10de", "0000:00:02.0", False),
+        ("0x8086", "0000:00:02.0", True),
+        ("0x8086", "0000:03:00.0", False),
+        ("0x1002", "0000:03:00.0", None),
+    ],
+)
+def test_what_is_part_of_the_processor_is_known_by_its_place(
+    vendor: str, address: str, integrated: bool | None, tmp_path: Path
+) -> None:
+    _device(tmp_path, address, vendor=vendor, device="0x1111")
+    assert linux.read(tmp_path)[0].integrated is integrated
+
+
 def test_junk_in_sysfs_is_survived(tmp_path: Path) -> None:
     _device(tmp_path, "0000:03:00.0", vendor="junk", device="", mem_info_vram_total="many")
     (only,) = linux.read(tmp_path)

@@ -67,3 +67,84 @@ def test_a_machine_is_read_from_what_linux_tells(tmp_path: Path) -> None:
     assert seen.ram_bytes == 4096 * 1024
     assert seen.cpu_features == {"avx", "avx2", "f16c"}
     assert (seen.commit_limit_bytes, seen.commit_used_bytes) == (100 * 1024, 90 * 1024)
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    caches = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
+    for name in (*caches, "TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("bare")
+def test_the_first_variable_that_is_set_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (folders.cache_variable(), folders._temporary_variable()) == ("HF_HOME", "TMPDIR")
+    for name in ("XDG_CACHE_HOME", "HF_HOME", "HUGGINGFACE_HUB_CACHE", "HF_HUB_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+        assert folders.cache_variable() == name
+        assert folders.cache_folder().is_relative_to(tmp_path / name)
+    for name in ("TMP", "TEMP", "TMPDIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+        assert folders._temporary_variable() == name
+    monkeypatch.setenv("HF_HUB_CACHE", "$TMPDIR/x")
+    assert folders.cache_folder() == tmp_path / "x"
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_folder_is_told_with_what_can_be_made_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    cache, output, temporary = folders.read(Questions(output=tmp_path / "a" / "b"))
+    assert (cache.role, cache.path, cache.variable, cache.set_by) == (
+        *("cache", str(tmp_path / "hub")),
+        *("HF_HOME", "HF_HOME"),
+    )
+    assert (output.role, output.path, output.variable, output.set_by) == (
+        "output",
+        str(tmp_path / "a" / "b"),
+        "",
+        "",
+    )
+    assert (temporary.role, temporary.variable, temporary.set_by) == ("temp", "TMPDIR", "")
+    for folder in (cache, output):
+        assert folder.probed == str(tmp_path)
+        assert (folder.writable, folder.symlinks, folder.hard_links, folder.error) == (True, True, True, "")
+        assert folder.case_sensitive
+        assert folder.free_bytes is not None
+        assert folder.total_bytes is not None
+        assert 0 < folder.free_bytes < folder.total_bytes
+        assert folder.file_system == folders._mounted(tmp_path.resolve()) != ""
+
+
+def test_a_file_in_the_way_and_a_folder_that_takes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    found = folders._try("output", tmp_path / "file" / "x", "")
+    assert (found.writable, found.error) == (False, f"{tmp_path / 'file'} is a file, not a folder")
+    found = folders._try("output", Path("/proc/x"), "")
+    assert found.writable is False
+    assert found.error
+    assert "Errno" not in found.error
+
+
+def test_what_cannot_be_made_is_said(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise OSError(1, "no")
+
+    assert not folders._can(refuse, tmp_path)
+    assert not folders._can(lambda: None, tmp_path / "nothing")
+    assert folders._can(lambda: None, tmp_path)
+    assert folders._said(OSError(1, "no")) == "no"
+    assert folders._said(OSError("alone")) == "alone"
+
+
+def test_the_last_of_equal_mounts_counts_and_none_is_unknown(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    assert folders._mounted(Path("/a"), table) == ""
+    table.write_text(
+        "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        "23 1 8:1 / /a rw - xfs /dev/x rw\n"
+        "24 1 8:1 / /a rw - fuse.x y rw\n"
+    )
+    assert folders._mounted(Path("/a/b"), table) == "fuse.x"
+    assert folders._mounted(Path("/ab"), table) == "ext4"
