@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from conversions.pipeline_graphs import PipelineGraphs
 from conversions.recipe import ImageSize
-from conversions.shape_inference import attention_scores_shape, fix_sizes, static_shape
+from conversions.shape_inference import attention_scores_shape, static_shape
 
 CONTEXT_BYTES = 512 * 2**20
 """Memory that a program takes of a GPU before it holds any weights: its context, and its libraries' kernels.
@@ -140,7 +140,8 @@ def forecast(graphs: PipelineGraphs, size: ImageSize) -> Forecast:
     """Forecast the memory that images need.
 
     Args:
-        graphs: The submodels' graphs; weights may have no values.
+        graphs: The submodels' graphs; weights may have no values. What their provider's sessions make of them
+            is counted.
         size: Of the images, and how many are made at once.
 
     Raises:
@@ -148,7 +149,7 @@ def forecast(graphs: PipelineGraphs, size: ImageSize) -> Forecast:
     """
     needs = []
     for name, model in graphs.models.items():
-        fixed = fix_sizes(model, graphs.sizes(name, size))
+        fixed = graphs.at(name, size)
         needs.append(
             SubmodelNeed(
                 submodel=name,

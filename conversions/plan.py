@@ -19,6 +19,7 @@ from conversions.graphs.trace import OPSET
 from conversions.options import Options
 from conversions.passes.adapt import adapt
 from conversions.pipeline_graphs import PipelineGraphs
+from conversions.providers.table import provider_for
 from conversions.tokenizers.registry import open_tokenizer_of, tokens_without_embedding
 from conversions.verification.layerwise import kept_type
 from conversions.weights.binding import ELEMENT_TYPES_OF, as_stored, bind
@@ -264,6 +265,7 @@ def planned_graphs(
         models=models,
         roles={each.name: each.role for each in checkpoint.submodels},
         recipe=checkpoint.recipe,
+        provider=provider_for(options.target),
     )
 
 

@@ -16,7 +16,7 @@ LIMIT_BYTES = 256 * 1024**2
 """Scores of one slice; of Stable Diffusion 1.x at 512x512 one image's prompt, of the largest layer."""
 
 
-def slice_attention(model: ir.Model, sizes: Mapping[str, int], limit_bytes: int = LIMIT_BYTES) -> int:
+def slice_attention(model: ir.Model, sizes: Mapping[str, int] | None, limit_bytes: int = LIMIT_BYTES) -> int:
     """Write every MultiHeadAttention with too many scores as several with fewer, in place.
 
     Scores are [batch, heads, queries, keys]: 512 MiB in Stable Diffusion 1.x at 512x512 in float16, 2.5 GiB
@@ -33,7 +33,7 @@ def slice_attention(model: ir.Model, sizes: Mapping[str, int], limit_bytes: int 
 
     Args:
         model: A model whose weights may have no values.
-        sizes: Of the free dimensions of its inputs.
+        sizes: Of the free dimensions of its inputs; None where every shape of the model is known already.
         limit_bytes: Most that the scores of one operator may take.
 
     Returns:
@@ -48,7 +48,7 @@ def slice_attention(model: ir.Model, sizes: Mapping[str, int], limit_bytes: int 
         return 0
     writer = NodeWriter(model.graph, "slice_attention")
     divided = 0
-    for fixed in fix_sizes(model, sizes).graph:
+    for fixed in list(model.graph if sizes is None else fix_sizes(model, sizes).graph):
         node = attentions.get(fixed.name)
         scores = attention_scores_shape(fixed) if node is not None and _may_be_divided(fixed) else None
         if node is None or scores is None:

@@ -12,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -136,7 +137,8 @@ def open_session(
         options.add_external_initializers(list(kept), values)
     if is_profiled(provider):
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(tempfile.gettempdir()) / "sdsetup-profile")
+        # ONNX Runtime adds the second, which sessions of two programs may share.
+        options.profile_file_prefix = str(Path(tempfile.gettempdir()) / f"sdsetup-profile-{uuid4().hex}")
     session = _session(form.model, options=options, device=device, settings=settings, disabled=skipped)
     if (taken := session.get_providers()[0]) != provider.name:
         raise ConversionError(

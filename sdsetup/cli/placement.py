@@ -34,9 +34,10 @@ def check(package: Package, target: str, size: ImageSize, *, as_json: bool) -> b
     """
     from conversions.pipeline_graphs import package_graphs
     from conversions.providers.ep_partition import check_graphs
+    from conversions.providers.table import provider_for
     from sdsetup.imaging.image_memory import image_memory
 
-    graphs = package_graphs(package)
+    graphs = package_graphs(package).run_by(provider_for(target))
     reports = check_graphs(graphs, target, size)
     memory = image_memory(graphs, size)
     fit = not any(report.unfit for report in reports.values())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from conversions.forecast import CONTEXT_BYTES, SESSION_BYTES, forecast, weights_bytes
 from conversions.package.layout import Package
 from conversions.pipeline_graphs import package_graphs
+from conversions.providers.table import Provider
 from conversions.recipe import ImageSize
 from sdsetup.disk_space import human_size
 from sdsetup.errors import SetupError
@@ -35,6 +36,7 @@ def make_plan(
     size: ImageSize,
     budget_bytes: int | None,
     *,
+    provider: Provider,
     one_at_a_time: bool | None = None,
     encoders_elsewhere: bool | None = None,
 ) -> MemoryPlan:
@@ -44,6 +46,7 @@ def make_plan(
         package: What makes the images.
         size: Of the images.
         budget_bytes: Memory of the device that may be used; None when it is not known.
+        provider: The device's.
         one_at_a_time: Whether each submodel is closed after its stage; None decides by the memory.
         encoders_elsewhere: Whether the text encoders run on another device; None moves those that are
             too large for this one by themselves, as they run only once an image.
@@ -57,7 +60,7 @@ def make_plan(
     fixed_bytes = CONTEXT_BYTES + len(package.submodels) * SESSION_BYTES
     if _files_bytes(package) + fixed_bytes + images_bytes <= budget_bytes:
         return MemoryPlan(one_at_a_time=bool(one_at_a_time), elsewhere=elsewhere)
-    graphs = package_graphs(package)
+    graphs = package_graphs(package).run_by(provider)
     sizes = {name: weights_bytes(model) for name, model in graphs.models.items()}
     if encoders_elsewhere is None:
         alone = CONTEXT_BYTES + SESSION_BYTES

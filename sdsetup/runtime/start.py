@@ -79,6 +79,7 @@ def start(
         package,
         size,
         budget,
+        provider=device.provider,
         one_at_a_time=True if low_vram is None and integrated else low_vram,
         encoders_elsewhere=None if device_request.encoder_provider is None else other != device,
     )

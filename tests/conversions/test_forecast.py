@@ -16,7 +16,9 @@ from conversions.forecast import (
     largest_square,
     peak_activation_bytes,
 )
+from conversions.passes.slice_attention import LIMIT_BYTES
 from conversions.pipeline_graphs import PipelineGraphs
+from conversions.providers.table import provider_for
 from conversions.recipe import ImageSize
 from conversions.shape_inference import fix_sizes
 from tests.conversions.graphs_for_tests import group_norm_graph
@@ -25,7 +27,12 @@ from tests.conversions.graphs_for_tests import group_norm_graph
 def in_pixels(models: dict[str, ir.Model]) -> PipelineGraphs:
     """Graphs whose sizes are those of images, not of latents."""
     configs = PipelineConfigs(index={}, components={}, scheduler={})
-    return PipelineGraphs(models=models, roles=dict.fromkeys(models, "encoder"), recipe=recipe(configs))
+    return PipelineGraphs(
+        models=models,
+        roles=dict.fromkeys(models, "encoder"),
+        recipe=recipe(configs),
+        provider=provider_for("cpu"),
+    )
 
 
 def square(side: int) -> ImageSize:
@@ -178,3 +185,29 @@ def test_the_memory_of_submodels_adds_up() -> None:
     nothing = made.without({"a", "b"})
     assert (nothing.device_bytes, nothing.staged_bytes, nothing.host_bytes) == (context, context, session)
     assert (nothing.cpu_bytes, nothing.staged_cpu_bytes) == (session, 0)
+
+
+def attention() -> ir.Model:
+    """Self-attention of an image's pixels, 4 heads of 2."""
+    return parsed(
+        "g (float16[batch, height, width, 8] x) => (float16[batch, tokens, 8] y)"
+        "<int64[3] s = {0, -1, 8}> { t = Reshape(x, s)"
+        " y = com.microsoft.MultiHeadAttention <num_heads = 4> (t, t, t) }"
+    )
+
+
+def test_scores_count_as_the_provider_s_sessions_hold_them() -> None:
+    """At 256 x 256 the scores are 4 x 65,536 x 65,536 float16; DirectML's sessions slice them."""
+    whole = in_pixels({"unet": attention()})
+    sliced = whole.run_by(provider_for("directml"))
+    needs = {
+        graphs.provider.target: forecast(graphs, square(256)).needs[0].activation_bytes
+        for graphs in (whole, sliced)
+    }
+    scores, states = 4 * 65_536**2 * 2, 65_536 * 8 * 2
+    assert needs["cpu"] == scores + 2 * states
+    # One slice's scores, and beside them no more than a few copies of the states.
+    assert LIMIT_BYTES <= needs["directml"] <= LIMIT_BYTES + 8 * states
+    small = [forecast(graphs, square(16)).needs for graphs in (whole, sliced)]
+    assert small[0] == small[1]
+    assert [node.op_type for node in whole.models["unet"].graph] == ["Reshape", "MultiHeadAttention"]

@@ -12,6 +12,7 @@ import pytest
 
 from conversions.errors import ConversionError
 from conversions.pipeline_graphs import PipelineGraphs, package_graphs
+from conversions.providers.table import provider_for
 from conversions.recipe import ImageSize
 
 SIZE = ImageSize(width=640, height=512, images=2)
@@ -42,6 +43,7 @@ def test_only_the_free_dimensions_of_the_inputs_have_sizes() -> None:
             "odd": graph("float[other, length] x, float t"),
         },
         roles={"unet": "denoiser", "vae_decoder": "decoder", "odd": "denoiser"},
+        provider=provider_for("cpu"),
         recipe=recipe,
     )
     assert graphs.sizes("unet", SIZE) == {"batch": 2, "height": 64, "width": 80}
@@ -55,6 +57,7 @@ def package(folder: Path, *names: str) -> Any:
         ir.save(graph(f"float[{name}] x"), folder / name / "model.onnx")
     return SimpleNamespace(
         folder=folder,
+        target="cpu",
         submodels=[SimpleNamespace(name=name, role=f"role of {name}") for name in names],
         graph=lambda name: folder / name / "model.onnx",
         recipe=Recipe(),

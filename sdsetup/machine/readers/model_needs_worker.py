@@ -58,10 +58,11 @@ def _of_images(folder: Path) -> dict[str, Any]:
     from sdsetup.runtime.package import open_for_images
 
     package = open_for_images(folder)
-    memory = image_memory(package_graphs(package), package.recipe.native)
+    provider = choose_device(list_devices()).provider
+    memory = image_memory(package_graphs(package).run_by(provider), package.recipe.native)
     needed = memory.forecast
     main_memory = {"ram_bytes": needed.host_bytes}
-    if choose_device(list_devices()).provider.target == "cpu":
+    if provider.target == "cpu":
         main_memory = {"ram_bytes": needed.cpu_bytes, "ram_least_bytes": needed.staged_cpu_bytes}
     return main_memory | _on_card(memory)
 

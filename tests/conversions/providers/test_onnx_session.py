@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,19 @@ def test_the_cpu_is_where_it_was_asked_for_and_leaves_no_profile(graph: Path, tm
     assert outcome.placement.elsewhere == {}
     assert outcome.placement.time_share == 1.0
     assert not list(Path.cwd().glob("*profile*.json"))
+
+
+def test_sessions_that_are_opened_in_one_second_have_profiles_of_their_own(graph: Path) -> None:
+    """Those of two programs, too: ONNX Runtime names a profile by the second."""
+    profiled = replace(CPU, provider=replace(CPU.provider, target="other"))
+    sessions = [onnx_session.open_session(graph, profiled, {}) for _ in range(3)]
+    for session in sessions:
+        session.run(None, {"x": X})
+    profiles = {Path(session.end_profiling()) for session in sessions}
+    assert len(profiles) == 3
+    assert all(each.parent == Path(tempfile.gettempdir()) for each in profiles)
+    for each in profiles:
+        each.unlink()
 
 
 def test_a_device_that_refuses_the_session_is_an_error_with_its_name(graph: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -16,13 +18,15 @@ from sdsetup.errors import SetupError
 from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request
 from sdsetup.runtime import memory_plan, start
-from sdsetup.runtime.memory_plan import MemoryPlan, make_plan
+from sdsetup.runtime.memory_plan import MemoryPlan
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
 from sdsetup.runtime.two_devices import TwoDevices
 from tests.sdsetup import toy_package
 
 LARGE = 64 * 2**30
+
+make_plan = partial(memory_plan.make_plan, provider=CPU.provider)
 
 
 @pytest.fixture(scope="module")
