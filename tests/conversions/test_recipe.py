@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from conversions.recipe import Conditioning, ImageSize, LatentSpace, NoiseLevels
+from conversions.recipe import Conditioning, ImageSize, InitialImage, LatentSpace, NoiseLevels
 
 
 def test_latents_are_smaller_than_the_image_by_the_same_factor_both_ways() -> None:
     space = LatentSpace(channels=4, downscale=8, scaling=0.5)
-    assert space.shape(ImageSize(width=640, height=512, images=3)) == (4, 64, 80)
+    shape = space.shape(ImageSize(width=640, height=512, images=3))
+    assert shape == (4, 64, 80)
+    assert all(type(side) is int for side in shape)
+    assert space.shape(ImageSize(width=647, height=519)) == (4, 64, 80)
 
 
 def test_the_denoiser_s_scale_is_shifted_first_and_then_scaled() -> None:
@@ -30,3 +33,6 @@ def test_what_is_usual() -> None:
     assert Conditioning(size=size, runs=()).branches == 1
     levels = NoiseLevels(image_tokens=3)
     assert (levels.mu, levels.sigmas) == (None, None)
+    initial = InitialImage(latents=None)
+    assert initial.mask is None
+    assert initial.masked_latents is None

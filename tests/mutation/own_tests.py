@@ -40,7 +40,10 @@ _INSTEAD = {
         ),
         ("tests/conversions/checkpoint/test_single_file.py",),
     ),
-    "conversions/verification/reference.py": ("tests/conversions/verification/test_references.py",),
+    "conversions/verification/reference.py": (
+        "tests/conversions/verification/test_layerwise.py",
+        "tests/conversions/verification/test_references.py",
+    ),
     "conversions/checkpoint/gguf_blocks.py": ("tests/conversions/checkpoint/test_gguf.py",),
     "sdsetup/doctor/python.py": _DOCTOR,
     "sdsetup/doctor/runtime.py": _DOCTOR,

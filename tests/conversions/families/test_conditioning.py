@@ -255,3 +255,45 @@ def test_a_mask_is_seen_by_a_u_net_of_nine_channels() -> None:
     initial = InitialImage(latents=None, mask=np.ones((1, 1, 16, 32), np.float32), masked_latents=latents)
     (inputs,) = recipe.denoiser_inputs(latents, 1.0, conditioning, initial)
     bound(run.kinds["unet"].inputs(unet), inputs)
+
+
+def test_sana_sprint_reads_the_guidance_scale_at_a_tenth() -> None:
+    family = family_named("sana-sprint")
+    run = Submodels(family)
+    for factor, wanted in ((None, 0.45), (0.2, 0.9), (0.0, 0.0)):
+        transformer = {**run.config_of("transformer"), "guidance_embeds_scale": factor}
+        changed = replace(run.configs, components={**run.configs.components, "transformer": transformer})
+        recipe: Any = family.recipe(changed)
+        conditioning = recipe.encode(run, Prompts(), request(4.5))
+        assert conditioning.runs[0]["guidance"].ravel().tolist() == pytest.approx([wanted])
+
+
+@pytest.mark.parametrize(
+    ("version", "side"),
+    [("0.8.1", 512), ("0.2", 512), ("0.9.0", 256), ("0.10.2", 256), ("1.0", 256), (None, 256)],
+)
+def test_u_nets_of_the_first_releases_say_half_of_their_side(version: str | None, side: int) -> None:
+    family = family_named("stable-diffusion")
+    known = configs_of(family)
+    unet = {"sample_size": 32, "_diffusers_version": version}
+    recipe: Any = family.recipe(replace(known, components={**known.components, "unet": unet}))
+    assert recipe.native_size == (side, side)
+
+
+def test_a_stable_diffusion_2_is_told_by_both_of_its_models() -> None:
+    family = family_named("stable-diffusion-2")
+    assert family.matches is not None
+    for linear, activation in ((True, "quick_gelu"), (False, "gelu"), (False, "quick_gelu")):
+        components = {
+            "unet": {"use_linear_projection": linear},
+            "text_encoder": {"hidden_act": activation},
+        }
+        assert not family.matches(replace(configs_of(family), components=components))
+
+
+def test_the_refiner_is_told_how_good_an_image_is_to_be() -> None:
+    recipe: Any = family_named("stable-diffusion-xl-refiner").recipe(
+        configs_of(family_named("stable-diffusion-xl-refiner"))
+    )
+    assert recipe.time_ids(SIZE, negative=False).tolist() == [[128, 256, 0, 0, 6]]
+    assert recipe.time_ids(SIZE, negative=True).tolist() == [[128, 256, 0, 0, 2.5]]
