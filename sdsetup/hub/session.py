@@ -148,7 +148,8 @@ class Retries:
         wait = asked if asked is not None else backoff * random.uniform(0.75, 1.25)  # noqa: S311
         if wait >= 2:
             self._listener(Notice(text=f"{describe(error)}; trying again in {wait:.0f} s."))
-        self._stopped.wait(wait)
+        if self._stopped.wait(wait):
+            raise error
 
 
 def with_retries(attempt: Callable[[], _Result], listener: Listener) -> _Result:

@@ -256,3 +256,14 @@ def test_calls_without_a_limit_get_one() -> None:
     }
     with session._client() as client:
         assert session._limit_waiting in client.event_hooks["request"]
+
+
+def test_a_wait_ends_with_the_error_when_another_file_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_FIRST_WAIT_SECONDS", 60.0)
+    monkeypatch.setattr(session, "_LONGEST_BACKOFF_SECONDS", 60.0)
+    stopped = threading.Event()
+    error = httpx2.ReadTimeout("slow")
+    threading.Timer(0.05, stopped.set).start()
+    with pytest.raises(httpx2.ReadTimeout) as caught:
+        session.Retries(lambda _: None, stopped).wait_after(error)
+    assert caught.value is error

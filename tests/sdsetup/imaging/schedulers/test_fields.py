@@ -264,6 +264,67 @@ def test_words_of_other_classes_are_read_as_diffusers_reads_them(
     assert [getattr(scheduler.read({field: word}), field) for word in words] == [read] * len(words)
 
 
+FEW, MORE = "epsilon, v_prediction", "epsilon, v_prediction, sample"
+ALL = "epsilon, v_prediction, sample, flow_prediction"
+
+
+def test_each_scheduler_has_its_class_and_predictions() -> None:
+    def predictions(entry: Entry) -> str:
+        return next((each.expected for each in entry.fields if each.name == "prediction_type"), "")
+
+    assert {each.name: (each.class_name, predictions(each)) for each in ENTRIES} == {
+        "ddim": ("DDIMScheduler", MORE),
+        "pndm": ("PNDMScheduler", FEW),
+        "euler": ("EulerDiscreteScheduler", MORE),
+        "euler_ancestral": ("EulerAncestralDiscreteScheduler", FEW),
+        "dpmpp_2m": ("DPMSolverMultistepScheduler", ALL),
+        "lms": ("LMSDiscreteScheduler", MORE),
+        "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", ALL),
+        "dpmpp_singlestep": ("DPMSolverSinglestepScheduler", ALL),
+        "dpmpp_sde": ("DPMSolverSDEScheduler", FEW),
+        "heun": ("HeunDiscreteScheduler", MORE),
+        "kdpm2": ("KDPM2DiscreteScheduler", FEW),
+        "kdpm2_ancestral": ("KDPM2AncestralDiscreteScheduler", FEW),
+        "deis": ("DEISMultistepScheduler", ALL),
+        "unipc": ("UniPCMultistepScheduler", ALL),
+        "ddpm": ("DDPMScheduler", MORE),
+        "lcm": ("LCMScheduler", MORE),
+        "tcd": ("TCDScheduler", MORE),
+        "flow_match_euler": ("FlowMatchEulerDiscreteScheduler", ""),
+        "flow_match_heun": ("FlowMatchHeunDiscreteScheduler", ""),
+        "scm": ("SCMScheduler", "trigflow"),
+    }
+    assert {each.name: each.options for each in ENTRIES if each.options} == {
+        "ddim": ("eta",),
+        **dict.fromkeys(("dpmpp_2m", "dpmpp_2m_sde", "dpmpp_singlestep", "deis", "unipc"), ("mu",)),
+        "lcm": ("original_inference_steps", "strength"),
+        "tcd": ("eta", "original_inference_steps", "strength"),
+        "flow_match_euler": ("mu", "sigmas"),
+    }
+
+
+def test_noise_schedules_of_a_class_are_listed_with_its_default_first() -> None:
+    def known(field: str) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for each in ENTRIES:
+            for own in each.fields:
+                if own.name == field:
+                    names.setdefault(own.expected, []).append(each.name)
+        return names
+
+    plain = "linear, scaled_linear, squaredcos_cap_v2"
+    others = known("beta_schedule")
+    assert set(others) == {
+        *(plain, f"{plain}, exp", f"{plain}, sigmoid, laplace"),
+        "scaled_linear, linear, squaredcos_cap_v2",
+    }
+    assert others["scaled_linear, linear, squaredcos_cap_v2"] == ["lcm", "tcd"]
+    assert others[f"{plain}, exp"] == ["heun"]
+    assert others[f"{plain}, sigmoid, laplace"] == ["ddpm"]
+    assert known("timestep_spacing")["leading, linspace, trailing"] == ["ddim", "pndm", "ddpm"]
+    assert set(known("timestep_spacing")) == {"leading, linspace, trailing", "linspace, leading, trailing"}
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize("name", [each.name for each in ENTRIES])
 def test_defaults_are_those_of_the_class(name: str) -> None:

@@ -148,3 +148,21 @@ def test_the_last_of_equal_mounts_counts_and_none_is_unknown(tmp_path: Path) -> 
     )
     assert folders._mounted(Path("/a/b"), table) == "fuse.x"
     assert folders._mounted(Path("/ab"), table) == "ext4"
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_system_that_has_no_place_and_tells_no_space_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stands in for a machine whose folders for temporary files are all full or read-only."""
+
+    def refuse(*_: object) -> str:
+        raise OSError(28, "no space")
+
+    monkeypatch.setattr(folders.tempfile, "gettempdir", refuse)
+    monkeypatch.setattr(folders.shutil, "disk_usage", refuse)
+    _, output, temporary = folders.read(Questions(output=tmp_path))
+    assert temporary.path == "/tmp"  # noqa: S108 - what is assumed where nothing is set
+    assert (output.error, output.free_bytes, output.writable) == ("no space", None, True)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "x"))
+    assert folders.read(Questions(output=tmp_path))[2].path == str(tmp_path / "x")
