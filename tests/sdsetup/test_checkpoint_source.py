@@ -149,6 +149,7 @@ def test_a_model_that_is_not_kept_stays_on_the_hub(hub: HubServer, tmp_path: Pat
     assert not weights
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("base", ["demo", "folder"])
 def test_a_single_file_has_the_rest_from_its_base(base: str, folder: Path, tmp_path: Path) -> None:
     file = write_single_file(folder, tmp_path / "tiny.safetensors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import sys
 import time
 from dataclasses import replace
 from html import unescape
@@ -123,6 +124,7 @@ def test_a_run_of_nothing_has_a_head_and_the_machine() -> None:
     assert len(text) > 2000
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a path of POSIX")
 def test_a_failure_is_the_first_verdict() -> None:
     text = page(Outcome(command="convert", model="/x/<m>", plan=PLAN, problem="no <disk>"), RECORD)
     assert "<title>sdsetup convert &lt;m&gt;: failed</title>" in text
@@ -255,6 +257,7 @@ def test_placement_is_counted_by_provider() -> None:
     assert "Placement" not in headings(page(Outcome(command="convert", model="m", report=report()), RECORD))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a name that Windows does not allow")
 def test_the_first_image_is_in_the_page(tmp_path: Path) -> None:
     path = tmp_path / "a <cat>.png"
     Image.new("RGB", (8, 8)).save(path)
