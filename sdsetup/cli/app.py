@@ -15,7 +15,7 @@ from sdsetup import os_errors
 from sdsetup.bootstrap.command_name import verb_of
 from sdsetup.bootstrap.console import interrupted
 from sdsetup.bootstrap.version import lines as version_lines
-from sdsetup.cli import output
+from sdsetup.cli import interruption, output
 from sdsetup.cli.verbs import VerbGroup, whose_options
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import InterruptedByUserError, SetupError, UsageError
@@ -77,7 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
         elif not sys.warnoptions:
             warnings.simplefilter("ignore")  # written for developers
         try:
-            return _run(given)
+            with interruption.answered():
+                return _run(given)
         except (Exception, KeyboardInterrupt) as error:
             if debugging and not isinstance(error, KeyboardInterrupt):
                 logging.getLogger(__name__).exception("the command failed")

@@ -240,12 +240,13 @@ def find_package(metadata: ImageMetadata, image: Path) -> Path:
         UsageError: It is in neither place.
     """
     named = metadata.package == Path(metadata.package).name  # no path that somebody wrote into an image
-    for folder in (Path(), image.parent, image.parent.parent) if named else ():
+    around = (Path(), image.parent, image.parent.parent)
+    for folder in (each / inside for each in around for inside in ("", "packages")) if named else ():
         if (folder / metadata.package / "manifest.json").is_file():
             return folder / metadata.package
     raise UsageError(
         "image.package",
-        f"{image} was made with a package called {metadata.package}, which is not in this folder.",
+        f"{image} was made with a package called {metadata.package}, which is neither here nor beside it.",
         f"name it: sdsetup generate PATH/{metadata.package} --from {image}",
     )
 

@@ -75,6 +75,19 @@ def make_plan(
     return MemoryPlan(one_at_a_time=one_at_a_time, elsewhere=elsewhere, peak_bytes=peak)
 
 
+def needed_on_cpu(package: Package, size: ImageSize, *, provider: Provider, one_at_a_time: bool) -> int:
+    """Forecast the main memory that images take on the CPU, in bytes.
+
+    Args:
+        package: What makes the images.
+        size: Of the images.
+        provider: The CPU's.
+        one_at_a_time: Whether each submodel is closed after its stage.
+    """
+    needed = forecast(package_graphs(package).run_by(provider), size)
+    return needed.staged_cpu_bytes if one_at_a_time else needed.cpu_bytes
+
+
 def demand(plan: MemoryPlan, budget_bytes: int) -> None:
     """Stop where a plan does not keep to a budget.
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import psutil
+
 from conversions.events import Listener, Notice, ignore
 from conversions.package.layout import Package
 from conversions.recipe import ImageSize
@@ -19,6 +21,9 @@ from sdsetup.runtime.memory_plan import MemoryPlan
 from sdsetup.runtime.runner import Runner, Usage
 from sdsetup.runtime.two_devices import TwoDevices
 from sdsetup.runtime.worker import make_runner
+
+# Smaller images fit where their model does, and its graphs need not be read to know it.
+_LARGE_PIXELS = 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +94,14 @@ def start(
     if budget is not None and (plan.peak_bytes or 0) > budget:
         needed = f"{human_size(plan.peak_bytes or 0)} of memory, and {device} has {human_size(budget)}"
         listener(Notice(text=f"the images need about {needed}: it may run out."))
+    if not on_gpu and size.width * size.height * size.images > _LARGE_PIXELS:
+        needed_bytes = memory_plan.needed_on_cpu(
+            package, size, provider=device.provider, one_at_a_time=plan.one_at_a_time
+        )
+        memory_bytes = int(psutil.virtual_memory().total)
+        if needed_bytes > memory_bytes:
+            needed = f"{human_size(needed_bytes)} of memory, and this machine has {human_size(memory_bytes)}"
+            listener(Notice(text=f"the images need about {needed}: it may run out."))
     if device_request.vram_bytes is not None and not on_gpu:
         listener(Notice(text="--vram means a GPU's memory, and the images are made on the CPU."))
     nothing_requested = (

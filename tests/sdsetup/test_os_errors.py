@@ -21,8 +21,8 @@ MEANT = {
     "os.read_only": ("EROFS", (19, 6009)),
     "os.in_use": ("EBUSY ETXTBSY EDEADLK ENOLCK", (32, 33, 170, 1224)),
     "os.not_permitted": ("EACCES EPERM", (5, 65, 1314)),
-    "os.gone": ("ENOENT ENOTDIR", (2, 3, 267)),
-    "os.in_the_way": ("EEXIST EISDIR ENOTEMPTY", (80, 183, 145)),
+    "os.gone": ("ENOENT", (2, 3)),
+    "os.in_the_way": ("EEXIST EISDIR ENOTDIR ENOTEMPTY", (80, 183, 145, 267)),
     "os.bad_name": ("EILSEQ ELOOP", (123, 161, 1113, 1921)),
     "os.no_answer": (
         (

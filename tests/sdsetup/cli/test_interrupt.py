@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from sdsetup.cli import interruption
 from tests.hub_server import Account, Fault, HubServer, Repo
 from tests.hub_server.checkpoint import checkpoint_files
 from tests.hub_server.client import Machine
@@ -122,6 +123,42 @@ def test_the_preview_of_a_run_that_was_ended_makes_way_for_the_next_run_s(
     )
     assert "previews: x-preview.png" in again.stderr
     assert [path.name for path in machine.home.glob("*.png")] == ["x.png"]
+
+
+def test_while_native_code_runs_it_is_heard_and_a_second_one_ends_it(machine: Machine) -> None:
+    """A hash of many rounds: hours in one call, during which Python runs no handler of signals."""
+    machine.home.mkdir(parents=True)
+    program = (
+        "import hashlib; from sdsetup.cli import interruption, output\n"
+        "with interruption.answered():\n"
+        "    output.say('begun'); hashlib.pbkdf2_hmac('sha512', b'', b'', 2**31 - 1)"
+    )
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(machine.home)
+        os.execve(sys.executable, [sys.executable, "-c", program], machine.environment(TERM="xterm"))  # noqa: S606
+    seen, said = "", "Ctrl-C again stops at once."
+    for word in ("begun", said):
+        while word not in seen:
+            assert select.select([terminal], [], [], _LIMIT_SECONDS)[0], seen
+            seen += os.read(terminal, 65536).decode("utf-8", "replace")
+        os.write(terminal, b"\x03")
+    _, outcome = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(outcome) == 130
+
+
+def test_where_python_runs_it_raises_at_once_and_the_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), interruption.answered():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(_LIMIT_SECONDS)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_in_convert_what_is_finished_is_kept_where_it_says(machine: Machine, tiny_checkpoint: Path) -> None:

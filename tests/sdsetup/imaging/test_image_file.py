@@ -201,6 +201,13 @@ def test_the_package_of_a_image_is_found_beside_it(tmp_path, monkeypatch):
         find_package(RECIPE, tmp_path / "elsewhere" / "deep" / "a.png")
 
 
+def test_the_package_of_a_image_is_found_where_an_installation_puts_it(tmp_path):
+    made = tmp_path / "packages" / "päckage"
+    made.mkdir(parents=True)
+    (made / "manifest.json").write_text("{}", encoding="utf-8")
+    assert find_package(RECIPE, tmp_path / "images" / "a.png").samefile(made)
+
+
 def test_names_of_our_own_are_used_again_when_that_is_asked(tmp_path):
     one = RECIPE.of_image(0)
     (first,) = paths_for(tmp_path, one)

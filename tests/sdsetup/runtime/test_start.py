@@ -6,13 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from conversions.events import Notice
 from conversions.package.layout import Package
 from conversions.providers.devices import CPU, Device
 from conversions.providers.table import provider_for
+from conversions.recipe import ImageSize
 from conversions.verification.ep_assignment import Placement
+from sdsetup.disk_space import human_size
 from sdsetup.errors import SetupError
 from sdsetup.runtime import start as module
 from sdsetup.runtime.package import open_for_images
@@ -24,6 +27,7 @@ from tests.sdsetup import toy_package
 
 GPU = Device(provider=provider_for("directml"), name="Radeon", discrete=True, memory_bytes=8 * 2**30)
 SMALL = replace(GPU, name="Small card", number=1, memory_bytes=300 * 2**20)
+HUGE = ImageSize(width=2**20, height=2**20)
 INTEGRATED = replace(GPU, name="Graphics", discrete=False, memory_bytes=2**28)
 
 
@@ -60,6 +64,29 @@ def test_the_cpu_is_taken_where_there_is_nothing_else(
     for request in ({"provider": "cpu"}, {"device_id": 0}, {"adapter": CPU.name}):
         _, heard = started(for_gpus, monkeypatch, [], **request)
         assert len(heard) == 1
+
+
+def test_images_that_no_main_memory_holds_are_announced(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(module, "list_devices", lambda: [CPU])
+    for size, announced in ((ImageSize(width=1024, height=2048), False), (HUGE, True)):
+        start(
+            package,
+            DeviceRequest(),
+            size,
+            lambda event: heard.append(event.text),  # type: ignore[attr-defined]
+        ).close()
+        assert heard[0] == f"running on {CPU}."
+        assert heard[1:] == heard[1:2]
+        assert bool(heard[1:]) is announced
+        if announced:
+            assert heard[1].startswith("the images need about ")
+            assert heard[1].endswith(
+                f"and this machine has {human_size(psutil.virtual_memory().total)}: it may run out."
+            )
+        heard.clear()
 
 
 def test_a_gpu_runs_in_a_process_of_its_own_with_everything_loaded(
