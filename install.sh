@@ -60,20 +60,25 @@ unset PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALEN
 run_module() {
   interpreter=$1
   shift
-  "$interpreter" -c 'import os, runpy, signal, sys
-signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
-clone = sys.argv.pop(1)
-if clone:
-    sys.path.insert(0, clone)
-    from sdsetup.bootstrap import child_environment
-    try:
-        cleaned = child_environment.for_pip(child_environment.pip_settings(sys.executable))
-    except child_environment.SetupError as error:
-        sys.exit(error.message)
-    sys.path.remove(clone)
-    os.environ.clear()
-    os.environ.update(cleaned)
-runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)' "$@"
+  # Deaf until its first lines ran: a Python that is still starting answers with its stack too. pip wants Ctrl-C
+  # as it comes.
+  (trap '' INT; exec "$interpreter" -c 'import os, runpy, signal, sys
+try:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    clone = sys.argv.pop(1)
+    if clone:
+        sys.path.insert(0, clone)
+        from sdsetup.bootstrap import child_environment
+        try:
+            cleaned = child_environment.for_pip(child_environment.pip_settings(sys.executable))
+        except child_environment.SetupError as error:
+            sys.exit(error.message)
+        sys.path.remove(clone)
+        os.environ.clear()
+        os.environ.update(cleaned)
+    runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+except KeyboardInterrupt:
+    sys.exit(130)' "$@")
 }
 
 # 64-bit CPython 3.11 to 3.13 that can make environments.
