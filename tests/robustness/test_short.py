@@ -26,11 +26,11 @@ CASES = (
     (packages.generate, 60),
     (packages.verify, 30),
     (hub_answers.answers, 20),
-    (kills.convert, 4),
-    (kills.generate, 4),
-    (kills.download, 4),
-    (shortages.at_once, 4),
-    (shortages.full_disk, 4),
+    (kills.convert, 2),
+    (kills.generate, 2),
+    (kills.download, 2),
+    (shortages.at_once, 2),
+    (shortages.full_disk, 2),
 )
 
 

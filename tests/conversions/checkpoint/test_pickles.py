@@ -161,6 +161,7 @@ def test_a_damaged_pickle_is_one_clear_message(content: bytes, tmp_path: Path) -
     assert "weights_only" not in caught.value.message
 
 
+@pytest.mark.robustness
 def test_a_pickle_that_unpacks_to_far_more_than_it_holds_is_refused(tmp_path: Path) -> None:
     """Zeros that are compressed, one number seen a million million times, an entry that is named often."""
     import torch

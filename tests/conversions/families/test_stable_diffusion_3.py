@@ -132,6 +132,7 @@ def test_t5_s_table_may_be_stored_under_either_name_or_both(checkpoint: Path, tm
         assert table.source.factor == 2**-6
 
 
+@pytest.mark.robustness
 def test_of_two_tables_that_differ_the_one_counts_that_transformers_reads(
     checkpoint: Path, graph_cache: Path, tmp_path: Path
 ) -> None:

@@ -61,6 +61,8 @@ PLACES = (
     ),
 )  # fmt: skip
 
+_IN_EVERY_RUN = {"plain", "two-lines", "file-and-variable", "proxies", "socks-proxy"}
+
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[HubServer]:
@@ -155,7 +157,13 @@ def commands(hub: HubServer, package: Path, checkpoint: Path) -> list[tuple[str,
 
 @pytest.mark.parametrize(
     ("place", "debugging"),
-    [(PLACES[0], ""), *((place, "1") for place in PLACES)],  # debugging shows all and more
+    [
+        (PLACES[0], ""),
+        *(  # debugging shows all and more
+            pytest.param(place, "1", marks=() if place.name in _IN_EVERY_RUN else pytest.mark.robustness)
+            for place in PLACES
+        ),
+    ],
     ids=lambda value: value.name if isinstance(value, Place) else value,
 )
 def test_no_verb_lets_a_token_out(

@@ -26,7 +26,10 @@ pytestmark = pytest.mark.torch
 REQUEST = Request(prompt="a red horse on the moon", seed=5, steps=3, guidance_scale=7.5, width=72, height=136)
 
 
-@pytest.fixture(scope="module", params=["stable-diffusion", "stable-diffusion-xl"])
+@pytest.fixture(
+    scope="module",
+    params=["stable-diffusion", pytest.param("stable-diffusion-xl", marks=pytest.mark.robustness)],
+)
 def checkpoint(request, tmp_path_factory):
     return make_variant(tmp_path_factory.mktemp("checkpoints") / request.param, VARIANTS[request.param])
 
