@@ -129,9 +129,10 @@ def test_while_native_code_runs_it_is_heard_and_a_second_one_ends_it(machine: Ma
     """A hash of many rounds: hours in one call, during which Python runs no handler of signals."""
     machine.home.mkdir(parents=True)
     program = (
-        "import hashlib; from sdsetup.cli import interruption, output\n"
+        "import hashlib, threading; from sdsetup.cli import interruption, output\n"
         "with interruption.answered():\n"
-        "    output.say('begun'); hashlib.pbkdf2_hmac('sha512', b'', b'', 2**31 - 1)"
+        "    threading.Timer(1, output.say, ['begun']).start()\n"
+        "    hashlib.pbkdf2_hmac('sha512', b'', b'', 2**31 - 1)"
     )
     pid, terminal = pty.fork()
     if pid == 0:
