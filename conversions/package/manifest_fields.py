@@ -62,7 +62,7 @@ def check_fields(manifest: Mapping[str, Any], place: str) -> None:
     _demand(needs, dict, "an object", "memory.submodels", place)
     for submodel, entry in needs.items():
         needed = entry.get("device_bytes") if isinstance(entry, dict) else None
-        if type(needed) is not int or not 0 <= needed <= _LARGEST:
+        if not _is_size(needed):
             raise _torn(place, f"memory.submodels.{submodel}", entry, "device_bytes and other sizes")
     for name, entry in manifest.get("linked", {}).items():
         fields = entry if isinstance(entry, dict) else {}
@@ -75,9 +75,14 @@ def check_fields(manifest: Mapping[str, Any], place: str) -> None:
             raise _torn(place, "files", name, "a path inside the package")
         fields = entry if isinstance(entry, dict) else {}
         size, sha256 = fields.get("size_bytes"), fields.get("sha256")
-        whole = isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= _LARGEST
-        if not (whole and isinstance(sha256, str) and _SHA256.fullmatch(sha256) and len(fields) == 2):
+        if not (
+            _is_size(size) and isinstance(sha256, str) and _SHA256.fullmatch(sha256) and len(fields) == 2
+        ):
             raise _torn(place, f"files.{name}", entry, "a size_bytes and a sha256")
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _LARGEST
 
 
 def _typed(entry: Mapping[str, Any], keys: Mapping[str, tuple[type, ...]]) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from sdsetup.bootstrap.installer import FLAVOURS
 from sdsetup.cli import output, progress
 from sdsetup.cli.convert import (
     PrecisionOption,
@@ -36,7 +37,7 @@ def install(
     flavour: Annotated[
         str | None,
         typer.Option(
-            metavar="directml|windowsml|cpu|cuda|migraphx|openvino",
+            metavar="|".join(FLAVOURS),
             help="Which ONNX Runtime. [default: this machine's, directml or cpu]",
         ),
     ] = None,

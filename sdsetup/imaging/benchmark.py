@@ -15,21 +15,13 @@ import psutil
 from conversions.events import Advanced, Finished, Listener, Started, ignore
 from conversions.package.layout import Package
 from sdsetup import __version__
+from sdsetup.bootstrap.installer import FLAVOUR_DISTRIBUTIONS
 from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request, complete
 from sdsetup.runtime.memory_peak import measure_memory_peak
 from sdsetup.runtime.runner import Runner, Usage
 from sdsetup.runtime.two_devices import TwoDevices
 from sdsetup.runtime.worker import WorkerRunner
-
-_FLAVOURS = (
-    "onnxruntime-directml",
-    "onnxruntime-windowsml",
-    "onnxruntime-gpu",
-    "onnxruntime-migraphx",
-    "onnxruntime-openvino",
-    "onnxruntime",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +151,7 @@ def _process_of(runner: Runner) -> int:
 
 
 def _onnxruntime() -> str:
-    for name in _FLAVOURS:
+    for name in sorted(FLAVOUR_DISTRIBUTIONS.values(), key="onnxruntime".__eq__):  # the plain one last
         try:
             return f"{name} {version(name)}"
         except PackageNotFoundError:

@@ -91,17 +91,13 @@ def start(
     if budget is not None and device_request.vram_bytes is not None:
         memory_plan.demand(plan, budget)
     listener(Notice(text=f"running on {device}{_described(plan, other)}."))
-    if budget is not None and (plan.peak_bytes or 0) > budget:
-        needed = f"{human_size(plan.peak_bytes or 0)} of memory, and {device} has {human_size(budget)}"
-        listener(Notice(text=f"the images need about {needed}: it may run out."))
+    if budget is not None:
+        _announce_shortage(plan.peak_bytes or 0, budget, str(device), listener)
     if not on_gpu and size.width * size.height * size.images > _LARGE_PIXELS:
         needed_bytes = memory_plan.needed_on_cpu(
             package, size, provider=device.provider, one_at_a_time=plan.one_at_a_time
         )
-        memory_bytes = int(psutil.virtual_memory().total)
-        if needed_bytes > memory_bytes:
-            needed = f"{human_size(needed_bytes)} of memory, and this machine has {human_size(memory_bytes)}"
-            listener(Notice(text=f"the images need about {needed}: it may run out."))
+        _announce_shortage(needed_bytes, int(psutil.virtual_memory().total), "this machine", listener)
     if device_request.vram_bytes is not None and not on_gpu:
         listener(Notice(text="--vram means a GPU's memory, and the images are made on the CPU."))
     nothing_requested = (
@@ -115,6 +111,12 @@ def start(
     if not plan.elsewhere:
         return make(device)
     return TwoDevices(main=make(device), other=make(other), elsewhere=plan.elsewhere)
+
+
+def _announce_shortage(needed_bytes: int, memory_bytes: int, where: str, listener: Listener) -> None:
+    if needed_bytes > memory_bytes:
+        needed = f"{human_size(needed_bytes)} of memory, and {where} has {human_size(memory_bytes)}"
+        listener(Notice(text=f"the images need about {needed}: it may run out."))
 
 
 def _described(plan: MemoryPlan, other: Device) -> str:

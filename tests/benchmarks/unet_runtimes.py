@@ -31,6 +31,7 @@ from conversions.providers.devices import CPU
 from conversions.providers.session_graph import session_graph
 from conversions.providers.table import provider_for
 from conversions.recipe import ImageSize
+from conversions.verification.metrics import compare
 
 THREADS = 2
 RUNS = 3
@@ -147,13 +148,12 @@ def main(checkpoint: Path, folder: Path, side: int) -> None:
     rows = {}
     for name, entries in taken.items():
         runs = [each for entry in entries for each in entry["run_seconds"]]
-        error = float(np.mean((results[name].astype(np.float64) - reference) ** 2))
         rows[name] = {
             "load_seconds": min(entry["load_seconds"] for entry in entries),
             "best_run_seconds": min(runs),
             "median_run_seconds": statistics.median(runs),
             "peak_rss_bytes": max(entry["peak_rss_bytes"] for entry in entries),
-            "psnr_db": 10 * float(np.log10(float(np.ptp(reference)) ** 2 / error)) if error else None,
+            "psnr_db": None if name == "torch" else compare(results[name], reference).psnr_db,
         }
     if "openvino" not in rows:
         print("openvino is not installed: it was not measured", file=sys.stderr)

@@ -14,13 +14,12 @@ from safetensors.numpy import load_file, save_file
 
 from conversions import graphs
 from conversions.checkpoint.folder import component_tensors, open_folder
-from conversions.conversion import convert
 from conversions.errors import ConversionError
 from conversions.events import ignore
 from conversions.families import stable_diffusion_3
 from conversions.family import folders_left_out
 from conversions.options import Options
-from conversions.package.layout import Staging
+from conversions.package.layout import Staging, open_package
 from conversions.package.package_metadata import copy_pipeline_files
 from conversions.plan import make_plan
 from conversions.providers.devices import CPU
@@ -30,6 +29,7 @@ from conversions.weights.binding import bind
 from conversions.weights.expression import Scale
 from sdsetup.error_hints import hint_for
 from tests.checkpoints import VARIANTS, make_variant
+from tests.lora_packages import make_package_with
 
 pytestmark = pytest.mark.torch
 
@@ -140,17 +140,8 @@ def test_of_two_tables_that_differ_the_one_counts_that_transformers_reads(
     path = checkpoint / "text_encoder_3" / "model.safetensors"
     tensors = load_file(path)
     save(path, {**tensors, COPY: tensors[TABLE][::-1].copy()})
-    opened = open_folder(checkpoint)
-    package = convert(
-        make_plan(opened, Options(target="cpu", precision="fp32"), graph_cache),
-        opened,
-        tmp_path / "package",
-        tool_version="test",
-        graph_cache=graph_cache,
-        checks=None,
-        listener=ignore,
-    ).package
-    report = verify(package, opened, device=CPU, only={"text_encoder_3"}, listener=ignore)
+    package = open_package(make_package_with(checkpoint, tmp_path / "package", graph_cache))
+    report = verify(package, open_folder(checkpoint), device=CPU, only={"text_encoder_3"}, listener=ignore)
     assert report.passed, report.all_problems
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,13 +43,18 @@ class Ended:
 
 def type_ctrl_c(machine: Machine, arguments: list[str], *, when: str, **extra: str) -> Ended:
     """Run ``sdsetup ARGUMENTS`` in a terminal and type Ctrl-C once ``when`` can be read there."""
+    return type_ctrl_c_in(machine, ["-m", "sdsetup", *arguments], [when], **extra)
+
+
+def type_ctrl_c_in(machine: Machine, arguments: list[str], words: Sequence[str], **extra: str) -> Ended:
+    """Run Python in a terminal and type Ctrl-C once for each of some words, when it can be read there."""
     machine.home.mkdir(parents=True, exist_ok=True)
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(machine.home)
         environment = machine.environment(TERM="xterm", **extra)
-        os.execve(sys.executable, [sys.executable, "-m", "sdsetup", *arguments], environment)  # noqa: S606
-    seen, typed, began = "", False, time.monotonic()
+        os.execve(sys.executable, [sys.executable, *arguments], environment)  # noqa: S606
+    seen, waited_for, began = "", list(words), time.monotonic()
     while time.monotonic() - began < _LIMIT_SECONDS:
         if not select.select([terminal], [], [], 1)[0]:
             continue
@@ -57,13 +62,13 @@ def type_ctrl_c(machine: Machine, arguments: list[str], *, when: str, **extra: s
             seen += os.read(terminal, 65536).decode("utf-8", "replace")
         except OSError:  # the other end is closed
             break
-        if not typed and when in seen:
+        if waited_for and waited_for[0] in seen:
             time.sleep(0.3)
             os.write(terminal, b"\x03")
-            typed = True
+            del waited_for[0]
     _, outcome = os.waitpid(pid, 0)
     os.close(terminal)
-    assert typed, seen
+    assert not waited_for, seen
     return Ended(code=os.waitstatus_to_exitcode(outcome), screen=seen)
 
 
@@ -127,26 +132,14 @@ def test_the_preview_of_a_run_that_was_ended_makes_way_for_the_next_run_s(
 
 def test_while_native_code_runs_it_is_heard_and_a_second_one_ends_it(machine: Machine) -> None:
     """A hash of many rounds: hours in one call, during which Python runs no handler of signals."""
-    machine.home.mkdir(parents=True)
     program = (
         "import hashlib, threading; from sdsetup.cli import interruption, output\n"
         "with interruption.answered():\n"
         "    threading.Timer(1, output.say, ['begun']).start()\n"
         "    hashlib.pbkdf2_hmac('sha512', b'', b'', 2**31 - 1)"
     )
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(machine.home)
-        os.execve(sys.executable, [sys.executable, "-c", program], machine.environment(TERM="xterm"))  # noqa: S606
-    seen, said = "", "Ctrl-C again stops at once."
-    for word in ("begun", said):
-        while word not in seen:
-            assert select.select([terminal], [], [], _LIMIT_SECONDS)[0], seen
-            seen += os.read(terminal, 65536).decode("utf-8", "replace")
-        os.write(terminal, b"\x03")
-    _, outcome = os.waitpid(pid, 0)
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(outcome) == 130
+    ended = type_ctrl_c_in(machine, ["-c", program], ["begun", "Ctrl-C again stops at once."])
+    assert ended.code == 130
 
 
 def test_where_python_runs_it_raises_at_once_and_the_handlers_come_back() -> None:
