@@ -20,7 +20,7 @@ from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request, complete
 from sdsetup.runtime.memory_peak import measure_memory_peak
 from sdsetup.runtime.runner import Runner, Usage
-from sdsetup.runtime.two_devices import TwoDevices
+from sdsetup.runtime.runner_pair import RunnerPair
 from sdsetup.runtime.worker import WorkerRunner
 
 
@@ -145,8 +145,9 @@ def _times(used: Usage) -> SubmodelTimes:
 
 
 def _process_of(runner: Runner) -> int:
-    main = runner.main if isinstance(runner, TwoDevices) else runner
-    worker = main.process_id if isinstance(main, WorkerRunner) else None
+    while isinstance(runner, RunnerPair):
+        runner = runner.main
+    worker = runner.process_id if isinstance(runner, WorkerRunner) else None
     return worker or os.getpid()
 
 

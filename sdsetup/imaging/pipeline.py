@@ -23,7 +23,9 @@ from sdsetup.imaging.blank_image import find_blank
 from sdsetup.imaging.feature_extractor import extract
 from sdsetup.imaging.latent_noise import LatentNoise
 from sdsetup.imaging.package_prompts import PackagePrompts
-from sdsetup.imaging.preview import Preview, approximate
+from sdsetup.imaging.pixels import pixels_of
+from sdsetup.imaging.preview import Preview
+from sdsetup.imaging.rehearsal import rehearse
 from sdsetup.imaging.request import Request, complete, first_index, scheduler_for
 from sdsetup.imaging.schedulers import Floats, Scheduler, State
 from sdsetup.runtime.runner import Runner
@@ -101,11 +103,13 @@ class Pipeline:
         started = perf_counter()
         request = complete(request, self.package)
         noise = LatentNoise.of(request.seed, request.images)
+        self._open_ahead(request, "denoiser")
         conditioning = self.encode(request)
         self._done_with("text")
         start = noise.draw(self.package.recipe.latents.shape(request.size))
         initial = self.encode_initial(request, noise)
         self._done_with("encoder")
+        self._open_ahead(request, "decoder", *(("safety",) if check_safety else ()))
         looping = perf_counter()
         latents, evaluations = self.denoise(request, conditioning, initial, start, noise)
         self._done_with("denoiser")
@@ -270,7 +274,9 @@ class Pipeline:
             outputs = tuple(self._run(self._denoiser, each, when)[recipe.prediction] for each in runs)
             guided = recipe.guide(outputs, conditioning, request.guidance_scale or 0.0)
             if self.preview is not None and self.preview.wanted(done) and done < count:
-                self._show(self.preview, scheduler.denoised(state, guided))
+                # Not _run: latents on their way may be beyond what a float16 decoder takes.
+                self.preview.show(scheduler.denoised(state, guided), recipe, self.runner.run)
+                self._done_with("decoder")
             fresh = noise.draw(start.shape[1:]) if scheduler.wants_noise(state) else None
             state = scheduler.advance(state, guided, fresh)
             if initial is not None and initial.mask is not None and recipe.blends_masks:
@@ -280,22 +286,6 @@ class Pipeline:
                 self._announce(count - 1)
         self.listener(Finished(task="denoise", note=f"{count} steps"))
         return state.sample
-
-    def _show(self, preview: Preview, latents: Floats) -> None:
-        """Write a preview; one that cannot be made or written is no reason to stop."""
-        recipe = self.package.recipe
-        pixels, scale = approximate(latents, recipe.latents), recipe.latents.downscale
-        if pixels is None:
-            # Not _run: latents on their way may be beyond what a float16 decoder takes, finished ones not.
-            decoded = [recipe.decode(self.runner.run, each[None]) for each in latents]
-            self._done_with("decoder")
-            if not all(np.isfinite(each).all() for each in decoded):
-                return
-            pixels, scale = np.concatenate([_pixels(each) for each in decoded]), 1
-        try:
-            preview.write(pixels, scale)
-        except OSError as error:
-            logger.info("the preview %s was not written: %s", preview.path, error)
 
     def _announce(self, left: int) -> None:
         """Say how long the other steps will take where people would wonder: without a GPU."""
@@ -366,7 +356,7 @@ class Pipeline:
         return True
 
     def _image(self, latents: Floats) -> NDArray[np.uint8]:
-        return _pixels(self.package.recipe.decode(self._run, latents))
+        return pixels_of(self.package.recipe.decode(self._run, latents))
 
     @cached_property
     def _prompts(self) -> PackagePrompts:
@@ -382,20 +372,17 @@ class Pipeline:
         (name,) = self.package.with_role("denoiser")
         return name
 
+    def _open_ahead(self, request: Request, *roles: Role) -> None:
+        """Let the runner open what comes later while it does what comes now, where that saves time."""
+        names = [name for role in roles for name in self.package.with_role(role)]
+        names = [name for name in names if self.runner.opens_ahead(name)]
+        sizes = rehearse(self, request) if names else {}
+        for name in names:
+            self.runner.open_ahead(name, sizes[name])
+
     def _done_with(self, role: Role) -> None:
         for name in self.package.with_role(role):
             self.runner.done_with(name)
-
-
-def _pixels(sample: Floats) -> NDArray[np.uint8]:
-    """Turn a decoder's ``[images, 3, height, width]``, -1 to 1, into uint8 ``[images, height, width, 3]``."""
-    values = sample / np.float32(2)
-    values += np.float32(0.5)
-    np.clip(values, 0, 1, out=values)
-    values *= np.float32(255)
-    np.rint(values, out=values)
-    pixels: NDArray[np.uint8] = values.astype(np.uint8).transpose(0, 2, 3, 1)
-    return pixels
 
 
 def _blended(

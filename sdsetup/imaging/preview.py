@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from conversions.recipe import LatentSpace
+from conversions.recipe import LatentSpace, Recipe, Run
 from sdsetup import new_file
 from sdsetup.errors import UsageError
+from sdsetup.imaging.pixels import pixels_of
 from sdsetup.imaging.schedulers import Floats
+
+logger = logging.getLogger(__name__)
 
 # Where a preview names the process that writes it, among the texts of a PNG file.
 _WRITER = "sdsetup preview of process"
@@ -107,6 +111,25 @@ class Preview:
     def wanted(self, step: int) -> bool:
         """Say whether a step, counted from 1, is shown."""
         return step % self.every == 0
+
+    def show(self, latents: Floats, recipe: Recipe, run: Run) -> None:
+        """Write what latents would become; a preview that cannot be made or written is no reason to stop.
+
+        Args:
+            latents: float32 ``[images, channels, height, width]``, as the denoiser has them.
+            recipe: Of the family.
+            run: Runs the decoder, where the colours of the latents are not known.
+        """
+        pixels, scale = approximate(latents, recipe.latents), recipe.latents.downscale
+        if pixels is None:
+            decoded = [recipe.decode(run, each[None]) for each in latents]
+            if not all(np.isfinite(each).all() for each in decoded):
+                return
+            pixels, scale = np.concatenate([pixels_of(each) for each in decoded]), 1
+        try:
+            self.write(pixels, scale)
+        except OSError as error:
+            logger.info("the preview %s was not written: %s", self.path, error)
 
     def write(self, pixels: NDArray[np.uint8], scale: int) -> None:
         """Write the images of a batch beside each other.

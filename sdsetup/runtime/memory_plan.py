@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from conversions.forecast import CONTEXT_BYTES, SESSION_BYTES, forecast, weights_bytes
 from conversions.package.layout import Package
@@ -23,10 +23,13 @@ class MemoryPlan:
     Attributes:
         one_at_a_time: Close each submodel when its stage is over.
         elsewhere: Submodels that run on another device: the CPU, or where it was asked for.
+        side_by_side: Run the denoiser in a process of its own, where the provider has its sessions in another
+            process, so that it opens while the others run; the device then holds one more context.
         peak_bytes: What the device will hold at most; None where it was not reckoned.
     """
 
     one_at_a_time: bool = False
+    side_by_side: bool = False
     elsewhere: frozenset[str] = frozenset()
     peak_bytes: int | None = None
 
@@ -53,26 +56,34 @@ def make_plan(
     """
     encoders = frozenset(package.with_role("text"))
     elsewhere = encoders if encoders_elsewhere else frozenset()
+    side_by_side = provider.own_process and not one_at_a_time
+    contexts_bytes = (2 if side_by_side else 1) * CONTEXT_BYTES
+    ample = MemoryPlan(one_at_a_time=bool(one_at_a_time), side_by_side=side_by_side, elsewhere=elsewhere)
     if budget_bytes is None:
-        return MemoryPlan(one_at_a_time=bool(one_at_a_time), elsewhere=elsewhere)
+        return ample
     images_bytes = _MOST_BYTES_A_PIXEL * size.width * size.height * size.images
     # Files may hold more than is used, never less: with room for all of them no graph need be read.
-    fixed_bytes = CONTEXT_BYTES + len(package.submodels) * SESSION_BYTES
+    fixed_bytes = contexts_bytes + len(package.submodels) * SESSION_BYTES
     if _files_bytes(package) + fixed_bytes + images_bytes <= budget_bytes:
-        return MemoryPlan(one_at_a_time=bool(one_at_a_time), elsewhere=elsewhere)
+        return ample
     graphs = package_graphs(package).run_by(provider)
     sizes = {name: weights_bytes(model) for name, model in graphs.models.items()}
     if encoders_elsewhere is None:
         alone = CONTEXT_BYTES + SESSION_BYTES
         elsewhere = frozenset(name for name in encoders if sizes[name] + alone > budget_bytes)
     held = sum(weights + SESSION_BYTES for name, weights in sizes.items() if name not in elsewhere)
-    if CONTEXT_BYTES + held + images_bytes <= budget_bytes:
-        return MemoryPlan(one_at_a_time=bool(one_at_a_time), elsewhere=elsewhere)
+    if contexts_bytes + held + images_bytes <= budget_bytes:
+        return replace(ample, elsewhere=elsewhere)
     needed = forecast(graphs, size).without(elsewhere)
     if one_at_a_time is None:
         one_at_a_time = needed.device_bytes > budget_bytes
-    peak = needed.staged_bytes if one_at_a_time else needed.device_bytes
-    return MemoryPlan(one_at_a_time=one_at_a_time, elsewhere=elsewhere, peak_bytes=peak)
+    plan = MemoryPlan(one_at_a_time=one_at_a_time, elsewhere=elsewhere, peak_bytes=needed.device_bytes)
+    if one_at_a_time:
+        return replace(plan, peak_bytes=needed.staged_bytes)
+    peak_bytes = needed.device_bytes + CONTEXT_BYTES
+    if side_by_side and peak_bytes <= budget_bytes:
+        return replace(plan, side_by_side=True, peak_bytes=peak_bytes)
+    return plan
 
 
 def needed_on_cpu(package: Package, size: ImageSize, *, provider: Provider, one_at_a_time: bool) -> int:

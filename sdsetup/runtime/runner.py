@@ -51,6 +51,19 @@ class Runner(Protocol):
         """Run a submodel once, opening it first where needed."""
         ...
 
+    def opens_ahead(self, submodel: str) -> bool:
+        """Whether it saves time to open a submodel before its first run."""
+        ...
+
+    def open_ahead(self, submodel: str, sizes: Mapping[str, int]) -> None:
+        """Begin to open a submodel; what fails is tried again in its first run.
+
+        Args:
+            submodel: Its name.
+            sizes: Of the dimensions of its inputs, by name, in its first run.
+        """
+        ...
+
     def upcast_to_fp32(self, submodel: str) -> None:
         """Run a float16 submodel in float32 from its next run on."""
         ...
@@ -111,6 +124,15 @@ class LocalRunner:
         self.low_memory = True
         self.close()
         return self._run(submodel, inputs)
+
+    def opens_ahead(self, submodel: str) -> bool:  # noqa: ARG002 - the protocol's
+        """No: opening a submodel in this process keeps the caller waiting."""
+        return False
+
+    def open_ahead(self, submodel: str, sizes: Mapping[str, int]) -> None:
+        """Open a submodel, unless submodels are to be closed as soon as they can be."""
+        if not self.low_memory and submodel not in self._open:
+            self._open[submodel] = self._load(submodel, sizes)
 
     def upcast_to_fp32(self, submodel: str) -> None:
         """Run a float16 submodel in float32 from its next run on, on the same stored weights."""

@@ -35,6 +35,10 @@ _NUMPY_TYPES: dict[str, Any] = {
 }
 
 
+OUT_OF_MEMORY = "device.memory"
+"""Code of an :class:`OutOfMemoryError`, by which it is known across processes."""
+
+
 class DeviceLostError(Exception):
     """The graphics driver has reset or lost the device; this process cannot use it any more."""
 
@@ -74,16 +78,31 @@ def dimensions_of(graph: Path) -> Dimensions:
     Raises:
         SetupError: The graph cannot be read.
     """
+    return {
+        each.name: tuple(dimension.dim_param for dimension in each.type.tensor_type.shape.dim)
+        for each in _read(graph).input
+    }
+
+
+def output_shapes(graph: Path) -> Mapping[str, tuple[int | str, ...]]:
+    """Read the shapes of a graph's outputs, by name: sizes, and names or terms where they are free.
+
+    Raises:
+        SetupError: The graph cannot be read.
+    """
+    return {
+        each.name: tuple(dim.dim_param or dim.dim_value for dim in each.type.tensor_type.shape.dim)
+        for each in _read(graph).output
+    }
+
+
+def _read(graph: Path) -> Any:
     import onnx
 
     try:
-        declared = onnx.load(graph, load_external_data=False).graph.input
+        return onnx.load(graph, load_external_data=False).graph
     except Exception as error:
         raise explained(error, f"opening {graph.parent.name}") from error
-    return {
-        each.name: tuple(dimension.dim_param for dimension in each.type.tensor_type.shape.dim)
-        for each in declared
-    }
 
 
 def sizes_of(dimensions: Dimensions, inputs: Arrays) -> dict[str, int]:
@@ -208,7 +227,7 @@ def explained(error: Exception, doing: str) -> Exception:
     memory = ("8007000E", "OUT OF MEMORY", "BAD_ALLOC", "BAD ALLOCATION", "FAILED TO ALLOCATE MEMORY")
     if isinstance(error, MemoryError) or any(sign in flat for sign in memory):
         return OutOfMemoryError(
-            "device.memory",
+            OUT_OF_MEMORY,
             f"the device ran out of memory while {doing}.",
             "use --low-vram, a smaller --width and --height, or fewer --images.",
         )

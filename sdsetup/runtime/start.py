@@ -19,7 +19,7 @@ from sdsetup.runtime.adapters import PackageAdapters
 from sdsetup.runtime.devices import Device, choose_device, list_devices
 from sdsetup.runtime.memory_plan import MemoryPlan
 from sdsetup.runtime.runner import Runner, Usage
-from sdsetup.runtime.two_devices import TwoDevices
+from sdsetup.runtime.runner_pair import RunnerPair
 from sdsetup.runtime.worker import make_runner
 
 # Smaller images fit where their model does, and its graphs need not be read to know it.
@@ -108,9 +108,13 @@ def start(
     if nothing_requested and device.provider.target == "cpu" and package.target != "cpu":
         listener(Notice(text="no GPU that ONNX Runtime can use was found; sdsetup doctor says why."))
     make = partial(make_runner, package, low_memory=plan.one_at_a_time, listener=listener, adapters=adapters)
-    if not plan.elsewhere:
-        return make(device)
-    return TwoDevices(main=make(device), other=make(other), elsewhere=plan.elsewhere)
+    runner: Runner = make(device)
+    if plan.side_by_side:
+        rest = frozenset(each.name for each in package.submodels) - frozenset(package.with_role("denoiser"))
+        runner = RunnerPair(main=runner, other=make(device), elsewhere=rest)
+    if plan.elsewhere:
+        runner = RunnerPair(main=runner, other=make(other), elsewhere=plan.elsewhere)
+    return runner
 
 
 def _announce_shortage(needed_bytes: int, memory_bytes: int, where: str, listener: Listener) -> None:

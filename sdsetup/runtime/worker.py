@@ -6,6 +6,7 @@ ends. A run depends on its inputs alone, so a lost run is repeated in a new proc
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import signal
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from sdsetup.runtime.devices import Device
 from sdsetup.runtime.runner import LocalRunner, Usage
 from sdsetup.runtime.sessions import Array, Arrays, DeviceLostError
 from sdsetup.runtime.shared_channel import SharedChannel
+
+logger = logging.getLogger(__name__)
 
 # After this many failures of the same run, give up.
 _ATTEMPTS = 3
@@ -121,6 +124,7 @@ class WorkerRunner:
     _process: BaseProcess | None = field(default=None, init=False)
     _channel: SharedChannel | None = field(default=None, init=False)
     _usage: dict[str, Usage] = field(default_factory=dict, init=False)
+    _begun: list[str] = field(default_factory=list, init=False)
 
     @property
     def process_id(self) -> int | None:
@@ -153,22 +157,32 @@ class WorkerRunner:
             "update the graphics driver, or use a smaller image, --low-vram or --provider cpu.",
         )
 
+    def opens_ahead(self, submodel: str) -> bool:
+        """Whether a submodel has not been opened and is to stay open."""
+        return not self.low_memory and submodel not in self._usage and submodel not in self._begun
+
+    def open_ahead(self, submodel: str, sizes: Mapping[str, int]) -> None:
+        """Let the worker open a submodel; what it answers is read before the next request."""
+        try:
+            self._connected().send(("open_ahead", (submodel, dict(sizes))))
+        except OSError:
+            self._end()
+        else:
+            self._begun.append(submodel)
+
     def upcast_to_fp32(self, submodel: str) -> None:
         """Run a float16 submodel in float32 from its next run on, on the same stored weights."""
         self.upcast |= {submodel}
-        if self._channel is not None:
-            self._ask("upcast_to_fp32", submodel)
+        self._tell("upcast_to_fp32", submodel)
 
     def skip_layers(self, submodel: str, count: int) -> None:
         """Leave out the last layers of a submodel from its next run on."""
         self.skipped = {**self.skipped, submodel: count}
-        if self._channel is not None:
-            self._ask("skip_layers", submodel, count)
+        self._tell("skip_layers", submodel, count)
 
     def done_with(self, submodel: str) -> None:
         """Close a submodel if memory is short."""
-        if self._channel is not None:
-            self._ask("done_with", submodel)
+        self._tell("done_with", submodel)
 
     def usage(self) -> Mapping[str, Usage]:
         """Return the statistics of each submodel."""
@@ -178,9 +192,33 @@ class WorkerRunner:
         """End the worker, which releases all memory."""
         self._end()
 
+    def _tell(self, verb: str, *arguments: Any) -> None:
+        """Tell the worker what another one knows from its start."""
+        if self._channel is None:
+            return
+        try:
+            self._ask(verb, *arguments)
+        except (DeviceLostError, EOFError, ConnectionError):
+            self._end()
+
     def _ask(self, verb: str, *arguments: Any) -> Any:
+        self._settle()
         channel = self._connected()
         channel.send((verb, arguments))
+        return self._answer(channel)
+
+    def _settle(self) -> None:
+        """Read the answers to what was begun; what failed is done again by a run, which says so."""
+        while self._begun and self._channel is not None:
+            del self._begun[0]
+            try:
+                self._answer(self._channel)
+            except (DeviceLostError, EOFError, ConnectionError):
+                self._end()
+            except SetupError as error:
+                logger.info("a submodel was not opened ahead of its first run: %s", error.message)
+
+    def _answer(self, channel: SharedChannel) -> Any:
         while True:
             match channel.recv():
                 case _Progress(event=event):
@@ -223,6 +261,7 @@ class WorkerRunner:
                 self._process.kill()
                 self._process.join()
         self._channel = self._process = None
+        self._begun.clear()
 
 
 def make_runner(

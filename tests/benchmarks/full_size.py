@@ -11,11 +11,11 @@ the others tiny, where the disk is too small for all.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import shutil
 import struct
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -234,14 +234,24 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(dict(content), indent=2), encoding="utf-8")
 
 
-if __name__ == "__main__":
-    home = Path(sys.argv[1])
-    flow = next((name for name in _FLOW if name in sys.argv[2:]), "")
-    if (home / "model_index.json").exists():
-        print(home)
-    elif flow:
-        print(make_flow(home, flow, sys.argv[-1] if "--only" in sys.argv else ""))
-    else:
-        print((make_sdxl if "sdxl" in sys.argv[2:] else make_sd14)(home))
-    if "--single-file" in sys.argv[2:]:
+def main() -> None:
+    """Write what was asked for, unless it is there."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.full_size", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("model", nargs="?", default="sd14", choices=("sd14", "sdxl", *_FLOW))
+    parser.add_argument("--only", default="", metavar="COMPONENT[,COMPONENT]")
+    parser.add_argument("--single-file", action="store_true")
+    options = parser.parse_args()
+    home: Path = options.folder
+    if not (home / "model_index.json").exists():
+        if options.model in _FLOW:
+            make_flow(home, options.model, options.only)
+        else:
+            {"sd14": make_sd14, "sdxl": make_sdxl}[options.model](home)
+    print(home)
+    if options.single_file:
         print(write_single_file(home, home.with_suffix(".safetensors")))
+
+
+if __name__ == "__main__":
+    main()

@@ -39,6 +39,7 @@ from tests.checkpoints import VARIANTS, make_variant
 from tests.flow_checkpoints import FlowVariant
 from tests.flux_checkpoints import FluxVariant
 from tests.pixart_checkpoints import images_from_an_image
+from tests.sdsetup.imaging.test_rehearsal import assert_rehearsed
 
 pytestmark = pytest.mark.torch
 
@@ -215,6 +216,7 @@ def test_images_are_those_of_diffusers_from_the_same_noise(
             continue
         expected, pixels = diffusers_images(checkpoint, request, package)
         assert compare(latents, expected).psnr_db >= 80, request.task
+        assert_rehearsed(package, request)
         made = pipeline.generate(request, check_safety=False).pixels
         assert np.abs(made.astype(int) - pixels.astype(int)).max() <= 1, request.task
 

@@ -18,7 +18,7 @@ from sdsetup.imaging.request import Request
 from sdsetup.runtime.memory_peak import measure_memory_peak
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
-from sdsetup.runtime.two_devices import TwoDevices
+from sdsetup.runtime.runner_pair import RunnerPair
 from sdsetup.runtime.worker import WorkerRunner
 from tests.sdsetup import toy_package
 from tests.sdsetup.imaging.test_pipeline import cpu
@@ -188,9 +188,9 @@ def test_the_process_that_is_watched_is_the_main_device_s_worker(tmp_path):
         worker.run("text_encoder", {"input_ids": np.zeros((1, 77), np.int32)})
         assert worker.process_id not in (None, os.getpid())
         assert module._process_of(worker) == worker.process_id
-        both = TwoDevices(main=worker, other=local, elsewhere=frozenset({"text_encoder"}))
+        both = RunnerPair(main=worker, other=local, elsewhere=frozenset({"text_encoder"}))
         assert module._process_of(both) == worker.process_id
-        swapped = TwoDevices(main=local, other=worker, elsewhere=frozenset({"text_encoder"}))
+        swapped = RunnerPair(main=local, other=worker, elsewhere=frozenset({"text_encoder"}))
         assert module._process_of(swapped) == module._process_of(local) == os.getpid()
     finally:
         worker.close()

@@ -21,7 +21,7 @@ from sdsetup.runtime import memory_plan, start
 from sdsetup.runtime.memory_plan import MemoryPlan
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
-from sdsetup.runtime.two_devices import TwoDevices
+from sdsetup.runtime.runner_pair import RunnerPair
 from tests.sdsetup import toy_package
 
 LARGE = 64 * 2**30
@@ -79,12 +79,12 @@ def test_encoders_that_are_too_large_run_elsewhere_and_are_not_counted(package: 
     assert not make_plan(package, package.recipe.native, 1, encoders_elsewhere=False).elsewhere
 
 
-def test_two_devices_make_the_image_of_one(package: Package) -> None:
+def test_runner_pair_make_the_image_of_one(package: Package) -> None:
     request = Request(prompt="a red horse", seed=3, steps=3)
     expected = Pipeline(package=package, runner=LocalRunner(package=package, device=CPU)).generate(request)
     encoders = frozenset(package.with_role("text"))
     main, other = (LocalRunner(package=package, device=CPU) for _ in range(2))
-    both = TwoDevices(main=main, other=other, elsewhere=encoders)
+    both = RunnerPair(main=main, other=other, elsewhere=encoders)
     images = Pipeline(package=package, runner=both).generate(request)
     assert np.array_equal(images.pixels, expected.pixels)
     assert set(other.usage()) == encoders
@@ -105,7 +105,7 @@ def test_what_was_planned_is_said(package: Package, monkeypatch: pytest.MonkeyPa
 
     begin = start.DeviceRequest(encoder_provider="cpu")
     runner = start.start(package, begin, package.recipe.native, listen)
-    assert isinstance(runner, TwoDevices)
+    assert isinstance(runner, RunnerPair)
     assert runner.device == small
     assert "text_encoder on" in heard[0]
     assert "one submodel at a time" in heard[0]

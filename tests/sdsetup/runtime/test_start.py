@@ -20,8 +20,8 @@ from sdsetup.errors import SetupError
 from sdsetup.runtime import start as module
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner, Runner, Usage
+from sdsetup.runtime.runner_pair import RunnerPair
 from sdsetup.runtime.start import DeviceRequest, as_document, start, summary, time_share
-from sdsetup.runtime.two_devices import TwoDevices
 from sdsetup.runtime.worker import WorkerRunner
 from tests.sdsetup import toy_package
 
@@ -93,8 +93,11 @@ def test_a_gpu_runs_in_a_process_of_its_own_with_everything_loaded(
     package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner, heard = started(package, monkeypatch, [GPU])
-    assert isinstance(runner, WorkerRunner)
-    assert (runner.device, runner.low_memory) == (GPU, False)
+    assert isinstance(runner, RunnerPair)
+    assert runner.elsewhere == {each.name for each in package.submodels} - {"unet"}
+    for worker in (runner.main, runner.other):
+        assert isinstance(worker, WorkerRunner)
+        assert (worker.device, worker.low_memory) == (GPU, False)
     assert heard == [f"running on {GPU}."]
     second, _ = started(package, monkeypatch, [GPU, SMALL], device_id=1, provider="directml")
     assert second.device == SMALL
@@ -112,7 +115,9 @@ def test_memory_decides_what_is_loaded_together_unless_a_person_does(
         ([], {"low_vram": True}, True),
     ):
         runner, heard = started(package, monkeypatch, devices, **request)
-        assert runner.low_memory is one_at_a_time  # type: ignore[attr-defined]
+        assert isinstance(runner, RunnerPair) is not one_at_a_time
+        if not isinstance(runner, RunnerPair):
+            assert runner.low_memory  # type: ignore[attr-defined]
         assert heard[0].endswith(", one submodel at a time." if one_at_a_time else f"{runner.device}.")
 
 
@@ -134,12 +139,13 @@ def test_images_that_may_not_fit_are_announced_and_beyond_a_budget_refused(
 
 def test_text_encoders_run_where_a_person_says(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     runner, heard = started(package, monkeypatch, [GPU], encoder_provider="cpu")
-    assert isinstance(runner, TwoDevices)
+    assert isinstance(runner, RunnerPair)
     assert runner.elsewhere == {"text_encoder"}
     assert (runner.main.device, runner.other.device) == (GPU, CPU)
     assert heard == [f"running on {GPU}, text_encoder on {CPU}."]
     same, _ = started(package, monkeypatch, [GPU], encoder_provider="directml")
-    assert isinstance(same, WorkerRunner)
+    assert isinstance(same, RunnerPair)
+    assert same.other.device == GPU
     cpu, _ = started(package, monkeypatch, [GPU], provider="cpu", encoder_provider="cpu")
     assert isinstance(cpu, LocalRunner)
 
@@ -217,11 +223,11 @@ class Noting:
         return note
 
 
-def test_of_two_devices_each_is_asked_for_its_own_submodels() -> None:
+def test_of_runner_pair_each_is_asked_for_its_own_submodels() -> None:
     numbers = usage("A", 1.0, A=1)
     main: Any = Noting("main", GPU, {"unet": numbers})
     other: Any = Noting("other", CPU, {"text": numbers, "unet": replace(numbers, upcast=True)})
-    both = TwoDevices(main=main, other=other, elsewhere=frozenset({"text"}))
+    both = RunnerPair(main=main, other=other, elsewhere=frozenset({"text"}))
     inputs = {"x": np.zeros(1)}
     assert both.device == GPU
     assert both.run("unet", inputs) == "main"  # type: ignore[comparison-overlap]

@@ -4,18 +4,20 @@ import os
 import pickle
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import psutil
 import pytest
 
 from conversions.events import Advanced, Finished, Notice
+from conversions.providers.table import FIXED_SIZES
 from sdsetup.errors import SetupError
 from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
+from sdsetup.runtime.runner_pair import RunnerPair
 from sdsetup.runtime.sessions import DeviceLostError
 from sdsetup.runtime.worker import WorkerRunner, _Failure, make_runner
 from tests.sdsetup import toy_package
@@ -82,7 +84,7 @@ def test_a_worker_that_dies_every_time_ends_in_one_clear_message(package, worker
     with pytest.raises(SetupError, match="was lost 3 times while running unet") as caught:
         Pipeline(package=package, runner=worker).generate(replace(REQUEST, images=64, width=512, height=512))
     assert caught.value.code == "device.lost"
-    assert (len(loaded), len(notices)) == (3, 2)
+    assert (len(loaded), len(notices)) == (4, 2)  # the first one ahead of its run
 
 
 @pytest.mark.parametrize(
@@ -159,3 +161,87 @@ def test_only_fragile_providers_get_a_worker(package):
     directml = replace(cpu(), provider=provider_for("directml"))
     assert isinstance(make_runner(package, cpu(), low_memory=False), LocalRunner)
     assert isinstance(make_runner(package, directml, low_memory=False), WorkerRunner)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted(RunnerPair):
+    """A pair that also notes what is opened ahead."""
+
+    asked: list[str] = field(default_factory=list)
+
+    def open_ahead(self, submodel, sizes):
+        self.asked.append(submodel)
+        super().open_ahead(submodel, sizes)
+
+
+def test_what_is_opened_ahead_is_opened_once_and_gives_the_same_image(package):
+    expected = Pipeline(package=package, runner=LocalRunner(package=package, device=cpu())).generate(REQUEST)
+    fixed = replace(cpu(), provider=replace(cpu().provider, sizes=FIXED_SIZES))  # as DirectML's sessions
+    main, other = (WorkerRunner(package=package, device=fixed) for _ in range(2))
+    rest = frozenset(each.name for each in package.submodels) - {"unet"}
+    runner = Noted(main=main, other=other, elsewhere=rest)
+    try:
+        assert main.opens_ahead("unet")
+        for _ in range(2):
+            made = Pipeline(package=package, runner=runner).generate(REQUEST)
+            assert np.array_equal(made.pixels, expected.pixels)
+        assert main.process_id != other.process_id
+        assert runner.asked[:2] == ["unet", "vae_decoder"]
+        assert len(runner.asked) == len(set(runner.asked))
+        assert {len(used.load_seconds) for used in runner.usage().values()} == {1}
+        assert not main.opens_ahead("unet")
+    finally:
+        runner.close()
+
+
+def test_a_submodel_that_cannot_be_opened_ahead_says_so_when_it_is_run(tmp_path):
+    folder = toy_package.write(tmp_path / "torn")
+    graph = folder / "unet" / "model.onnx"
+    whole = graph.read_bytes()
+    package = open_for_images(folder)
+    runner = WorkerRunner(package=package, device=cpu())
+    try:
+        graph.write_bytes(b"?" * len(whole))
+        runner.open_ahead("unet", {})
+        runner.skip_layers("text_encoder", 0)
+        assert runner.opens_ahead("unet")  # it failed, and nothing was said
+        with pytest.raises(SetupError, match="failed while opening unet"):
+            runner.run("unet", {})
+        graph.write_bytes(whole)
+        runner.open_ahead("unet", {})
+        assert Pipeline(package=package, runner=runner).generate(REQUEST).pixels.any()
+    finally:
+        runner.close()
+
+
+def test_a_worker_that_dies_while_it_opens_ahead_costs_time_alone(package):
+    expected = Pipeline(package=package, runner=LocalRunner(package=package, device=cpu())).generate(REQUEST)
+    runner = WorkerRunner(package=package, device=cpu())
+    try:
+        runner.open_ahead("unet", {})
+        kill(runner.process_id)
+        made = Pipeline(package=package, runner=runner).generate(REQUEST)
+        assert np.array_equal(made.pixels, expected.pixels)
+        process = psutil.Process(runner.process_id)
+        kill(process.pid)
+        process.wait()
+        for _ in range(3):  # the channel is found broken with the second message at the latest
+            runner.open_ahead("text_encoder", {})
+        made = Pipeline(package=package, runner=runner).generate(REQUEST)
+        assert np.array_equal(made.pixels, expected.pixels)
+    finally:
+        runner.close()
+
+
+def test_nothing_is_opened_ahead_where_memory_is_short(package):
+    worker = WorkerRunner(package=package, device=cpu(), low_memory=True)
+    assert not worker.opens_ahead("unet")
+    local = LocalRunner(package=package, device=cpu(), low_memory=True)
+    local.open_ahead("unet", {})
+    assert not local.usage()
+    local.low_memory = False
+    assert not local.opens_ahead("unet")
+    for _ in range(2):
+        local.open_ahead("unet", {})
+    assert {name: len(used.load_seconds) for name, used in local.usage().items()} == {"unet": 1}
+    local.close()

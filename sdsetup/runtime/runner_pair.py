@@ -1,17 +1,18 @@
-"""Run some of a package's submodels on another device, such as large text encoders on the CPU."""
+"""Run some of a package's submodels in a second runner: on another device, or beside the first."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sdsetup.errors import SetupError
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.runner import Runner, Usage
-from sdsetup.runtime.sessions import Array, Arrays
+from sdsetup.runtime.sessions import OUT_OF_MEMORY, Array, Arrays
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoDevices:
+class RunnerPair:
     """A runner made of two.
 
     Attributes:
@@ -30,8 +31,27 @@ class TwoDevices:
         return self.main.device
 
     def run(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
-        """Run a submodel once where it belongs."""
-        return self._of(submodel).run(submodel, inputs)
+        """Run a submodel once where it belongs.
+
+        If memory runs out, the other runner gives its own back, as both may share a device, and the run is
+        retried once.
+        """
+        runner = self._of(submodel)
+        try:
+            return runner.run(submodel, inputs)
+        except SetupError as error:
+            if error.code != OUT_OF_MEMORY:
+                raise
+        (self.main if runner is self.other else self.other).close()
+        return runner.run(submodel, inputs)
+
+    def opens_ahead(self, submodel: str) -> bool:
+        """Whether opening a submodel before its first run saves time."""
+        return self._of(submodel).opens_ahead(submodel)
+
+    def open_ahead(self, submodel: str, sizes: Mapping[str, int]) -> None:
+        """Begin to open a submodel where it belongs."""
+        self._of(submodel).open_ahead(submodel, sizes)
 
     def upcast_to_fp32(self, submodel: str) -> None:
         """Run a float16 submodel in float32 from its next run on."""

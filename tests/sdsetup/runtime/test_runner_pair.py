@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from conversions.verification.ep_assignment import Placement
+from sdsetup.errors import SetupError
 from sdsetup.runtime.runner import Usage
-from sdsetup.runtime.two_devices import TwoDevices
+from sdsetup.runtime.runner_pair import RunnerPair
+from sdsetup.runtime.sessions import OUT_OF_MEMORY, OutOfMemoryError
 
 
 @dataclass
@@ -20,10 +22,19 @@ class Recorder:
     device: Any
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     fails: bool = False
+    raises: list[Exception] = field(default_factory=list)
 
     def run(self, submodel: str, inputs: Any) -> dict[str, Any]:
         self.asked.append(("run", submodel, inputs))
+        if self.raises:
+            raise self.raises.pop()
         return {self.device: np.ones(1)}
+
+    def opens_ahead(self, submodel: str) -> bool:
+        return self.device == "main" and submodel == "unet"
+
+    def open_ahead(self, submodel: str, sizes: Any) -> None:
+        self.asked.append(("ahead", submodel, sizes))
 
     def upcast_to_fp32(self, submodel: str) -> None:
         self.asked.append(("upcast", submodel))
@@ -48,8 +59,8 @@ class Recorder:
 
 
 @pytest.fixture
-def two() -> TwoDevices:
-    return TwoDevices(
+def two() -> RunnerPair:
+    return RunnerPair(
         main=Recorder("main"),
         other=Recorder("other"),
         elsewhere=frozenset({"text_encoder", "text_encoder_2"}),
@@ -67,12 +78,21 @@ def test_each_submodel_runs_where_it_belongs(two: Any) -> None:
 
 
 def test_what_is_said_of_a_submodel_reaches_its_runner(two: Any) -> None:
+    assert two.opens_ahead("unet")
+    assert not two.opens_ahead("text_encoder")
     for name in ("unet", "text_encoder"):
+        two.open_ahead(name, {"batch": 2})
         two.upcast_to_fp32(name)
         two.skip_layers(name, 2)
         two.done_with(name)
-    assert two.main.asked == [("upcast", "unet"), ("skip", "unet", 2), ("done", "unet")]
+    assert two.main.asked == [
+        ("ahead", "unet", {"batch": 2}),
+        ("upcast", "unet"),
+        ("skip", "unet", 2),
+        ("done", "unet"),
+    ]
     assert two.other.asked == [
+        ("ahead", "text_encoder", {"batch": 2}),
         ("upcast", "text_encoder"),
         ("skip", "text_encoder", 2),
         ("done", "text_encoder"),
@@ -86,3 +106,22 @@ def test_both_are_counted_and_closed_even_where_one_fails(two: Any) -> None:
     with pytest.raises(RuntimeError, match="gone"):
         two.close()
     assert two.main.asked == two.other.asked == [("close",)]
+
+
+def test_where_memory_runs_out_the_other_gives_its_own_back(two: Any) -> None:
+    full = OutOfMemoryError(OUT_OF_MEMORY, "It is full.", "Use less.")
+    for runner, rest, name in ((two.main, two.other, "unet"), (two.other, two.main, "text_encoder")):
+        runner.asked.clear()
+        rest.asked.clear()
+        runner.raises.append(full)
+        assert two.run(name, {}).keys() == {runner.device}
+        assert runner.asked == [("run", name, {})] * 2
+        assert rest.asked == [("close",)]
+        runner.raises.extend([full, full])
+        with pytest.raises(SetupError, match="full"):
+            two.run(name, {})
+        runner.raises.append(SetupError("runtime.failed", "It broke.", "Look."))
+        rest.asked.clear()
+        with pytest.raises(SetupError, match="broke"):
+            two.run(name, {})
+        assert not rest.asked

@@ -1,17 +1,24 @@
-"""Images a second and graphics memory on an NVIDIA card: this package, PyTorch's diffusers, optimum-onnx.
+"""Images a second and graphics memory: this package beside diffusers, optimum-onnx and stable-diffusion.cpp.
 
-Run as ``python -m tests.benchmarks.cuda WORK [--model sd14|sdxl|klein|z-image] [--precision fp16|int4]
-[--fp32-decoder] [--check] [--compile] [--optimum PYTHON] [--rounds 2] [--runs 5] [--images 1]``. WORK needs
-12 GB (SDXL: 14 GB, and 7 GB more with ``--fp32-decoder``; klein 32 GB, Z-Image 41 GB) and gets a checkpoint
-of the model's true size with random weights, this project's package of it, and optimum's own export. Every
-contender makes the same kind of image (no safety checker; SD 1.4: 512x512, DDIM, 20 steps, guidance 7.5;
-SDXL: 1024x1024, Euler, 20 steps, guidance 5; klein and Z-Image-Turbo: 1024x1024, 4 and 8 steps), each in a
-process of its own, in turns: this project in float16 or with 4-bit weights, diffusers in float16 or, where
-that is what the model is published in, bfloat16. ``--compile`` adds diffusers under torch.compile
-(reduce-overhead, channels last). ``--fp32-decoder`` lets all decode in float32, as SDXL's own autoencoder
-needs it. Peaks are of all the card's memory above what was in use before; nobody else may use the card
-meanwhile. PYTHON is the interpreter of an environment with optimum-onnx and onnxruntime-gpu. ``--check``
-instead compares images of 4 steps at 512x512 with diffusers in float32 on the same card, from the same noise.
+Run as ``python -m tests.benchmarks.side_by_side WORK [--model sd14|sdxl|klein|z-image]
+[--precision fp16|int4] [--provider cuda|webgpu|directml|cpu] [--fp32-decoder] [--check] [--compile]
+[--optimum PYTHON] [--stable-diffusion-cpp PYTHON] [--no-diffusers] [--rounds 2] [--runs 5] [--images 1]``.
+WORK needs 12 GB (SDXL: 14 GB, and 7 GB more with ``--fp32-decoder``; klein 32 GB, Z-Image 41 GB; 6 or 7 GB
+more for stable-diffusion.cpp) and gets a checkpoint of the model's true size with random weights, this
+project's package of it, and what others need. Every contender makes the same kind of image (no safety
+checker; SD 1.4: 512x512, DDIM, 20 steps, guidance 7.5; SDXL: 1024x1024, Euler, 20 steps, guidance 5; klein
+and Z-Image-Turbo: 1024x1024, 4 and 8 steps), each in a process of its own, in turns: this project in float16
+or with 4-bit weights, diffusers in float16 or, where that is what the model is published in, bfloat16, on
+the CPU in float32. ``--compile`` adds diffusers under torch.compile (reduce-overhead, channels last).
+``--fp32-decoder`` lets all decode in float32, as SDXL's own autoencoder needs it. Peaks are of an NVIDIA
+card's memory above what was in use before; nobody else may use the card meanwhile.
+
+The PYTHONs are interpreters of environments, one with optimum-onnx and onnxruntime-gpu, one with
+cyllama-vulkan: stable-diffusion.cpp on Vulkan with flash attention and float16 weights, with Euler steps.
+``--python COMMAND`` is how this project's Python is started where it is another than this one, and
+``--seen-as FOLDER`` what WORK is called there: a Windows Python under Wine, see ``tests/windows/card``.
+``--check`` instead compares images of 4 steps at 512x512 with diffusers in float32 on the same card, from
+the same noise.
 
 Prints one JSON object, and each process's numbers as they come to stderr.
 """
@@ -21,6 +28,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
 import statistics
 import subprocess
 import sys
@@ -32,10 +40,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
 from tests.benchmarks import full_size, process_tree
+from tests.single_files import write_single_file
 
 PROMPT = "a photograph of an astronaut riding a horse"
 # Of images before any is timed: PyTorch and ONNX Runtime record a decoder's launches in its second run.
@@ -125,28 +135,34 @@ from sdsetup.runtime.start import DeviceRequest, start, summary
 def listen(event):
     if isinstance(event, Notice):
         print(event.text, file=sys.stderr)
-package = open_for_images(Path(sys.argv[1]))
-device = DeviceRequest(provider="cuda", low_vram=LOW_VRAM)
-runner = start(package, device, ImageSize(width=SIDE, height=SIDE), listen)
-pipeline = Pipeline(package=package, runner=runner, listener=listen)
-stages, run = [], runner.run
-def watched(submodel, inputs):
-    began = time.time()
-    outputs = run(submodel, inputs)
-    stages.append((submodel, began, time.time()))
-    return outputs
-runner.run = watched
-request = Request(prompt=PROMPT, steps=STEPS, images=IMAGES, scheduler=SCHEDULER, guidance_scale=GUIDANCE,
-                  width=SIDE, height=SIDE)
-def draw():
-    return pipeline.generate(request, check_safety=False).pixels
-def notes():
-    seconds = {name: used.run_seconds for name, used in runner.usage().items()}
-    pairs = zip(stages, stages[1:])
-    gaps = sorted(after[1] - before[2] for before, after in pairs if before[0] == after[0])
-    return {"summary": summary(runner), "stages": stages,
-            "median_seconds_between_steps": gaps[len(gaps) // 2] if gaps else None,
-            "last_run_seconds": {name: each[-1] for name, each in seconds.items()}}
+class Watched:
+    def __init__(self, runner):
+        self.runner = runner
+    def __getattr__(self, name):
+        return getattr(self.runner, name)
+    def run(self, submodel, inputs):
+        began = time.time()
+        outputs = self.runner.run(submodel, inputs)
+        stages.append((submodel, began, time.time()))
+        return outputs
+if __name__ == "__main__":  # processes that it starts import this file
+    package = open_for_images(Path(sys.argv[1]))
+    device = DeviceRequest(provider=PROVIDER, low_vram=LOW_VRAM)
+    stages, runner = [], Watched(start(package, device, ImageSize(width=SIDE, height=SIDE), listen))
+    pipeline = Pipeline(package=package, runner=runner, listener=listen)
+    request = Request(prompt=PROMPT, steps=STEPS, images=IMAGES, scheduler=SCHEDULER, guidance_scale=GUIDANCE,
+                      width=SIDE, height=SIDE)
+    def draw():
+        return pipeline.generate(request, check_safety=False).pixels
+    def notes():
+        seconds = {name: used.run_seconds for name, used in runner.usage().items()}
+        pairs = zip(stages, stages[1:])
+        gaps = sorted(after[1] - before[2] for before, after in pairs if before[0] == after[0])
+        steps = sorted(seconds[package.with_role("denoiser")[0]])
+        return {"summary": summary(runner), "stages": stages,
+                "median_seconds_between_steps": gaps[len(gaps) // 2] if gaps else None,
+                "median_step_seconds": steps[len(steps) // 2],
+                "last_run_seconds": {name: each[-1] for name, each in seconds.items()}}
 """
 
 OPEN_DIFFUSERS = """
@@ -160,7 +176,7 @@ if SCHEDULER_CLASS:
     scheduler = getattr(diffusers, SCHEDULER_CLASS)
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **SCHEDULER_SETTINGS)
 pipeline.vae.register_to_config(force_upcast=FP32_DECODER)
-pipeline = pipeline.to("cuda")
+pipeline = pipeline.to(DEVICE)
 pipeline.set_progress_bar_config(disable=True)
 """
 
@@ -173,10 +189,30 @@ def draw():
                       guidance_scale=GUIDANCE, width=SIDE, height=SIDE).images
     return (images * 255).round()
 def notes():
+    if DEVICE == "cpu":
+        return {}
     return {"peak_allocated_bytes": torch.cuda.max_memory_allocated(),
             "peak_reserved_bytes": torch.cuda.max_memory_reserved()}
 """
 )
+
+STABLE_DIFFUSION_CPP = """
+import json, sys, time
+import numpy as np
+from cyllama.sd import SampleMethod, SDContext, SDContextParams, SDType
+parameters = SDContextParams()
+parameters.model_path = sys.argv[1]
+parameters.wtype = SDType.F16
+parameters.diffusion_flash_attn = True
+context = SDContext(parameters)
+def draw():
+    images = context.generate(prompt=PROMPT, negative_prompt="", width=SIDE, height=SIDE, seed=0,
+                              batch_count=IMAGES, sample_steps=STEPS, cfg_scale=GUIDANCE,
+                              sample_method=SampleMethod.EULER)
+    return np.stack([image.to_numpy() for image in images])
+def notes():
+    return {}
+"""
 
 COMPILE = """
 denoiser = "unet" if hasattr(pipeline, "unet") else "transformer"
@@ -211,18 +247,19 @@ def notes():
 """
 
 TIMED = """
-loaded = time.perf_counter()
-pixels = draw()
-warm = time.perf_counter()
-for _ in range(WARM_UPS - 1):
-    draw()
-seconds = []
-for _ in range(RUNS):
-    began = time.perf_counter()
-    draw()
-    seconds.append((time.perf_counter() - began) / IMAGES)
-print(json.dumps({"warm_up_seconds": warm - loaded, "seconds": seconds,
-                  "pixels_mean": float(pixels.mean()), "pixels_std": float(pixels.std()), **notes()}))
+if __name__ == "__main__":
+    loaded = time.perf_counter()
+    pixels = draw()
+    warm = time.perf_counter()
+    for _ in range(WARM_UPS - 1):
+        draw()
+    seconds = []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        draw()
+        seconds.append((time.perf_counter() - began) / IMAGES)
+    print(json.dumps({"warm_up_seconds": warm - loaded, "seconds": seconds,
+                      "pixels_mean": float(pixels.mean()), "pixels_std": float(pixels.std()), **notes()}))
 """
 
 CHECKED_OURS = """
@@ -260,12 +297,18 @@ class Work:
         name: Of the model.
         fp32_decoder: Whether images are decoded in float32.
         precision: Of this project's package.
+        provider: Where this project's package runs.
+        python: How this project's Python is started.
+        seen_as: What the folder is called by that Python.
     """
 
     folder: Path
     name: str
     fp32_decoder: bool
     precision: str
+    provider: str
+    python: tuple[str, ...]
+    seen_as: str
 
     @property
     def model(self) -> Model:
@@ -285,9 +328,26 @@ class Work:
         folder = self.folder / f"package-{self.name}-{self.precision}{decoder}"
         if not (folder / "manifest.json").exists():
             kept = ["--keep-fp32", "vae_decoder"] if self.fp32_decoder else []
-            _run([sys.executable, "-m", "sdsetup", "convert", str(self.checkpoint()), "--target", "cuda",
-                  "--precision", self.precision, "--no-verify", *kept, "--output", str(folder)])  # fmt: skip
+            _run([sys.executable, "-m", "sdsetup", "convert", str(self.checkpoint()), "--no-verify",
+                  "--target", self.provider, "--precision", self.precision, *kept,
+                  "--output", str(folder)])  # fmt: skip
         return folder
+
+    def single_file(self) -> Path:
+        """Return the checkpoint as one file in the original naming, made if it is missing."""
+        checkpoint = self.checkpoint()
+        path = checkpoint.with_suffix(".safetensors")
+        return path if path.exists() else write_single_file(checkpoint, path)
+
+    def ours(self, **constants: Any) -> list[str]:
+        """Return the command that runs this project's program."""
+        path = self.folder / f"program-{uuid4().hex[:8]}.py"
+        path.write_text(self.program(OURS + TIMED, **constants), "utf-8")
+        package = self.package()
+        if not self.seen_as:
+            return [*self.python, str(path), str(package)]
+        separator = "\\" if "\\" in self.seen_as else "/"
+        return [*self.python, *(f"{self.seen_as}{separator}{name}" for name in (path.name, package.name))]
 
     def export(self, optimum: str) -> Path:
         """Return optimum's export of the checkpoint, made if it is missing."""
@@ -312,34 +372,43 @@ class Work:
             "PIPELINE": model.pipeline,
             "FP32_DECODER": self.fp32_decoder,
             "LOW_VRAM": False,
-            "DTYPE": model.dtype,
+            "PROVIDER": self.provider,
+            "DEVICE": "cpu" if self.provider == "cpu" else "cuda",
+            "DTYPE": "float32" if self.provider == "cpu" else model.dtype,
             **constants,
         }
         lines = "".join(f"{name} = {value!r}\n" for name, value in constants.items())
         return lines + contender.replace("ARGUMENTS", model.arguments)
 
 
-def measure(
-    work: Work, optimum: str | None, rounds: int, runs: int, images: int, compiled: bool
-) -> dict[str, Any]:
-    """Prepare what is missing and time the contenders in turns; ``--low-vram`` has one round of one run."""
-    checkpoint, package = str(work.checkpoint()), str(work.package())
-    counts = {"RUNS": runs, "IMAGES": images}
-    low_vram = {"RUNS": 1, "WARM_UPS": 1, "IMAGES": images, "LOW_VRAM": True}
-    contenders = {
-        "sdsetup": [sys.executable, "-c", work.program(OURS + TIMED, **counts), package],
-        "diffusers": [sys.executable, "-c", work.program(DIFFUSERS + TIMED, **counts), checkpoint],
-        "sdsetup --low-vram": [sys.executable, "-c", work.program(OURS + TIMED, **low_vram), package],
-    }
-    if compiled:
+def contenders(work: Work, options: argparse.Namespace) -> dict[str, list[str]]:
+    """Prepare what is missing and return the command of each contender."""
+    checkpoint = str(work.checkpoint())
+    counts = {"RUNS": options.runs, "IMAGES": options.images}
+    found = {"sdsetup": work.ours(**counts)}
+    if work.provider != "cpu":
+        low_vram = {**counts, "RUNS": 1, "WARM_UPS": 1, "LOW_VRAM": True}
+        found["sdsetup --low-vram"] = work.ours(**low_vram)
+    if not options.no_diffusers:
+        found["diffusers"] = [sys.executable, "-c", work.program(DIFFUSERS + TIMED, **counts), checkpoint]
+    if options.compile:
         program = work.program(DIFFUSERS + COMPILE + TIMED, **counts)
-        contenders["diffusers compiled"] = [sys.executable, "-c", program, checkpoint]
-    if optimum is not None:
+        found["diffusers compiled"] = [sys.executable, "-c", program, checkpoint]
+    if options.optimum is not None:
         program = work.program(OPTIMUM + TIMED, **counts)
-        contenders["optimum-onnx"] = [optimum, "-c", program, str(work.export(optimum))]
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
+        found["optimum-onnx"] = [options.optimum, "-c", program, str(work.export(options.optimum))]
+    if options.stable_diffusion_cpp is not None:
+        program = work.program(STABLE_DIFFUSION_CPP + TIMED, **counts)
+        file = str(work.single_file())
+        found["stable-diffusion.cpp"] = [options.stable_diffusion_cpp, "-c", program, file]
+    return found
+
+
+def measure(work: Work, commands: dict[str, list[str]], rounds: int, images: int) -> dict[str, Any]:
+    """Time the contenders in turns; ``--low-vram`` has one round of one run."""
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
     for turn in range(rounds):
-        for name, command in contenders.items():
+        for name, command in commands.items():
             if turn and name == "sdsetup --low-vram":
                 continue
             try:
@@ -354,8 +423,9 @@ def measure(
         for name, each in results.items()
     }
     return {
-        "benchmark": "cuda",
+        "benchmark": "side_by_side",
         "model": work.name,
+        "provider": work.provider,
         "precision": work.precision,
         "fp32_decoder": work.fp32_decoder,
         "images_per_second": pace,
@@ -392,7 +462,7 @@ def check(work: Work) -> dict[str, Any]:
         }
         spread = float(wanted["pixels"].std())
     return {
-        "benchmark": "cuda --check",
+        "benchmark": "side_by_side --check",
         "model": work.name,
         "fp32_decoder": work.fp32_decoder,
         "psnr_db_to_diffusers_float32": compared,
@@ -478,32 +548,50 @@ def _run(command: list[str]) -> str:
 
 def _card() -> str:
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    return _run(query).strip()
+    try:
+        return _run(query).strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.side_by_side", description=__doc__)
     parser.add_argument("work", type=Path)
     parser.add_argument("--model", choices=sorted(MODELS), default="sd14")
     parser.add_argument("--precision", choices=["fp16", "int4"], default="fp16")
+    parser.add_argument("--provider", choices=["cuda", "webgpu", "directml", "cpu"], default="cuda")
     parser.add_argument("--fp32-decoder", action="store_true", help="decode in float32; SDXL alone")
     parser.add_argument("--check", action="store_true", help="compare images instead of timing them")
     parser.add_argument("--compile", action="store_true", help="time diffusers under torch.compile too")
-    parser.add_argument("--optimum", help="interpreter of an environment with optimum-onnx")
+    parser.add_argument("--optimum", metavar="PYTHON")
+    parser.add_argument("--stable-diffusion-cpp", metavar="PYTHON")
+    parser.add_argument("--no-diffusers", action="store_true", help="leave diffusers out")
+    parser.add_argument("--python", default=sys.executable, metavar="COMMAND")
+    parser.add_argument("--seen-as", default="", metavar="FOLDER")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--images", type=int, default=1, help="images in a batch")
-    chosen = parser.parse_args()
-    if chosen.fp32_decoder and chosen.model != "sdxl":
+    options = parser.parse_args()
+    if options.fp32_decoder and options.model != "sdxl":
         parser.error("--fp32-decoder is for SDXL: diffusers decodes no other model in float32 by itself")
-    if chosen.check and MODELS[chosen.model].dtype != "float16":
+    if options.check and MODELS[options.model].dtype != "float16":
         parser.error("--check is for models of which float16 is the usual type: sd14 and sdxl")
     work = Work(
-        folder=chosen.work,
-        name=chosen.model,
-        fp32_decoder=chosen.fp32_decoder,
-        precision=chosen.precision,
+        folder=options.work,
+        name=options.model,
+        fp32_decoder=options.fp32_decoder,
+        precision=options.precision,
+        provider=options.provider,
+        python=tuple(shlex.split(options.python)),
+        seen_as=options.seen_as,
     )
-    counts = (chosen.rounds, chosen.runs, chosen.images)
-    done = check(work) if chosen.check else measure(work, chosen.optimum, *counts, compiled=chosen.compile)
+    if options.check:
+        done = check(work)
+    else:
+        done = measure(work, contenders(work, options), options.rounds, options.images)
     print(json.dumps(done, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Sizes that are known before anything runs, against those of the runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from conversions.package.layout import Package
+from conversions.providers.devices import CPU
+from sdsetup.imaging.pipeline import Pipeline
+from sdsetup.imaging.rehearsal import Rehearsal, rehearse
+from sdsetup.imaging.request import Request, complete
+from sdsetup.runtime import sessions
+from sdsetup.runtime.package import open_for_images
+from sdsetup.runtime.runner import LocalRunner
+from tests.sdsetup import toy_package
+
+LONG = " and ".join(["a red horse on the moon"] * 30)
+
+
+@dataclass(kw_only=True)
+class SizesOfRuns(LocalRunner):
+    """A runner that also notes the sizes of each submodel's first run."""
+
+    noted: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def run(self, submodel: str, inputs: Any) -> Any:
+        dimensions = sessions.dimensions_of(self.package.graph(submodel))
+        self.noted.setdefault(submodel, sessions.sizes_of(dimensions, inputs))
+        return super().run(submodel, inputs)
+
+
+def assert_rehearsed(package: Package, request: Request) -> None:
+    """Compare the sizes that a request's rehearsal tells with those of its runs."""
+    runner = SizesOfRuns(package=package, device=CPU)
+    pipeline = Pipeline(package=package, runner=runner)
+    rehearsed = rehearse(pipeline, request)
+    assert not runner.noted
+    pipeline.generate(request)
+    assert set(runner.noted) - {"vae_encoder"} == set(rehearsed)
+    assert {name: runner.noted[name] for name in rehearsed} == rehearsed, request.task
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return open_for_images(toy_package.write(tmp_path_factory.mktemp("packages") / "plain"))
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {"prompt": LONG},
+        {"guidance_scale": 1.0},
+        {"images": 3, "width": 64, "height": 128},
+    ],
+)
+def test_a_request_is_rehearsed_in_the_sizes_of_its_runs(package: Package, choices: dict[str, Any]) -> None:
+    request = replace(Request(prompt="a red horse", steps=2), **choices)
+    assert_rehearsed(package, complete(request, package))
+
+
+def test_a_rehearsal_opens_nothing_and_says_nothing(package: Package) -> None:
+    heard: list[Any] = []
+    runner = LocalRunner(package=package, device=CPU, listener=heard.append)
+    pipeline = Pipeline(package=package, runner=runner, listener=heard.append)
+    assert rehearse(pipeline, complete(Request(prompt=LONG), package))
+    assert (heard, runner.usage()) == ([], {})
+    rehearsal = Rehearsal(package=package, device=CPU)
+    assert not rehearsal.opens_ahead("unet")
+    assert rehearsal.usage() == {}
