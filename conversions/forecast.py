@@ -40,7 +40,8 @@ class SubmodelNeed:
     Attributes:
         submodel: Its name.
         weights_bytes: Size of its weights.
-        activation_bytes: Peak of live activations while it runs, inputs and outputs included.
+        activation_bytes: What the provider's sessions hold for the activations that are live at once, inputs
+            and outputs included.
         float32_weights_bytes: Size of the largest float32 copy that the CPU makes of a half-precision weight;
             it has one at a time.
         float32_activation_bytes: As ``activation_bytes``, on the CPU, which computes in float32.
@@ -154,7 +155,7 @@ def forecast(graphs: PipelineGraphs, size: ImageSize) -> Forecast:
             SubmodelNeed(
                 submodel=name,
                 weights_bytes=weights_bytes(model),
-                activation_bytes=peak_activation_bytes(fixed),
+                activation_bytes=int(graphs.provider.activation_factor * peak_activation_bytes(fixed)),
                 float32_weights_bytes=max(
                     (
                         _bytes_of(value, wide=True)

@@ -2,6 +2,8 @@
 
 import os
 
+from sdsetup import lazy_imports
+
 __all__ = ["__version__"]
 
 try:
@@ -12,3 +14,5 @@ except ImportError:  # a checkout that was not built
 # ONNX Runtime reads this when it is imported, and else makes a database in the user's cache and looks its
 # server up. Whoever sets it to anything else decides for themselves.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+lazy_imports.install()

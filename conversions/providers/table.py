@@ -44,6 +44,8 @@ class Provider:
             where the variance passes 65,504; see ``conversions.verification.fp16_overflow``.
         stores_scores: Whether attention keeps all its scores in memory, so that a session slices it; see
             ``conversions.passes.slice_attention``. Such a provider's sizes are fixed.
+        activation_factor: Bytes that sessions hold for each byte of activations that are live at once in
+            their graphs.
         sizes: ``FIXED_SIZES`` or ``FREE_SIZES``.
         one_session_at_a_time: Whether runs in one process must not overlap.
         preload: Whether to load the vendor's libraries installed by pip.
@@ -76,6 +78,7 @@ class Provider:
     checks_attention: bool = False
     fp16_variance: bool = False
     stores_scores: bool = False
+    activation_factor: float = 1.0
     sizes: str = FREE_SIZES
     one_session_at_a_time: bool = False
     preload: bool = False
@@ -104,6 +107,8 @@ PROVIDERS: tuple[Provider, ...] = (
         at_load=("drop_allowzero", "fused_matmul_to_gemm"),
         fp16_variance=True,
         stores_scores=True,
+        # As measured on a card: docs/explanation/directml.md, "Activations".
+        activation_factor=2.5,
         sizes=FIXED_SIZES,
         one_session_at_a_time=True,
         own_process=True,

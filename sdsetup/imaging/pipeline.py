@@ -376,7 +376,10 @@ class Pipeline:
         """Let the runner open what comes later while it does what comes now, where that saves time."""
         names = [name for role in roles for name in self.package.with_role(role)]
         names = [name for name in names if self.runner.opens_ahead(name)]
-        sizes = rehearse(self, request) if names else {}
+        if not names:
+            return
+        self.runner.begin()
+        sizes = rehearse(self, request)
         for name in names:
             self.runner.open_ahead(name, sizes[name])
 

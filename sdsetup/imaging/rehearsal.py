@@ -47,6 +47,9 @@ class Rehearsal:
             for name, shape in sessions.output_shapes(graph).items()
         }
 
+    def begin(self) -> None:
+        """Do nothing, as below."""
+
     def opens_ahead(self, submodel: str) -> bool:  # noqa: ARG002 - the protocol's
         """No: nothing is opened."""
         return False

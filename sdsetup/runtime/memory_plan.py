@@ -61,7 +61,8 @@ def make_plan(
     ample = MemoryPlan(one_at_a_time=bool(one_at_a_time), side_by_side=side_by_side, elsewhere=elsewhere)
     if budget_bytes is None:
         return ample
-    images_bytes = _MOST_BYTES_A_PIXEL * size.width * size.height * size.images
+    pixels = size.width * size.height * size.images
+    images_bytes = int(provider.activation_factor * _MOST_BYTES_A_PIXEL * pixels)
     # Files may hold more than is used, never less: with room for all of them no graph need be read.
     fixed_bytes = contexts_bytes + len(package.submodels) * SESSION_BYTES
     if _files_bytes(package) + fixed_bytes + images_bytes <= budget_bytes:

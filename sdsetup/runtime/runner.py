@@ -51,6 +51,10 @@ class Runner(Protocol):
         """Run a submodel once, opening it first where needed."""
         ...
 
+    def begin(self) -> None:
+        """Start the processes that submodels run in, where they do not run in this one."""
+        ...
+
     def opens_ahead(self, submodel: str) -> bool:
         """Whether it saves time to open a submodel before its first run."""
         ...
@@ -124,6 +128,9 @@ class LocalRunner:
         self.low_memory = True
         self.close()
         return self._run(submodel, inputs)
+
+    def begin(self) -> None:
+        """Do nothing: submodels run in this process."""
 
     def opens_ahead(self, submodel: str) -> bool:  # noqa: ARG002 - the protocol's
         """No: opening a submodel in this process keeps the caller waiting."""

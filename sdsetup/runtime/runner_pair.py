@@ -45,6 +45,11 @@ class RunnerPair:
         (self.main if runner is self.other else self.other).close()
         return runner.run(submodel, inputs)
 
+    def begin(self) -> None:
+        """Start the processes of both."""
+        self.main.begin()
+        self.other.begin()
+
     def opens_ahead(self, submodel: str) -> bool:
         """Whether opening a submodel before its first run saves time."""
         return self._of(submodel).opens_ahead(submodel)

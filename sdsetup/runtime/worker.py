@@ -157,6 +157,10 @@ class WorkerRunner:
             "update the graphics driver, or use a smaller image, --low-vram or --provider cpu.",
         )
 
+    def begin(self) -> None:
+        """Start the worker, which takes seconds to import what it needs."""
+        self._connected()
+
     def opens_ahead(self, submodel: str) -> bool:
         """Whether a submodel has not been opened and is to stay open."""
         return not self.low_memory and submodel not in self._usage and submodel not in self._begun

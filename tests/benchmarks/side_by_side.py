@@ -165,6 +165,10 @@ if __name__ == "__main__":  # processes that it starts import this file
                 "last_run_seconds": {name: each[-1] for name, each in seconds.items()}}
 """
 
+CLOSE = """
+    runner.close()
+"""
+
 OPEN_DIFFUSERS = """
 import json, sys, time
 import numpy as np
@@ -342,7 +346,7 @@ class Work:
     def ours(self, **constants: Any) -> list[str]:
         """Return the command that runs this project's program."""
         path = self.folder / f"program-{uuid4().hex[:8]}.py"
-        path.write_text(self.program(OURS + TIMED, **constants), "utf-8")
+        path.write_text(self.program(OURS + TIMED + CLOSE, **constants), "utf-8")
         package = self.package()
         if not self.seen_as:
             return [*self.python, str(path), str(package)]

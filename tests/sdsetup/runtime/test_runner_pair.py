@@ -30,6 +30,9 @@ class Recorder:
             raise self.raises.pop()
         return {self.device: np.ones(1)}
 
+    def begin(self) -> None:
+        self.asked.append(("begin",))
+
     def opens_ahead(self, submodel: str) -> bool:
         return self.device == "main" and submodel == "unet"
 
@@ -78,6 +81,8 @@ def test_each_submodel_runs_where_it_belongs(two: Any) -> None:
 
 
 def test_what_is_said_of_a_submodel_reaches_its_runner(two: Any) -> None:
+    two.begin()
+    assert two.main.asked.pop() == two.other.asked.pop() == ("begin",)
     assert two.opens_ahead("unet")
     assert not two.opens_ahead("text_encoder")
     for name in ("unet", "text_encoder"):

@@ -1,0 +1,34 @@
+"""Leave modules unloaded until something of them is used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
+from types import ModuleType
+
+_LAZY = frozenset({"sympy", "onnx_ir._symbolic_shapes"})
+"""onnx_ir computes terms of dimensions with sympy: half of the time to start, and seldom asked for."""
+
+
+class _LazyFinder(MetaPathFinder):
+    """Finds the modules of ``_LAZY`` and no others."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path, target) if fullname in _LAZY else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
+
+
+def install() -> None:
+    """Let later imports of the modules be lazy, where Python loads them in one thread alone.
+
+    Source: gh-114763, by which two threads could load such a module at once; mended in 3.11.9 and 3.12.3.
+    """
+    if (3, 11, 9) <= sys.version_info < (3, 12) or sys.version_info >= (3, 12, 3):
+        sys.meta_path.insert(0, _LazyFinder())

@@ -1,0 +1,60 @@
+"""What is left unloaded until it is used, in real interpreters."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from sdsetup import lazy_imports
+
+HAS_SAFE_LOADER = (3, 11, 9) <= sys.version_info < (3, 12) or sys.version_info >= (3, 12, 3)
+
+START = """
+import sys
+import sdsetup
+import onnx_ir
+print("sympy.core" in sys.modules)
+"""
+
+USE = """
+import sys
+from sdsetup import lazy_imports
+sys.meta_path.insert(0, lazy_imports._LazyFinder())
+import onnx_ir as ir
+assert "sympy.core" not in sys.modules
+size = ir.SymbolicDim("width")
+assert str(size) == "width" and "sympy.core" not in sys.modules
+print((size // 2 + 1).evaluate({"width": 9}), "sympy.core" in sys.modules)
+import sympy
+import sympy.core
+from sympy.core.expr import Expr
+from sympy.printing import sstr
+assert sympy.Expr is Expr and isinstance(sympy.Symbol("x") + 1, Expr)
+print(sstr(sympy.simplify("x + x")))
+"""
+
+
+def ran(program: str) -> str:
+    """Return what a program prints in a new interpreter."""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def test_sympy_is_not_loaded_to_start_where_python_loads_lazily_in_one_thread() -> None:
+    assert ran(START).split() == [str(not HAS_SAFE_LOADER)]
+
+
+def test_what_is_left_unloaded_works_when_it_is_used() -> None:
+    assert ran(USE).split() == ["5", "True", "2*x"]
+
+
+@pytest.mark.parametrize("name", ["os", "numpy", "sympy.core", "onnx_ir", "sympy_nothing"])
+def test_other_modules_are_not_touched(name: str) -> None:
+    assert lazy_imports._LazyFinder().find_spec(name, None) is None
+
+
+def test_without_sympy_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    assert lazy_imports._LazyFinder().find_spec("sympy", None) is None
