@@ -334,12 +334,11 @@ class Staging:
         write_json(self.folder / _JOURNAL, {"fingerprint": self._fingerprint, "done": self._done})
 
 
-@contextlib.contextmanager
-def reserved(output: Path, *, overwrite: bool) -> Iterator[None]:
-    """Lock the destination of a package while it is built.
+def demand_place(output: Path, *, overwrite: bool) -> None:
+    """See that a package may be put somewhere; what a killed run left of an older package is restored.
 
     Raises:
-        ConversionError: It exists, is in use by another run, or cannot be written.
+        ConversionError: Something is there that is not replaced.
     """
     old = output.with_name(f".{output.name}.old")
     if old.exists() and not output.exists():
@@ -352,6 +351,16 @@ def reserved(output: Path, *, overwrite: bool) -> Iterator[None]:
         raise ConversionError(
             "package.foreign", f"{output} holds files that are not a package; it is not replaced."
         )
+
+
+@contextlib.contextmanager
+def reserved(output: Path, *, overwrite: bool) -> Iterator[None]:
+    """Lock the destination of a package while it is built.
+
+    Raises:
+        ConversionError: It exists, is in use by another run, or cannot be written.
+    """
+    demand_place(output, overwrite=overwrite)
     lock = output.with_name(f".{output.name}.lock")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -22,9 +22,11 @@ ReportOption: TypeAlias = Annotated[
 ]
 
 
-# A package is not made where another one is, or is being made, or where nothing can be written.
+# A package is not made where another one is, or is being made, where nothing can be written, or without what
+# has to be installed for it.
 _REFUSALS = frozenset(
     {"package.exists", "package.busy", "package.foreign", "package.not_a_folder", "package.read_only"}
+    | {"graph.needs_pytorch", "verify.no_pytorch", "weights.needs_pytorch"}
 )
 
 
