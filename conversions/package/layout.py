@@ -369,9 +369,10 @@ def reserved(output: Path, *, overwrite: bool) -> Iterator[None]:
     except Timeout as error:
         raise ConversionError("package.busy", f"Another run is writing {output}.") from error
     except PermissionError as error:
-        raise ConversionError(
-            "package.read_only", f"{error.filename or output} cannot be written."
-        ) from error
+        # The names in here are the program's own.
+        inside = error.filename is None or f".{output.name}." in str(error.filename)
+        place = output.absolute().parent if inside else error.filename
+        raise ConversionError("package.read_only", f"{place} cannot be written.") from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

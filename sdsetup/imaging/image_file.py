@@ -299,6 +299,6 @@ def _unwritable(path: Path, error: OSError) -> SetupError:
     explained = os_errors.explain(error)
     return SetupError(
         "generate.output",
-        f"{path} cannot be written: {explained.message}",
+        f"{path if path != Path() else Path.cwd()} cannot be written: {explained.message}",
         f"choose another place with --output; or {explained.hint}",
     )
