@@ -51,7 +51,7 @@ def typed() -> str:
 
 def as_typed(text: str) -> str:
     """Write the commands of a hint as they are found from here, where PATH does not lead to the name."""
-    if argv() == ("sdsetup",) or not _script().is_file():
+    if argv() == ("sdsetup",):
         return text
     return _COMMAND.sub(lambda _: f"{typed()} ", text)
 

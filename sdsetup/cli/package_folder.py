@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
 from sdsetup.bootstrap.command_name import quoted
-from sdsetup.errors import SetupError
+from sdsetup.errors import SetupError, UsageError
 
 # owner/name, with a revision perhaps, or a model's page; what is on this machine begins with a dot, ~ or /.
 _MODEL = re.compile(r"(?:https?:/+[^/]+/)?([A-Za-z0-9][\w.-]*/[\w.-]+?)(?:@[\w./-]+)?/?")
@@ -47,6 +48,22 @@ def demand(package: Path) -> None:
         f"there is no package at {typed}: as a model of the Hub it has to be converted first.",
         f"sdsetup convert {model}",
     )
+
+
+def incomplete(package: Path | None) -> UsageError:
+    """Say what is typed to make an image, with what was typed already.
+
+    Args:
+        package: What was typed as the only word; a prompt, where no such folder is there.
+    """
+    place, prompt, hint = example(), "a lighthouse at dawn", "for example: "
+    if package is not None and os.path.exists(package):  # noqa: PTH110 - a long prompt is no error
+        place = quoted(str(package))
+    elif package is not None:
+        prompt, hint = str(package), ""
+    quotes = "'" if '"' in prompt else '"'
+    hint += f"sdsetup generate {place} {quotes}{prompt}{quotes}"
+    return UsageError("generate.arguments", "generate needs a package and a prompt.", hint)
 
 
 def example() -> str:

@@ -193,3 +193,13 @@ def test_the_smoke_test_fails_on_a_black_image(here, capsys):
     captured = capsys.readouterr()
     assert json.loads(captured.out)["passed"] is False
     assert "is black" in captured.err
+
+
+def test_what_was_asked_wrongly_is_told_before_a_device_is_chosen(package, here, capsys):
+    (here / "there.png").write_bytes(b"")
+    other = toy_package.write(here / "other")
+    path = other / "vae_decoder" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "scaling_factor": 0.5}), "utf-8")
+    for options in (["-o", "image.jpg"], ["-o", "there.png"], ["--steps", "0"], ["--refiner", other]):
+        assert generate(package, *WORDS[:3], *options) == 2, options
+        assert capsys.readouterr().err.startswith("error: "), options

@@ -179,7 +179,7 @@ def test_of_a_folder_that_can_only_be_read_its_own_name_is_told(
 ) -> None:
     inside = "cd small && " if what.endswith("here") else ""
     command = f"mount -o remount,ro small; {inside}sdsetup {READ_ONLY[what].format(package=package)}"
-    done = on_small_disk(machine, "2m", command)
+    done = on_small_disk(machine, "100m", command)
     assert_one_message(done, str(machine.home / "small") if inside else "small")
     for internal in (".ttt", ".sdsetup-", ".part", ".lock", " . ", ": ."):
         assert internal not in done.stderr

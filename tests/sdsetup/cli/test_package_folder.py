@@ -43,10 +43,16 @@ def test_a_model_that_was_never_converted(
 def test_without_a_package_the_one_that_is_here_is_named(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert main(["generate"]) == 2
+    assert 'for example: sdsetup generate PACKAGE "a lighthouse at dawn"' in capsys.readouterr().err
     assert main(["generate", "a cat"]) == 2
-    assert 'sdsetup generate PACKAGE "a lighthouse at dawn"' in capsys.readouterr().err
+    assert 'next: sdsetup generate PACKAGE "a cat"' in capsys.readouterr().err
     toy_package.write(here / "packages" / "my dreams")
     assert main(["generate", "a cat"]) == 2
+    assert 'next: sdsetup generate "packages/my dreams" "a cat"' in capsys.readouterr().err
+    assert main(["generate", 'a "cat" ' * 100]) == 2
+    assert """next: sdsetup generate "packages/my dreams" 'a "cat" a "cat" """ in capsys.readouterr().err
+    assert main(["generate", "packages/my dreams"]) == 2
     assert 'sdsetup generate "packages/my dreams" "a lighthouse at dawn"' in capsys.readouterr().err
 
 
