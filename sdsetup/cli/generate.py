@@ -143,7 +143,7 @@ def generate(
         raise package_folder.incomplete(package)
     else:
         request = Request(**{"seed": secrets.randbelow(2**32), **given})
-    package_folder.demand(package)
+    package_folder.demand(package, "generate", request.prompt)
     remarks = [
         *prompts.examine(request.prompt, "the prompt"),
         *prompts.examine(request.negative_prompt, "the negative prompt"),

@@ -15,11 +15,13 @@ _MODEL = re.compile(r"(?:https?:/+[^/]+/)?([A-Za-z0-9][\w.-]*/[\w.-]+?)(?:@[\w./
 _PACKAGES = Path("packages")
 
 
-def demand(package: Path) -> None:
+def demand(package: Path, verb: str, prompt: str = "") -> None:
     """Stop where a file is named, or a folder that is not there but a model of the Hub or the demo is meant.
 
     Args:
         package: What was typed where a package's folder is wanted.
+        verb: The command that wants it.
+        prompt: What was typed after it.
 
     Raises:
         ConversionError: ``package.is_file``.
@@ -41,7 +43,7 @@ def demand(package: Path) -> None:
         raise SetupError(
             "package.of_model",
             f"{typed} names a model; images are made with a package of it, and {_listed(made)} here.",
-            f'name the package: sdsetup generate {made[0]} "PROMPT"',
+            f"name the package: {command(verb, made[0], prompt)}",
         )
     raise SetupError(
         "package.of_model",
@@ -58,18 +60,24 @@ def incomplete(package: Path | None) -> UsageError:
     """
     place, prompt, hint = example(), "a lighthouse at dawn", "for example: "
     if package is not None and os.path.exists(package):  # noqa: PTH110 - a long prompt is no error
-        place = quoted(str(package))
+        place = package
     elif package is not None:
         prompt, hint = str(package), ""
-    quotes = "'" if '"' in prompt else '"'
-    hint += f"sdsetup generate {place} {quotes}{prompt}{quotes}"
+    hint += command("generate", place, prompt)
     return UsageError("generate.arguments", "generate needs a package and a prompt.", hint)
 
 
-def example() -> str:
-    """Name the newest package of the usual folder as it is typed; ``PACKAGE`` where there is none."""
+def command(verb: str, package: Path, prompt: str = "") -> str:
+    """Write a command as it is typed."""
+    quotes = "'" if '"' in prompt else '"'
+    words = (quoted(package.as_posix()), f"{quotes}{prompt}{quotes}" if prompt else "")
+    return " ".join(filter(None, ("sdsetup", verb, *words)))
+
+
+def example() -> Path:
+    """Name the newest package of the usual folder; ``PACKAGE`` where there is none."""
     made = sorted(_PACKAGES.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
-    return quoted(made[-1].parent.as_posix()) if made else "PACKAGE"
+    return made[-1].parent if made else Path("PACKAGE")
 
 
 def _made_of(model: str) -> list[Path]:

@@ -39,7 +39,7 @@ def smoke_test(
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_for_images
 
-    package_folder.demand(package)
+    package_folder.demand(package, "smoke-test")
     opened = open_for_images(package)
     requested = device_request(
         provider=provider,

@@ -60,8 +60,9 @@ def test_a_model_whose_package_is_here(here: Path, capsys: pytest.CaptureFixture
     package = toy_package.write(here / "packages" / "dreams-cpu-fp16")
     assert main(["generate", "acme/dreams", *WORDS]) == 1
     said = capsys.readouterr().err
-    named = Path("packages", "dreams-cpu-fp16")
-    assert f'next: name the package: sdsetup generate {named} "PROMPT"' in said
+    assert 'next: name the package: sdsetup generate packages/dreams-cpu-fp16 "a cat"' in said
+    assert main(["benchmark", "acme/dreams"]) == 1
+    assert "next: name the package: sdsetup benchmark packages/dreams-cpu-fp16\n" in capsys.readouterr().err
     assert main(["generate", "packages/dreams-cpu-fp16", *WORDS]) == 0
     capsys.readouterr()
     other = package.rename(package.with_name("renamed"))
@@ -69,7 +70,7 @@ def test_a_model_whose_package_is_here(here: Path, capsys: pytest.CaptureFixture
     manifest["checkpoint"]["origin"] = "Acme/Dreams"
     (other / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     assert main(["generate", "acme/dreams", *WORDS]) == 1
-    assert f"sdsetup generate {Path('packages', 'renamed')}" in capsys.readouterr().err
+    assert "sdsetup generate packages/renamed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("typed", ["packages/dreams-cpu-fp16", "nowhere", "a/b/c", "../x/y"])
