@@ -343,14 +343,14 @@ def demand_place(output: Path, *, overwrite: bool) -> None:
     old = output.with_name(f".{output.name}.old")
     if old.exists() and not output.exists():
         old.rename(output)  # a run was killed between two renames: restore the old package
-    if output.exists() and not overwrite:
-        raise ConversionError("package.exists", f"{output} already exists.")
     if output.exists() and not output.is_dir():
         raise ConversionError("package.not_a_folder", f"{output} is a file.")
     if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
         raise ConversionError(
             "package.foreign", f"{output} holds files that are not a package; it is not replaced."
         )
+    if output.exists() and not overwrite:
+        raise ConversionError("package.exists", f"{output} already exists.")
 
 
 @contextlib.contextmanager

@@ -103,7 +103,7 @@ def generate(
 ) -> None:
     """Make images from a prompt with a converted package."""
     from sdsetup.adapter_source import adapters_at, embeddings_at
-    from sdsetup.imaging import image_file, prompts
+    from sdsetup.imaging import image_file, initial_image, prompts
     from sdsetup.imaging.pipeline import Pipeline
     from sdsetup.imaging.preview import Preview, demand_interval, place_for
     from sdsetup.imaging.refiner import demand_refinable, open_refiner
@@ -184,6 +184,9 @@ def generate(
         encoder_provider=encoder_provider,
     )
     demand_refinable(request, opened)
+    for read in (request.init_image, request.mask):
+        if read is not None:
+            initial_image.demand_readable(Path(read))
     metadata = image_file.metadata_of(request, opened, "", adapters)
     paths = image_file.paths_for(destination, metadata, overwrite=overwrite)
     written: list[image_file.WrittenImage] = []

@@ -42,7 +42,7 @@ def demand(package: Path, verb: str, prompt: str = "") -> None:
     if made:
         raise SetupError(
             "package.of_model",
-            f"{typed} names a model; images are made with a package of it, and {_listed(made)} here.",
+            f"{typed} names a model where a package is wanted; {_listed(made)} here.",
             f"name the package: {command(verb, made[0], prompt)}",
         )
     raise SetupError(

@@ -203,3 +203,18 @@ def test_what_was_asked_wrongly_is_told_before_a_device_is_chosen(package, here,
     for options in (["-o", "image.jpg"], ["-o", "there.png"], ["--steps", "0"], ["--refiner", other]):
         assert generate(package, *WORDS[:3], *options) == 2, options
         assert capsys.readouterr().err.startswith("error: "), options
+    drawing = toy_package.write(here / "drawing", encodes=True)
+    Image.new("RGB", (64, 64)).save("white.png")
+    for options in (
+        ["--init-image", "there.png", "--width", "64", "--height", "64"],
+        ["--init-image", "white.png", "--mask", "there.png"],
+    ):
+        assert generate(drawing, *WORDS[:3], *options) == 1
+        assert capsys.readouterr().err.startswith("error: there.png cannot be read as an image")
+    assert main(["smoke-test", str(package), "-o", "image.txt"]) == 2
+    assert capsys.readouterr().err.startswith("error: --output image.txt: images are written as PNG.")
+
+
+def test_one_step_is_no_steps(package, capsys):
+    assert generate(package, "a horse", "--seed", "5", "--steps", "1") == 0
+    assert ": 1 step (" in capsys.readouterr().err

@@ -21,7 +21,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("verb", ["generate", "smoke-test", "benchmark"])
+@pytest.mark.parametrize("verb", ["generate", "smoke-test", "benchmark", "verify"])
 @pytest.mark.parametrize(
     ("typed", "model"),
     [
