@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -148,7 +149,8 @@ def make_component(
     streamed, hashes = _write_weights(job, part, written, set().union(*in_place.values()))
     if streamed.overflows or not all(each.finite for each in hashes.values()):
         stored = all_stored(tensors.values())
-        raise not_finite(part.name, checkpoint.storage, stored) or _overflow(streamed.overflows)
+        wrong = not_finite(part.name, checkpoint.storage, stored)
+        raise wrong or _overflow(streamed.overflows, adapted=bool(plan.adapters))
     files, notes, links = {}, {}, {}
     for submodel in submodels:
         name = submodel.name
@@ -236,12 +238,18 @@ def _write_graph(model: ir.Model, bindings: Sequence[Binding], folder: Path) -> 
     ir.save(model, folder / GRAPH_FILE)
 
 
-def _overflow(overflows: Mapping[str, Sequence[Overflow]]) -> ConversionError:
+def _overflow(overflows: Mapping[str, Sequence[Overflow]], *, adapted: bool) -> ConversionError:
     listed = [
         f"{name}: {found[0].initializer} (largest {found[0].largest:.6g})"
         + (f" and {len(found) - 1} more" if len(found) > 1 else "")
         for name, found in overflows.items()
     ]
+    if adapted and any(math.isinf(each.largest) for found in overflows.values() for each in found):
+        return ConversionError(
+            "lora.weight",
+            f"With the adapters merged, weights are not finite: {'; '.join(listed)}.",
+            "Use a smaller weight, or look for another file of the adapter.",
+        )
     return ConversionError(
         "weights.overflow",
         f"Weights do not fit float16, whose largest number is 65504: {'; '.join(listed)}.",

@@ -11,7 +11,7 @@ from conversions.component import Job, demand_space, link_weights, make_componen
 from conversions.errors import ConversionError
 from conversions.events import Finished, Listener, Notice, Started
 from conversions.family import Submodel
-from conversions.graphs.obtain import obtain
+from conversions.graphs.obtain import demand_tracing, obtain
 from conversions.isolated_process import isolated_process
 from conversions.options import Options
 from conversions.package.layout import (
@@ -96,6 +96,7 @@ def convert(
         ConversionError: Something in the checkpoint, the disk or the result is not as it must be; nothing is
             published, and what was finished is kept for the next run.
     """
+    demand_tracing(plan.submodels if retrace else plan.to_trace)
     with reserved(output, overwrite=overwrite), FileHashes(checkpoint.storage) as hashes:
         measured = checks if checks is not None and _comparable(checkpoint, listener) else None
         # Where nothing is measured, other nodes stay in float32 (see ``adapt``): that is another package.

@@ -56,12 +56,14 @@ class Step:
     Attributes:
         label: What a person reads, for example ``"writing weights"``.
         tasks: First words of the identifiers of the tasks in it.
-        seconds: How long it usually takes; only the steps' proportions count.
+        seconds: How long it usually takes.
+        tells_pace: Whether how long it took tells how fast this machine is; a download does not.
     """
 
     label: str
     tasks: frozenset[str]
     seconds: float
+    tells_pace: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,8 @@ def require(needs: Iterable[tuple[Path, int]]) -> None:
         if wanted and wanted + _RESERVE_BYTES > free:
             raise SetupError(
                 "disk.full",
-                f"{human_size(wanted)} are needed on the disk of {place}; {human_size(free)} are free.",
+                f"{human_size(wanted)} are needed on the disk of {place}, and "
+                f"{human_size(_RESERVE_BYTES)} to spare; {human_size(free)} are free.",
                 "Free some space, or move the cache (HF_HOME) or the output to another disk.",
             )
 

@@ -21,7 +21,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "component.absent": "Leave out --drop-{component}.",
         "component.required": "Leave out --drop-{component}.",
         "graph.attention": "Convert the checkpoint again: sdsetup convert MODEL --output FOLDER --overwrite",
-        "graph.needs_pytorch": "Install it with: sdsetup install --torch",
+        "graph.needs_pytorch": "Install them, then run the same command again: sdsetup install --torch",
         "weights.needs_pytorch": "Install it: sdsetup install --torch. Or take the file as .safetensors.",
         "graph.group_norm": "Convert the checkpoint again: sdsetup convert MODEL --output FOLDER --overwrite",
         "lora.unmatched": "Or leave these keys out with --ignore-unmatched.",

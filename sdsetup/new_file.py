@@ -30,17 +30,34 @@ def write(path: Path, content: bytes, *, overwrite: bool = False) -> None:
     _make_folder(path.parent)
     unfinished = path.with_name(f".sdsetup-{os.getpid()}-{secrets.token_hex(3)}.part")
     try:
-        with unfinished.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # network folders and quotas may refuse only now
-        if overwrite:
-            unfinished.replace(path)
-        else:
-            _publish(unfinished, path)
+        with _named_for(path, unfinished):
+            _write(path, unfinished, content, overwrite=overwrite)
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def _write(path: Path, unfinished: Path, content: bytes, *, overwrite: bool) -> None:
+    with unfinished.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # network folders and quotas may refuse only now
+    if overwrite:
+        unfinished.replace(path)
+    else:
+        _publish(unfinished, path)
+
+
+@contextlib.contextmanager
+def _named_for(path: Path, internal: Path) -> Iterator[None]:
+    """Let errors name what a person knows: the file, or its folder where no file may be made."""
+    try:
+        yield
+    except OSError as error:
+        making = error.filename == str(internal) and error.filename2 is None
+        refused = isinstance(error, PermissionError) or error.errno == errno.EROFS
+        error.filename, error.filename2 = str(path.parent if making and refused else path), None
+        raise
 
 
 def names_after(path: Path) -> Iterator[Path]:
@@ -116,7 +133,7 @@ def _make_folder(folder: Path) -> None:
 def _try_name(path: Path) -> None:
     """Create a file whose name is as long as that of ``path``, and remove it."""
     trial = path.with_suffix(path.suffix[:1] + "t" * len(path.suffix[1:]))
-    with contextlib.suppress(FileExistsError):  # then such a name is possible
+    with contextlib.suppress(FileExistsError), _named_for(path, trial):  # one that is taken is possible
         os.close(os.open(trial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         trial.unlink()
 

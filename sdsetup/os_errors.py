@@ -36,6 +36,7 @@ class _Kind:
 
 
 _MANY_FILES = 4096
+_HERE = ("", ".")
 _AGAIN = "run the same command again"
 _KINDS = (
     _Kind(
@@ -250,4 +251,6 @@ def _place(error: OSError) -> str:
     names = [
         name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)
     ]
-    return " and ".join(os.fsdecode(name) for name in names)
+    # A dot says nothing in a message.
+    written = (os.fsdecode(name) for name in names)
+    return " and ".join(os.path.abspath(name) if name in _HERE else name for name in written)  # noqa: PTH100

@@ -17,11 +17,13 @@ def chosen_reference(asked: ReferenceKind | None, listener: Listener) -> Referen
 
     Raises:
         SetupError: ``verify.evaluation``: it does not.
+        ConversionError: ``verify.no_pytorch``: what was asked for is not installed.
     """
-    from conversions.verification.references import default_reference
+    from conversions.verification.references import default_reference, demand_installed
     from sdsetup.demo import recorded
 
     chosen = asked or default_reference()
+    demand_installed(chosen)
     if chosen == "float32_graph":
         agreement = min(recorded.check_evaluation(listener).values())
         why = "" if asked else ", which is not installed"

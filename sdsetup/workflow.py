@@ -6,7 +6,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import platformdirs
 
@@ -22,7 +22,6 @@ from sdsetup.weight_changes import WeightChanges, find_changes
 if TYPE_CHECKING:
     from conversions.checkpoint.folder import Checkpoint
     from conversions.conversion import Converted
-    from conversions.inspection import Inspection
     from conversions.plan import ConversionPlan
     from conversions.verification.parity import ParityReport
     from conversions.verification.references import ReferenceKind
@@ -112,11 +111,14 @@ def plan_conversion(request: ConvertRequest, listener: Listener) -> PlannedConve
 
     Raises:
         SetupError: The model cannot be found or read, or its scheduler cannot be used.
-        ConversionError: It cannot be converted.
+        ConversionError: It cannot be converted, or what that needs is not installed.
     """
     from conversions.plan import make_plan
+    from conversions.verification.references import demand_installed
     from sdsetup.imaging.checkpoint_scheduler import check_scheduler
 
+    if request.verify and request.reference is not None:
+        demand_installed(request.reference)
     source = find(request.checkpoint_request, listener)
     for notice in source.checkpoint.notices:
         listener(Notice(text=notice))
@@ -149,48 +151,6 @@ def demand_graphs(planned: PlannedConversion, listener: Listener, *, retrace: bo
     demand_obtainable(submodels, planned.adapted, graph_cache(), retrace, listener)
 
 
-@dataclass(frozen=True, kw_only=True)
-class InspectedModel:
-    """What a model is, and what converting it needs.
-
-    Attributes:
-        inspection: Family, submodels, sizes and the like.
-        conversion: The plan of its conversion as plain values; None for a package.
-    """
-
-    inspection: Inspection
-    conversion: dict[str, Any] | None
-
-
-def inspect_model(request: CheckpointRequest, listener: Listener) -> InspectedModel:
-    """Tell what a checkpoint or a package is; of a model on the Hub, only small parts are read.
-
-    Raises:
-        SetupError: The model cannot be found or read.
-        ConversionError: It is neither a checkpoint of a known family nor a package.
-    """
-    from conversions.inspection import inspect_checkpoint, inspect_package
-    from conversions.package.layout import MANIFEST, open_package
-
-    if (Path(request.model) / MANIFEST).is_file():
-        return InspectedModel(inspection=inspect_package(open_package(Path(request.model))), conversion=None)
-    options = Options(target=default_target())
-    planned = plan_conversion(ConvertRequest(checkpoint_request=request, options=options), listener)
-    plan, source = planned.plan, planned.source
-    with source.using:
-        inspection = inspect_checkpoint(source.checkpoint)
-    needs = {
-        "precision": options.precision,
-        "target": options.target,
-        "package_bytes": plan.package_bytes,
-        "copied_bytes": plan.copied_bytes,
-        "ram_bytes": plan.ram_bytes,
-        "check_ram_bytes": plan.check_ram_bytes,
-        "to_trace": list(plan.to_trace),
-    }
-    return InspectedModel(inspection=inspection, conversion=needs)
-
-
 def forecast_conversion(planned: PlannedConversion) -> ImageMemory | None:
     """Forecast the memory needed for images of the checkpoint's native size.
 
@@ -215,13 +175,24 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
         ConversionError: It cannot be converted, or the result is not the same model.
     """
     from conversions.conversion import Checks, convert
+    from conversions.graphs.obtain import demand_tracing
+    from conversions.package.layout import demand_place
 
+    output = request.output or package_folder(request.checkpoint_request.model, request.options)
+    demand_place(output, overwrite=request.overwrite)
     planned = plan_conversion(request, listener)
     source, plan = planned.source, planned.plan
+    demand_tracing(plan.submodels if request.retrace else plan.to_trace)
     with source.using:
         if source.download is not None:  # else the conversion begins with it
             demand_graphs(planned, listener, retrace=request.retrace)
         downloading = source.download is not None and source.checkpoint_request.keep
+        checks = None
+        if request.verify:
+            main_memory.require_for_verification(plan.check_ram_bytes)
+            device = device_for(request.options.target)
+            checks = Checks(device=device, reference=chosen_reference(request.reference, listener))
+            listener(Notice(text=f"The package will be verified on {device}."))
         listener(
             Planned(
                 steps=conversion_steps(
@@ -232,13 +203,6 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
                 )
             )
         )
-        output = request.output or package_folder(request.checkpoint_request.model, request.options)
-        checks = None
-        if request.verify:
-            main_memory.require_for_verification(plan.check_ram_bytes)
-            device = device_for(request.options.target)
-            checks = Checks(device=device, reference=chosen_reference(request.reference, listener))
-            listener(Notice(text=f"The package will be verified on {device}."))
         return convert(
             plan,
             planned.changes.applied(source.fetch(output, plan, listener)),
@@ -269,6 +233,15 @@ class FirstImage:
     others: tuple[AdapterTrial, ...] = ()
 
 
+def made_image(package: Path, images: Path) -> Path | None:
+    """Find the first image of a package; None where there is none yet."""
+    from sdsetup.imaging import image_file
+    from sdsetup.runtime.package import open_for_images
+
+    opened = open_for_images(package)
+    return image_file.find_image_of(images, opened.name, opened.fingerprint)
+
+
 def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
     """Make a package's smoke test, and keep its first image; one that is there already stays.
 
@@ -283,13 +256,13 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
     Raises:
         SetupError: A submodel failed, or an image is wrong; the first image is kept as ``NAME-wrong.png``.
     """
-    from sdsetup.imaging import adapter_trials, image_file, smoke_test
+    from sdsetup.imaging import adapter_trials, smoke_test
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_for_images
 
-    opened = open_for_images(package)
-    if (made := image_file.find_image_of(images, opened.name, opened.fingerprint)) is not None:
+    if (made := made_image(package, images)) is not None:
         return FirstImage(path=made)
+    opened = open_for_images(package)
     path = images / f"{opened.name}.png"
     # One submodel at a time, so that small machines come to an image too.
     outcomes, runner = smoke_test.try_out(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from tests.checkpoints import make_tiny
+from tests.hub_server import HubServer
+from tests.hub_server.here import asked_here
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +81,10 @@ def make_package(graph_cache: Path) -> Callable[..., Path]:
 def tiny_package(shared: Path, tiny_checkpoint: Path, make_package: Callable[..., Path]) -> Path:
     """The tiny checkpoint as an fp16 package for the CPU; tests must not change it."""
     return _once(shared, "package", lambda path: make_package(tiny_checkpoint, path, target="cpu"))
+
+
+@pytest.fixture
+def hub_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub that this process asks, with nothing on it; the cache is empty and nobody is logged in."""
+    with HubServer() as made, asked_here(made, tmp_path, monkeypatch):
+        yield made

@@ -59,7 +59,7 @@ def obtain(
             found[submodel.name] = model
     if not missing:
         return found
-    _demand_tracing([submodel for submodel, _ in missing])
+    demand_tracing([submodel.name for submodel, _ in missing])
     tracers = _tracers(len(missing))
     with isolated_process(
         "tracing", workers=tracers, seconds=_TRACE_SECONDS, memory_bytes=_memory_of_each(tracers)
@@ -105,7 +105,7 @@ def demand_obtainable(
     ]
     if not missing:
         return
-    _demand_tracing(missing)
+    demand_tracing([each.name for each in missing])
     with isolated_process("reading classes", seconds=_TRACE_SECONDS) as process:
         listener(Started(task="classes", label="comparing weights with the classes that will be traced"))
         for each in {submodel.component: submodel for submodel in missing}.values():
@@ -114,20 +114,32 @@ def demand_obtainable(
         listener(Finished(task="classes"))
 
 
-def _demand_tracing(missing: Sequence[Submodel]) -> None:
-    """See that what tracing needs is installed.
+def lacking_for_tracing() -> tuple[str, ...]:
+    """Name the Python packages that tracing a graph needs and that are not installed."""
+    return tuple(name for name in _TRACING_NEEDS if find_spec(name) is None)
+
+
+def demand_tracing(to_trace: Sequence[str]) -> None:
+    """See that what tracing needs is installed, if anything has to be traced.
+
+    Args:
+        to_trace: The submodels whose graphs have to be traced.
 
     Raises:
         ConversionError: ``graph.needs_pytorch``.
     """
-    lacking = [name for name in _TRACING_NEEDS if find_spec(name) is None]
-    if lacking:
-        names = ", ".join(submodel.name for submodel in missing)
+    if to_trace and (lacking := lacking_for_tracing()):
+        graphs_of = f"graph{'s' if len(to_trace) > 1 else ''} of {_listed(to_trace)}"
         raise ConversionError(
             "graph.needs_pytorch",
-            f"No graph at hand fits the configuration of {names}; tracing one needs PyTorch, diffusers and "
-            f"transformers, of which {', '.join(lacking)} cannot be found.",
+            f"The {graphs_of} must be traced, which takes Python packages that are not installed: "
+            f"{_listed(lacking)}.",
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _weights_of(checkpoint: Checkpoint, submodel: Submodel) -> Weights:

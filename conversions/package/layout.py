@@ -334,6 +334,25 @@ class Staging:
         write_json(self.folder / _JOURNAL, {"fingerprint": self._fingerprint, "done": self._done})
 
 
+def demand_place(output: Path, *, overwrite: bool) -> None:
+    """See that a package may be put somewhere; what a killed run left of an older package is restored.
+
+    Raises:
+        ConversionError: Something is there that is not replaced.
+    """
+    old = output.with_name(f".{output.name}.old")
+    if old.exists() and not output.exists():
+        old.rename(output)  # a run was killed between two renames: restore the old package
+    if output.exists() and not output.is_dir():
+        raise ConversionError("package.not_a_folder", f"{output} is a file.")
+    if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
+        raise ConversionError(
+            "package.foreign", f"{output} holds files that are not a package; it is not replaced."
+        )
+    if output.exists() and not overwrite:
+        raise ConversionError("package.exists", f"{output} already exists.")
+
+
 @contextlib.contextmanager
 def reserved(output: Path, *, overwrite: bool) -> Iterator[None]:
     """Lock the destination of a package while it is built.
@@ -341,17 +360,7 @@ def reserved(output: Path, *, overwrite: bool) -> Iterator[None]:
     Raises:
         ConversionError: It exists, is in use by another run, or cannot be written.
     """
-    old = output.with_name(f".{output.name}.old")
-    if old.exists() and not output.exists():
-        old.rename(output)  # a run was killed between two renames: restore the old package
-    if output.exists() and not overwrite:
-        raise ConversionError("package.exists", f"{output} already exists.")
-    if output.exists() and not output.is_dir():
-        raise ConversionError("package.not_a_folder", f"{output} is a file.")
-    if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
-        raise ConversionError(
-            "package.foreign", f"{output} holds files that are not a package; it is not replaced."
-        )
+    demand_place(output, overwrite=overwrite)
     lock = output.with_name(f".{output.name}.lock")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -360,9 +369,10 @@ def reserved(output: Path, *, overwrite: bool) -> Iterator[None]:
     except Timeout as error:
         raise ConversionError("package.busy", f"Another run is writing {output}.") from error
     except PermissionError as error:
-        raise ConversionError(
-            "package.read_only", f"{error.filename or output} cannot be written."
-        ) from error
+        # The names in here are the program's own.
+        inside = error.filename is None or f".{output.name}." in str(error.filename)
+        place = output.absolute().parent if inside else error.filename
+        raise ConversionError("package.read_only", f"{place} cannot be written.") from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -42,6 +42,19 @@ def default_reference() -> ReferenceKind:
     return "pytorch" if pytorch_is_installed() else "float32_graph"
 
 
+def demand_installed(kind: ReferenceKind) -> None:
+    """See that what computes references is installed.
+
+    Raises:
+        ConversionError: ``verify.no_pytorch``.
+    """
+    if kind == "pytorch" and not pytorch_is_installed():
+        raise ConversionError(
+            "verify.no_pytorch",
+            "Comparing with PyTorch needs torch, diffusers and transformers, which are not all installed.",
+        )
+
+
 def run_references(
     submodels: Mapping[str, Submodel],
     checkpoint: Checkpoint,
@@ -67,11 +80,7 @@ def run_references(
         ConversionError: ``verify.no_pytorch``: PyTorch is not installed. ``verify.no_graph``: there is no
             graph to evaluate. The checkpoint is not on this machine, or the process died.
     """
-    if kind == "pytorch" and not pytorch_is_installed():
-        raise ConversionError(
-            "verify.no_pytorch",
-            "Comparing with PyTorch needs torch, diffusers and transformers, which are not all installed.",
-        )
+    demand_installed(kind)
     results = {}
     with isolated_process("PyTorch" if kind == "pytorch" else "evaluating graphs") as process:
         for name, submodel in submodels.items():

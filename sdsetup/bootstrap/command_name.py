@@ -51,8 +51,10 @@ def typed() -> str:
 
 def as_typed(text: str) -> str:
     """Write the commands of a hint as they are found from here, where PATH does not lead to the name."""
-    if argv() == ("sdsetup",) or not _script().is_file():
+    if argv() == ("sdsetup",):
         return text
+    if not _script().is_file():  # where the name does not lead anywhere, only the Python is another
+        return text.replace("python -m sdsetup ", f"{typed()} ")
     return _COMMAND.sub(lambda _: f"{typed()} ", text)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sdsetup.bootstrap import console
+from sdsetup.bootstrap import command_name, console
 from sdsetup.doctor import run
 from sdsetup.doctor.report import Line
 from sdsetup.errors import UsageError
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     Args:
         arguments: What follows ``doctor``.
     """
-    parser = argparse.ArgumentParser(prog="python -m sdsetup doctor", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=f"{command_name.typed()} doctor", allow_abbrev=False)
     parser.add_argument("model", nargs="?", default="")
     parser.add_argument("--for", dest="kind", default="anything", metavar="install|convert|generate")
     parser.add_argument("--output", type=Path, default=Path("packages"))

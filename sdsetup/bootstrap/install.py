@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from sdsetup.bootstrap import (
     bundle,
+    command_name,
     console,
     environment_maker,
     handover,
@@ -58,7 +59,8 @@ def begin(arguments: Sequence[str]) -> int | None:
     wanted = environment_maker.wanted_here(
         flavour, extras=extras, torch_required=options.lean is False, wheel=wheel
     )
-    if options.dry_run or not environment_maker.is_ready(environment, wanted):
+    # Of an environment that is whole, the second half says what there is to do.
+    if not environment_maker.is_ready(environment, wanted) or (options.dry_run and options.bundle):
         wrong = environment_maker.fault(environment)
         if wrong is not None:
             raise wrong
@@ -68,7 +70,7 @@ def begin(arguments: Sequence[str]) -> int | None:
             here=environment_maker.was_made(environment),
             offline=opened is not None,
         )
-        if not _agreed(options, plan):
+        if not _agreed(options, plan, arguments):
             return 0 if options.dry_run else 1
     environment_maker.prepare(environment, wanted)
     if options.bundle is not None:
@@ -81,14 +83,21 @@ def begin(arguments: Sequence[str]) -> int | None:
     return handover.go_on(places.python_of(environment), ["-m", "sdsetup", *arguments])
 
 
-def _agreed(options: InstallOptions, plan: install_plan.InstallPlan) -> bool:
+def _agreed(options: InstallOptions, plan: install_plan.InstallPlan, arguments: Sequence[str]) -> bool:
     for line in plan.lines(options):
         console.say_folded(line, hang=install_plan.HANG)
     if options.dry_run:
         return False
     plan.require_space()
-    if options.yes or not console.is_attended():
+    if options.yes:
         return True
+    if not console.is_attended():
+        command = " ".join(command_name.quoted(part) for part in (*arguments, "--yes"))
+        raise SetupError(
+            "install.unattended",
+            "nobody is here to say whether to go on; nothing was changed.",
+            f"say yes beforehand: {command_name.typed()} {command}",
+        )
     if console.ask("Go on?", yes=False):
         return True
     say("Nothing was changed. Run the same command when you want to go on.")

@@ -12,10 +12,10 @@ import typer
 
 from conversions.errors import ConversionError
 from sdsetup import os_errors
-from sdsetup.bootstrap.command_name import verb_of
+from sdsetup.bootstrap.command_name import typed, verb_of
 from sdsetup.bootstrap.console import interrupted
 from sdsetup.bootstrap.version import lines as version_lines
-from sdsetup.cli import interruption, output
+from sdsetup.cli import bad_value, interruption, output
 from sdsetup.cli.verbs import VerbGroup, whose_options
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import InterruptedByUserError, SetupError, UsageError
@@ -90,12 +90,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     """Run a verb; what it raises comes out of here."""
     os_errors.allow_many_files()
-    if "_SDSETUP_COMPLETE" in os.environ:  # a shell asks for completions
+    completing = "_SDSETUP_COMPLETE" in os.environ
+    if completing:  # a shell asks for completions
         from typer._completion_classes import completion_init
 
         completion_init()
     try:
-        status = app(arguments, standalone_mode=False)
+        # A completion is asked for by the plain name.
+        status = app(arguments, standalone_mode=False, prog_name="sdsetup" if completing else typed())
     except SystemExit as stop:
         status = stop.code if stop.code is None or isinstance(stop.code, int) else 1
     except typer.Abort as error:
@@ -139,7 +141,7 @@ def _explain(error: BaseException, arguments: list[str]) -> int:
 def _explain_usage(error: Any) -> int:
     """Show what typer says of a command line that it cannot read."""
     status = int(error.exit_code)
-    said = str(error.format_message())
+    said = bad_value.in_plain_words(error) or str(error.format_message())
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":  # the message is the help
         output.say(said)

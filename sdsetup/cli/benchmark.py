@@ -54,7 +54,7 @@ def benchmark(
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_for_images
 
-    package_folder.demand(package)
+    package_folder.demand(package, "benchmark")
     other = benchmark_table.read(against) if against is not None else None
     opened = open_for_images(package)
     requested = device_request(

@@ -23,7 +23,7 @@ from sdsetup.cli.device_options import (
     device_request,
 )
 from sdsetup.cli.progress import listening
-from sdsetup.errors import SetupError, UsageError, saying_what_is_kept
+from sdsetup.errors import SetupError, saying_what_is_kept
 
 if TYPE_CHECKING:
     from sdsetup.imaging.image_file import WrittenImage
@@ -103,10 +103,10 @@ def generate(
 ) -> None:
     """Make images from a prompt with a converted package."""
     from sdsetup.adapter_source import adapters_at, embeddings_at
-    from sdsetup.imaging import image_file, prompts
+    from sdsetup.imaging import image_file, initial_image, prompts
     from sdsetup.imaging.pipeline import Pipeline
     from sdsetup.imaging.preview import Preview, demand_interval, place_for
-    from sdsetup.imaging.refiner import open_refiner
+    from sdsetup.imaging.refiner import demand_refinable, open_refiner
     from sdsetup.imaging.request import Request, complete
     from sdsetup.runtime import start
     from sdsetup.runtime.adapters import open_adapters
@@ -140,14 +140,10 @@ def generate(
         request = replace(before.request, **given)
         package = package or image_file.find_package(before, repeated)
     elif package is None or prompt is None:
-        raise UsageError(
-            "generate.arguments",
-            "generate needs a package and a prompt.",
-            f'for example: sdsetup generate {package_folder.example()} "a lighthouse at dawn"',
-        )
+        raise package_folder.incomplete(package)
     else:
         request = Request(**{"seed": secrets.randbelow(2**32), **given})
-    package_folder.demand(package)
+    package_folder.demand(package, "generate", request.prompt)
     remarks = [
         *prompts.examine(request.prompt, "the prompt"),
         *prompts.examine(request.negative_prompt, "the negative prompt"),
@@ -187,6 +183,12 @@ def generate(
         vram=vram,
         encoder_provider=encoder_provider,
     )
+    demand_refinable(request, opened)
+    for read in (request.init_image, request.mask):
+        if read is not None:
+            initial_image.demand_readable(Path(read))
+    metadata = image_file.metadata_of(request, opened, "", adapters)
+    paths = image_file.paths_for(destination, metadata, overwrite=overwrite)
     written: list[image_file.WrittenImage] = []
     shown: Preview | None = None
     with saying_what_is_kept(lambda: _kept(written, shown)), listening() as listener:
@@ -195,9 +197,7 @@ def generate(
         if before is not None and before.fingerprint != opened.fingerprint:
             output.say(f"the image was made with another package than {opened.folder}: it will differ.")
         runner = start.start(opened, requested, request.size, listener, adapters)
-        provider_name = runner.device.provider.name
-        metadata = image_file.metadata_of(request, opened, provider_name, adapters)
-        paths = image_file.paths_for(destination, metadata, overwrite=overwrite)
+        metadata = replace(metadata, provider=runner.device.provider.name)
         if preview is not None:
             beside = place_for(paths[0].with_stem(f"{paths[0].stem}-preview"))
             shown = Preview(path=beside, every=preview)

@@ -40,14 +40,14 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")] = False,
 ) -> None:
     """Tell what a checkpoint or a package is and what converting it needs."""
-    from sdsetup import workflow
+    from sdsetup import model_inspection
     from sdsetup.checkpoint_source import CheckpointRequest
 
     with progress.listening() as listener:
         request = CheckpointRequest(
             model=model, revision=revision, variant=variant, base=base, allow_pickle=allow_pickle
         )
-        found = workflow.inspect_model(request, listener)
+        found = model_inspection.inspect_model(request, listener)
     if as_json:
         output.emit_json({**found.inspection.document(), "conversion": found.conversion})
         return
@@ -60,14 +60,16 @@ def inspect(
             f"{human_size(needs['check_ram_bytes'])} with verification."
         )
         if needs["to_trace"]:
+            output.say(f"No graph at hand fits {', '.join(needs['to_trace'])}: PyTorch has to trace one.")
+        if needs["not_installed"]:
             output.say(
-                f"No graph at hand fits {', '.join(needs['to_trace'])}: tracing one needs PyTorch, which "
-                f"{typed()} install --torch brings."
+                f"Not installed: {', '.join(needs['not_installed'])}. First: {typed()} install --torch"
             )
         given = {"--base": base, "--revision": revision, "--variant": variant}
         options = [part for name, value in given.items() if value for part in (name, value)]
         command = ["convert", model, *options, *(["--allow-pickle"] if allow_pickle else [])]
-        output.say(f"Convert it: {typed()} {' '.join(quoted(part) for part in command)}")
+        then = "Then convert it" if needs["not_installed"] else "Convert it"
+        output.say(f"{then}: {typed()} {' '.join(quoted(part) for part in command)}")
     else:
         example = "" if "text-to-image" in found.inspection.tasks else " --init-image IMAGE"
         output.say(f'Make an image: {typed()} generate "{Path(model)}" "a lighthouse at dawn"{example}')

@@ -10,6 +10,9 @@ from typing import Annotated
 
 import typer
 
+from sdsetup.bootstrap import console, places
+from sdsetup.bootstrap.command_name import quoted, typed
+from sdsetup.bootstrap.install_plan import HANG
 from sdsetup.bootstrap.installer import FLAVOURS
 from sdsetup.cli import output, progress
 from sdsetup.cli.convert import (
@@ -70,7 +73,7 @@ def install(
     from sdsetup import workflow
     from sdsetup.cli.login import log_in_where_needed
 
-    del flavour, lean, torch, dry_run  # read when the environment was made
+    del flavour, lean, torch  # read when the environment was made
     if bundle is not None:
         from sdsetup import bundled_model
         from sdsetup.bootstrap.bundle import say_how_to_use
@@ -87,6 +90,9 @@ def install(
     options = Options(precision=whole, precisions=single, target=workflow.default_target())
     place = folder.expanduser() / workflow.package_folder(model, options)
     images = (images_folder or folder / "images").expanduser()
+    if dry_run:
+        _show_plan(model, place, images)
+        return
     if not place.exists() and not yes:
         log_in_where_needed(model)
     with reporting("install", model, place, report, lambda: kept_of(place)) as run:
@@ -115,3 +121,22 @@ def install(
     run.show()
     open_in_viewer(installed.image.path)
     show_next(installed.package)
+
+
+def _show_plan(model: str, package: Path, images: Path) -> None:
+    """Show what there is to do in an environment that is whole; the others are planned by the bootstrap."""
+    from sdsetup import workflow
+
+    made = workflow.made_image(package, images) if package.exists() else None
+    if made is not None:
+        output.say("Everything is there already; the same command without --dry-run changes nothing.")
+    else:
+        output.say("sdsetup install will do this:")
+    convert = f"convert {model} and verify it; what that takes: {typed()} convert {quoted(model)} --dry-run"
+    steps = (
+        f"environment  it is whole, in {places.environment_folder()}: nothing to download",
+        f"package      {f'it is there, {package}' if package.exists() else convert}",
+        f"image        {f'it is there, {made}' if made else f'make the first one and check it, in {images}'}",
+    )
+    for step in steps:
+        console.say_folded(f"  {step}", hang=HANG)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
 from sdsetup.bootstrap.command_name import quoted
-from sdsetup.errors import SetupError
+from sdsetup.errors import SetupError, UsageError
 
 # owner/name, with a revision perhaps, or a model's page; what is on this machine begins with a dot, ~ or /.
 _MODEL = re.compile(r"(?:https?:/+[^/]+/)?([A-Za-z0-9][\w.-]*/[\w.-]+?)(?:@[\w./-]+)?/?")
 _PACKAGES = Path("packages")
 
 
-def demand(package: Path) -> None:
+def demand(package: Path, verb: str, prompt: str = "") -> None:
     """Stop where a file is named, or a folder that is not there but a model of the Hub or the demo is meant.
 
     Args:
         package: What was typed where a package's folder is wanted.
+        verb: The command that wants it.
+        prompt: What was typed after it.
 
     Raises:
         ConversionError: ``package.is_file``.
@@ -39,8 +42,8 @@ def demand(package: Path) -> None:
     if made:
         raise SetupError(
             "package.of_model",
-            f"{typed} names a model; images are made with a package of it, and {_listed(made)} here.",
-            f'name the package: sdsetup generate {made[0]} "PROMPT"',
+            f"{typed} names a model where a package is wanted; {_listed(made)} here.",
+            f"name the package: {command(verb, made[0], prompt)}",
         )
     raise SetupError(
         "package.of_model",
@@ -49,10 +52,32 @@ def demand(package: Path) -> None:
     )
 
 
-def example() -> str:
-    """Name the newest package of the usual folder as it is typed; ``PACKAGE`` where there is none."""
+def incomplete(package: Path | None) -> UsageError:
+    """Say what is typed to make an image, with what was typed already.
+
+    Args:
+        package: What was typed as the only word; a prompt, where no such folder is there.
+    """
+    place, prompt, hint = example(), "a lighthouse at dawn", "for example: "
+    if package is not None and os.path.exists(package):  # noqa: PTH110 - a long prompt is no error
+        place = package
+    elif package is not None:
+        prompt, hint = str(package), ""
+    hint += command("generate", place, prompt)
+    return UsageError("generate.arguments", "generate needs a package and a prompt.", hint)
+
+
+def command(verb: str, package: Path, prompt: str = "") -> str:
+    """Write a command as it is typed."""
+    quotes = "'" if '"' in prompt else '"'
+    words = (quoted(package.as_posix()), f"{quotes}{prompt}{quotes}" if prompt else "")
+    return " ".join(filter(None, ("sdsetup", verb, *words)))
+
+
+def example() -> Path:
+    """Name the newest package of the usual folder; ``PACKAGE`` where there is none."""
     made = sorted(_PACKAGES.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
-    return quoted(made[-1].parent.as_posix()) if made else "PACKAGE"
+    return made[-1].parent if made else Path("PACKAGE")
 
 
 def _made_of(model: str) -> list[Path]:

@@ -94,7 +94,7 @@ def listening() -> Iterator[Listener]:
         def listener(event: Event) -> None:
             match event:
                 case Planned(steps=steps):
-                    overall.clock = StepClock(steps=steps, began=time.monotonic())
+                    overall.clock = StepClock(steps=steps)
                 case Started(task=name, label=label, total=total, unit=unit):
                     if overall.clock is not None:
                         overall.clock.start(name, time.monotonic())

@@ -12,6 +12,7 @@ import typer
 
 from conversions.errors import ConversionError
 from conversions.events import Listener
+from sdsetup import os_errors
 from sdsetup.cli import output, progress
 from sdsetup.errors import InterruptedByUserError, SetupError, saying_what_is_kept
 from sdsetup.report_page import Outcome, RunRecord, recording, write
@@ -22,9 +23,11 @@ ReportOption: TypeAlias = Annotated[
 ]
 
 
-# A package is not made where another one is, or is being made, or where nothing can be written.
+# A package is not made where another one is, or is being made, where nothing can be written, or without what
+# has to be installed for it.
 _REFUSALS = frozenset(
     {"package.exists", "package.busy", "package.foreign", "package.not_a_folder", "package.read_only"}
+    | {"graph.needs_pytorch", "verify.no_pytorch", "weights.needs_pytorch"}
 )
 
 
@@ -91,7 +94,8 @@ def reporting(
         problem = error.message
         raise
     except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
+        refused = os_errors.find(error)
+        problem = os_errors.explain(refused).message if refused else f"{type(error).__name__}: {error}"
         raise
     finally:
         if run is not None and record is not None and record.tasks:
@@ -110,5 +114,7 @@ def _write(run: Reporting, record: RunRecord, *, keep: bool) -> None:
         run.written = True
         if run.outcome.problem:
             run.show()
-    except (OSError, ConversionError) as error:
-        output.say(f"The report could not be written to {run.page}: {error}")
+    except ConversionError as error:
+        output.say(f"No report was written to {run.page}: {error.message}")
+    except OSError as error:
+        output.say(f"No report was written to {run.page}: {os_errors.explain(error).message}")

@@ -35,11 +35,13 @@ def smoke_test(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Make an image and fail if it is black, flat, full of NaN or not what was asked for."""
-    from sdsetup.imaging import smoke_test
+    from sdsetup.imaging import image_file, smoke_test
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_for_images
 
-    package_folder.demand(package)
+    if destination is not None:
+        image_file.demand_png(destination)
+    package_folder.demand(package, "smoke-test")
     opened = open_for_images(package)
     requested = device_request(
         provider=provider,

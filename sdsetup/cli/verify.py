@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sdsetup.cli import output, placement, progress
+from sdsetup.cli import output, package_folder, placement, progress
 from sdsetup.cli.convert import show_report
 from sdsetup.cli.device_options import AdapterOption, DeviceOption, ProviderOption
 from sdsetup.cli.memory import show_memory
@@ -46,6 +46,7 @@ def verify(
     from sdsetup import workflow
     from sdsetup.imaging.image_memory import image_memory
 
+    package_folder.demand(package, "verify")
     opened = open_package(package)
     native = opened.recipe.native
     size = replace(native, width=width or native.width, height=height or native.height)

@@ -58,4 +58,6 @@ def plan(context: CheckContext) -> Verdict:
 
 
 def _closer_look(found: Plan) -> tuple[str, ...]:
+    if found.code == "graph.needs_pytorch":
+        return ("install", "--torch")
     return ("convert", found.model, "--dry-run") if found.converting else ("verify", found.model)

@@ -70,8 +70,13 @@ def lines(findings: Sequence[Finding], purpose: Purpose) -> Iterator[Line]:
             for command in verdict.fix.commands:
                 yield Line(text=f"               {command}", kind="command")
     found = counts(findings)
-    said = ", ".join(f"{found[status]} {status}" for status in _ORDER if found[status])
+    said = ", ".join(_counted(found[status], status) for status in _ORDER if found[status])
     yield Line(text=f"{verdict_text(findings, purpose)} ({said})", kind="title")
+
+
+def _counted(number: int, status: Status) -> str:
+    plural = "s" if number > 1 and status in {"failure", "warning"} else ""
+    return f"{number} {status}{plural}"
 
 
 def verdict_text(findings: Sequence[Finding], purpose: Purpose) -> str:

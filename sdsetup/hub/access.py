@@ -295,7 +295,7 @@ def _no_connection(error: Exception) -> SetupError:
     reason = (
         f"no response for {session.stall_seconds():.0f} s"
         if isinstance(error, httpx2.TimeoutException)
-        else redact(str(error)) or type(error).__name__
+        else re.sub(r"^\[Errno -?\d+\] ", "", redact(str(error))) or type(error).__name__
     )
     return SetupError(
         "hub.unreachable",

@@ -263,16 +263,25 @@ def _names_for(output: Path | None, metadata: ImageMetadata, *, overwrite: bool)
         seeds = range(metadata.request.seed, metadata.request.seed + count)
         paths = [folder / f"{metadata.package}-{seed}.png" for seed in seeds]
         return paths if overwrite else [new_file.free_name(path) for path in paths]
-    if output.suffix.casefold() != ".png":
+    demand_png(output)
+    names = [output.stem if count == 1 else f"{output.stem}-{place + 1}" for place in range(count)]
+    paths = [output.with_name(f"{name}.png") for name in names]
+    _demand_free(paths, overwrite=overwrite)
+    return paths
+
+
+def demand_png(output: Path) -> None:
+    """See that an image can be written as what it is called.
+
+    Raises:
+        UsageError: ``generate.output``: a file of another kind is named.
+    """
+    if output.suffix and output.suffix.casefold() != ".png" and not output.is_dir():
         raise UsageError(
             "generate.output",
             f"--output {output}: images are written as PNG.",
             f"use {output.with_suffix('.png').name}.",
         )
-    names = [output.stem if count == 1 else f"{output.stem}-{place + 1}" for place in range(count)]
-    paths = [output.with_name(f"{name}.png") for name in names]
-    _demand_free(paths, overwrite=overwrite)
-    return paths
 
 
 def _demand_free(paths: list[Path], *, overwrite: bool) -> None:
@@ -299,6 +308,6 @@ def _unwritable(path: Path, error: OSError) -> SetupError:
     explained = os_errors.explain(error)
     return SetupError(
         "generate.output",
-        f"{path} cannot be written: {explained.message}",
+        f"{path if path != Path() else Path.cwd()} cannot be written: {explained.message}",
         f"choose another place with --output; or {explained.hint}",
     )

@@ -34,6 +34,15 @@ def fitted_size(path: Path, native: ImageSize, multiple: int) -> ImageSize:
     )
 
 
+def demand_readable(path: Path) -> None:
+    """See before any work that an image can be read.
+
+    Raises:
+        SetupError: ``image.unreadable``.
+    """
+    _open(path)
+
+
 def read_pixels(path: Path, size: ImageSize) -> Floats:
     """Read an image, float32 ``[1, 3, height, width]`` from -1 to 1, resized to a size.
 

@@ -284,7 +284,7 @@ class Pipeline:
             self.listener(Advanced(task="denoise", done=done))
             if done == 1:
                 self._announce(count - 1)
-        self.listener(Finished(task="denoise", note=f"{count} steps"))
+        self.listener(Finished(task="denoise", note=f"{count} step{'s' if count != 1 else ''}"))
         return state.sample
 
     def _announce(self, left: int) -> None:

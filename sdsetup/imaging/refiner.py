@@ -15,6 +15,26 @@ from sdsetup.runtime import start
 from sdsetup.runtime.package import open_for_images
 
 
+def demand_refinable(request: Request, base: Package) -> Package | None:
+    """Open the package of a request's refiner; None where the request names none.
+
+    Raises:
+        UsageError: The two packages do not work in the same latent space.
+        SetupError: There is no such package.
+    """
+    if request.refiner is None:
+        return None
+    package = open_for_images(Path(request.refiner))
+    ours, theirs = base.recipe.latents, package.recipe.latents
+    if (ours.channels, ours.downscale, ours.scaling) != (theirs.channels, theirs.downscale, theirs.scaling):
+        raise UsageError(
+            "generate.refiner",
+            f"{request.refiner} cannot refine images of {base.folder}: its latents are others.",
+            "use the refiner that was made for this model.",
+        )
+    return package
+
+
 @contextmanager
 def open_refiner(
     request: Request, base: Package, device_request: start.DeviceRequest, listener: Listener
@@ -31,17 +51,10 @@ def open_refiner(
         UsageError: The two packages do not work in the same latent space.
         SetupError: There is no such package, or no such device.
     """
-    if request.refiner is None:
+    package = demand_refinable(request, base)
+    if package is None:
         yield None
         return
-    package = open_for_images(Path(request.refiner))
-    ours, theirs = base.recipe.latents, package.recipe.latents
-    if (ours.channels, ours.downscale, ours.scaling) != (theirs.channels, theirs.downscale, theirs.scaling):
-        raise UsageError(
-            "generate.refiner",
-            f"{request.refiner} cannot refine images of {base.folder}: its latents are others.",
-            "use the refiner that was made for this model.",
-        )
     runner = start.start(package, device_request, request.size, listener)
     try:
         pipeline = Pipeline(package=package, runner=runner, listener=listener)

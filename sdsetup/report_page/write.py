@@ -13,6 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from sdsetup import new_file
 from sdsetup.disk_space import human_size
 from sdsetup.report_page import facts, memory_chart
 from sdsetup.report_page.facts import without_person
@@ -87,10 +88,7 @@ def write(path: Path, outcome: Outcome, record: RunRecord) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(page(outcome, record), encoding="utf-8", newline="\n")
-    partial.replace(path)
+    new_file.write(path, page(outcome, record).encode("utf-8"), overwrite=True)
 
 
 def page(outcome: Outcome, record: RunRecord) -> str:

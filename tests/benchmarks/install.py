@@ -28,7 +28,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "sdsetup"
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-        fresh = _seconds(clone, "install")
+        fresh = _seconds(clone, "install", "--yes")
         shutil.rmtree(clone / "packages")
         shutil.rmtree(clone / "images")
         converted = _seconds(clone, "install")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +17,6 @@ from sdsetup.checkpoint_source import CheckpointRequest, Source, find
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.hub import HubStorage
 from tests.hub_server import HubServer, Repo
-from tests.hub_server.here import asked_here
 from tests.sdsetup import toy_package
 from tests.single_files import write_single_file
 
@@ -44,17 +42,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub that this process asks and that has the demo; the cache is empty and nobody is logged in."""
+def hub(hub_here: HubServer) -> HubServer:
+    """A Hub that has the demo."""
     files = {
         path.relative_to(demo.checkpoint_path()).as_posix(): path.read_bytes()
         for path in demo.checkpoint_path().rglob("*")
         if path.is_file()
     }
-    with HubServer() as made:
-        made.add(Repo(repo_id="acme/tiny", files=files))
-        with asked_here(made, tmp_path, monkeypatch):
-            yield made
+    hub_here.add(Repo(repo_id="acme/tiny", files=files))
+    return hub_here
 
 
 def test_what_is_not_wanted_is_named() -> None:

@@ -29,7 +29,9 @@ def test_what_is_left_for_others_counts_as_used(free: dict[Path, int], tmp_path:
     with pytest.raises(SetupError) as caught:
         disk_space.require([(tmp_path / "not" / "there", 745 * MIB)])
     assert caught.value.code == "disk.full"
-    assert caught.value.message == f"745.0 MiB are needed on the disk of {tmp_path}; 1000.0 MiB are free."
+    assert caught.value.message == (
+        f"745.0 MiB are needed on the disk of {tmp_path}, and 256.0 MiB to spare; 1000.0 MiB are free."
+    )
     free[tmp_path] = 0
     disk_space.require([(tmp_path, 0)])
 
@@ -48,7 +50,7 @@ def test_folders_of_one_volume_share_its_space(free: dict[Path, int], tmp_path: 
 def test_volumes_are_counted_one_by_one(free: dict[Path, int], tmp_path: Path) -> None:
     free.update({tmp_path: 1000 * MIB, Path("/proc"): 300 * MIB})
     disk_space.require([(tmp_path, 700 * MIB), (Path("/proc"), 44 * MIB)])
-    with pytest.raises(SetupError, match=r"on the disk of /proc; 300\.0 MiB are free"):
+    with pytest.raises(SetupError, match=r"on the disk of /proc, .* spare; 300\.0 MiB are free"):
         disk_space.require([(tmp_path, 700 * MIB), (Path("/proc"), 45 * MIB)])
 
 

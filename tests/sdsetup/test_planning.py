@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -273,31 +270,3 @@ def test_a_dry_run_compares_shapes_also_with_classes_that_will_be_traced(
     assert main(["convert", str(checkpoint), "--dry-run", "--target", "cpu"]) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert "The tensor decoder.conv_in.weight of 'vae' has the shape" in said
-
-
-def test_without_pytorch_a_dry_run_says_which_graphs_need_it(checkpoint: Path, tmp_path: Path) -> None:
-    """A Python that cannot import torch, as after ``install --lean``."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "from importlib.machinery import PathFinder\n"
-        "find = PathFinder.find_spec\n"
-        "absent = {'torch', 'diffusers', 'transformers'}\n"
-        "PathFinder.find_spec = lambda name, *more: None if name in absent else find(name, *more)\n"
-    )
-    folders = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
-    program = "import sys; from sdsetup.cli.app import main; sys.exit(main(sys.argv[1:]))"
-    lean = {**os.environ, "PYTHONPATH": folders, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", program, *arguments], env=lean, capture_output=True, text=True, check=False
-        )
-
-    planned = run("convert", str(checkpoint), "--dry-run", "--target", "cpu")
-    assert planned.returncode == 1
-    assert "No graph at hand fits the configuration of text_encoder, unet," in planned.stderr
-    assert "sdsetup install --torch" in planned.stderr
-    inspected = run("inspect", str(checkpoint), "--json")
-    assert inspected.returncode == 0, inspected.stderr
-    assert "unet" in json.loads(inspected.stdout)["conversion"]["to_trace"]
-    known = run("convert", "demo", "--dry-run", "--target", "cpu")
-    assert known.returncode == 0, known.stderr

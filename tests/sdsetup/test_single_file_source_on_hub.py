@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from sdsetup.hub import HubModel
 from sdsetup.hub.model_ref import RemoteFile
 from sdsetup.single_file_source import FileOnHub, autoencoder_at, fetch, file_on_hub, only_file, readable
 from tests.hub_server import HubServer, Repo
-from tests.hub_server.here import asked_here
 
 FILES = {
     "a.safetensors": b"weights of a",
@@ -27,12 +25,10 @@ FILES = {
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub that this process asks, with an empty cache and nobody logged in."""
-    with HubServer() as made:
-        made.add(Repo(repo_id="acme/files", files=FILES))
-        with asked_here(made, tmp_path, monkeypatch):
-            yield made
+def hub(hub_here: HubServer) -> HubServer:
+    """A Hub with the files above."""
+    hub_here.add(Repo(repo_id="acme/files", files=FILES))
+    return hub_here
 
 
 @pytest.mark.parametrize(

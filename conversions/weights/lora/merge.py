@@ -13,6 +13,8 @@ from conversions.weights.lora.delta import Matrix, float32, whole
 
 # Keeps a row of zeros from being divided by its length. Source: LyCORIS, which adds float32's epsilon.
 _EPSILON = np.float32(np.finfo(np.float32).eps)
+# What becomes too large is infinite here, and refused by the weight's name where it is written.
+_WITHOUT_WARNINGS = np.errstate(over="ignore", invalid="ignore")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class AddDelta(_Merged):
 
     factor: float
 
+    @_WITHOUT_WARNINGS
     def evaluate(self, first: int, count: int, read: Read) -> Numbers:
         """Add up the elements that are wanted."""
         changed = float32(self.delta, first, count, read) * np.float32(self.factor)
@@ -84,6 +87,7 @@ class Decomposed(_Merged):
         rows = self.shape[0] if self.along == "rows" else 1
         return max(1, self.size // rows, self.base.granule, self.delta.granule)
 
+    @_WITHOUT_WARNINGS
     def evaluate(self, first: int, count: int, read: Read) -> Numbers:
         """Change the rows that are wanted, and give them their lengths."""
         base = float32(self.base, first, count, read)

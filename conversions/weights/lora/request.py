@@ -12,6 +12,9 @@ from conversions.errors import ConversionError
 # A drive's letter is followed by a slash, a weight by nothing: C:\\x.safetensors has none, a:0.8 has one.
 _WEIGHT = re.compile(r"(?P<file>.+):(?P<weight>[^:/\\]*)", re.DOTALL)
 
+_LARGEST = (2 - 2**-23) * 2.0**127
+"""The largest number of float32, in which weights are merged."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterRequest:
@@ -48,16 +51,17 @@ def parse_weight(file: str, text: str) -> float:
         text: As it was typed.
 
     Raises:
-        ConversionError: ``lora.weight``; it is no finite number.
+        ConversionError: ``lora.weight``; it is no number, or none that float32 holds.
     """
     try:
         weight = float(text)
     except ValueError:
         weight = math.nan
-    if not math.isfinite(weight):
+    finite = math.isfinite(weight)
+    if not finite or abs(weight) > _LARGEST:
         raise ConversionError(
             "lora.weight",
-            f"The weight {text!r} of {file} is no number.",
+            f"The weight {text!r} of {file} is {'too large' if finite else 'no number'}.",
             f"Write it as {file}:0.8; without a weight it is 1.",
         )
     return weight

@@ -32,6 +32,7 @@ def needs(use: str, model: str) -> dict[str, Any]:
 
 def _of_conversion(model: str) -> dict[str, Any]:
     from conversions.events import ignore
+    from conversions.graphs.obtain import demand_tracing
     from conversions.options import Options
     from sdsetup import workflow
     from sdsetup.checkpoint_source import CheckpointRequest
@@ -40,6 +41,7 @@ def _of_conversion(model: str) -> dict[str, Any]:
     request = workflow.ConvertRequest(checkpoint_request=CheckpointRequest(model=model), options=options)
     planned = workflow.plan_conversion(request, ignore)
     source, plan = planned.source, planned.plan
+    demand_tracing(plan.to_trace)
     with source.using:
         memory = workflow.forecast_conversion(planned)
     drawing = memory.forecast.staged_cpu_bytes if memory is not None and options.target == "cpu" else 0

@@ -275,10 +275,11 @@ def test_what_is_no_package_is_never_replaced(folder: Path, tmp_path: Path) -> N
     with reserved(folder, overwrite=True):
         pass
     (tmp_path / "file").touch()
-    assert refused(tmp_path / "file") == "package.exists"
-    assert refused(tmp_path / "file", overwrite=True) == "package.not_a_folder"
+    for overwrite in (False, True):  # that it is there already would send a person to --overwrite
+        assert refused(tmp_path / "file", overwrite=overwrite) == "package.not_a_folder"
     (folder / MANIFEST).unlink()
-    assert refused(folder, overwrite=True) == "package.foreign"
+    for overwrite in (False, True):
+        assert refused(folder, overwrite=overwrite) == "package.foreign"
     (tmp_path / "empty").mkdir()
     assert refused(tmp_path / "empty") == "package.exists"
     with reserved(tmp_path / "empty", overwrite=True):

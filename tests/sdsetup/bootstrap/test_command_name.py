@@ -70,6 +70,19 @@ def test_a_hint_names_the_command_as_it_is_found_and_leaves_all_else_alone(place
         assert answer.stdout.strip() == wanted.replace(f"of {name}", "of sdsetup")
 
 
+def test_where_there_is_no_command_a_hint_names_the_python_that_runs(place: Path) -> None:
+    python = place / ".venv" / "bin" / "python3"
+    (python.parent / "sdsetup").unlink()
+    ask = (
+        "from sdsetup.bootstrap import command_name as c; print(c.as_typed('run: python -m sdsetup install'))"
+    )
+    answer = subprocess.run(
+        [str(python), "-c", ask], cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": os.defpath},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert answer.stdout == "run: python3 -m sdsetup install\n"
+
+
 def test_every_verb_of_the_command_line_is_known() -> None:
     from sdsetup.bootstrap import command_name
     from sdsetup.cli.verbs import VERBS

@@ -193,3 +193,28 @@ def test_the_smoke_test_fails_on_a_black_image(here, capsys):
     captured = capsys.readouterr()
     assert json.loads(captured.out)["passed"] is False
     assert "is black" in captured.err
+
+
+def test_what_was_asked_wrongly_is_told_before_a_device_is_chosen(package, here, capsys):
+    (here / "there.png").write_bytes(b"")
+    other = toy_package.write(here / "other")
+    path = other / "vae_decoder" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "scaling_factor": 0.5}), "utf-8")
+    for options in (["-o", "image.jpg"], ["-o", "there.png"], ["--steps", "0"], ["--refiner", other]):
+        assert generate(package, *WORDS[:3], *options) == 2, options
+        assert capsys.readouterr().err.startswith("error: "), options
+    drawing = toy_package.write(here / "drawing", encodes=True)
+    Image.new("RGB", (64, 64)).save("white.png")
+    for options in (
+        ["--init-image", "there.png", "--width", "64", "--height", "64"],
+        ["--init-image", "white.png", "--mask", "there.png"],
+    ):
+        assert generate(drawing, *WORDS[:3], *options) == 1
+        assert capsys.readouterr().err.startswith("error: there.png cannot be read as an image")
+    assert main(["smoke-test", str(package), "-o", "image.txt"]) == 2
+    assert capsys.readouterr().err.startswith("error: --output image.txt: images are written as PNG.")
+
+
+def test_one_step_is_no_steps(package, capsys):
+    assert generate(package, "a horse", "--seed", "5", "--steps", "1") == 0
+    assert ": 1 step (" in capsys.readouterr().err

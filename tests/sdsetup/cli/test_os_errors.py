@@ -152,6 +152,39 @@ def test_a_read_only_disk(machine: Machine, package: Path) -> None:
     assert_one_message(done, "can only be read")
 
 
+def test_a_report_that_the_disk_has_no_room_for_leaves_nothing(machine: Machine) -> None:
+    command = (
+        "mkdir small/full && cat /dev/zero > small/filler 2> /dev/null; "
+        "sdsetup convert demo -o package --target cpu --no-verify --report small/report.html; "
+        "code=$?; ls -A small >&2; exit $code"
+    )
+    done = on_small_disk(machine, "64k", command)
+    assert done.code == 0, done.stderr
+    assert "No report was written to small/report.html: the disk is full" in done.stderr
+    assert "Errno" not in done.stderr
+    assert done.stderr.split()[-2:] == ["filler", "full"]
+
+
+READ_ONLY = {
+    "images": "generate {package} a --seed 5 --steps 1 --provider cpu -o small/a.png",
+    "images here": "generate {package} a --seed 5 --steps 1 --provider cpu",
+    "a package": "convert demo --target cpu --no-verify -o small/package",
+    "a package here": "convert demo --target cpu --no-verify -o package",
+}
+
+
+@pytest.mark.parametrize("what", READ_ONLY)
+def test_of_a_folder_that_can_only_be_read_its_own_name_is_told(
+    what: str, machine: Machine, package: Path
+) -> None:
+    inside = "cd small && " if what.endswith("here") else ""
+    command = f"mount -o remount,ro small; {inside}sdsetup {READ_ONLY[what].format(package=package)}"
+    done = on_small_disk(machine, "100m", command)
+    assert_one_message(done, str(machine.home / "small") if inside else "small")
+    for internal in (".ttt", ".sdsetup-", ".part", ".lock", " . ", ": ."):
+        assert internal not in done.stderr
+
+
 def test_a_package_that_vanishes_while_it_is_read(machine: Machine, tmp_path: Path) -> None:
     gone = toy_package.write(tmp_path / "gone")
     for path in sorted(gone.rglob("merges.txt")):

@@ -21,7 +21,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("verb", ["generate", "smoke-test", "benchmark"])
+@pytest.mark.parametrize("verb", ["generate", "smoke-test", "benchmark", "verify"])
 @pytest.mark.parametrize(
     ("typed", "model"),
     [
@@ -43,10 +43,16 @@ def test_a_model_that_was_never_converted(
 def test_without_a_package_the_one_that_is_here_is_named(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert main(["generate"]) == 2
+    assert 'for example: sdsetup generate PACKAGE "a lighthouse at dawn"' in capsys.readouterr().err
     assert main(["generate", "a cat"]) == 2
-    assert 'sdsetup generate PACKAGE "a lighthouse at dawn"' in capsys.readouterr().err
+    assert 'next: sdsetup generate PACKAGE "a cat"' in capsys.readouterr().err
     toy_package.write(here / "packages" / "my dreams")
     assert main(["generate", "a cat"]) == 2
+    assert 'next: sdsetup generate "packages/my dreams" "a cat"' in capsys.readouterr().err
+    assert main(["generate", 'a "cat" ' * 100]) == 2
+    assert """next: sdsetup generate "packages/my dreams" 'a "cat" a "cat" """ in capsys.readouterr().err
+    assert main(["generate", "packages/my dreams"]) == 2
     assert 'sdsetup generate "packages/my dreams" "a lighthouse at dawn"' in capsys.readouterr().err
 
 
@@ -54,8 +60,9 @@ def test_a_model_whose_package_is_here(here: Path, capsys: pytest.CaptureFixture
     package = toy_package.write(here / "packages" / "dreams-cpu-fp16")
     assert main(["generate", "acme/dreams", *WORDS]) == 1
     said = capsys.readouterr().err
-    named = Path("packages", "dreams-cpu-fp16")
-    assert f'next: name the package: sdsetup generate {named} "PROMPT"' in said
+    assert 'next: name the package: sdsetup generate packages/dreams-cpu-fp16 "a cat"' in said
+    assert main(["benchmark", "acme/dreams"]) == 1
+    assert "next: name the package: sdsetup benchmark packages/dreams-cpu-fp16\n" in capsys.readouterr().err
     assert main(["generate", "packages/dreams-cpu-fp16", *WORDS]) == 0
     capsys.readouterr()
     other = package.rename(package.with_name("renamed"))
@@ -63,7 +70,7 @@ def test_a_model_whose_package_is_here(here: Path, capsys: pytest.CaptureFixture
     manifest["checkpoint"]["origin"] = "Acme/Dreams"
     (other / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     assert main(["generate", "acme/dreams", *WORDS]) == 1
-    assert f"sdsetup generate {Path('packages', 'renamed')}" in capsys.readouterr().err
+    assert "sdsetup generate packages/renamed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("typed", ["packages/dreams-cpu-fp16", "nowhere", "a/b/c", "../x/y"])

@@ -86,7 +86,7 @@ class Watch:
         self._root = root
         self.lines: set[str] = set()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
 
     def end(self) -> None:

@@ -7,6 +7,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -87,3 +91,57 @@ def test_no_name_of_an_option_is_cut_in_a_terminal_of_80_columns(
 def test_options_about_where_to_run_stand_together(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "--help"]) == 0
     assert "--vram" in capsys.readouterr().out.partition("Where to run:")[2]
+
+
+def _taking_a_number() -> Iterator[tuple[str, str, str]]:
+    """Yield a verb, an option of it and what the option takes, for all that take a number."""
+    for verb in VERBS:
+        name = verb.name.replace("-", "_")
+        types = get_type_hints(getattr(import_module(f"sdsetup.cli.{name}"), name))
+        for option in verb.load().params:
+            kinds = {types[option.name], *get_args(types[option.name])}
+            if option.name in types and (kinds := kinds & {int, float}):
+                yield verb.name, option.opts[0], "a whole number" if int in kinds else "a number"
+
+
+@pytest.mark.parametrize(("verb", "option", "takes"), tuple(_taking_a_number()))
+def test_a_word_where_a_number_belongs_is_answered_in_plain_words(
+    verb: str, option: str, takes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([verb, "x", option, "abc"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {option} takes {takes}, not 'abc'.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["benchmark", "x", "--vram", "0.1"], "--vram takes 0.5 or more, not '0.1'."),
+        (["verify", "x", "--width", "1.5"], "--width takes a whole number, not '1.5'."),
+        (["convert", "x", "--target", "foo"], "--target: 'foo' is not one of 'directml', 'cuda', 'cpu'."),
+        (["verify"], "Missing argument 'package'."),
+    ],
+)
+def test_other_values_that_cannot_be_read(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
+def test_the_usage_line_names_the_command_as_hints_do(tmp_path: Path) -> None:
+    def said(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "sdsetup", *arguments],
+            env={**os.environ, "PATH": os.defpath, "PYTHONPATH": str(Path(__file__).parents[3])},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    hint = said("generate", "--nonsense").rpartition("next: ")[2].strip()
+    assert hint.endswith(" generate --help")
+    assert not hint.startswith("sdsetup ")
+    usage = said("generate", "--help").splitlines()[0]
+    assert usage.startswith(f"Usage: {hint.removesuffix(' --help')} ")

@@ -90,6 +90,13 @@ def test_a_larger_model_is_judged_by_its_own_size(
     assert words in verdict.evidence
 
 
+def test_where_pytorch_has_to_trace_it_is_what_the_fix_installs() -> None:
+    lacking = replace(SMALL, error="must be traced", code="graph.needs_pytorch", hint="Install them.")
+    verdict = _judged(lacking)["model.plan"]
+    assert verdict.status == "failure"
+    assert verdict.fix.commands[0].endswith("install --torch")
+
+
 @pytest.mark.parametrize(
     ("gibibytes", "least", "status"),
     [(7, 0, "ok"), (12, 6, "warning"), (12, 10, "failure"), (12, 0, "failure")],

@@ -236,3 +236,14 @@ def test_a_report_begins_with_the_worst_and_keeps_their_order() -> None:
 )
 def test_home_is_found_in_every_way_of_writing_it(home: str, text: str, redacted: str) -> None:
     assert report.redact(text, Environment(home=home)) == redacted
+
+
+def test_several_of_a_kind_are_counted_in_the_plural() -> None:
+    findings = [
+        of("memory.ram", POOR),
+        of("memory.commit", POOR),
+        of("hub.clock", ok("a")),
+        of("hub.a", ok("b")),
+    ]
+    *_, last = report.lines(findings, purpose())
+    assert last.text.endswith("(2 warnings, 2 ok)")

@@ -63,6 +63,7 @@ def translated(error: Exception) -> SetupError:
         (httpx2.TooManyRedirects("20"), "hub.strange-answer", "in a loop", "HF_ENDPOINT"),
         (httpx2.ReadTimeout("read"), "hub.unreachable", "no response for ", "network, then run"),
         (httpx2.ConnectError("refused"), "hub.unreachable", "reached: refused.", "network, then run"),
+        (httpx2.ConnectError("[Errno -2] No name"), "hub.unreachable", "reached: No name.", "network, then"),
         (httpx2.ConnectError(""), "hub.unreachable", "reached: ConnectError.", "network, then run"),
         (httpx2.LocalProtocolError("header"), "hub.bad-token", "that was sent has letters", "sdsetup login"),
         (ImportError("no socksio"), "hub.proxy", "that is missing: no socksio.", "sdsetup install"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,17 +16,14 @@ from sdsetup.hub.model_ref import HubModel, RemoteFile
 from sdsetup.hub.session import Retries
 from sdsetup.hub.streams import Source
 from tests.hub_server import Fault, HubServer, Repo, faults
-from tests.hub_server.here import asked_here
 
 FILES = {"a.json": b'{"a": 1}', "b.safetensors": bytes(range(256)) * 40}
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    with HubServer() as made:
-        made.add(Repo(repo_id="acme/tiny", files=FILES))
-        with asked_here(made, tmp_path, monkeypatch):
-            yield made
+def server(hub_here: HubServer) -> HubServer:
+    hub_here.add(Repo(repo_id="acme/tiny", files=FILES))
+    return hub_here
 
 
 def resolved() -> HubModel:

@@ -32,7 +32,7 @@ def test_file_and_weight(text, file, weight):
     assert (str(request.path), request.weight) == (str(Path(file)), weight)
 
 
-@pytest.mark.parametrize("weight", ["", "much", "nan", "inf", "0,8", "1.0.0"])
+@pytest.mark.parametrize("weight", ["", "much", "nan", "inf", "0,8", "1.0.0", "1e39", "-4e38"])
 def test_a_weight_that_is_no_number_is_refused(weight):
     with pytest.raises(ConversionError) as caught:
         parse_request(f"style.safetensors:{weight}")

@@ -1,0 +1,74 @@
+"""What `install` shows and asks before it does anything."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from conversions.options import Options
+from sdsetup import workflow
+from sdsetup.bootstrap import environment_maker, install, places
+from sdsetup.cli.app import main
+from sdsetup.errors import SetupError
+from tests.sdsetup import toy_package
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment's folder that is not there yet."""
+    monkeypatch.setattr(places, "environment_folder", lambda: tmp_path / "environment")
+    return tmp_path / "environment"
+
+
+@pytest.mark.parametrize("torch", ["--torch", "--lean"])
+def test_with_nobody_to_ask_nothing_is_done_unless_yes_was_said(
+    torch: str, environment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(SetupError) as caught:
+        install.begin(["install", torch, "my model"])
+    assert caught.value.code == "install.unattended"
+    assert caught.value.hint.endswith(f'install {torch} "my model" --yes')
+    assert "sdsetup install will do this:" in capsys.readouterr().err
+    assert not environment.exists()
+
+
+def test_a_dry_run_of_a_whole_environment_is_told_by_the_second_half(
+    environment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(environment_maker, "is_ready", lambda *_: True)
+    monkeypatch.setattr(places, "inside", lambda _: True)
+    assert install.begin(["install", "--dry-run"]) is None
+    assert install.begin(["install", "--dry-run", "--bundle", str(environment)]) == 0
+    assert "bundle       " in capsys.readouterr().err
+
+
+def test_the_second_half_says_what_is_there_and_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    argv = ["install", "--dry-run"]
+    assert main(argv) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("sdsetup install will do this:")
+    assert "nothing to download" in said
+    assert "convert demo --dry-run" in said
+    assert not any(tmp_path.iterdir())
+
+    place = workflow.package_folder("demo", Options(target=workflow.default_target()))
+    package = toy_package.write(tmp_path / place)
+    assert main(argv) == 0
+    assert f"it is there, {place}" in capsys.readouterr().err
+    image = Path("images") / f"{place.name}.png"
+    image.parent.mkdir()
+    assert (
+        main(["generate", str(package), "a cat", "--provider", "cpu", "--steps", "1", "-o", str(image)]) == 0
+    )
+    capsys.readouterr()
+    assert main(argv) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("Everything is there already")
+    assert f"it is there, {image}" in said
