@@ -36,8 +36,11 @@ ATTACKS: tuple[tuple[float, Callable[..., Figures]], ...] = (
     (0.02, shortages.at_once),
     (0.02, shortages.full_disk),
 )
-# Attacks that need packages: of every tiny checkpoint, of one.
-NEED_ALL = {checkpoints.convert, checkpoints.verify, packages.inspect, packages.generate, packages.verify}
+# Attacks that need packages, of every tiny checkpoint or of one: a plan alone traces graphs, too.
+NEED_ALL = {
+    *(checkpoints.plan, checkpoints.convert, checkpoints.verify),
+    *(packages.inspect, packages.generate, packages.verify),
+}
 NEED_ONE = {kills.convert, shortages.at_once, shortages.full_disk}
 
 
@@ -94,9 +97,6 @@ def prepare(materials: Materials, attacks: Iterable[Callable[..., Figures]]) -> 
     """
     wanted = set(attacks)
     materials.toy()
-    if checkpoints.plan in wanted:
-        for variant in materials.variants:
-            materials.checkpoint(variant)
     if wanted & NEED_ALL:
         for variant in materials.variants:
             materials.package(variant)
