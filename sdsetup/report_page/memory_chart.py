@@ -20,7 +20,7 @@ def draw(record: RunRecord, planned_bytes: int = 0) -> str:
 
     Args:
         record: The run.
-        planned_bytes: Peak memory that was foretold, drawn as a line; 0 for none.
+        planned_bytes: Peak memory that was planned, drawn as a line; 0 for none.
     """
     if len(record.memory) < 2 or record.seconds <= 0:
         return ""
@@ -45,7 +45,7 @@ def draw(record: RunRecord, planned_bytes: int = 0) -> str:
         level = top * part / 4
         parts.append(f'<line class="grid" {across} y1="{y(level):.1f}" y2="{y(level):.1f}"/>')
         parts.append(
-            f'<text x="{_LEFT - 6}" y="{y(level) + 4:.1f}" text-anchor="end">{human_size(int(level))}</text>'
+            f'<text x="{_LEFT - 6}" y="{y(level) + 4:.1f}" text-anchor="end">{_level(level, top)}</text>'
         )
     below = _TOP + _PLOT_HEIGHT + 18
     parts += [
@@ -59,7 +59,7 @@ def draw(record: RunRecord, planned_bytes: int = 0) -> str:
     if planned_bytes:
         parts.append(
             f'<line class="planned" {across} y1="{y(planned_bytes):.1f}" y2="{y(planned_bytes):.1f}"/>'
-            f'<text x="{_WIDTH - _RIGHT}" y="{y(planned_bytes) - 4:.1f}" text-anchor="end">foretold</text>'
+            f'<text x="{_WIDTH - _RIGHT}" y="{y(planned_bytes) - 4:.1f}" text-anchor="end">planned</text>'
         )
     for row, task in enumerate(tasks):
         parts += _bar(task, _TOP + _PLOT_HEIGHT + 34 + _ROW * row, x, record.seconds)
@@ -83,6 +83,14 @@ def _bar(task: Task, y: float, x: Callable[[float], float], end: float) -> Itera
         yield f'<text x="{right + 5:.1f}" y="{y + 10:.1f}">{escape(label)}</text>'
     else:
         yield f'<text x="{left - 5:.1f}" y="{y + 10:.1f}" text-anchor="end">{escape(label)}</text>'
+
+
+def _level(size: float, top: float) -> str:
+    """Write a level of the scale in the unit of its highest one, so that they compare at a glance."""
+    if not size:
+        return "0"
+    unit, name = (2.0**30, "GiB") if top >= 2**30 else (2.0**20, "MiB")
+    return f"{size / unit:g} {name}"
 
 
 def _round_up(size: int) -> float:

@@ -173,28 +173,29 @@ def _plan(outcome: Outcome, record: RunRecord) -> Iterator[str]:
     plan = outcome.plan
     if plan is None:
         return
-    written = linked = None
+    nothing = "–"
+    written = linked = besides = nothing
     if outcome.package is not None:
         from conversions.package.layout import open_package
 
         package = open_package(outcome.package)
         sizes = {name: file.size_bytes for name, file in package.files.items()}
-        kept = set(package.manifest.get("linked", {}))
-        written = sum(size for name, size in sizes.items() if name not in kept)
-        linked = sum(size for name, size in sizes.items() if name in kept)
-    nothing = "–"
+        # Two submodels may link to one file of the checkpoint, as the halves of an autoencoder do.
+        links = {entry["file"]: name for name, entry in package.manifest.get("linked", {}).items()}
+        weights = {name for each in package.submodels for name in package.weight_files(each.name)}
+        own = set(sizes) - set(package.manifest.get("linked", {}))
+        written = human_size(sum(sizes[name] for name in own & weights))
+        linked = human_size(sum(sizes[name] for name in links.values()))
+        besides = human_size(sum(sizes[name] for name in own - weights))
     yield "<h2>Plan and what happened</h2>"
     yield from _table(
         "Plan and what happened",
         ("", "planned", "happened"),
         (
-            ("read from the checkpoint", human_size(plan.source_bytes), nothing),
-            ("written", human_size(plan.copied_bytes), nothing if written is None else human_size(written)),
-            (
-                "linked to the checkpoint's files",
-                human_size(plan.package_bytes - plan.copied_bytes),
-                nothing if linked is None else human_size(linked),
-            ),
+            ("weights read from the checkpoint", human_size(plan.source_bytes), nothing),
+            ("weights written", human_size(plan.copied_bytes), written),
+            ("weights linked", human_size(plan.package_bytes - plan.copied_bytes), linked),
+            ("graphs and small files", nothing, besides),
             ("peak memory", human_size(_foretold(outcome)), human_size(record.peak_bytes)),
         ),
     )

@@ -9,10 +9,11 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.checkpoints import VARIANTS
 from tests.robustness import checkpoints, hub_answers, kills, packages, shortages
 from tests.robustness.materials import Materials
 from tests.robustness.search import Figures
@@ -35,6 +36,12 @@ ATTACKS: tuple[tuple[float, Callable[..., Figures]], ...] = (
     (0.02, shortages.at_once),
     (0.02, shortages.full_disk),
 )
+# Attacks that need packages, of every tiny checkpoint or of one: a plan alone traces graphs, too.
+NEED_ALL = {
+    *(checkpoints.plan, checkpoints.convert, checkpoints.verify),
+    *(packages.inspect, packages.generate, packages.verify),
+}
+NEED_ONE = {kills.convert, shortages.at_once, shortages.full_disk}
 
 
 def main(arguments: list[str]) -> int:
@@ -44,14 +51,28 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="keep checkpoints, graphs and packages there for next time")
     parser.add_argument("--only", help="a module or module.attack, such as packages or kills.convert")
+    parser.add_argument(
+        "--checkpoints",
+        type=lambda names: tuple(names.split(",")),
+        default=tuple(VARIANTS),
+        help="names of the tiny checkpoints to attack, with commas between them; all by default",
+    )
     parser.add_argument("--write", action="store_true", help=f"write the figures into {PAGE.name}")
     options = parser.parse_args(arguments)
+    if unknown := set(options.checkpoints) - set(VARIANTS):
+        parser.error(
+            f"no such tiny checkpoint: {', '.join(sorted(unknown))}; there are {', '.join(VARIANTS)}"
+        )
     began = time.monotonic()
     chosen = [(share, attack) for share, attack in ATTACKS if name_of(attack).startswith(options.only or "")]
     found = []
     with tempfile.TemporaryDirectory(prefix="robustness-") as folder:
-        materials = Materials(work=Path(folder) / "work", kept=options.keep or Path(folder) / "kept")
-        prepare(materials)
+        materials = Materials(
+            work=Path(folder) / "work",
+            kept=options.keep or Path(folder) / "kept",
+            variants=options.checkpoints,
+        )
+        prepare(materials, [attack for _, attack in chosen])
         for share, attack in chosen:
             seconds = options.minutes * 60 * share / sum(part for part, _ in chosen)
             found.append(attack(materials, until=time.monotonic() + seconds, seed=options.seed))
@@ -69,11 +90,18 @@ def main(arguments: list[str]) -> int:
     return int(any(figures.faults for figures in found))
 
 
-def prepare(materials: Materials) -> None:
-    """Make what is attacked, and trace its graphs; this takes minutes the first time."""
+def prepare(materials: Materials, attacks: Iterable[Callable[..., Figures]]) -> None:
+    """Make what the attacks need, before their time begins.
+
+    Tracing the graphs of every tiny checkpoint takes minutes the first time.
+    """
+    wanted = set(attacks)
     materials.toy()
-    for variant in materials.variants:
-        materials.package(variant)
+    if wanted & NEED_ALL:
+        for variant in materials.variants:
+            materials.package(variant)
+    if wanted & NEED_ONE:
+        materials.package("stable-diffusion")
 
 
 def name_of(attack: Callable[..., Figures]) -> str:

@@ -86,7 +86,7 @@ def test_the_chart_reaches_from_nothing_to_the_peak_and_names_both() -> None:
     assert points is not None
     heights = [float(point.split(",")[1]) for point in points[1].split()]
     assert heights.index(min(heights)) == 1  # the peak is the second sample
-    assert "foretold" in drawn
+    assert ">planned<" in drawn
     assert draw(RunRecord(started=0.0)) == ""
 
 

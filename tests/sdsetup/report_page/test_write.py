@@ -160,22 +160,28 @@ def test_the_plan_stands_beside_what_happened(tmp_path: Path) -> None:
     failed = Outcome(command="convert", model="m", plan=PLAN)
     assert plan_rows(failed) == [
         ["", "planned", "happened"],
-        ["read from the checkpoint", "40.0 MiB", "–"],
-        ["written", "3.0 MiB", "–"],
-        ["linked to the checkpoint's files", "7.0 MiB", "–"],
+        ["weights read from the checkpoint", "40.0 MiB", "–"],
+        ["weights written", "3.0 MiB", "–"],
+        ["weights linked", "7.0 MiB", "–"],
+        ["graphs and small files", "–", "–"],
         ["peak memory", "200.0 MiB", "150.0 MiB"],
     ]
     folder = toy_package.write(tmp_path / "package")
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-    name = "unet/model.onnx_data"
-    linked = manifest["files"][name]["size_bytes"]
-    manifest["linked"] = {name: {"file": "x", "modified_ns": 1}}
+    sizes = {name: each["size_bytes"] for name, each in manifest["files"].items()}
+    weights = {name: size for name, size in sizes.items() if name.endswith(".onnx_data")}
+    name, other = list(weights)[:2]
+    for each in (name, other):  # of one file of the checkpoint, as the halves of an autoencoder are
+        manifest["files"][each]["size_bytes"] = 5 * MIB
+    manifest["linked"] = {each: {"file": "x", "modified_ns": 1} for each in (name, other)}
     toy_package.write_json(folder / "manifest.json", manifest)
-    written = sum(each["size_bytes"] for each in manifest["files"].values()) - linked
+    written = sum(size for each, size in weights.items() if each not in (name, other))
+    besides = sum(sizes.values()) - sum(weights.values())
     verified = replace(failed, package=folder, report=report(submodel("unet", parity=None)))
     assert plan_rows(verified)[2:] == [
-        ["written", "3.0 MiB", human_size(written)],
-        ["linked to the checkpoint's files", "7.0 MiB", human_size(linked)],
+        ["weights written", "3.0 MiB", human_size(written)],
+        ["weights linked", "7.0 MiB", "5.0 MiB"],
+        ["graphs and small files", "–", human_size(besides)],
         ["peak memory", "300.0 MiB", "150.0 MiB"],
     ]
     text = page(verified, RECORD)
