@@ -54,9 +54,7 @@ def learned_package(folder: Path, output: Path, graph_cache: Path, files: list[P
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(
-    "family", [pytest.param(each, marks=[pytest.mark.robustness] if "xl" in each else []) for each in WIDTHS]
-)
+@pytest.mark.parametrize("family", [pytest.param(each, marks=pytest.mark.robustness) for each in WIDTHS])
 def test_a_package_knows_the_tokens_as_diffusers_does(family: str, tmp_path: Path, graph_cache: Path) -> None:
     folder = make_variant(tmp_path / family, VARIANTS[family])
     plain = make_package_with(folder, tmp_path / "plain", graph_cache)

@@ -45,7 +45,7 @@ def _install(user: Machine, model: str, answer: str) -> tuple[int, str]:
     return status, shown.decode()
 
 
-@pytest.mark.parametrize("answer", ["y", "n"])
+@pytest.mark.parametrize("answer", [pytest.param("y", marks=pytest.mark.robustness), "n"])
 def test_a_gated_model_asks_for_a_log_in_and_goes_on(answer: str, tmp_path: Path) -> None:
     with HubServer() as server, Machine(endpoint=server.endpoint, home=tmp_path / "home") as user:
         user.home.mkdir()
