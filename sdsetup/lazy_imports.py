@@ -26,9 +26,14 @@ class _LazyFinder(MetaPathFinder):
 
 
 def install() -> None:
-    """Let later imports of the modules be lazy, where Python loads them in one thread alone.
-
-    Source: gh-114763, by which two threads could load such a module at once; mended in 3.11.9 and 3.12.3.
-    """
-    if (3, 11, 9) <= sys.version_info < (3, 12) or sys.version_info >= (3, 12, 3):
+    """Let later imports of the modules be lazy, where Python loads such modules in one thread alone."""
+    if loads_in_one_thread(sys.version_info[:3]):
         sys.meta_path.insert(0, _LazyFinder())
+
+
+def loads_in_one_thread(version: tuple[int, ...]) -> bool:
+    """Say whether a Python never loads a lazy module in two threads at once.
+
+    Source: CPython's gh-114763, mended in 3.11.9 and 3.12.3.
+    """
+    return (3, 11, 9) <= version < (3, 12) or version >= (3, 12, 3)

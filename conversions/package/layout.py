@@ -335,14 +335,11 @@ class Staging:
 
 
 def demand_place(output: Path, *, overwrite: bool) -> None:
-    """See that a package may be put somewhere; what a killed run left of an older package is restored.
+    """See that a package may be put somewhere.
 
     Raises:
         ConversionError: Something is there that is not replaced.
     """
-    old = output.with_name(f".{output.name}.old")
-    if old.exists() and not output.exists():
-        old.rename(output)  # a run was killed between two renames: restore the old package
     if output.exists() and not output.is_dir():
         raise ConversionError("package.not_a_folder", f"{output} is a file.")
     if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
@@ -365,6 +362,10 @@ def reserved(output: Path, *, overwrite: bool) -> Iterator[None]:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, timeout=0):
+            old = output.with_name(f".{output.name}.old")
+            if old.exists() and not output.exists():
+                old.rename(output)  # a run was killed between two renames: restore the old package
+                demand_place(output, overwrite=overwrite)
             yield
     except Timeout as error:
         raise ConversionError("package.busy", f"Another run is writing {output}.") from error

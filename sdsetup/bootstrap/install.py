@@ -95,7 +95,7 @@ def _agreed(options: InstallOptions, plan: install_plan.InstallPlan, arguments: 
         command = " ".join(command_name.quoted(part) for part in (*arguments, "--yes"))
         raise SetupError(
             "install.unattended",
-            "nobody is here to say whether to go on; nothing was changed.",
+            "there is no terminal to ask on whether to go on; nothing was changed.",
             f"say yes beforehand: {command_name.typed()} {command}",
         )
     if console.ask("Go on?", yes=False):

@@ -56,19 +56,24 @@ def incomplete(package: Path | None) -> UsageError:
     """Say what is typed to make an image, with what was typed already.
 
     Args:
-        package: What was typed as the only word; a prompt, where no such folder is there.
+        package: What was typed as the only argument: a prompt where it has several words and no such folder
+            is there, else a package.
     """
     place, prompt, hint = example(), "a lighthouse at dawn", "for example: "
-    if package is not None and os.path.exists(package):  # noqa: PTH110 - a long prompt is no error
+    if package is not None and (
+        " " not in str(package) or os.path.exists(package)  # noqa: PTH110 - a long prompt is no error
+    ):
         place = package
     elif package is not None:
-        prompt, hint = str(package), ""
+        prompt, hint = package.as_posix(), ""
     hint += command("generate", place, prompt)
     return UsageError("generate.arguments", "generate needs a package and a prompt.", hint)
 
 
 def command(verb: str, package: Path, prompt: str = "") -> str:
-    """Write a command as it is typed."""
+    """Write a command as it is typed; a prompt with marks that shells read is left to be typed again."""
+    if any(mark in prompt for mark in "$`\\!%") or ('"' in prompt and "'" in prompt):
+        prompt = "PROMPT"
     quotes = "'" if '"' in prompt else '"'
     words = (quoted(package.as_posix()), f"{quotes}{prompt}{quotes}" if prompt else "")
     return " ".join(filter(None, ("sdsetup", verb, *words)))

@@ -48,14 +48,14 @@ class Rehearsal:
         }
 
     def begin(self) -> None:
-        """Do nothing, as below."""
+        """Do nothing: nothing is opened."""
 
     def opens_ahead(self, submodel: str) -> bool:  # noqa: ARG002 - the protocol's
         """No: nothing is opened."""
         return False
 
     def open_ahead(self, submodel: str, sizes: Mapping[str, int]) -> None:
-        """Do nothing, as below."""
+        """Do nothing: nothing is opened."""
 
     def upcast_to_fp32(self, submodel: str) -> None:
         """Do nothing: sizes do not depend on the precision."""

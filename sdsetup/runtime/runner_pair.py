@@ -33,14 +33,14 @@ class RunnerPair:
     def run(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
         """Run a submodel once where it belongs.
 
-        If memory runs out, the other runner gives its own back, as both may share a device, and the run is
+        If memory of a device that both share runs out, the other runner gives its own back, and the run is
         retried once.
         """
         runner = self._of(submodel)
         try:
             return runner.run(submodel, inputs)
         except SetupError as error:
-            if error.code != OUT_OF_MEMORY:
+            if error.code != OUT_OF_MEMORY or self.main.device != self.other.device:
                 raise
         (self.main if runner is self.other else self.other).close()
         return runner.run(submodel, inputs)

@@ -6,6 +6,7 @@ ends. A run depends on its inputs alone, so a lost run is repeated in a new proc
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import signal
@@ -85,18 +86,18 @@ def _serve(
         skipped=skipped,
         adapters=adapters,
     )
-    while True:
-        try:
+    # Where the parent has closed its end, nobody waits for an answer.
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
             verb, arguments = channel.recv()
-        except EOFError:
-            return
-        try:
-            value = getattr(runner, verb)(*arguments)
-            channel.send(_Result(value=value, usage=runner.usage()))
-        except Exception as error:  # noqa: BLE001 - it is raised again in the parent
-            failure = _Failure.of(error)
-            channel.send(failure)
-            if failure.lost:
+            try:
+                answer: _Result | _Failure = _Result(
+                    value=getattr(runner, verb)(*arguments), usage=runner.usage()
+                )
+            except Exception as error:  # noqa: BLE001 - it is raised again in the parent
+                answer = _Failure.of(error)
+            channel.send(answer)
+            if isinstance(answer, _Failure) and answer.lost:
                 return
 
 
@@ -238,8 +239,7 @@ class WorkerRunner:
             # "spawn" exists on all systems, and a forked ONNX Runtime would hang.
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
-            self._channel = SharedChannel(connection=ours)
-            self._process = context.Process(
+            process = context.Process(
                 target=_serve,
                 args=(
                     SharedChannel(connection=theirs),
@@ -252,14 +252,22 @@ class WorkerRunner:
                 ),
                 daemon=True,
             )
-            self._process.start()
-            theirs.close()
+            try:
+                process.start()
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
+            self._channel, self._process = SharedChannel(connection=ours), process
         return self._channel
 
     def _end(self) -> None:
         if self._channel is not None:
             self._channel.close()
         if self._process is not None:
+            if self._begun:  # opening takes seconds, and nobody waits for it any more
+                self._process.kill()
             self._process.join(_GOODBYE_SECONDS)
             if self._process.is_alive():
                 self._process.kill()

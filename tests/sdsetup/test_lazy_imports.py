@@ -9,8 +9,6 @@ import pytest
 
 from sdsetup import lazy_imports
 
-HAS_SAFE_LOADER = (3, 11, 9) <= sys.version_info < (3, 12) or sys.version_info >= (3, 12, 3)
-
 START = """
 import sys
 import sdsetup
@@ -43,7 +41,7 @@ def ran(program: str) -> str:
 
 
 def test_sympy_is_not_loaded_to_start_where_python_loads_lazily_in_one_thread() -> None:
-    assert ran(START).split() == [str(not HAS_SAFE_LOADER)]
+    assert ran(START).split() == [str(not lazy_imports.loads_in_one_thread(sys.version_info[:3]))]
 
 
 def test_what_is_left_unloaded_works_when_it_is_used() -> None:
@@ -58,3 +56,18 @@ def test_other_modules_are_not_touched(name: str) -> None:
 def test_without_sympy_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
     assert lazy_imports._LazyFinder().find_spec("sympy", None) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "safe"),
+    [
+        ((3, 11, 8), False),
+        ((3, 11, 9), True),
+        ((3, 12, 0), False),
+        ((3, 12, 2), False),
+        ((3, 12, 3), True),
+        ((3, 13, 0), True),
+    ],
+)
+def test_modules_are_lazy_where_python_loads_them_once(version: tuple[int, ...], safe: bool) -> None:
+    assert lazy_imports.loads_in_one_thread(version) is safe

@@ -13,8 +13,6 @@ from conversions.weights.lora.delta import Matrix, float32, whole
 
 # Keeps a row of zeros from being divided by its length. Source: LyCORIS, which adds float32's epsilon.
 _EPSILON = np.float32(np.finfo(np.float32).eps)
-# What becomes too large is infinite here, and refused by the weight's name where it is written.
-_WITHOUT_WARNINGS = np.errstate(over="ignore", invalid="ignore")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +44,12 @@ class AddDelta(_Merged):
 
     factor: float
 
-    @_WITHOUT_WARNINGS
     def evaluate(self, first: int, count: int, read: Read) -> Numbers:
         """Add up the elements that are wanted."""
-        changed = float32(self.delta, first, count, read) * np.float32(self.factor)
-        changed += float32(self.base, first, count, read)
-        return changed
+        with _without_warnings():
+            changed = float32(self.delta, first, count, read) * np.float32(self.factor)
+            changed += float32(self.base, first, count, read)
+            return changed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,23 +85,28 @@ class Decomposed(_Merged):
         rows = self.shape[0] if self.along == "rows" else 1
         return max(1, self.size // rows, self.base.granule, self.delta.granule)
 
-    @_WITHOUT_WARNINGS
     def evaluate(self, first: int, count: int, read: Read) -> Numbers:
         """Change the rows that are wanted, and give them their lengths."""
-        base = float32(self.base, first, count, read)
-        changed = float32(self.delta, first, count, read) * np.float32(self.scale) + base
-        if self.along == "rows":
-            row = self.size // self.shape[0]
-            matrix: Matrix = changed.reshape(-1, row)
-            lengths = float32(self.magnitude, first // row, count // row, read)[:, None]
-            lengths = lengths / (_norm(matrix, (1,)) + _EPSILON)
-        else:
-            matrix = changed.reshape(self.shape[0], self.shape[1], -1)
-            lengths = whole(self.magnitude, read).reshape(1, -1, 1) / (_norm(matrix, (0, 2)) + _EPSILON)
-        result: Matrix = (matrix * lengths).reshape(-1)
-        if self.factor != 1:
-            result = base + np.float32(self.factor) * (result - base)
-        return result
+        with _without_warnings():
+            base = float32(self.base, first, count, read)
+            changed = float32(self.delta, first, count, read) * np.float32(self.scale) + base
+            if self.along == "rows":
+                row = self.size // self.shape[0]
+                matrix: Matrix = changed.reshape(-1, row)
+                lengths = float32(self.magnitude, first // row, count // row, read)[:, None]
+                lengths = lengths / (_norm(matrix, (1,)) + _EPSILON)
+            else:
+                matrix = changed.reshape(self.shape[0], self.shape[1], -1)
+                lengths = whole(self.magnitude, read).reshape(1, -1, 1) / (_norm(matrix, (0, 2)) + _EPSILON)
+            result: Matrix = (matrix * lengths).reshape(-1)
+            if self.factor != 1:
+                result = base + np.float32(self.factor) * (result - base)
+            return result
+
+
+def _without_warnings() -> np.errstate:
+    """What becomes too large is infinite here, and refused by the weight's name where it is written."""
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def _norm(matrix: Matrix, axes: tuple[int, ...]) -> Matrix:

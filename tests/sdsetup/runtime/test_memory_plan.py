@@ -79,7 +79,7 @@ def test_encoders_that_are_too_large_run_elsewhere_and_are_not_counted(package: 
     assert not make_plan(package, package.recipe.native, 1, encoders_elsewhere=False).elsewhere
 
 
-def test_runner_pair_make_the_image_of_one(package: Package) -> None:
+def test_a_pair_of_runners_makes_the_image_of_one(package: Package) -> None:
     request = Request(prompt="a red horse", seed=3, steps=3)
     expected = Pipeline(package=package, runner=LocalRunner(package=package, device=CPU)).generate(request)
     encoders = frozenset(package.with_role("text"))

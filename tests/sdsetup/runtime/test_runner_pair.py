@@ -113,8 +113,13 @@ def test_both_are_counted_and_closed_even_where_one_fails(two: Any) -> None:
     assert two.main.asked == two.other.asked == [("close",)]
 
 
-def test_where_memory_runs_out_the_other_gives_its_own_back(two: Any) -> None:
+def test_where_memory_runs_out_the_other_on_the_device_gives_its_own_back(two: Any) -> None:
     full = OutOfMemoryError(OUT_OF_MEMORY, "It is full.", "Use less.")
+    two.main.raises.append(full)
+    with pytest.raises(SetupError, match="full"):
+        two.run("unet", {})
+    assert not two.other.asked
+    two.other.device = two.main.device
     for runner, rest, name in ((two.main, two.other, "unet"), (two.other, two.main, "text_encoder")):
         runner.asked.clear()
         rest.asked.clear()

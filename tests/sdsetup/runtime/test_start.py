@@ -223,7 +223,7 @@ class Noting:
         return note
 
 
-def test_of_runner_pair_each_is_asked_for_its_own_submodels() -> None:
+def test_each_runner_of_a_pair_is_asked_for_its_own_submodels() -> None:
     numbers = usage("A", 1.0, A=1)
     main: Any = Noting("main", GPU, {"unet": numbers})
     other: Any = Noting("other", CPU, {"text": numbers, "unet": replace(numbers, upcast=True)})

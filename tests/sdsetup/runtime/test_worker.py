@@ -1,5 +1,6 @@
 """The worker process on the CPU provider: real processes, killed for real."""
 
+import multiprocessing
 import os
 import pickle
 import signal
@@ -245,3 +246,34 @@ def test_nothing_is_opened_ahead_where_memory_is_short(package):
         local.open_ahead("unet", {})
     assert {name: len(used.load_seconds) for name, used in local.usage().items()} == {"unet": 1}
     local.close()
+
+
+def test_a_worker_that_is_closed_while_it_opens_ahead_says_nothing(package, capfd):
+    runner = WorkerRunner(package=package, device=cpu())
+    for name in ("unet", "vae_decoder"):
+        runner.open_ahead(name, {})
+    process = psutil.Process(runner.process_id)
+    runner.close()
+    assert not process.is_running()
+    assert runner.opens_ahead("unet")
+    runner.begin()
+    connection = runner._channel.connection
+    process = psutil.Process(runner.process_id)
+    connection.send_bytes(pickle.dumps((pickle.dumps(("open_ahead", ("unet", {}))), "", [])))
+    runner.close()
+    process.wait(30)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_worker_that_cannot_be_started_leaves_nothing_behind(package, monkeypatch):
+    def start(self):
+        raise OSError("no more processes")
+
+    runner = WorkerRunner(package=package, device=cpu())
+    with monkeypatch.context() as broken:
+        broken.setattr(multiprocessing.get_context("spawn").Process, "start", start)
+        with pytest.raises(OSError, match="no more"):
+            runner.begin()
+        runner.open_ahead("unet", {})
+    assert runner.process_id is None
+    runner.close()
