@@ -58,3 +58,29 @@ def test_other_modules_are_not_touched(name: str) -> None:
 def test_without_sympy_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
     assert lazy_imports._LazyFinder().find_spec("sympy", None) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "safe"),
+    [
+        ((3, 11, 8), False),
+        ((3, 11, 9), True),
+        ((3, 11, 14), True),
+        ((3, 12, 0), False),
+        ((3, 12, 2), False),
+        ((3, 12, 3), True),
+        ((3, 13, 0), True),
+        ((3, 14, 1), True),
+    ],
+)
+def test_it_is_lazy_in_the_releases_that_load_in_one_thread(
+    version: tuple[int, ...], safe: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = list(sys.meta_path)
+    with monkeypatch.context() as changed:
+        changed.setattr(sys, "meta_path", list(before))
+        changed.setattr(sys, "version_info", (*version, "final", 0))
+        lazy_imports.install()
+        after = list(sys.meta_path)
+    assert after[-len(before) :] == before
+    assert [type(each) for each in after[: -len(before)]] == [lazy_imports._LazyFinder] * safe
