@@ -78,3 +78,25 @@ def test_the_graphs_of_a_package_are_read_with_their_roles(tmp_path: Path) -> No
         "vae_decoder": ["vae_decoder"],
     }
     assert found.recipe is torn.recipe
+
+
+def test_attention_is_sliced_for_a_provider_that_keeps_all_scores() -> None:
+    attention = onnx.parser.parse_model("""
+    <ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
+    g (float16[batch, length, 8] q) => (float16[batch, length, 8] y)
+    { y = com.microsoft.MultiHeadAttention <num_heads = 8> (q, q, q) }
+    """)
+    recipe: Any = SimpleNamespace(sizes=lambda _, size: {"batch": size.images, "length": 4096})
+    graphs = PipelineGraphs(
+        models={"unet": ir.from_proto(attention)},
+        roles={"unet": "denoiser"},
+        provider=provider_for("directml"),
+        recipe=recipe,
+    )
+    for images, provider, count in ((1, "directml", 1), (2, "directml", 2), (2, "cpu", 1)):
+        size = ImageSize(width=512, height=512, images=images)
+        fixed = graphs.run_by(provider_for(provider)).at("unet", size)
+        attentions = [node for node in fixed.graph if node.op_type == "MultiHeadAttention"]
+        assert len(attentions) == count, provider
+        assert attentions[0].outputs[0].shape == [images if count == 1 else 1, 4096, 8]
+    assert graphs.models["unet"].graph.inputs[0].shape == ["batch", "length", 8]

@@ -40,6 +40,20 @@ _INSTEAD = {
         ),
         ("tests/conversions/checkpoint/test_single_file.py",),
     ),
+    **dict.fromkeys(
+        (
+            "conversions/families/shared/encoders_in_file.py",
+            "conversions/families/shared/flux_names.py",
+            "conversions/families/shared/sana_names.py",
+            "conversions/families/shared/sd3_names.py",
+            "conversions/families/shared/transformer_names.py",
+        ),
+        (
+            "tests/conversions/checkpoint/test_transformer_files.py",
+            "tests/conversions/families/shared/test_structures_of_files.py",
+            "tests/conversions/families/test_conditioning.py",
+        ),
+    ),
     "conversions/verification/reference.py": (
         "tests/conversions/verification/test_layerwise.py",
         "tests/conversions/verification/test_references.py",

@@ -63,11 +63,22 @@ def test_without_sympy_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     [
         ((3, 11, 8), False),
         ((3, 11, 9), True),
+        ((3, 11, 14), True),
         ((3, 12, 0), False),
         ((3, 12, 2), False),
         ((3, 12, 3), True),
         ((3, 13, 0), True),
+        ((3, 14, 1), True),
     ],
 )
-def test_modules_are_lazy_where_python_loads_them_once(version: tuple[int, ...], safe: bool) -> None:
-    assert lazy_imports.loads_in_one_thread(version) is safe
+def test_it_is_lazy_in_the_releases_that_load_in_one_thread(
+    version: tuple[int, ...], safe: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = list(sys.meta_path)
+    with monkeypatch.context() as changed:
+        changed.setattr(sys, "meta_path", list(before))
+        changed.setattr(sys, "version_info", (*version, "final", 0))
+        lazy_imports.install()
+        after = list(sys.meta_path)
+    assert after[-len(before) :] == before
+    assert [type(each) for each in after[: -len(before)]] == [lazy_imports._LazyFinder] * safe
