@@ -88,7 +88,7 @@ def benchmark(
     """
     request = complete(request, package)
     quiet = Pipeline(package=package, runner=runner)
-    with measure_memory_peak(runner.device, lambda: _process_of(runner)) as peak:
+    with measure_memory_peak(runner.device, lambda: _processes_of(runner)) as peak:
         first = Pipeline(package=package, runner=runner, listener=listener).generate(request)
         warm = {name: len(used.run_seconds) for name, used in runner.usage().items()}
         listener(Started(task="timed", label="timing images", total=runs, unit="images"))
@@ -144,11 +144,17 @@ def _times(used: Usage) -> SubmodelTimes:
     )
 
 
-def _process_of(runner: Runner) -> int:
-    while isinstance(runner, RunnerPair):
-        runner = runner.main
-    worker = runner.process_id if isinstance(runner, WorkerRunner) else None
-    return worker or os.getpid()
+def _processes_of(runner: Runner) -> frozenset[int]:
+    """Return the processes that run submodels; this one where no other has been started."""
+    return _started(runner) or frozenset({os.getpid()})
+
+
+def _started(runner: Runner) -> frozenset[int]:
+    if isinstance(runner, RunnerPair):
+        return _started(runner.main) | _started(runner.other)
+    if isinstance(runner, WorkerRunner):
+        return frozenset() if runner.process_id is None else frozenset({runner.process_id})
+    return frozenset({os.getpid()})
 
 
 def _onnxruntime() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ class MemoryPeak:
     """Peak memory so far.
 
     Attributes:
-        ram_bytes: Peak resident memory of the process.
+        ram_bytes: Peak resident memory of the processes together.
         vram_bytes: Peak graphics memory of the device above its use at the start; None where
             this system does not report it.
     """
@@ -35,12 +35,12 @@ class MemoryPeak:
 
 
 @contextmanager
-def measure_memory_peak(device: Device, process_id: Callable[[], int]) -> Iterator[MemoryPeak]:
+def measure_memory_peak(device: Device, process_ids: Callable[[], Collection[int]]) -> Iterator[MemoryPeak]:
     """Measure peak memory while the ``with`` block runs.
 
     Args:
         device: Where the work runs.
-        process_id: Returns the id of the process to measure; called for each sample, as it may change.
+        process_ids: Returns the ids of the processes to measure; called for each sample, as they may change.
     """
     peak = MemoryPeak()
     vram = _vram_reader(device)
@@ -49,7 +49,8 @@ def measure_memory_peak(device: Device, process_id: Callable[[], int]) -> Iterat
 
     def sample() -> None:
         try:
-            peak.ram_bytes = max(peak.ram_bytes, psutil.Process(process_id()).memory_info().rss)
+            held_bytes = sum(psutil.Process(each).memory_info().rss for each in process_ids())
+            peak.ram_bytes = max(peak.ram_bytes, held_bytes)
         except psutil.Error:
             return
         now = vram() if vram else None

@@ -57,7 +57,7 @@ def test_the_worker_s_memory_is_what_is_watched(tmp_path):
 
 
 def test_a_peak_is_seen_though_it_is_over_before_the_end():
-    with measure_memory_peak(cpu(), os.getpid) as peak:
+    with measure_memory_peak(cpu(), lambda: {os.getpid()}) as peak:
         before = peak.ram_bytes
         for _ in range(20):
             np.ones(200 * 2**20, np.uint8).sum()
@@ -180,17 +180,20 @@ def test_the_flavour_of_onnx_runtime_is_told(tmp_path, monkeypatch, flavour):
     assert module._onnxruntime() == f"onnxruntime-{flavour} 1.2.3"
 
 
-def test_the_process_that_is_watched_is_the_main_device_s_worker(tmp_path):
+def test_all_processes_that_run_submodels_are_watched(tmp_path):
     package = open_for_images(toy_package.write(tmp_path / "package"))
     local, worker = (kind(package=package, device=cpu()) for kind in (LocalRunner, WorkerRunner))
+    here, encoders = {os.getpid()}, frozenset({"text_encoder"})
     try:
-        assert module._process_of(worker) == os.getpid()  # none is started yet
+        assert module._processes_of(worker) == here  # none is started yet
         worker.run("text_encoder", {"input_ids": np.zeros((1, 77), np.int32)})
-        assert worker.process_id not in (None, os.getpid())
-        assert module._process_of(worker) == worker.process_id
-        both = RunnerPair(main=worker, other=local, elsewhere=frozenset({"text_encoder"}))
-        assert module._process_of(both) == worker.process_id
-        swapped = RunnerPair(main=local, other=worker, elsewhere=frozenset({"text_encoder"}))
-        assert module._process_of(swapped) == module._process_of(local) == os.getpid()
+        there = {worker.process_id}
+        assert there not in ({None}, here)
+        assert module._processes_of(worker) == there
+        pair = RunnerPair(main=worker, other=local, elsewhere=encoders)
+        assert module._processes_of(pair) == here | there
+        nested = RunnerPair(main=pair, other=WorkerRunner(package=package, device=cpu()), elsewhere=encoders)
+        assert module._processes_of(nested) == here | there
+        assert module._processes_of(local) == here
     finally:
         worker.close()

@@ -31,6 +31,10 @@ def device(target: str) -> Any:
     return SimpleNamespace(provider=SimpleNamespace(target=target))
 
 
+def this_process() -> set[int]:
+    return {os.getpid()}
+
+
 def test_the_peak_of_a_process_stays_after_its_memory_is_freed() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -41,13 +45,13 @@ def test_the_peak_of_a_process_stays_after_its_memory_is_freed() -> None:
         asked: list[int] = []
         twice = threading.Event()
 
-        def process() -> int:
+        def processes() -> set[int]:
             asked.append(child.pid)
             if len(asked) == 2:
                 twice.set()
-            return child.pid
+            return {child.pid}
 
-        with measure_memory_peak(CPU, process) as peak:
+        with measure_memory_peak(CPU, processes) as peak:
             assert twice.wait(60)
             child.stdin.write("\n")
             child.stdin.flush()
@@ -60,16 +64,24 @@ def test_the_peak_of_a_process_stays_after_its_memory_is_freed() -> None:
     assert len(asked) == count
 
 
+def test_the_memory_of_several_processes_is_added_up() -> None:
+    with measure_memory_peak(CPU, this_process) as alone:
+        pass
+    with measure_memory_peak(CPU, lambda: [os.getpid(), os.getppid()]) as together:
+        pass
+    assert together.ram_bytes > alone.ram_bytes > 0
+
+
 def test_a_process_that_is_gone_has_no_memory() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    with measure_memory_peak(CPU, lambda: child.pid) as peak:
+    with measure_memory_peak(CPU, lambda: {child.pid}) as peak:
         pass
     assert (peak.ram_bytes, peak.vram_bytes) == (0, None)
 
 
 def test_the_block_s_error_is_passed_on() -> None:
-    with pytest.raises(KeyError), measure_memory_peak(CPU, os.getpid):
+    with pytest.raises(KeyError), measure_memory_peak(CPU, this_process):
         raise KeyError
 
 
@@ -95,7 +107,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_graphics_memory_of_nvidia_is_counted_from_its_use_before(nvidia_smi: Path) -> None:
     nvidia_smi.write_text("500\n500\n700\n", "utf-8")  # is it there, before, at the end
-    with measure_memory_peak(device("cuda"), os.getpid) as peak:
+    with measure_memory_peak(device("cuda"), this_process) as peak:
         pass
     assert peak.vram_bytes == 200 * 2**20
     assert peak.ram_bytes > 10**6
@@ -104,14 +116,14 @@ def test_graphics_memory_of_nvidia_is_counted_from_its_use_before(nvidia_smi: Pa
 @pytest.mark.parametrize("answer", ["", "no devices\n"])
 def test_an_answer_that_is_no_number_is_none(nvidia_smi: Path, answer: str) -> None:
     nvidia_smi.write_text(answer, "utf-8")
-    with measure_memory_peak(device("cuda"), os.getpid) as peak:
+    with measure_memory_peak(device("cuda"), this_process) as peak:
         pass
     assert peak.vram_bytes is None
 
 
 def test_an_answer_that_stays_away_later_changes_nothing(nvidia_smi: Path) -> None:
     nvidia_smi.write_text("500\n500\nno\n", "utf-8")  # is it there, before, at the end
-    with measure_memory_peak(device("cuda"), os.getpid) as peak:
+    with measure_memory_peak(device("cuda"), this_process) as peak:
         pass
     assert peak.vram_bytes is None
 
@@ -134,9 +146,9 @@ def test_graphics_memory_of_amd_is_the_sum_of_the_driver_s_files(
         folder.mkdir(parents=True)
         (folder / "mem_info_vram_used").write_text(f"{used}\n", "utf-8")
     assert memory_peak._amdgpu() == 12
-    with measure_memory_peak(device("migraphx"), os.getpid) as peak:
+    with measure_memory_peak(device("migraphx"), this_process) as peak:
         (tmp_path / "sys/class/drm/card1/device/mem_info_vram_used").write_text("100\n", "utf-8")
     assert peak.vram_bytes == 93
-    with measure_memory_peak(device("cuda"), os.getpid) as other:
+    with measure_memory_peak(device("cuda"), this_process) as other:
         pass
     assert other.vram_bytes is None
