@@ -65,7 +65,8 @@ def make_plan(
     images_bytes = int(provider.activation_factor * _MOST_BYTES_A_PIXEL * pixels)
     # Files may hold more than is used, never less: with room for all of them no graph need be read.
     fixed_bytes = contexts_bytes + len(package.submodels) * SESSION_BYTES
-    if _files_bytes(package) + fixed_bytes + images_bytes <= budget_bytes:
+    files_bytes = sum(_files_bytes(package, each.name) for each in package.submodels)
+    if files_bytes + fixed_bytes + images_bytes <= budget_bytes:
         return ample
     graphs = package_graphs(package).run_by(provider)
     sizes = {name: weights_bytes(model) for name, model in graphs.models.items()}
@@ -115,6 +116,17 @@ def demand(plan: MemoryPlan, budget_bytes: int) -> None:
         )
 
 
-def _files_bytes(package: Package) -> int:
-    folders = (package.graph(each.name).parent for each in package.submodels)
-    return sum(path.stat().st_size for folder in folders for path in folder.glob("*"))
+def opening_bytes(package: Package) -> int:
+    """Reckon the main memory that it takes to open the denoiser beside another submodel, in bytes.
+
+    The weights of both exist twice at that moment: as read from disk and in the session.
+    """
+    denoisers = package.with_role("denoiser")
+    largest = max(
+        _files_bytes(package, each.name) for each in package.submodels if each.name not in denoisers
+    )
+    return 2 * (sum(_files_bytes(package, name) for name in denoisers) + largest)
+
+
+def _files_bytes(package: Package, submodel: str) -> int:
+    return sum(path.stat().st_size for path in package.graph(submodel).parent.glob("*"))

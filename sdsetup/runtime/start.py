@@ -109,7 +109,7 @@ def start(
         listener(Notice(text="no GPU that ONNX Runtime can use was found; sdsetup doctor says why."))
     make = partial(make_runner, package, low_memory=plan.one_at_a_time, listener=listener, adapters=adapters)
     runner: Runner = make(device)
-    if plan.side_by_side:
+    if plan.side_by_side and memory_plan.opening_bytes(package) <= psutil.virtual_memory().available:
         rest = frozenset(each.name for each in package.submodels) - frozenset(package.with_role("denoiser"))
         runner = RunnerPair(main=runner, other=make(device), elsewhere=rest)
     if plan.elsewhere:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,20 @@ def test_a_gpu_runs_in_a_process_of_its_own_with_everything_loaded(
     assert second.device == SMALL
     named, _ = started(package, monkeypatch, [GPU, SMALL], adapter="small")
     assert named.device == SMALL
+
+
+def test_the_denoiser_is_opened_beside_the_others_where_main_memory_allows(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {
+        each.name: sum(path.stat().st_size for path in package.graph(each.name).parent.iterdir())
+        for each in package.submodels
+    }
+    needed = 2 * (sizes.pop("unet") + max(sizes.values()))
+    for missing, kind in ((0, RunnerPair), (1, WorkerRunner)):
+        memory = SimpleNamespace(available=needed - missing, total=2**40)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda memory=memory: memory)
+        assert isinstance(started(package, monkeypatch, [GPU])[0], kind)
 
 
 def test_memory_decides_what_is_loaded_together_unless_a_person_does(
