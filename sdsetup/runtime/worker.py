@@ -12,6 +12,7 @@ import multiprocessing
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -224,7 +225,12 @@ class WorkerRunner:
                 logger.info("a submodel was not opened ahead of its first run: %s", error.message)
 
     def _answer(self, channel: SharedChannel) -> Any:
+        assert self._process is not None
         while True:
+            # On Windows this process has the worker's end too until the worker takes it: one that ends before
+            # breaks no connection.
+            if channel.connection not in wait([channel.connection, self._process.sentinel]):
+                raise EOFError("the worker process ended")
             match channel.recv():
                 case _Progress(event=event):
                     self.listener(event)
