@@ -67,8 +67,10 @@ def test_the_peak_of_a_process_stays_after_its_memory_is_freed() -> None:
 def test_the_memory_of_several_processes_is_added_up() -> None:
     with measure_memory_peak(CPU, this_process) as alone:
         pass
-    with measure_memory_peak(CPU, lambda: [os.getpid(), os.getppid()]) as together:
-        pass
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        with measure_memory_peak(CPU, lambda: [os.getpid(), child.pid]) as together:
+            pass
+        child.communicate(b"\n")
     assert together.ram_bytes > alone.ram_bytes > 0
 
 
