@@ -256,13 +256,13 @@ def first_image(package: Path, images: Path, listener: Listener) -> FirstImage:
     Raises:
         SetupError: A submodel failed, or an image is wrong; the first image is kept as ``NAME-wrong.png``.
     """
-    from sdsetup.imaging import adapter_trials, smoke_test
+    from sdsetup.imaging import adapter_trials, image_file, smoke_test
     from sdsetup.runtime import start
     from sdsetup.runtime.package import open_for_images
 
-    if (made := made_image(package, images)) is not None:
-        return FirstImage(path=made)
     opened = open_for_images(package)
+    if (made := image_file.find_image_of(images, opened.name, opened.fingerprint)) is not None:
+        return FirstImage(path=made)
     path = images / f"{opened.name}.png"
     # One submodel at a time, so that small machines come to an image too.
     outcomes, runner = smoke_test.try_out(

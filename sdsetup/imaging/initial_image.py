@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from conversions.recipe import Floats, ImageSize
+from conversions.recipe import Floats, ImageSize, InitialImage
 from sdsetup.imaging.read_image import reading
+from sdsetup.imaging.schedulers import Scheduler
 
 _HALF = 0.5
 
@@ -72,6 +73,18 @@ def _resized(image: Image.Image, size: ImageSize) -> NDArray[np.uint8]:
     if image.size != (size.width, size.height):
         image = image.resize((size.width, size.height), Image.Resampling.LANCZOS)
     return np.asarray(image)
+
+
+def blend(sample: Floats, initial: InitialImage, scheduler: Scheduler, start: Floats, index: int) -> Floats:
+    """Put the initial image, as noisy as the sample is, back where nothing is to change.
+
+    Source: the loop of diffusers' inpainting pipelines, for denoisers that do not read the mask.
+    """
+    assert initial.mask is not None
+    assert initial.latents is not None
+    kept = scheduler.noised(initial.latents, start, index)
+    blended: Floats = (1 - initial.mask) * kept + initial.mask * sample
+    return blended
 
 
 def _open(path: Path) -> Image.Image:

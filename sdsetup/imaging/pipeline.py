@@ -102,14 +102,16 @@ class Pipeline:
         """
         started = perf_counter()
         request = complete(request, self.package)
+        later: tuple[Role, ...] = ("decoder", "safety") if check_safety else ("decoder",)
         noise = LatentNoise.of(request.seed, request.images)
-        self._open_ahead(request, "denoiser")
+        rehearsed = self._rehearse(request, "denoiser", *later)
+        self._open_ahead(rehearsed, "denoiser")
         conditioning = self.encode(request)
         self._done_with("text")
         start = noise.draw(self.package.recipe.latents.shape(request.size))
         initial = self.encode_initial(request, noise)
         self._done_with("encoder")
-        self._open_ahead(request, "decoder", *(("safety",) if check_safety else ()))
+        self._open_ahead(rehearsed, *later)
         looping = perf_counter()
         latents, evaluations = self.denoise(request, conditioning, initial, start, noise)
         self._done_with("denoiser")
@@ -280,7 +282,9 @@ class Pipeline:
             fresh = noise.draw(start.shape[1:]) if scheduler.wants_noise(state) else None
             state = scheduler.advance(state, guided, fresh)
             if initial is not None and initial.mask is not None and recipe.blends_masks:
-                state = replace(state, sample=_blended(state.sample, initial, scheduler, start, place + 1))
+                state = replace(
+                    state, sample=initial_image.blend(state.sample, initial, scheduler, start, place + 1)
+                )
             self.listener(Advanced(task="denoise", done=done))
             if done == 1:
                 self._announce(count - 1)
@@ -372,34 +376,23 @@ class Pipeline:
         (name,) = self.package.with_role("denoiser")
         return name
 
-    def _open_ahead(self, request: Request, *roles: Role) -> None:
-        """Let the runner open what comes later while it does what comes now, where that saves time."""
+    def _rehearse(self, request: Request, *roles: Role) -> Mapping[str, Mapping[str, int]]:
+        """Return the sizes of a request's runs, or nothing where none of these roles opens ahead."""
         names = [name for role in roles for name in self.package.with_role(role)]
-        names = [name for name in names if self.runner.opens_ahead(name)]
-        if not names:
-            return
+        if not any(self.runner.opens_ahead(name) for name in names):
+            return {}
         self.runner.begin()
-        sizes = rehearse(self, request)
-        for name in names:
-            self.runner.open_ahead(name, sizes[name])
+        return rehearse(self, request)
+
+    def _open_ahead(self, sizes: Mapping[str, Mapping[str, int]], *roles: Role) -> None:
+        """Let the runner open what comes later while it does what comes now, where that saves time."""
+        for name in (name for role in roles for name in self.package.with_role(role)):
+            if name in sizes and self.runner.opens_ahead(name):
+                self.runner.open_ahead(name, sizes[name])
 
     def _done_with(self, role: Role) -> None:
         for name in self.package.with_role(role):
             self.runner.done_with(name)
-
-
-def _blended(
-    sample: Floats, initial: InitialImage, scheduler: Scheduler, start: Floats, index: int
-) -> Floats:
-    """Put the initial image, as noisy as the sample is, back where nothing is to change.
-
-    Source: the loop of diffusers' inpainting pipelines, for denoisers that do not read the mask.
-    """
-    assert initial.mask is not None
-    assert initial.latents is not None
-    kept = scheduler.noised(initial.latents, start, index)
-    blended: Floats = (1 - initial.mask) * kept + initial.mask * sample
-    return blended
 
 
 def _not_finite(outputs: dict[str, Array]) -> str:

@@ -12,10 +12,9 @@ from conversions.events import ignore
 from conversions.package.layout import Package
 from conversions.recipe import InitialImage
 from sdsetup.imaging.request import Request
-from sdsetup.runtime import sessions
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.runner import Usage
-from sdsetup.runtime.sessions import Array, Arrays
+from sdsetup.runtime.sessions import Array, Arrays, Signature, signature_of, sizes_of
 
 if TYPE_CHECKING:
     from sdsetup.imaging.pipeline import Pipeline
@@ -34,17 +33,20 @@ class Rehearsal:
     package: Package
     device: Device
     sizes: dict[str, dict[str, int]] = field(default_factory=dict, init=False)
+    _signatures: dict[str, Signature] = field(default_factory=dict, init=False)
 
     def run(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
         """Note the inputs' sizes; return float32 ones in the outputs' shapes, where the inputs tell them."""
-        graph = self.package.graph(submodel)
-        sizes = sessions.sizes_of(sessions.dimensions_of(graph), inputs)
+        if submodel not in self._signatures:
+            self._signatures[submodel] = signature_of(self.package.graph(submodel))
+        signature = self._signatures[submodel]
+        sizes = sizes_of(signature.inputs, inputs)
         self.sizes.setdefault(submodel, sizes)
         return {
             name: np.ones(
                 [sizes.get(size, 1) if isinstance(size, str) else size for size in shape], np.float32
             )
-            for name, shape in sessions.output_shapes(graph).items()
+            for name, shape in signature.outputs.items()
         }
 
     def begin(self) -> None:

@@ -72,37 +72,51 @@ class Loaded:
     binding: DeviceBinding | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """What a graph takes and gives.
+
+    Attributes:
+        inputs: Names of the inputs' dimensions; a dimension without one is empty.
+        outputs: Shapes by output: sizes, and names or terms where they are free.
+    """
+
+    inputs: Dimensions
+    outputs: Mapping[str, tuple[int | str, ...]]
+
+
+def signature_of(graph: Path) -> Signature:
+    """Read what a graph takes and gives.
+
+    Raises:
+        SetupError: The graph cannot be read.
+    """
+    import onnx
+
+    try:
+        declared = onnx.load(graph, load_external_data=False).graph
+    except Exception as error:
+        raise explained(error, f"opening {graph.parent.name}") from error
+    return Signature(
+        inputs={each.name: tuple(dim.dim_param for dim in _dims(each)) for each in declared.input},
+        outputs={
+            each.name: tuple(dim.dim_param or dim.dim_value for dim in _dims(each))
+            for each in declared.output
+        },
+    )
+
+
 def dimensions_of(graph: Path) -> Dimensions:
     """Read the names of the dimensions of a graph's inputs; a dimension without one is empty.
 
     Raises:
         SetupError: The graph cannot be read.
     """
-    return {
-        each.name: tuple(dimension.dim_param for dimension in each.type.tensor_type.shape.dim)
-        for each in _read(graph).input
-    }
+    return signature_of(graph).inputs
 
 
-def output_shapes(graph: Path) -> Mapping[str, tuple[int | str, ...]]:
-    """Read the shapes of a graph's outputs, by name: sizes, and names or terms where they are free.
-
-    Raises:
-        SetupError: The graph cannot be read.
-    """
-    return {
-        each.name: tuple(dim.dim_param or dim.dim_value for dim in each.type.tensor_type.shape.dim)
-        for each in _read(graph).output
-    }
-
-
-def _read(graph: Path) -> Any:
-    import onnx
-
-    try:
-        return onnx.load(graph, load_external_data=False).graph
-    except Exception as error:
-        raise explained(error, f"opening {graph.parent.name}") from error
+def _dims(value: Any) -> Any:
+    return value.type.tensor_type.shape.dim
 
 
 def sizes_of(dimensions: Dimensions, inputs: Arrays) -> dict[str, int]:

@@ -28,6 +28,9 @@ from sdsetup.runtime.shared_channel import SharedChannel
 
 logger = logging.getLogger(__name__)
 
+_LOST = (DeviceLostError, EOFError, ConnectionError)
+"""What is raised where the device, the worker or the connection to it is gone."""
+
 # After this many failures of the same run, give up.
 _ATTEMPTS = 3
 _GOODBYE_SECONDS = 10.0
@@ -126,7 +129,7 @@ class WorkerRunner:
     _process: BaseProcess | None = field(default=None, init=False)
     _channel: SharedChannel | None = field(default=None, init=False)
     _usage: dict[str, Usage] = field(default_factory=dict, init=False)
-    _begun: list[str] = field(default_factory=list, init=False)
+    _opening: list[str] = field(default_factory=list, init=False)
 
     @property
     def process_id(self) -> int | None:
@@ -142,7 +145,7 @@ class WorkerRunner:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 outputs: dict[str, Array] = self._ask("run", submodel, dict(inputs))
-            except (DeviceLostError, EOFError, ConnectionError) as error:
+            except _LOST as error:
                 self._end()
                 reason = str(error) or "the worker process ended"
                 if attempt < _ATTEMPTS:
@@ -165,7 +168,7 @@ class WorkerRunner:
 
     def opens_ahead(self, submodel: str) -> bool:
         """Whether a submodel has not been opened and is to stay open."""
-        return not self.low_memory and submodel not in self._usage and submodel not in self._begun
+        return not self.low_memory and submodel not in self._usage and submodel not in self._opening
 
     def open_ahead(self, submodel: str, sizes: Mapping[str, int]) -> None:
         """Let the worker open a submodel; what it answers is read before the next request."""
@@ -174,7 +177,7 @@ class WorkerRunner:
         except OSError:
             self._end()
         else:
-            self._begun.append(submodel)
+            self._opening.append(submodel)
 
     def upcast_to_fp32(self, submodel: str) -> None:
         """Run a float16 submodel in float32 from its next run on, on the same stored weights."""
@@ -204,7 +207,7 @@ class WorkerRunner:
             return
         try:
             self._ask(verb, *arguments)
-        except (DeviceLostError, EOFError, ConnectionError):
+        except _LOST:
             self._end()
 
     def _ask(self, verb: str, *arguments: Any) -> Any:
@@ -214,12 +217,12 @@ class WorkerRunner:
         return self._answer(channel)
 
     def _settle(self) -> None:
-        """Read the answers to what was begun; what failed is done again by a run, which says so."""
-        while self._begun and self._channel is not None:
-            del self._begun[0]
+        """Read the answers to what is being opened; what failed is done again by a run, which says so."""
+        while self._opening and self._channel is not None:
+            del self._opening[0]
             try:
                 self._answer(self._channel)
-            except (DeviceLostError, EOFError, ConnectionError):
+            except _LOST:
                 self._end()
             except SetupError as error:
                 logger.info("a submodel was not opened ahead of its first run: %s", error.message)
@@ -272,14 +275,14 @@ class WorkerRunner:
         if self._channel is not None:
             self._channel.close()
         if self._process is not None:
-            if self._begun:  # opening takes seconds, and nobody waits for it any more
+            if self._opening:  # opening takes seconds, and nobody waits for it any more
                 self._process.kill()
             self._process.join(_GOODBYE_SECONDS)
             if self._process.is_alive():
                 self._process.kill()
                 self._process.join()
         self._channel = self._process = None
-        self._begun.clear()
+        self._opening.clear()
 
 
 def make_runner(
