@@ -17,6 +17,7 @@ from uuid import uuid4
 import numpy as np
 
 from conversions.errors import ConversionError
+from conversions.passes.im2col_convolution import im2col_convolution
 from conversions.passes.slice_attention import slice_attention
 from conversions.passes.upcast_to_fp32 import upcast_to_fp32
 from conversions.providers.attention_check import expand_wrong_attention
@@ -118,11 +119,14 @@ def open_session(
         settings |= provider.replay_options
     if upcast:
         edits = (*edits, upcast_to_fp32)
-    if (provider.checks_attention or provider.stores_scores) and b"MultiHeadAttention" in graph.read_bytes():
+    operators = graph.read_bytes()
+    if (provider.checks_attention or provider.stores_scores) and b"MultiHeadAttention" in operators:
         if provider.checks_attention:
             edits = (*edits, partial(_check_attention, device=device, settings=settings))
         if provider.stores_scores:
             edits = (*edits, partial(slice_attention, sizes=sizes))
+    if provider.im2col_pixels and b"Conv" in operators:
+        edits = (*edits, partial(im2col_convolution, sizes=sizes, most_pixels=provider.im2col_pixels))
     form = session_graph(graph, provider, edits)
     for key, value in {**provider.session_config, **form.config}.items():
         options.add_session_config_entry(key, value)

@@ -44,6 +44,8 @@ class Provider:
             where the variance passes 65,504; see ``conversions.verification.fp16_overflow``.
         stores_scores: Whether attention keeps all its scores in memory, so that a session slices it; see
             ``conversions.passes.slice_attention``. Such a provider's sizes are fixed.
+        im2col_pixels: Most pixels over which a convolution runs as a batch of matrix products; 0 where none
+            does. See ``conversions.passes.im2col_convolution``. Such a provider's sizes are fixed.
         activation_factor: Bytes that sessions hold for each byte of activations that are live at once in
             their graphs.
         sizes: ``FIXED_SIZES`` or ``FREE_SIZES``.
@@ -54,7 +56,8 @@ class Provider:
         provider_options: Options of every session.
         float32_options: Options for float32 graphs that are to compute at full precision.
         replay_options: Options of sessions that run often, on inputs of the same shapes: the launches of all
-            kernels are recorded once and replayed (CUDA graphs). Every node must be on the provider.
+            kernels are recorded once and replayed (CUDA graphs, WebGPU's graph capture). Every node must be
+            on the provider.
         bound_memory: ONNX Runtime's name of the device's memory in which such sessions keep their inputs and
             outputs (I/O binding); empty where they do not.
         device_option: Provider option that selects the device; empty when there is none.
@@ -78,6 +81,7 @@ class Provider:
     checks_attention: bool = False
     fp16_variance: bool = False
     stores_scores: bool = False
+    im2col_pixels: int = 0
     activation_factor: float = 1.0
     sizes: str = FREE_SIZES
     one_session_at_a_time: bool = False
@@ -194,7 +198,10 @@ PROVIDERS: tuple[Provider, ...] = (
         at_load=("expand_group_norm", "expand_fused_matmul", "fuse_skip_layer_norm"),
         checks_attention=True,
         sizes=FIXED_SIZES,
+        im2col_pixels=512,
         provider_options={"enableInt64": "1"},
+        replay_options={"enableGraphCapture": "1"},
+        bound_memory="webgpu",
         verified="an H200 through Vulkan, float16 and float32: parity, judged images, and speed; SwiftShader",
     ),
     # Source: ONNX Runtime, docs/execution-providers/CoreML-ExecutionProvider.md.

@@ -1,4 +1,4 @@
-"""Bind a session's inputs and outputs (I/O binding) to the device's memory, as CUDA graphs need it."""
+"""Bind a session's inputs and outputs (I/O binding) to the device's memory, as replayed launches need it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 # Run option of ONNX Runtime that keeps a run out of a recorded graph.
 # Source: ONNX Runtime, docs/execution-providers/CUDA-ExecutionProvider.md, "Using CUDA Graphs".
 _NOT_RECORDED = ("gpu_graph_id", "-1")
+
+
+class BindingError(Exception):
+    """ONNX Runtime cannot keep inputs and outputs in a device's memory."""
 
 
 @dataclass(kw_only=True)
@@ -44,6 +48,7 @@ class DeviceBinding:
             The outputs in the session's order.
 
         Raises:
+            BindingError: The device's memory cannot be had by its name and index.
             Exception: Whatever ONNX Runtime raises.
         """
         if self._binding is None:
@@ -61,13 +66,16 @@ class DeviceBinding:
         import onnxruntime
 
         binding = self.session.io_binding()
-        for name, array in feeds.items():
-            value = onnxruntime.OrtValue.ortvalue_from_numpy(array.copy(), self.memory, self.number)
-            self._inputs[name] = value
-            binding.bind_ortvalue_input(name, value)
         names = [output.name for output in self.session.get_outputs()]
-        for name in names:
-            binding.bind_output(name, self.memory, self.number)
+        try:
+            for name, array in feeds.items():
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(array.copy(), self.memory, self.number)
+                self._inputs[name] = value
+                binding.bind_ortvalue_input(name, value)
+            for name in names:
+                binding.bind_output(name, self.memory, self.number)
+        except Exception as error:
+            raise BindingError(str(error)) from error
         options = onnxruntime.RunOptions()
         options.add_run_config_entry(*_NOT_RECORDED)
         self.session.run_with_iobinding(binding, options)

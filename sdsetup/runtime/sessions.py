@@ -19,7 +19,7 @@ from conversions.verification.ep_assignment import Placement, add_profile, read_
 from conversions.weights.kernels import to_float16, to_float32
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
-from sdsetup.runtime.device_binding import DeviceBinding
+from sdsetup.runtime.device_binding import BindingError, DeviceBinding
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
@@ -200,7 +200,7 @@ def run(loaded: Loaded, inputs: Arrays, what: str) -> tuple[dict[str, Array], Lo
 
     Raises:
         SetupError: ONNX Runtime failed.
-        ReplayError: It failed in the run whose launches are recorded.
+        ReplayError: It failed in the run whose launches are recorded, or inputs cannot stay on the device.
         DeviceLostError: The device is gone.
     """
     wanted = {entry.name: _NUMPY_TYPES[entry.type] for entry in loaded.session.get_inputs()}
@@ -209,6 +209,8 @@ def run(loaded: Loaded, inputs: Arrays, what: str) -> tuple[dict[str, Array], Lo
     try:
         binding = loaded.binding
         results = loaded.session.run(names, feeds) if binding is None else binding.run(feeds)
+    except BindingError as error:
+        raise ReplayError(str(error)) from error
     except Exception as error:
         if loaded.binding is not None and loaded.binding.runs == 1:
             raise ReplayError(str(error)) from error

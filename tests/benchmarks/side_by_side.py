@@ -332,8 +332,10 @@ class Work:
         folder = self.folder / f"package-{self.name}-{self.precision}{decoder}"
         if not (folder / "manifest.json").exists():
             kept = ["--keep-fp32", "vae_decoder"] if self.fp32_decoder else []
+            # A package for the CPU is the one that every other provider runs.
+            target = self.provider if self.provider in ("directml", "cuda") else "cpu"
             _run([sys.executable, "-m", "sdsetup", "convert", str(self.checkpoint()), "--no-verify",
-                  "--target", self.provider, "--precision", self.precision, *kept,
+                  "--target", target, "--precision", self.precision, *kept,
                   "--output", str(folder)])  # fmt: skip
         return folder
 

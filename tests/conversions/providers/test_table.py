@@ -57,7 +57,9 @@ def test_what_only_some_providers_have() -> None:
     assert having("checks_attention") == {"webgpu"}
     assert having("fp16_variance") == having("stores_scores") == {"directml"}
     assert having("one_session_at_a_time") == having("own_process") == {"directml"}
-    assert having("preload") == having("bound_memory") == having("replay_options") == {"cuda"}
+    assert having("im2col_pixels") == {"webgpu"}
+    assert having("preload") == {"cuda"}
+    assert having("bound_memory") == having("replay_options") == {"cuda", "webgpu"}
     assert having("float32_options") == {"cuda"}
     assert having("session_config") == set()
     assert {target: BY_TARGET[target].device_metadata for target in having("device_metadata")} == {
@@ -124,7 +126,10 @@ def test_options_of_sessions() -> None:
     }
     assert BY_TARGET["cuda"].float32_options == {"use_tf32": "0"}
     assert BY_TARGET["cuda"].replay_options == {"enable_cuda_graph": "1"}
-    assert BY_TARGET["cuda"].bound_memory == "cuda"
+    assert {target: BY_TARGET[target].bound_memory for target in having("bound_memory")} == {
+        "cuda": "cuda",
+        "webgpu": "webgpu",
+    }
 
 
 def test_passes_come_in_the_order_that_they_need() -> None:

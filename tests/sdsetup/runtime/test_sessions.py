@@ -198,6 +198,18 @@ def test_inputs_and_outputs_are_bound_where_launches_are_recorded(unet):
     assert sessions.load(unet, CPU, {}).binding is None
 
 
+def test_a_device_whose_memory_cannot_be_had_by_name_runs_without_it(tmp_path):
+    device = replace(BOUND, provider=replace(BOUND.provider, bound_memory="nowhere"))
+    package = open_for_images(toy_package.write(tmp_path / "x", precision="fp16"))
+    loaded = sessions.load(package.graph("unet"), device, {})
+    with pytest.raises(sessions.ReplayError, match="nowhere"):
+        sessions.run(loaded, INPUTS, "running unet")
+    runner = LocalRunner(package=package, device=device)
+    expected = LocalRunner(package=package, device=CPU).run("unet", INPUTS)
+    np.testing.assert_array_equal(runner.run("unet", INPUTS)["out_sample"], expected["out_sample"])
+    assert len(runner.usage()["unet"].load_seconds) == 2
+
+
 def test_only_the_recorded_run_may_be_repeated_without_recording(unet, tmp_path):
     """Other numbers than a graph takes fail in the second run, which is recorded, as in any other."""
     wrong = {**INPUTS, "sample": np.ones((2, 5, 8, 16), np.float32)}
