@@ -115,8 +115,6 @@ def open_session(
     frugal = frugal or (provider.target == "cpu" and _stores_half(graph))
     skipped = _save_memory(options, provider, graph) if frugal else []
     settings = provider_options(graph, provider, upcast=upcast, exact=exact)
-    if replayed:
-        settings |= provider.replay_options
     if upcast:
         edits = (*edits, upcast_to_fp32)
     operators = graph.read_bytes()
@@ -127,6 +125,9 @@ def open_session(
             edits = (*edits, partial(slice_attention, sizes=sizes))
     if provider.im2col_pixels and b"Conv" in operators:
         edits = (*edits, partial(im2col_convolution, sizes=sizes, most_pixels=provider.im2col_pixels))
+    # Not for what is tried above: it runs once, on arrays of main memory.
+    if replayed:
+        settings = {**settings, **provider.replay_options}
     form = session_graph(graph, provider, edits)
     for key, value in {**provider.session_config, **form.config}.items():
         options.add_session_config_entry(key, value)

@@ -199,6 +199,7 @@ PROVIDERS: tuple[Provider, ...] = (
         checks_attention=True,
         sizes=FIXED_SIZES,
         im2col_pixels=512,
+        activation_factor=2.2,
         provider_options={"enableInt64": "1"},
         replay_options={"enableGraphCapture": "1"},
         bound_memory="webgpu",

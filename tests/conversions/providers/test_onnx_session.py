@@ -273,6 +273,39 @@ def test_attention_is_sliced_where_all_its_scores_are_stored(tmp_path: Path) -> 
     assert on_azure(path, sizes, stores_scores=True).elsewhere["MultiHeadAttention"] == 2
 
 
+def test_attention_is_tried_without_recording_launches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is tried runs once, on arrays of main memory, which WebGPU cannot record."""
+    opened, recorded = onnx_session._session, []
+
+    def watched(model: str | bytes, **given: Any) -> Any:
+        recorded.append("recorded" in given["settings"])
+        return opened(model, **given)
+
+    monkeypatch.setattr(onnx_session, "_session", watched)
+    provider = replace(CPU.provider, checks_attention=True, replay_options={"recorded": "1"})
+    # Other heads than elsewhere: each kind is tried once a process.
+    path = written(tmp_path, ATTENTION.replace("num_heads = 2", "num_heads = 4"))
+    onnx_session.open_session(path, replace(CPU, provider=provider), {"length": 4}, replayed=True)
+    assert recorded == [False, True]
+    onnx_session.open_session(path, replace(CPU, provider=provider), {"length": 4})
+    assert not any(recorded[2:])
+
+
+CONVOLUTION = """g (float[1, 256, height, width] x) => (float[1, 8, height, width] y) {
+    y = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w)
+}"""
+
+
+@needs_azure
+def test_convolutions_over_few_pixels_are_products_where_that_is_faster(tmp_path: Path) -> None:
+    path = written(tmp_path, CONVOLUTION, w=np.ones((8, 256, 3, 3), np.float32))
+    sizes = {"height": 4, "width": 5}
+    assert "MatMul" not in on_azure(path, sizes, im2col_pixels=19).elsewhere
+    assert "MatMul" in on_azure(path, sizes, im2col_pixels=20).elsewhere
+
+
 def test_a_run_that_fails_says_so_in_one_line(graph: Path) -> None:
     with pytest.raises(ConversionError) as caught:
         onnx_session.run(graph, {"x": X.T}, CPU, {})
