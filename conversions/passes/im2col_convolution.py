@@ -87,13 +87,16 @@ def im2col_convolution(model: ir.Model, sizes: Mapping[str, int], most_pixels: i
     Raises:
         ConversionError: A free dimension has no size.
     """
-    convolutions = {node.name: node for node in model.graph if (node.domain, node.op_type) == ("", "Conv")}
+    operator = ("", "Conv")
+    convolutions = {
+        node.outputs[0].name: node for node in model.graph if (node.domain, node.op_type) == operator
+    }
     if not convolutions:
         return 0
     writer = NodeWriter(model.graph, "im2col_convolution")
     written = 0
     for fixed in list(fix_sizes(model, sizes).graph):
-        node = convolutions.get(fixed.name)
+        node = convolutions.get(fixed.outputs[0].name)
         window = _window(fixed) if node is not None else None
         if node is None or window is None or window.images * prod(window.outside) > most_pixels:
             continue

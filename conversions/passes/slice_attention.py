@@ -43,13 +43,15 @@ def slice_attention(model: ir.Model, sizes: Mapping[str, int] | None, limit_byte
         ConversionError: A free dimension has no size.
     """
     operator = (DOMAIN, "MultiHeadAttention")
-    attentions = {node.name: node for node in model.graph if (node.domain, node.op_type) == operator}
+    attentions = {
+        node.outputs[0].name: node for node in model.graph if (node.domain, node.op_type) == operator
+    }
     if not attentions:
         return 0
     writer = NodeWriter(model.graph, "slice_attention")
     divided = 0
     for fixed in list(model.graph if sizes is None else fix_sizes(model, sizes).graph):
-        node = attentions.get(fixed.name)
+        node = attentions.get(fixed.outputs[0].name)
         scores = attention_scores_shape(fixed) if node is not None and _may_be_divided(fixed) else None
         if node is None or scores is None:
             continue

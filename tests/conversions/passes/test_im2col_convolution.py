@@ -67,6 +67,14 @@ def test_the_products_compute_the_convolution(attributes: str, kernel: tuple[int
     same_numbers(model, changed, SIZES, LEAST_CHANNELS)
 
 
+def test_nodes_need_no_names() -> None:
+    model = graph()
+    for node in model.graph:
+        node.name = ""
+    assert im2col_convolution(model, SIZES, 1000) == 1
+    assert "Conv" not in {node.op_type for node in model.graph}
+
+
 def test_without_a_bias() -> None:
     model, changed = graph(bias=False), graph(bias=False)
     assert im2col_convolution(changed, SIZES, 1000) == 1

@@ -57,6 +57,13 @@ def test_slices_compute_the_same_and_have_no_more_scores_than_allowed(limit: int
     np.testing.assert_allclose(sliced, whole, rtol=1e-5, atol=1e-6)
 
 
+def test_nodes_need_no_names() -> None:
+    model = graph()
+    for node in model.graph:
+        node.name = ""
+    assert slice_attention(model, SIZES, ONE_ELEMENT) == 1
+
+
 def test_slices_are_even() -> None:
     model = graph()
     slice_attention(model, SIZES, HEADS * 4 * 6 * 4)

@@ -40,7 +40,10 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     return open_for_images(toy_package.write(tmp_path_factory.mktemp("packages") / "plain"))
 
 
-def test_a_image_is_the_cpu_s_image_and_every_node_ran_there(package: Package, device: Device) -> None:
+def test_an_image_is_the_cpu_s_image_and_every_node_ran_there(
+    package: Package, device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     expected = Pipeline(package=package, runner=LocalRunner(package=package, device=CPU)).generate(REQUEST)
     runner = LocalRunner(package=package, device=device)
     images = Pipeline(package=package, runner=runner).generate(REQUEST)
@@ -48,6 +51,7 @@ def test_a_image_is_the_cpu_s_image_and_every_node_ran_there(package: Package, d
     assert psnr(images.pixels, expected.pixels) > 45
     assert f"{device} ran 100.0% of" in summary(runner)
     assert as_document(runner)["time_share"] == 1.0
+    assert "without replaying" not in caplog.text
 
 
 def test_verification_runs_there_too(package: Package, device: Device) -> None:
