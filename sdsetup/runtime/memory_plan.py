@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from conversions.forecast import CONTEXT_BYTES, SESSION_BYTES, forecast, weights_bytes
+from conversions.errors import ConversionError
+from conversions.forecast import CONTEXT_BYTES, SESSION_BYTES, Forecast, forecast, weights_bytes
 from conversions.package.layout import Package
-from conversions.pipeline_graphs import package_graphs
+from conversions.pipeline_graphs import PipelineGraphs, package_graphs
 from conversions.providers.table import Provider
 from conversions.recipe import ImageSize
+from conversions.tiling.cut import cut
 from sdsetup.disk_space import human_size
 from sdsetup.errors import SetupError
 
 # More than all activations take for each pixel: SDXL's float32 decoder takes 3.8 GiB at 1024x1024.
 _MOST_BYTES_A_PIXEL = 8192
+
+_TILE_SIDES = (512, 384, 256, 192, 128)
+"""Sides of tiles, in pixels of the image: the largest that fits is the fastest."""
+
+_ASKED_SIDE = 256
+"""Side of tiles that are asked for where memory is not short."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +35,16 @@ class MemoryPlan:
         side_by_side: Run the denoiser in a process of its own, where the provider has its sessions in another
             process, so that it opens while the others run; the device then holds one more context.
         peak_bytes: What the device will hold at most; None where it was not reckoned.
+        tiles: Submodels that run in tiles, the decoder, and the side of a tile in pixels of the image.
+        whole_because: Why the decoder does not run in tiles although it was to; empty where it was not.
     """
 
     one_at_a_time: bool = False
     side_by_side: bool = False
     elsewhere: frozenset[str] = frozenset()
     peak_bytes: int | None = None
+    tiles: Mapping[str, int] = field(default_factory=dict)
+    whole_because: str = ""
 
 
 def make_plan(
@@ -42,6 +55,7 @@ def make_plan(
     provider: Provider,
     one_at_a_time: bool | None = None,
     encoders_elsewhere: bool | None = None,
+    tiled: bool | None = None,
 ) -> MemoryPlan:
     """Plan for images of a size.
 
@@ -53,12 +67,15 @@ def make_plan(
         one_at_a_time: Whether each submodel is closed after its stage; None decides by the memory.
         encoders_elsewhere: Whether the text encoders run on another device; None moves those that are
             too large for this one by themselves, as they run only once an image.
+        tiled: Whether the decoder runs in tiles; None decides by the memory.
     """
     encoders = frozenset(package.with_role("text"))
     elsewhere = encoders if encoders_elsewhere else frozenset()
     side_by_side = provider.own_process and not one_at_a_time
     contexts_bytes = (2 if side_by_side else 1) * CONTEXT_BYTES
     ample = MemoryPlan(one_at_a_time=bool(one_at_a_time), side_by_side=side_by_side, elsewhere=elsewhere)
+    if tiled:
+        ample = _in_tiles(ample, package, package_graphs(package), _ASKED_SIDE)
     if budget_bytes is None:
         return ample
     pixels = size.width * size.height * size.images
@@ -79,16 +96,64 @@ def make_plan(
     needed = forecast(graphs, size).without(elsewhere)
     if one_at_a_time is None:
         one_at_a_time = needed.device_bytes > budget_bytes
-    plan = MemoryPlan(one_at_a_time=one_at_a_time, elsewhere=elsewhere, peak_bytes=needed.device_bytes)
+    plan = replace(ample, one_at_a_time=one_at_a_time, side_by_side=False, elsewhere=elsewhere)
+    if plan.tiles or (tiled is None and not _decoder_fits(package, needed, budget_bytes, one_at_a_time)):
+        plan, needed = _smaller(plan, package, graphs, size, budget_bytes, needed)
     if one_at_a_time:
         return replace(plan, peak_bytes=needed.staged_bytes)
     peak_bytes = needed.device_bytes + CONTEXT_BYTES
     if side_by_side and peak_bytes <= budget_bytes:
         return replace(plan, side_by_side=True, peak_bytes=peak_bytes)
-    return plan
+    return replace(plan, peak_bytes=needed.device_bytes)
 
 
-def needed_on_cpu(package: Package, size: ImageSize, *, provider: Provider, one_at_a_time: bool) -> int:
+def _decoder_fits(package: Package, needed: Forecast, budget_bytes: int, one_at_a_time: bool) -> bool:
+    """Whether the decoder runs whole within a budget, beside what is loaded together with it."""
+    if not one_at_a_time:
+        return needed.device_bytes <= budget_bytes
+    others = frozenset(need.submodel for need in needed.needs) - frozenset(package.with_role("decoder"))
+    return needed.without(others).staged_bytes <= budget_bytes
+
+
+def _smaller(
+    plan: MemoryPlan,
+    package: Package,
+    graphs: PipelineGraphs,
+    size: ImageSize,
+    budget_bytes: int,
+    whole: Forecast,
+) -> tuple[MemoryPlan, Forecast]:
+    """Choose the largest tiles with which the decoder fits, or the smallest there are; forecast with them."""
+    needed = whole
+    most = min(plan.tiles.values(), default=_TILE_SIDES[0])
+    for side in (each for each in _TILE_SIDES if each <= most):
+        plan = _in_tiles(plan, package, graphs, side)
+        if plan.whole_because:
+            return plan, whole
+        needed = forecast(graphs.in_tiles(plan.tiles), size).without(plan.elsewhere)
+        if _decoder_fits(package, needed, budget_bytes, plan.one_at_a_time):
+            break
+    return plan, needed
+
+
+def _in_tiles(plan: MemoryPlan, package: Package, graphs: PipelineGraphs, side: int) -> MemoryPlan:
+    """Let the decoder run in tiles, or say why it cannot."""
+    (decoder,) = package.with_role("decoder")
+    try:
+        cut(graphs.models[decoder])
+    except ConversionError as error:
+        return replace(plan, tiles={}, whole_because=error.message)
+    return replace(plan, tiles={decoder: side})
+
+
+def needed_on_cpu(
+    package: Package,
+    size: ImageSize,
+    *,
+    provider: Provider,
+    one_at_a_time: bool,
+    tiles: Mapping[str, int],
+) -> int:
     """Forecast the main memory that images take on the CPU, in bytes.
 
     Args:
@@ -96,8 +161,9 @@ def needed_on_cpu(package: Package, size: ImageSize, *, provider: Provider, one_
         size: Of the images.
         provider: The CPU's.
         one_at_a_time: Whether each submodel is closed after its stage.
+        tiles: Submodels that run in tiles, and the side of a tile.
     """
-    needed = forecast(package_graphs(package).run_by(provider), size)
+    needed = forecast(package_graphs(package).run_by(provider).in_tiles(tiles), size)
     return needed.staged_cpu_bytes if one_at_a_time else needed.cpu_bytes
 
 

@@ -37,6 +37,7 @@ class DeviceRequest:
         low_vram: Whether to close each submodel after its stage; None decides by the memory.
         vram_bytes: Memory of the device that may be used; None is all of it.
         encoder_provider: Where the text encoders run; None decides by the memory.
+        vae_tiling: Whether images are decoded in tiles; None decides by the memory.
     """
 
     provider: str | None = None
@@ -45,6 +46,7 @@ class DeviceRequest:
     low_vram: bool | None = None
     vram_bytes: int | None = None
     encoder_provider: str | None = None
+    vae_tiling: bool | None = None
 
 
 def start(
@@ -87,15 +89,22 @@ def start(
         provider=device.provider,
         one_at_a_time=True if low_vram is None and integrated else low_vram,
         encoders_elsewhere=None if device_request.encoder_provider is None else other != device,
+        tiled=device_request.vae_tiling,
     )
     if budget is not None and device_request.vram_bytes is not None:
         memory_plan.demand(plan, budget)
     listener(Notice(text=f"running on {device}{_described(plan, other)}."))
+    if plan.whole_because:
+        listener(Notice(text=f"decoding in one piece: {plan.whole_because}"))
     if budget is not None:
         _announce_shortage(plan.peak_bytes or 0, budget, str(device), listener)
     if not on_gpu and size.width * size.height * size.images > _LARGE_PIXELS:
         needed_bytes = memory_plan.needed_on_cpu(
-            package, size, provider=device.provider, one_at_a_time=plan.one_at_a_time
+            package,
+            size,
+            provider=device.provider,
+            one_at_a_time=plan.one_at_a_time,
+            tiles=plan.tiles,
         )
         _announce_shortage(needed_bytes, int(psutil.virtual_memory().total), "this machine", listener)
     if device_request.vram_bytes is not None and not on_gpu:
@@ -107,7 +116,14 @@ def start(
     )
     if nothing_requested and device.provider.target == "cpu" and package.target != "cpu":
         listener(Notice(text="no GPU that ONNX Runtime can use was found; sdsetup doctor says why."))
-    make = partial(make_runner, package, low_memory=plan.one_at_a_time, listener=listener, adapters=adapters)
+    make = partial(
+        make_runner,
+        package,
+        low_memory=plan.one_at_a_time,
+        listener=listener,
+        adapters=adapters,
+        tiles=plan.tiles,
+    )
     runner: Runner = make(device)
     if plan.side_by_side and memory_plan.opening_bytes(package) <= psutil.virtual_memory().available:
         rest = frozenset(each.name for each in package.submodels) - frozenset(package.with_role("denoiser"))
@@ -125,7 +141,9 @@ def _announce_shortage(needed_bytes: int, memory_bytes: int, where: str, listene
 
 def _described(plan: MemoryPlan, other: Device) -> str:
     elsewhere = f", {' and '.join(sorted(plan.elsewhere))} on {other}" if plan.elsewhere else ""
-    return f"{elsewhere}{', one submodel at a time' if plan.one_at_a_time else ''}"
+    in_turn = ", one submodel at a time" if plan.one_at_a_time else ""
+    tiles = "".join(f", decoding in tiles of {side}x{side}" for side in plan.tiles.values())
+    return f"{elsewhere}{in_turn}{tiles}"
 
 
 def summary(runner: Runner) -> str:

@@ -1,0 +1,110 @@
+"""When images are decoded in tiles, and what is said of it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from conversions.events import Notice
+from conversions.forecast import Forecast, forecast
+from conversions.package.layout import Package
+from conversions.pipeline_graphs import package_graphs
+from conversions.providers.devices import CPU, Device
+from conversions.providers.table import provider_for
+from conversions.recipe import ImageSize
+from sdsetup.runtime import memory_plan, start
+from sdsetup.runtime.package import open_for_images
+from tests.demo_package import demo_package
+from tests.sdsetup import toy_package
+
+DIRECTML = provider_for("directml")
+LARGE = ImageSize(width=1024, height=1024)
+TILED = {"vae_decoder": 512}
+
+make_plan = partial(memory_plan.make_plan, provider=DIRECTML)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return demo_package(tmp_path_factory.mktemp("tiles") / "package", precision="fp16")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return open_for_images(toy_package.write(tmp_path_factory.mktemp("toys") / "toy"))
+
+
+def needed(package: Package, tiles: dict[str, int]) -> Forecast:
+    return forecast(package_graphs(package).run_by(DIRECTML).in_tiles(tiles), LARGE)
+
+
+def decoder_bytes(package: Package, tiles: dict[str, int]) -> int:
+    (need,) = (need for need in needed(package, tiles).needs if need.submodel == "vae_decoder")
+    return need.total_bytes
+
+
+def test_smaller_tiles_need_less_and_keep_as_much_between_pieces(package: Package) -> None:
+    sizes = [decoder_bytes(package, {"vae_decoder": side} if side else {}) for side in (0, 512, 256)]
+    assert sizes[0] > sizes[1] > sizes[2]
+    for side in (512, 256):
+        (need,) = (n for n in needed(package, {"vae_decoder": side}).needs if n.submodel == "vae_decoder")
+        # Four values of as many channels as the last norm has, in float16: what enters the last block, its
+        # convolution's result, and what a piece is about to give.
+        assert need.kept_bytes == 1024 * 1024 * 2 * 3 * 16
+        assert need.cpu_bytes > need.kept_bytes
+
+
+def test_a_decoder_runs_in_tiles_exactly_where_it_does_not_fit(package: Package) -> None:
+    whole = needed(package, {})
+    assert not make_plan(package, LARGE, whole.staged_bytes).tiles
+    plan = make_plan(package, LARGE, whole.staged_bytes - 1)
+    assert plan.tiles == TILED
+    assert plan.one_at_a_time
+    assert plan.peak_bytes == needed(package, TILED).staged_bytes
+    memory_plan.demand(plan, whole.staged_bytes - 1)
+    smaller = make_plan(package, LARGE, needed(package, TILED).staged_bytes - 1)
+    assert 0 < smaller.tiles["vae_decoder"] < 512
+
+
+def test_what_is_asked_for_is_done(package: Package) -> None:
+    assert make_plan(package, LARGE, None, tiled=True).tiles == {"vae_decoder": 256}
+    assert make_plan(package, LARGE, 2**40, tiled=True).tiles == {"vae_decoder": 256}
+    assert not make_plan(package, LARGE, 2**30, tiled=False).tiles
+    assert make_plan(package, LARGE, 2**20, tiled=True).tiles == {"vae_decoder": 128}
+
+
+def test_a_decoder_that_cannot_be_cut_runs_whole_and_says_why(
+    toy: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(toy, LARGE, None, tiled=True)
+    assert not plan.tiles
+    assert "Resize" in plan.whole_because
+    monkeypatch.setattr(start, "list_devices", lambda: [CPU])
+    heard: list[str] = []
+
+    def listen(event: object) -> None:
+        if isinstance(event, Notice):
+            heard.append(event.text)
+
+    start.start(toy, start.DeviceRequest(vae_tiling=True), toy.recipe.native, listen).close()
+    assert [text for text in heard if text.startswith("decoding in one piece: Resize")]
+    heard.clear()
+    start.start(toy, start.DeviceRequest(), toy.recipe.native, listen).close()
+    assert not [text for text in heard if "piece" in text]
+
+
+def test_tiles_are_said(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Device(provider=provider_for("cuda"), name="Card", discrete=True, memory_bytes=2**40)
+    monkeypatch.setattr(start, "list_devices", lambda: [card, CPU])
+    heard: list[str] = []
+
+    def listen(event: object) -> None:
+        if isinstance(event, Notice):
+            heard.append(event.text)
+
+    on_card = forecast(package_graphs(package).run_by(card.provider), LARGE)
+    budget = start.DeviceRequest(vram_bytes=on_card.staged_bytes - 1)
+    runner = start.start(package, budget, LARGE, listen)
+    assert heard == [f"running on {card}, one submodel at a time, decoding in tiles of 512x512."]
+    assert getattr(runner, "tiles", None) == TILED
