@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
@@ -119,6 +119,12 @@ class PipelineGraphs:
     def run_by(self, provider: Provider) -> PipelineGraphs:
         """Return the same graphs for another provider."""
         return replace(self, provider=provider)
+
+    def without(self, submodels: Set[str]) -> PipelineGraphs:
+        """Return the graphs of the other submodels."""
+        return replace(
+            self, models={name: model for name, model in self.models.items() if name not in submodels}
+        )
 
     def in_tiles(self, tiles: Mapping[str, int]) -> PipelineGraphs:
         """Return the same graphs, some of which run in tiles."""

@@ -199,7 +199,8 @@ def generate(
             output.say(remark)
         if before is not None and before.fingerprint != opened.fingerprint:
             output.say(f"the image was made with another package than {opened.folder}: it will differ.")
-        runner = start.start(opened, requested, request.size, listener, adapters)
+        unused = opened.with_role("encoder") if request.init_image is None else ()
+        runner = start.start(opened, requested, request.size, listener, adapters, unused=frozenset(unused))
         metadata = replace(metadata, provider=runner.device.provider.name)
         if preview is not None:
             beside = place_for(paths[0].with_stem(f"{paths[0].stem}-preview"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from conversions.errors import ConversionError
@@ -56,6 +56,7 @@ def make_plan(
     one_at_a_time: bool | None = None,
     encoders_elsewhere: bool | None = None,
     tiled: bool | None = None,
+    unused: Set[str] = frozenset(),
 ) -> MemoryPlan:
     """Plan for images of a size.
 
@@ -68,6 +69,7 @@ def make_plan(
         encoders_elsewhere: Whether the text encoders run on another device; None moves those that are
             too large for this one by themselves, as they run only once an image.
         tiled: Whether the decoder runs in tiles; None decides by the memory.
+        unused: Submodels that will not run.
     """
     encoders = frozenset(package.with_role("text"))
     elsewhere = encoders if encoders_elsewhere else frozenset()
@@ -93,7 +95,8 @@ def make_plan(
     held = sum(weights + SESSION_BYTES for name, weights in sizes.items() if name not in elsewhere)
     if contexts_bytes + held + images_bytes <= budget_bytes:
         return replace(ample, elsewhere=elsewhere)
-    needed = forecast(graphs, size).without(elsewhere)
+    graphs = graphs.without(unused | elsewhere)
+    needed = forecast(graphs, size)
     if one_at_a_time is None:
         one_at_a_time = needed.device_bytes > budget_bytes
     plan = replace(ample, one_at_a_time=one_at_a_time, side_by_side=False, elsewhere=elsewhere)
@@ -130,7 +133,7 @@ def _smaller(
         plan = _in_tiles(plan, package, graphs, side)
         if plan.whole_because:
             return plan, whole
-        needed = forecast(graphs.in_tiles(plan.tiles), size).without(plan.elsewhere)
+        needed = forecast(graphs.in_tiles(plan.tiles), size)
         if _decoder_fits(package, needed, budget_bytes, plan.one_at_a_time):
             break
     return plan, needed

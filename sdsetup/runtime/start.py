@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -55,6 +55,7 @@ def start(
     size: ImageSize,
     listener: Listener = ignore,
     adapters: PackageAdapters | None = None,
+    unused: Set[str] = frozenset(),
 ) -> Runner:
     """Choose the device, plan its memory, announce both, and return a runner with adapters merged.
 
@@ -64,6 +65,7 @@ def start(
         size: Of the images to be made.
         listener: Told of the choice, and of submodels being opened.
         adapters: Merged into the weights.
+        unused: Submodels that will not run, so that no memory is planned for them.
 
     Raises:
         SetupError: A requested device is not available, or the images do not fit into ``vram_bytes``.
@@ -90,6 +92,7 @@ def start(
         one_at_a_time=True if low_vram is None and integrated else low_vram,
         encoders_elsewhere=None if device_request.encoder_provider is None else other != device,
         tiled=device_request.vae_tiling,
+        unused=unused,
     )
     if budget is not None and device_request.vram_bytes is not None:
         memory_plan.demand(plan, budget)

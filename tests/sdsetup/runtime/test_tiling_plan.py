@@ -19,10 +19,11 @@ from tests.demo_package import demo_package
 from tests.sdsetup import toy_package
 
 DIRECTML = provider_for("directml")
-LARGE = ImageSize(width=1024, height=1024)
+LARGE = ImageSize(width=1536, height=1536)
 TILED = {"vae_decoder": 512}
+UNUSED = frozenset({"vae_encoder"})
 
-make_plan = partial(memory_plan.make_plan, provider=DIRECTML)
+make_plan = partial(memory_plan.make_plan, provider=DIRECTML, unused=UNUSED)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Package:
 
 
 def needed(package: Package, tiles: dict[str, int]) -> Forecast:
-    return forecast(package_graphs(package).run_by(DIRECTML).in_tiles(tiles), LARGE)
+    return forecast(package_graphs(package).run_by(DIRECTML).in_tiles(tiles).without(UNUSED), LARGE)
 
 
 def decoder_bytes(package: Package, tiles: dict[str, int]) -> int:
@@ -45,13 +46,13 @@ def decoder_bytes(package: Package, tiles: dict[str, int]) -> int:
 
 
 def test_smaller_tiles_need_less_and_keep_as_much_between_pieces(package: Package) -> None:
-    sizes = [decoder_bytes(package, {"vae_decoder": side} if side else {}) for side in (0, 512, 256)]
+    sizes = [decoder_bytes(package, {"vae_decoder": side} if side else {}) for side in (0, 1024, 512)]
     assert sizes[0] > sizes[1] > sizes[2]
-    for side in (512, 256):
+    for side in (1024, 512):
         (need,) = (n for n in needed(package, {"vae_decoder": side}).needs if n.submodel == "vae_decoder")
-        # Four values of as many channels as the last norm has, in float16: what enters the last block, its
-        # convolution's result, and what a piece is about to give.
-        assert need.kept_bytes == 1024 * 1024 * 2 * 3 * 16
+        # Three values of 32 channels in float16: what enters a block of the last resolution, the result of
+        # the block's first convolution, and what the piece is about to give.
+        assert need.kept_bytes == 3 * 32 * LARGE.width * LARGE.height * 2
         assert need.cpu_bytes > need.kept_bytes
 
 
@@ -63,8 +64,13 @@ def test_a_decoder_runs_in_tiles_exactly_where_it_does_not_fit(package: Package)
     assert plan.one_at_a_time
     assert plan.peak_bytes == needed(package, TILED).staged_bytes
     memory_plan.demand(plan, whole.staged_bytes - 1)
-    smaller = make_plan(package, LARGE, needed(package, TILED).staged_bytes - 1)
-    assert 0 < smaller.tiles["vae_decoder"] < 512
+
+
+def test_what_does_not_run_is_not_counted(package: Package) -> None:
+    budget = needed(package, TILED).staged_bytes
+    assert make_plan(package, LARGE, budget).peak_bytes == budget
+    encoding = memory_plan.make_plan(package, LARGE, budget, provider=DIRECTML)
+    assert encoding.peak_bytes is not None and encoding.peak_bytes > budget
 
 
 def test_what_is_asked_for_is_done(package: Package) -> None:
@@ -95,7 +101,7 @@ def test_a_decoder_that_cannot_be_cut_runs_whole_and_says_why(
 
 
 def test_tiles_are_said(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
-    card = Device(provider=provider_for("cuda"), name="Card", discrete=True, memory_bytes=2**40)
+    card = Device(provider=DIRECTML, name="Card", discrete=True, memory_bytes=2**40)
     monkeypatch.setattr(start, "list_devices", lambda: [card, CPU])
     heard: list[str] = []
 
@@ -103,8 +109,10 @@ def test_tiles_are_said(package: Package, monkeypatch: pytest.MonkeyPatch) -> No
         if isinstance(event, Notice):
             heard.append(event.text)
 
-    on_card = forecast(package_graphs(package).run_by(card.provider), LARGE)
-    budget = start.DeviceRequest(vram_bytes=on_card.staged_bytes - 1)
-    runner = start.start(package, budget, LARGE, listen)
+    whole = needed(package, {}).staged_bytes
+    begin = start.DeviceRequest(vram_bytes=whole - 1)
+    start.start(package, begin, LARGE, listen, unused=UNUSED).close()
     assert heard == [f"running on {card}, one submodel at a time, decoding in tiles of 512x512."]
-    assert getattr(runner, "tiles", None) == TILED
+    heard.clear()
+    start.start(package, start.DeviceRequest(vram_bytes=whole), LARGE, listen, unused=UNUSED).close()
+    assert heard == [f"running on {card}, one submodel at a time."]
