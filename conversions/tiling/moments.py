@@ -32,12 +32,14 @@ class Moments:
         Variances", 1979.
         """
         count = self.count + other.count
-        apart = other.mean - self.mean
-        return Moments(
-            count=count,
-            mean=self.mean + apart * (other.count / count),
-            squares=self.squares + other.squares + apart**2 * (self.count * other.count / count),
-        )
+        # What is not finite stays so, and is seen in the image.
+        with np.errstate(invalid="ignore", over="ignore"):
+            apart = other.mean - self.mean
+            return Moments(
+                count=count,
+                mean=self.mean + apart * (other.count / count),
+                squares=self.squares + other.squares + apart**2 * (self.count * other.count / count),
+            )
 
     def normalizing(self, groups: int, epsilon: float) -> tuple[Array, Array]:
         """Return the factor and the summand that normalize groups of channels.
@@ -52,11 +54,14 @@ class Moments:
         batch, channels = self.mean.shape
         each = channels // groups
         means = self.mean.reshape(batch, groups, each)
-        mean = means.mean(axis=2, keepdims=True)
-        squares = self.squares.reshape(batch, groups, each) + self.count * (means - mean) ** 2
-        variance = squares.sum(axis=2, keepdims=True) / (self.count * each)
-        factor = 1 / np.sqrt(variance + epsilon)
-        return tuple(
-            np.repeat(numbers[..., 0], each, axis=1)[..., None, None].astype(np.float32)
-            for numbers in (factor, -mean * factor)
-        )  # type: ignore[return-value]
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean = means.mean(axis=2, keepdims=True)
+            squares = self.squares.reshape(batch, groups, each) + self.count * (means - mean) ** 2
+            variance = squares.sum(axis=2, keepdims=True) / (self.count * each)
+            factor = 1 / np.sqrt(variance + epsilon)
+            summand = -mean * factor
+
+        def of_each_channel(numbers: Array) -> Array:
+            return np.repeat(numbers[..., 0], each, axis=1)[..., None, None].astype(np.float32)
+
+        return of_each_channel(factor), of_each_channel(summand)

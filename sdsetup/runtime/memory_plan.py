@@ -149,25 +149,39 @@ def _in_tiles(plan: MemoryPlan, package: Package, graphs: PipelineGraphs, side: 
     return replace(plan, tiles={decoder: side})
 
 
-def needed_on_cpu(
+def plan_on_cpu(
+    plan: MemoryPlan,
     package: Package,
     size: ImageSize,
+    memory_bytes: int,
     *,
     provider: Provider,
-    one_at_a_time: bool,
-    tiles: Mapping[str, int],
-) -> int:
-    """Forecast the main memory that images take on the CPU, in bytes.
+    tiled: bool | None = None,
+    unused: Set[str] = frozenset(),
+) -> MemoryPlan:
+    """Reckon the main memory that a plan takes on the CPU; decode in tiles where it is too much.
 
     Args:
+        plan: As :func:`make_plan` gives it.
         package: What makes the images.
         size: Of the images.
+        memory_bytes: Main memory of the machine.
         provider: The CPU's.
-        one_at_a_time: Whether each submodel is closed after its stage.
-        tiles: Submodels that run in tiles, and the side of a tile.
+        tiled: Whether the decoder runs in tiles; None decides by the memory.
+        unused: Submodels that will not run.
     """
-    needed = forecast(package_graphs(package).run_by(provider).in_tiles(tiles), size)
-    return needed.staged_cpu_bytes if one_at_a_time else needed.cpu_bytes
+    graphs = package_graphs(package).run_by(provider).without(unused)
+
+    def reckoned(plan: MemoryPlan) -> MemoryPlan:
+        needed = forecast(graphs.in_tiles(plan.tiles), size)
+        peak_bytes = needed.staged_cpu_bytes if plan.one_at_a_time else needed.cpu_bytes
+        return replace(plan, peak_bytes=peak_bytes)
+
+    whole = reckoned(plan)
+    if tiled is not None or (whole.peak_bytes or 0) <= memory_bytes:
+        return whole
+    smaller = reckoned(_in_tiles(plan, package, graphs, _ASKED_SIDE))
+    return whole if (smaller.peak_bytes or 0) > (whole.peak_bytes or 0) else smaller
 
 
 def demand(plan: MemoryPlan, budget_bytes: int) -> None:

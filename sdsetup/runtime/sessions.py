@@ -260,7 +260,7 @@ def explained(error: Exception, doing: str) -> Exception:
         return OutOfMemoryError(
             OUT_OF_MEMORY,
             f"the device ran out of memory while {doing}.",
-            "use --low-vram, a smaller --width and --height, or fewer --images.",
+            "use --low-vram, --vae-tiling, a smaller --width and --height, or fewer --images.",
         )
     if onnx_session.wants_float16(error):
         return SetupError(

@@ -96,20 +96,25 @@ def start(
     )
     if budget is not None and device_request.vram_bytes is not None:
         memory_plan.demand(plan, budget)
+    main_bytes = int(psutil.virtual_memory().total)
+    large_on_cpu = not on_gpu and size.width * size.height * size.images > _LARGE_PIXELS
+    if large_on_cpu:
+        plan = memory_plan.plan_on_cpu(
+            plan,
+            package,
+            size,
+            main_bytes,
+            provider=device.provider,
+            tiled=device_request.vae_tiling,
+            unused=unused,
+        )
     listener(Notice(text=f"running on {device}{_described(plan, other)}."))
     if plan.whole_because:
         listener(Notice(text=f"decoding in one piece: {plan.whole_because}"))
     if budget is not None:
         _announce_shortage(plan.peak_bytes or 0, budget, str(device), listener)
-    if not on_gpu and size.width * size.height * size.images > _LARGE_PIXELS:
-        needed_bytes = memory_plan.needed_on_cpu(
-            package,
-            size,
-            provider=device.provider,
-            one_at_a_time=plan.one_at_a_time,
-            tiles=plan.tiles,
-        )
-        _announce_shortage(needed_bytes, int(psutil.virtual_memory().total), "this machine", listener)
+    if large_on_cpu:
+        _announce_shortage(plan.peak_bytes or 0, main_bytes, "this machine", listener)
     if device_request.vram_bytes is not None and not on_gpu:
         listener(Notice(text="--vram means a GPU's memory, and the images are made on the CPU."))
     nothing_requested = (

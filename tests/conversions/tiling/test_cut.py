@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import lzma
 from itertools import pairwise
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 import pytest
 
 from conversions.errors import ConversionError
+from conversions.graphs import SHIPPED_FOLDER
 from conversions.tiling.cut import cut
 from tests.demo_package import demo_package
 
@@ -98,10 +101,19 @@ def test_a_graph_of_known_operators_is_cut() -> None:
     assert dict(parts.pieces[0].outputs) == {"y": 2}
 
 
-def test_a_package_in_another_folder_is_not_needed(tmp_path: Path) -> None:
-    package = demo_package(tmp_path / "package", precision="fp32")
-    model = ir.load(package.graph("vae_decoder"))
-    for value in model.graph.initializers.values():
-        if isinstance(value.const_value, ir.ExternalTensor):
-            value.const_value = None
-    assert len(cut(model).pieces) == 14
+@pytest.mark.parametrize("path", sorted(SHIPPED_FOLDER.glob("*decoder*")), ids=lambda path: path.stem)
+def test_of_the_graphs_that_ship_all_are_cut_but_sanas(path: Path) -> None:
+    model = ir.serde.deserialize_model(onnx.ModelProto.FromString(lzma.decompress(path.read_bytes())))
+    for value in list(model.graph.inputs)[1:]:  # the weights
+        model.graph.inputs.remove(value)
+        model.graph.initializers[str(value.name)] = value
+    if path.name.startswith("dc_decoder"):
+        with pytest.raises(ConversionError, match="cannot be computed in tiles"):
+            cut(model)
+        return
+    parts = cut(model)
+    assert parts.scale == 8
+    norms = sum(len(piece.norms) for piece in parts.pieces)
+    assert norms == len(parts.pieces) - 1
+    # Without norms all is one piece, whose halo is what its ten convolutions reach.
+    assert parts.pieces[0].halo == (9 if path.name.startswith("tiny") else 1)

@@ -26,3 +26,12 @@ def test_parts_of_different_sizes_normalize_as_the_whole(groups: int) -> None:
     )
     assert factor.dtype == np.float32 and factor.shape == (2, 6, 1, 1)
     np.testing.assert_allclose(image * factor + summand, expected.reshape(image.shape), atol=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrong", [np.inf, np.nan])
+def test_what_is_not_finite_stays_so_without_a_warning(wrong: float) -> None:
+    right = moments(np.ones((1, 4, 3, 3)))
+    overflown = Moments(count=9, mean=np.full((1, 4), wrong), squares=np.full((1, 4), wrong))
+    factor, summand = overflown.joined(right).joined(overflown).normalizing(2, 1e-6)
+    assert not np.isfinite(factor + summand).any()

@@ -116,3 +116,19 @@ def test_tiles_are_said(package: Package, monkeypatch: pytest.MonkeyPatch) -> No
     heard.clear()
     start.start(package, start.DeviceRequest(vram_bytes=whole), LARGE, listen, unused=UNUSED).close()
     assert heard == [f"running on {card}, one submodel at a time."]
+
+
+def test_the_cpu_decodes_in_tiles_where_main_memory_is_too_small(package: Package) -> None:
+    plan = memory_plan.MemoryPlan(one_at_a_time=True)
+    # So large that the decoder needs more than attention does: on the CPU, scores are not sliced.
+    on_cpu = partial(
+        memory_plan.plan_on_cpu, plan, package, ImageSize(width=384, height=384), provider=CPU.provider
+    )
+    only = frozenset(package_graphs(package).models) - {"vae_decoder"}
+    whole = on_cpu(2**40, unused=only)
+    assert not whole.tiles and whole.peak_bytes
+    assert on_cpu(whole.peak_bytes, unused=only) == whole
+    tiled = on_cpu(whole.peak_bytes - 1, unused=only)
+    assert tiled.tiles == {"vae_decoder": 256}
+    assert tiled.peak_bytes and tiled.peak_bytes < whole.peak_bytes
+    assert on_cpu(whole.peak_bytes - 1, unused=only, tiled=False) == whole
