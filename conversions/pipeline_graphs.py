@@ -91,17 +91,16 @@ class PipelineGraphs:
             return (whole,)
         parts = cut(whole.model)
         first = first_size(parts, whole.sizes)
-        return (
-            replace(whole, model=parts.head),
-            *(
-                replace(
-                    whole,
-                    model=piece.model,
-                    sizes=window_sizes(parts, piece, first, self.tiles[submodel]),
-                )
-                for piece in parts.pieces
-            ),
-        )
+        side = self.tiles[submodel]
+        found = [] if parts.head is None else [replace(whole, model=parts.head)]
+        found += [
+            replace(whole, model=piece.model, sizes=window_sizes(parts, piece, first, side))
+            for piece in parts.pieces
+        ]
+        if parts.foot is not None:
+            names = ("batch", "height_1", "width_1")
+            found.append(replace(whole, model=parts.foot, sizes=dict(zip(names, first, strict=True))))
+        return tuple(found)
 
     def kept_bytes(self, submodel: str, size: ImageSize) -> int:
         """Return the main memory for what lies between a submodel's parts."""

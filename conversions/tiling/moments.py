@@ -41,12 +41,14 @@ class Moments:
                 squares=self.squares + other.squares + apart**2 * (self.count * other.count / count),
             )
 
-    def normalizing(self, groups: int, epsilon: float) -> tuple[Array, Array]:
-        """Return the factor and the summand that normalize groups of channels.
+    def normalizing(self, groups: int, epsilon: float, weight: Array, bias: Array) -> tuple[Array, Array]:
+        """Return the factor and the summand of a group norm.
 
         Args:
             groups: How many groups.
             epsilon: Added to their variance.
+            weight: The norm's, of each channel.
+            bias: Likewise.
 
         Returns:
             Both float32 ``[batch, channels, 1, 1]``.
@@ -58,10 +60,7 @@ class Moments:
             mean = means.mean(axis=2, keepdims=True)
             squares = self.squares.reshape(batch, groups, each) + self.count * (means - mean) ** 2
             variance = squares.sum(axis=2, keepdims=True) / (self.count * each)
-            factor = 1 / np.sqrt(variance + epsilon)
-            summand = -mean * factor
-
-        def of_each_channel(numbers: Array) -> Array:
-            return np.repeat(numbers[..., 0], each, axis=1)[..., None, None].astype(np.float32)
-
-        return of_each_channel(factor), of_each_channel(summand)
+            factor = np.repeat((1 / np.sqrt(variance + epsilon))[..., 0], each, axis=1) * weight
+            summand = bias - np.repeat(mean[..., 0], each, axis=1) * factor
+            shape = (batch, channels, 1, 1)
+            return factor.reshape(shape).astype(np.float32), summand.reshape(shape).astype(np.float32)

@@ -72,7 +72,8 @@ class PieceGraph:
             norm: A ``com.microsoft.GroupNorm``, channels first.
             name: Begins the names of the inputs with its factor and its summand.
         """
-        image, weight, bias = (value for value in norm.inputs[:3] if value is not None)
+        image = norm.inputs[0]
+        assert image is not None
         shape = ir.Shape(["batch", channels(image), 1, 1])
         factor, summand = (self._input(each.format(name), _FLOAT, shape) for each in (FACTOR, SUMMAND))
         output = self._copy(norm.outputs[0])
@@ -83,15 +84,9 @@ class PieceGraph:
         writer = NodeWriter(self._graph, f"{name}/constant")
         writer.start(last, name)
 
-        def wide(value: ir.Value) -> ir.Value:
-            read = self._read(value)
-            return read if value.dtype == _FLOAT else writer.add("Cast", read, to=_FLOAT)
-
-        each = writer.constant([-1, 1, 1])
-        weights, biases = (writer.add("Reshape", wide(value), each) for value in (weight, bias))
-        scale = writer.add("Mul", factor, weights)
-        shift = writer.add("Add", writer.add("Mul", summand, weights), biases)
-        result = writer.add("Add", writer.add("Mul", wide(image), scale), shift)
+        read = self._read(image)
+        wide = read if image.dtype == _FLOAT else writer.add("Cast", read, to=_FLOAT)
+        result = writer.add("Add", writer.add("Mul", wide, factor), summand)
         if norm.attributes.get_int("activation", 0):
             result = writer.add("Mul", result, writer.add("Sigmoid", result))
         last.replace_input_with(0, result)
@@ -105,18 +100,18 @@ class PieceGraph:
         if times not in self._counted:
             self._counted[times] = self._input(COUNTED.format(times), _FLOAT, ir.Shape([1, 1, *_size(times)]))
         counted, image = self._counted[times], self._read(value)
-        last = ir.node("Identity", [counted], name=SQUARES.format(value.name))
-        self._graph.append(last)
         writer = NodeWriter(self._graph, f"{value.name}/constant")
-        writer.start(last, f"{value.name}/statistics")
         axes = writer.constant([2, 3])
+        last = ir.node("ReduceSumSquare", [counted, axes], {"keepdims": 1}, name=SQUARES.format(value.name))
+        self._graph.append(last)
+        writer.start(last, f"{value.name}/statistics")
         if value.dtype != _FLOAT:
             image = writer.add("Cast", image, to=_FLOAT)
         pixels = writer.add("ReduceSum", counted, axes, keepdims=1)
         total = writer.add("ReduceSum", writer.add("Mul", image, counted), axes, keepdims=1)
         mean = writer.add("Div", total, pixels)
         apart = writer.add("Mul", writer.add("Sub", image, mean), counted)
-        last.replace_input_with(0, writer.add("ReduceSum", writer.add("Mul", apart, apart), axes, keepdims=1))
+        last.replace_input_with(0, apart)
         shape = ir.Shape(["batch", channels(value), 1, 1])
         for output, name in ((mean, MEAN), (last.outputs[0], SQUARES)):
             output.name = name.format(value.name)

@@ -13,15 +13,19 @@ from conversions.tiling.windows import windows
 
 
 def first_size(parts: Cut, sizes: Mapping[str, int]) -> tuple[int, int, int]:
-    """Return batch, height and width of what the pieces begin with.
+    """Return the batch, and height and width of the lowest resolution of the pieces.
 
     Args:
         parts: The graph.
         sizes: Of the dimensions of its inputs, by name.
     """
-    shape = static_shape(fix_sizes(parts.head, sizes).graph.outputs[0])
-    assert shape is not None
-    return shape[0], shape[2], shape[3]
+    if parts.head is None:
+        batch, height, width = (sizes.get(name) or int(name) for name in parts.dimensions)
+    else:
+        shape = static_shape(fix_sizes(parts.head, sizes).graph.outputs[0])
+        assert shape is not None
+        batch, _, height, width = shape
+    return batch, height // parts.first_scale, width // parts.first_scale
 
 
 def window_sizes(parts: Cut, piece: Piece, first: tuple[int, int, int], side: int) -> dict[str, int]:
@@ -51,12 +55,14 @@ def kept_bytes(parts: Cut, first: tuple[int, int, int]) -> int:
         parts: The graph.
         first: As :func:`first_size` gives it.
     """
-    kept = {str(value.name): _bytes(value, 1, first) for value in parts.head.graph.outputs}
+    scale, begin = parts.first_scale, parts.pieces[0].model.graph.inputs[:1]
+    values = begin if parts.head is None else parts.head.graph.outputs
+    kept = {str(value.name): _bytes(value, scale, first) for value in values}
     most = sum(kept.values())
     for piece in parts.pieces:
-        values = {str(value.name): value for value in piece.model.graph.outputs}
+        given = {str(value.name): value for value in piece.model.graph.outputs}
         kept |= {
-            name: _bytes(values[name], piece.scale * times, first) for name, times in piece.outputs.items()
+            name: _bytes(given[name], piece.scale * times, first) for name, times in piece.outputs.items()
         }
         most = max(most, sum(kept.values()))
         kept = {name: size for name, size in kept.items() if name not in piece.last_read}

@@ -22,7 +22,7 @@ class Spread:
     """A value that was computed from a window of the image.
 
     Attributes:
-        scale: Its pixels for each pixel of the values that the pieces begin with.
+        scale: Its pixels for each pixel of the lowest resolution.
         margin: Pixels at each edge of the window that are wrong where the image goes on beyond it.
     """
 
@@ -36,7 +36,8 @@ def spread(node: ir.Node, inputs: tuple[Spread, ...]) -> Spread:
     Rules:
         1. Operators on each pixel, a group norm with given statistics among them, keep scale and margin.
            Constants are the same at each pixel.
-        2. A Conv of stride 1 that keeps the size makes the margin larger by its padding.
+        2. A Conv that keeps the size makes the margin larger by its padding; with a stride it divides the
+           size and the margin.
         3. A Resize repeats each pixel, a whole number of times.
 
     Args:
@@ -62,7 +63,10 @@ def spread(node: ir.Node, inputs: tuple[Spread, ...]) -> Spread:
                 raise refused(node, "its constant differs from pixel to pixel")
         return Spread(scale=scale, margin=margin)
     if node.op_type == "Conv":
-        return Spread(scale=scale, margin=margin + _padding(node))
+        step, padding = stride(node), _padding(node)
+        if scale % step:
+            raise refused(node, "its stride does not divide the image")
+        return Spread(scale=scale // step, margin=-(-(margin + padding) // step))
     if node.op_type == "Resize":
         times = _repeats(node)
         return Spread(scale=scale * times, margin=margin * times)
@@ -83,19 +87,26 @@ def _same_at_each_pixel(value: ir.Value) -> bool:
     return shape is not None and all(size == 1 for size in shape[-2:])
 
 
+def stride(conv: ir.Node) -> int:
+    """Return the stride of a convolution, the larger of two."""
+    return max(conv.attributes.get_ints("strides", (1, 1)) or (1, 1))
+
+
 def _padding(node: ir.Node) -> int:
-    """Return the padding of a convolution that keeps the size of an image."""
+    """Return the padding of a convolution that divides the size of an image by its stride."""
     weight = node.inputs[1]
     shape = static_shape(weight) if weight is not None else None
     if shape is None or len(shape) != 4:
         raise refused(node, "it is not of two dimensions")
-    attributes = node.attributes
+    attributes, step = node.attributes, stride(node)
     strides, dilations = (attributes.get_ints(name, (1, 1)) or (1, 1) for name in ("strides", "dilations"))
     pads = attributes.get_ints("pads", (0, 0, 0, 0)) or (0, 0, 0, 0)
-    if attributes.get_string("auto_pad", "NOTSET") != "NOTSET" or tuple(strides) != (1, 1):
-        raise refused(node, "its stride is not 1")
-    if any(pads[axis] + pads[axis + 2] != dilations[axis] * (shape[axis + 2] - 1) for axis in (0, 1)):
-        raise refused(node, "it changes the size")
+    if attributes.get_string("auto_pad", "NOTSET") != "NOTSET" or min(strides) != step:
+        raise refused(node, "it pads or strides by other means")
+    for axis in (0, 1):
+        reach = dilations[axis] * (shape[axis + 2] - 1)
+        if not reach - step < pads[axis] + pads[axis + 2] <= reach:
+            raise refused(node, "it changes the size")
     return max(pads)
 
 

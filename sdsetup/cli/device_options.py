@@ -61,7 +61,7 @@ VaeTilingOption: TypeAlias = Annotated[
     typer.Option(
         "--vae-tiling/--no-vae-tiling",
         rich_help_panel=_PANEL,
-        help="Decode images in tiles, without seams. [default: where an image does not fit whole]",
+        help="Decode and encode in tiles, without seams. [default: where an image does not fit]",
     ),
 ]
 EncoderProviderOption: TypeAlias = Annotated[

@@ -35,8 +35,8 @@ class MemoryPlan:
         side_by_side: Run the denoiser in a process of its own, where the provider has its sessions in another
             process, so that it opens while the others run; the device then holds one more context.
         peak_bytes: What the device will hold at most; None where it was not reckoned.
-        tiles: Submodels that run in tiles, the decoder, and the side of a tile in pixels of the image.
-        whole_because: Why the decoder does not run in tiles although it was to; empty where it was not.
+        tiles: Submodels that run in tiles, of the autoencoder, and the side of a tile in pixels of the image.
+        whole_because: What does not run in tiles although it was to, and why; empty where there is none.
     """
 
     one_at_a_time: bool = False
@@ -44,7 +44,7 @@ class MemoryPlan:
     elsewhere: frozenset[str] = frozenset()
     peak_bytes: int | None = None
     tiles: Mapping[str, int] = field(default_factory=dict)
-    whole_because: str = ""
+    whole_because: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -68,7 +68,7 @@ def make_plan(
         one_at_a_time: Whether each submodel is closed after its stage; None decides by the memory.
         encoders_elsewhere: Whether the text encoders run on another device; None moves those that are
             too large for this one by themselves, as they run only once an image.
-        tiled: Whether the decoder runs in tiles; None decides by the memory.
+        tiled: Whether the autoencoder runs in tiles; None decides by the memory.
         unused: Submodels that will not run.
     """
     encoders = frozenset(package.with_role("text"))
@@ -77,7 +77,8 @@ def make_plan(
     contexts_bytes = (2 if side_by_side else 1) * CONTEXT_BYTES
     ample = MemoryPlan(one_at_a_time=bool(one_at_a_time), side_by_side=side_by_side, elsewhere=elsewhere)
     if tiled:
-        ample = _in_tiles(ample, package, package_graphs(package), _ASKED_SIDE)
+        graphs = package_graphs(package).without(unused)
+        ample = _in_tiles(ample, graphs, _tileable(package), _ASKED_SIDE)
     if budget_bytes is None:
         return ample
     pixels = size.width * size.height * size.images
@@ -100,8 +101,8 @@ def make_plan(
     if one_at_a_time is None:
         one_at_a_time = needed.device_bytes > budget_bytes
     plan = replace(ample, one_at_a_time=one_at_a_time, side_by_side=False, elsewhere=elsewhere)
-    if plan.tiles or (tiled is None and not _decoder_fits(package, needed, budget_bytes, one_at_a_time)):
-        plan, needed = _smaller(plan, package, graphs, size, budget_bytes, needed)
+    if tiled is not False:
+        plan, needed = _in_fitting_tiles(plan, package, graphs, size, budget_bytes, needed)
     if one_at_a_time:
         return replace(plan, peak_bytes=needed.staged_bytes)
     peak_bytes = needed.device_bytes + CONTEXT_BYTES
@@ -110,43 +111,56 @@ def make_plan(
     return replace(plan, peak_bytes=needed.device_bytes)
 
 
-def _decoder_fits(package: Package, needed: Forecast, budget_bytes: int, one_at_a_time: bool) -> bool:
-    """Whether the decoder runs whole within a budget, beside what is loaded together with it."""
-    if not one_at_a_time:
-        return needed.device_bytes <= budget_bytes
-    others = frozenset(need.submodel for need in needed.needs) - frozenset(package.with_role("decoder"))
-    return needed.without(others).staged_bytes <= budget_bytes
-
-
-def _smaller(
+def _in_fitting_tiles(
     plan: MemoryPlan,
     package: Package,
     graphs: PipelineGraphs,
     size: ImageSize,
     budget_bytes: int,
-    whole: Forecast,
+    needed: Forecast,
 ) -> tuple[MemoryPlan, Forecast]:
-    """Choose the largest tiles with which the decoder fits, or the smallest there are; forecast with them."""
-    needed = whole
+    """Let what does not fit run in the largest tiles that do, or in the smallest; forecast with them."""
     most = min(plan.tiles.values(), default=_TILE_SIDES[0])
-    for side in (each for each in _TILE_SIDES if each <= most):
-        plan = _in_tiles(plan, package, graphs, side)
-        if plan.whole_because:
-            return plan, whole
+    if plan.tiles:
         needed = forecast(graphs.in_tiles(plan.tiles), size)
-        if _decoder_fits(package, needed, budget_bytes, plan.one_at_a_time):
+    for side in (each for each in _TILE_SIDES if each <= most):
+        too_large = _too_large(package, needed, budget_bytes, plan.one_at_a_time)
+        if not too_large:
             break
+        plan = _in_tiles(plan, graphs, too_large | set(plan.tiles), side)
+        if not plan.tiles:
+            break
+        needed = forecast(graphs.in_tiles(plan.tiles), size)
     return plan, needed
 
 
-def _in_tiles(plan: MemoryPlan, package: Package, graphs: PipelineGraphs, side: int) -> MemoryPlan:
-    """Let the decoder run in tiles, or say why it cannot."""
-    (decoder,) = package.with_role("decoder")
-    try:
-        cut(graphs.models[decoder])
-    except ConversionError as error:
-        return replace(plan, tiles={}, whole_because=error.message)
-    return replace(plan, tiles={decoder: side})
+def _too_large(package: Package, needed: Forecast, budget_bytes: int, one_at_a_time: bool) -> frozenset[str]:
+    """Return what could run in tiles and does not fit, beside what is loaded together with it."""
+    names = _tileable(package)
+    if not one_at_a_time:
+        return names if needed.device_bytes > budget_bytes else frozenset()
+    room = budget_bytes - CONTEXT_BYTES
+    return frozenset(
+        need.submodel for need in needed.needs if need.submodel in names and need.total_bytes > room
+    )
+
+
+def _tileable(package: Package) -> frozenset[str]:
+    """Return the autoencoder's submodels, of which an image is the input or the output."""
+    return frozenset((*package.with_role("decoder"), *package.with_role("encoder")))
+
+
+def _in_tiles(plan: MemoryPlan, graphs: PipelineGraphs, submodels: Set[str], side: int) -> MemoryPlan:
+    """Let submodels run in tiles, or say why one cannot."""
+    tiles, whole = {}, []
+    for name in sorted(submodels & set(graphs.models)):
+        try:
+            cut(graphs.models[name])
+        except ConversionError as error:
+            whole.append(f"{name} runs in one piece: {error.message}")
+        else:
+            tiles[name] = side
+    return replace(plan, tiles=tiles, whole_because=tuple(whole))
 
 
 def plan_on_cpu(
@@ -167,7 +181,7 @@ def plan_on_cpu(
         size: Of the images.
         memory_bytes: Main memory of the machine.
         provider: The CPU's.
-        tiled: Whether the decoder runs in tiles; None decides by the memory.
+        tiled: Whether the autoencoder runs in tiles; None decides by the memory.
         unused: Submodels that will not run.
     """
     graphs = package_graphs(package).run_by(provider).without(unused)
@@ -180,7 +194,7 @@ def plan_on_cpu(
     whole = reckoned(plan)
     if tiled is not None or (whole.peak_bytes or 0) <= memory_bytes:
         return whole
-    smaller = reckoned(_in_tiles(plan, package, graphs, _ASKED_SIDE))
+    smaller = reckoned(_in_tiles(plan, graphs, _tileable(package), _ASKED_SIDE))
     return whole if (smaller.peak_bytes or 0) > (whole.peak_bytes or 0) else smaller
 
 

@@ -37,7 +37,7 @@ class DeviceRequest:
         low_vram: Whether to close each submodel after its stage; None decides by the memory.
         vram_bytes: Memory of the device that may be used; None is all of it.
         encoder_provider: Where the text encoders run; None decides by the memory.
-        vae_tiling: Whether images are decoded in tiles; None decides by the memory.
+        vae_tiling: Whether images are decoded, and encoded, in tiles; None decides by the memory.
     """
 
     provider: str | None = None
@@ -108,9 +108,9 @@ def start(
             tiled=device_request.vae_tiling,
             unused=unused,
         )
-    listener(Notice(text=f"running on {device}{_described(plan, other)}."))
-    if plan.whole_because:
-        listener(Notice(text=f"decoding in one piece: {plan.whole_because}"))
+    listener(Notice(text=f"running on {device}{_described(plan, package, other)}."))
+    for reason in plan.whole_because:
+        listener(Notice(text=reason))
     if budget is not None:
         _announce_shortage(plan.peak_bytes or 0, budget, str(device), listener)
     if large_on_cpu:
@@ -147,11 +147,15 @@ def _announce_shortage(needed_bytes: int, memory_bytes: int, where: str, listene
         listener(Notice(text=f"the images need about {needed}: it may run out."))
 
 
-def _described(plan: MemoryPlan, other: Device) -> str:
+def _described(plan: MemoryPlan, package: Package, other: Device) -> str:
     elsewhere = f", {' and '.join(sorted(plan.elsewhere))} on {other}" if plan.elsewhere else ""
     in_turn = ", one submodel at a time" if plan.one_at_a_time else ""
-    tiles = "".join(f", decoding in tiles of {side}x{side}" for side in plan.tiles.values())
-    return f"{elsewhere}{in_turn}{tiles}"
+    if not plan.tiles:
+        return f"{elsewhere}{in_turn}"
+    words = {"encoder": "encoding", "decoder": "decoding"}
+    doing = [words[each.role] for each in package.submodels if each.name in plan.tiles]
+    side = min(plan.tiles.values())
+    return f"{elsewhere}{in_turn}, {' and '.join(sorted(doing))} in tiles of {side}x{side}"
 
 
 def summary(runner: Runner) -> str:

@@ -48,12 +48,12 @@ class TiledRun:
 def run_in_tiles(
     parts: Cut, inputs: Arrays, side: int, *, open_part: Open, what: str, listener: Listener
 ) -> TiledRun:
-    """Run a graph's head whole, then each piece over all tiles; each part is closed before the next opens.
+    """Run each piece over all tiles, head and foot whole; each part is closed before the next opens.
 
     Args:
         parts: The graph.
         inputs: Its inputs, by name.
-        side: Of a tile, in pixels of the graph's output.
+        side: Of a tile, in pixels of the image.
         open_part: Opens a part.
         what: What is run, as messages name it.
         listener: Hears of the tiles that are done.
@@ -81,17 +81,18 @@ class _Run:
     _done: int = field(default=0, init=False)
 
     def run(self, inputs: Arrays) -> TiledRun:
-        loaded = self._opened(self.parts.head, inputs)
-        self._kept, loaded = self._computed(loaded, inputs)
-        self._close(loaded)
-        del loaded
+        self._kept = dict(inputs)
+        if self.parts.head is not None:
+            self._kept = self._run_whole(self.parts.head, inputs)
         height, width = next(iter(self._kept.values())).shape[2:]
-        self._size = (height, width)
+        self._size = (height // self.parts.first_scale, width // self.parts.first_scale)
         task = f"{self.what}-tiles"
         total = sum(len(list(self._tiles(piece))) for piece in self.parts.pieces)
-        self.listener(Started(task=task, label=f"{self.what}: decoding in tiles", total=total, unit="tiles"))
+        self.listener(Started(task=task, label=f"{self.what}: in tiles", total=total, unit="tiles"))
         for piece in self.parts.pieces:
             self._run_piece(piece, task)
+        if self.parts.foot is not None:
+            self._kept = self._run_whole(self.parts.foot, self._kept)
         self.listener(Finished(task=task, note=f"{total} tiles in {len(self.parts.pieces)} pieces"))
         assert self._placement is not None
         return TiledRun(
@@ -100,6 +101,11 @@ class _Run:
             load_seconds=self._load_seconds,
             run_seconds=self._run_seconds,
         )
+
+    def _run_whole(self, model: ir.Model, inputs: Arrays) -> dict[str, Array]:
+        results, loaded = self._computed(self._opened(model, inputs), inputs)
+        self._close(loaded)
+        return results
 
     def _tiles(self, piece: Piece) -> Iterator[tuple[Window, Window]]:
         """Return the windows of a piece, rows and columns."""
@@ -128,7 +134,9 @@ class _Run:
     def _normalizing(self, piece: Piece) -> dict[str, Array]:
         feeds: dict[str, Array] = {}
         for norm in piece.norms:
-            factor, summand = self._moments[norm.value].normalizing(norm.groups, norm.epsilon)
+            assert norm.weight is not None and norm.bias is not None
+            weight, bias = (_numbers(each) for each in (norm.weight, norm.bias))
+            factor, summand = self._moments[norm.value].normalizing(norm.groups, norm.epsilon, weight, bias)
             feeds |= {FACTOR.format(norm.name): factor, SUMMAND.format(norm.name): summand}
         return feeds
 
@@ -180,3 +188,13 @@ class _Run:
 
 def _given(window: Window, times: int) -> slice:
     return window.given.within(window.read).scaled(times)
+
+
+def _numbers(tensor: ir.TensorProtocol) -> Array:
+    """Read a weight; not by onnx_ir, which refuses files with several hard links, as packages have."""
+    import onnx_ir as ir
+
+    if not isinstance(tensor, ir.ExternalTensor):
+        return tensor.numpy().astype(np.float64)
+    stored = np.fromfile(tensor.path, tensor.dtype.numpy(), tensor.size, offset=tensor.offset or 0)
+    return stored.astype(np.float64)

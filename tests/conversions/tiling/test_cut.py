@@ -28,6 +28,15 @@ def graph(body: str, *, scales: str = "1, 1, 2, 2") -> ir.Model:
     )
 
 
+def shipped(path: Path) -> ir.Model:
+    """Read a graph that ships; what follows its one input are its weights, without values."""
+    model = ir.serde.deserialize_model(onnx.ModelProto.FromString(lzma.decompress(path.read_bytes())))
+    for value in list(model.graph.inputs)[1:]:
+        model.graph.inputs.remove(value)
+        model.graph.initializers[str(value.name)] = value
+    return model
+
+
 @pytest.fixture(scope="module")
 def decoder(tmp_path_factory: pytest.TempPathFactory) -> ir.Model:
     package = demo_package(tmp_path_factory.mktemp("cut") / "package", precision="fp16")
@@ -37,6 +46,7 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> ir.Model:
 def test_a_decoder_is_cut_where_its_norms_begin(decoder: ir.Model) -> None:
     nodes = len(list(decoder.graph))
     parts = cut(decoder)
+    assert parts.head is not None and parts.foot is None
     assert len(list(decoder.graph)) == nodes, "the graph itself stays"
     assert parts.scale == 8
     assert [node.op_type for node in parts.head.graph if node.op_type == "Resize"] == []
@@ -59,8 +69,11 @@ def test_halos_are_what_the_convolutions_of_a_piece_reach(decoder: ir.Model) -> 
 
 def test_every_weight_is_in_a_part(decoder: ir.Model) -> None:
     parts = cut(decoder)
+    assert parts.head is not None
     graphs = [parts.head.graph, *(piece.model.graph for piece in parts.pieces)]
     found = {name for each in graphs for name in each.initializers}
+    norms = [norm for piece in parts.pieces for norm in piece.norms]
+    found |= {str(each.name) for norm in norms for each in (norm.weight, norm.bias) if each is not None}
     weights = {
         name for name, value in decoder.graph.initializers.items() if "weight" in name and value.uses()
     }
@@ -69,11 +82,33 @@ def test_every_weight_is_in_a_part(decoder: ir.Model) -> None:
 
 def test_what_no_later_piece_reads_is_let_go(decoder: ir.Model) -> None:
     parts = cut(decoder)
+    assert parts.head is not None
     kept = {str(value.name) for value in parts.head.graph.outputs}
     for piece in parts.pieces:
         assert set(piece.inputs) <= kept
         kept = (kept | set(piece.outputs)) - piece.last_read
     assert kept == {"sample"}
+
+
+def test_an_encoder_is_cut_up_to_its_last_stride(tmp_path: Path) -> None:
+    package = demo_package(tmp_path / "package", precision="fp16")
+    parts = cut(ir.load(package.graph("vae_encoder")))
+    assert parts.head is None and parts.foot is not None
+    assert (parts.first_scale, parts.scale) == (8, 8)
+    assert [node.op_type for node in parts.foot.graph].count("MultiHeadAttention") == 1
+    assert not [node for piece in parts.pieces for node in piece.model.graph if node.op_type == "Pad"]
+    scales = [piece.scale for piece in parts.pieces]
+    assert scales == sorted(scales, reverse=True)
+    assert set(scales) == {1, 2, 4, 8}
+    # A piece with a stride reads two pixels for each that it gives.
+    assert [set(piece.inputs.values()) for piece in parts.pieces if piece.scale == 1] == [{2}]
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED_FOLDER.glob("*vae_encoder*")), ids=lambda path: path.stem)
+def test_the_encoders_that_ship_are_cut(path: Path) -> None:
+    parts = cut(shipped(path))
+    assert parts.scale == 8
+    assert min(piece.scale for piece in parts.pieces) == 1
 
 
 @pytest.mark.parametrize(
@@ -103,10 +138,7 @@ def test_a_graph_of_known_operators_is_cut() -> None:
 
 @pytest.mark.parametrize("path", sorted(SHIPPED_FOLDER.glob("*decoder*")), ids=lambda path: path.stem)
 def test_of_the_graphs_that_ship_all_are_cut_but_sanas(path: Path) -> None:
-    model = ir.serde.deserialize_model(onnx.ModelProto.FromString(lzma.decompress(path.read_bytes())))
-    for value in list(model.graph.inputs)[1:]:  # the weights
-        model.graph.inputs.remove(value)
-        model.graph.initializers[str(value.name)] = value
+    model = shipped(path)
     if path.name.startswith("dc_decoder"):
         with pytest.raises(ConversionError, match="cannot be computed in tiles"):
             cut(model)

@@ -71,6 +71,22 @@ def test_tiles_give_what_the_whole_gives(
     assert len(runner.usage()["vae_decoder"].run_seconds) == 1
 
 
+@pytest.mark.parametrize(("precision", "least"), [("fp16", 55), ("fp32", 90)])
+@pytest.mark.parametrize(("width", "height", "side"), [(264, 520, 128), (256, 136, 64), (128, 128, 512)])
+def test_tiles_are_encoded_as_the_whole_is(
+    packages: Packages, precision: str, least: int, width: int, height: int, side: int
+) -> None:
+    pixels = np.random.default_rng(width).uniform(-1, 1, (2, 3, height, width)).astype(np.float32)
+    whole, tiled = (
+        LocalRunner(package=packages(precision), device=CPU, tiles=tiles).run(
+            "vae_encoder", {"sample": pixels}
+        )["latent_parameters"]
+        for tiles in ({}, {"vae_encoder": side})
+    )
+    assert tiled.shape == whole.shape == (2, 8, height // 8, width // 8)
+    assert decibels(tiled, whole) >= least
+
+
 def test_no_seam_is_worse_than_what_lies_between(packages: Packages) -> None:
     inputs = latents(256, 256)
     whole = LocalRunner(package=packages("fp32"), device=CPU).run("vae_decoder", inputs)["sample"]

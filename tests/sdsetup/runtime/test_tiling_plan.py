@@ -67,10 +67,20 @@ def test_a_decoder_runs_in_tiles_exactly_where_it_does_not_fit(package: Package)
 
 
 def test_what_does_not_run_is_not_counted(package: Package) -> None:
+    budget = needed(package, {}).staged_bytes
+    assert not make_plan(package, LARGE, budget - 1, one_at_a_time=True).tiles.get("vae_encoder")
+    nothing = memory_plan.make_plan(
+        package, LARGE, budget - 1, provider=DIRECTML, unused=UNUSED | {"vae_decoder"}
+    )
+    assert not nothing.tiles
+    assert nothing.peak_bytes is not None and nothing.peak_bytes < budget
+
+
+def test_the_encoder_runs_in_tiles_where_it_does_not_fit(package: Package) -> None:
     budget = needed(package, TILED).staged_bytes
-    assert make_plan(package, LARGE, budget).peak_bytes == budget
-    encoding = memory_plan.make_plan(package, LARGE, budget, provider=DIRECTML)
-    assert encoding.peak_bytes is not None and encoding.peak_bytes > budget
+    plan = memory_plan.make_plan(package, LARGE, budget, provider=DIRECTML)
+    assert plan.tiles == {"vae_decoder": 512, "vae_encoder": 512}
+    assert plan.peak_bytes is not None and plan.peak_bytes <= budget
 
 
 def test_what_is_asked_for_is_done(package: Package) -> None:
@@ -85,7 +95,7 @@ def test_a_decoder_that_cannot_be_cut_runs_whole_and_says_why(
 ) -> None:
     plan = make_plan(toy, LARGE, None, tiled=True)
     assert not plan.tiles
-    assert "Resize" in plan.whole_because
+    assert plan.whole_because[0].startswith("vae_decoder runs in one piece: Resize")
     monkeypatch.setattr(start, "list_devices", lambda: [CPU])
     heard: list[str] = []
 
@@ -94,7 +104,7 @@ def test_a_decoder_that_cannot_be_cut_runs_whole_and_says_why(
             heard.append(event.text)
 
     start.start(toy, start.DeviceRequest(vae_tiling=True), toy.recipe.native, listen).close()
-    assert [text for text in heard if text.startswith("decoding in one piece: Resize")]
+    assert [text for text in heard if text.startswith("vae_decoder runs in one piece: Resize")]
     heard.clear()
     start.start(toy, start.DeviceRequest(), toy.recipe.native, listen).close()
     assert not [text for text in heard if "piece" in text]
