@@ -88,7 +88,7 @@ class _Run:
         self._size = (height // self.parts.first_scale, width // self.parts.first_scale)
         task = f"{self.what}-tiles"
         total = sum(len(list(self._tiles(piece))) for piece in self.parts.pieces)
-        self.listener(Started(task=task, label=f"{self.what}: in tiles", total=total, unit="tiles"))
+        self.listener(Started(task=task, label=f"{self.what}: running in tiles", total=total, unit="tiles"))
         for piece in self.parts.pieces:
             self._run_piece(piece, task)
         if self.parts.foot is not None:
