@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["bytes", "steps", "nodes", "submodels", "files", "images"]
+Unit = Literal["bytes", "steps", "nodes", "submodels", "files", "images", "tiles"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,7 @@ class SubmodelNeed:
         float32_weights_bytes: Size of the largest float32 copy that the CPU makes of a half-precision weight;
             it has one at a time.
         float32_activation_bytes: As ``activation_bytes``, on the CPU, which computes in float32.
+        kept_bytes: Main memory for what lies between its parts, where it runs in tiles.
     """
 
     submodel: str
@@ -52,6 +53,7 @@ class SubmodelNeed:
     activation_bytes: int
     float32_weights_bytes: int
     float32_activation_bytes: int
+    kept_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -62,7 +64,7 @@ class SubmodelNeed:
     def cpu_bytes(self) -> int:
         """Main memory when the submodel runs on the CPU, the pages of its weight file included."""
         weights = self.weights_bytes + self.float32_weights_bytes
-        return weights + self.float32_activation_bytes + SESSION_BYTES
+        return weights + self.float32_activation_bytes + self.kept_bytes + SESSION_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +103,8 @@ class Forecast:
     def cpu_bytes(self) -> int:
         """Main memory when every submodel runs on the CPU: all weights, and the largest activations."""
         weights = sum(need.weights_bytes + need.float32_weights_bytes for need in self.needs)
-        return (
-            weights + max((need.float32_activation_bytes for need in self.needs), default=0) + SESSION_BYTES
-        )
+        largest = max((need.float32_activation_bytes + need.kept_bytes for need in self.needs), default=0)
+        return weights + largest + SESSION_BYTES
 
     @property
     def staged_cpu_bytes(self) -> int:
@@ -148,26 +149,38 @@ def forecast(graphs: PipelineGraphs, size: ImageSize) -> Forecast:
     Raises:
         ConversionError: The size is one that a graph cannot take.
     """
-    needs = []
-    for name, model in graphs.models.items():
-        fixed = graphs.at(name, size)
-        needs.append(
+    return Forecast(
+        width=size.width,
+        height=size.height,
+        needs=tuple(_need(graphs, name, size) for name in graphs.models),
+    )
+
+
+def _need(graphs: PipelineGraphs, submodel: str, size: ImageSize) -> SubmodelNeed:
+    """Forecast for one submodel; of parts that run one after the other, the largest counts."""
+    factor = graphs.provider.activation_factor
+    kept_bytes, parts = graphs.kept_bytes(submodel, size), []
+    for part in graphs.parts(submodel, size):
+        fixed, halves = part.fixed(), filter(_is_half, part.model.graph.initializers.values())
+        parts.append(
             SubmodelNeed(
-                submodel=name,
-                weights_bytes=weights_bytes(model),
-                activation_bytes=int(graphs.provider.activation_factor * peak_activation_bytes(fixed)),
-                float32_weights_bytes=max(
-                    (
-                        _bytes_of(value, wide=True)
-                        for value in model.graph.initializers.values()
-                        if _is_half(value)
-                    ),
-                    default=0,
-                ),
+                submodel=submodel,
+                weights_bytes=weights_bytes(part.model),
+                activation_bytes=int(factor * peak_activation_bytes(fixed)),
+                float32_weights_bytes=max((_bytes_of(value, wide=True) for value in halves), default=0),
                 float32_activation_bytes=peak_activation_bytes(fixed, wide=True),
+                kept_bytes=kept_bytes,
             )
         )
-    return Forecast(width=size.width, height=size.height, needs=tuple(needs))
+    on_device, on_cpu = (
+        max(parts, key=lambda need: need.total_bytes),
+        max(parts, key=lambda need: need.cpu_bytes),
+    )
+    return replace(
+        on_device,
+        float32_weights_bytes=on_cpu.float32_weights_bytes,
+        float32_activation_bytes=on_cpu.float32_activation_bytes,
+    )
 
 
 def weights_bytes(model: ir.Model) -> int:

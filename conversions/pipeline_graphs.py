@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
@@ -13,6 +13,34 @@ from conversions.passes.slice_attention import slice_attention
 from conversions.providers.table import Provider, provider_for
 from conversions.recipe import ImageSize, Recipe
 from conversions.shape_inference import fix_sizes, infer_shapes
+from conversions.tiling.cut import cut
+from conversions.tiling.sizes import first_size, kept_bytes, window_sizes
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedGraph:
+    """A graph that one session runs, and the sizes of the dimensions of its inputs.
+
+    Attributes:
+        model: The graph; weights may have no values.
+        sizes: By the dimensions' names.
+        provider: Whose session runs it.
+    """
+
+    model: ir.Model
+    sizes: Mapping[str, int]
+    provider: Provider
+
+    def fixed(self) -> ir.Model:
+        """Return a copy at these sizes, as a session runs it.
+
+        Raises:
+            ConversionError: The graph cannot take these sizes.
+        """
+        fixed = fix_sizes(self.model, self.sizes)
+        if self.provider.stores_scores and slice_attention(fixed, None):
+            infer_shapes(fixed)
+        return fixed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +52,14 @@ class PipelineGraphs:
         roles: What each submodel does when an image is made.
         recipe: Knows the sizes of the submodels' inputs.
         provider: Whose sessions run the graphs.
+        tiles: Submodels that run in tiles, and the side of a tile in pixels of the image.
     """
 
     models: Mapping[str, ir.Model]
     roles: Mapping[str, str]
     recipe: Recipe
     provider: Provider
+    tiles: Mapping[str, int] = field(default_factory=dict)
 
     def sizes(self, submodel: str, size: ImageSize) -> dict[str, int]:
         """Return the size of each free dimension of a submodel's inputs for a batch of images."""
@@ -48,14 +78,56 @@ class PipelineGraphs:
         Raises:
             ConversionError: The size is one that the graph cannot take.
         """
-        fixed = fix_sizes(self.models[submodel], self.sizes(submodel, size))
-        if self.provider.stores_scores and slice_attention(fixed, None):
-            infer_shapes(fixed)
-        return fixed
+        return self._whole(submodel, size).fixed()
+
+    def parts(self, submodel: str, size: ImageSize) -> tuple[SizedGraph, ...]:
+        """Return what a submodel's sessions run one after the other: the graph, or its parts.
+
+        Raises:
+            ConversionError: It is to run in tiles and cannot.
+        """
+        whole = self._whole(submodel, size)
+        if submodel not in self.tiles:
+            return (whole,)
+        parts = cut(whole.model)
+        first = first_size(parts, whole.sizes)
+        side = self.tiles[submodel]
+        found = [] if parts.head is None else [replace(whole, model=parts.head)]
+        found += [
+            replace(whole, model=piece.model, sizes=window_sizes(parts, piece, first, side))
+            for piece in parts.pieces
+        ]
+        if parts.foot is not None:
+            names = ("batch", "height_1", "width_1")
+            found.append(replace(whole, model=parts.foot, sizes=dict(zip(names, first, strict=True))))
+        return tuple(found)
+
+    def kept_bytes(self, submodel: str, size: ImageSize) -> int:
+        """Return the main memory for what lies between a submodel's parts."""
+        if submodel not in self.tiles:
+            return 0
+        whole = self._whole(submodel, size)
+        parts = cut(whole.model)
+        return kept_bytes(parts, first_size(parts, whole.sizes))
+
+    def _whole(self, submodel: str, size: ImageSize) -> SizedGraph:
+        return SizedGraph(
+            model=self.models[submodel], sizes=self.sizes(submodel, size), provider=self.provider
+        )
 
     def run_by(self, provider: Provider) -> PipelineGraphs:
         """Return the same graphs for another provider."""
         return replace(self, provider=provider)
+
+    def without(self, submodels: Set[str]) -> PipelineGraphs:
+        """Return the graphs of the other submodels."""
+        return replace(
+            self, models={name: model for name, model in self.models.items() if name not in submodels}
+        )
+
+    def in_tiles(self, tiles: Mapping[str, int]) -> PipelineGraphs:
+        """Return the same graphs, some of which run in tiles."""
+        return replace(self, tiles=tiles)
 
 
 def package_graphs(package: Package) -> PipelineGraphs:

@@ -74,6 +74,7 @@ def open_session(
     exact: bool = True,
     edits: Sequence[Edit] = (),
     weights: Mapping[str, Any] | None = None,
+    part: ir.Model | None = None,
     log_severity: int = 4,
     frugal: bool = False,
     replayed: bool = False,
@@ -90,6 +91,7 @@ def open_session(
         exact: Compute float32 at full precision, where the provider has a faster one.
         edits: Further changes of the graph for this session.
         weights: Arrays to use instead of what the graph's files hold, by initializer.
+        part: A part of the graph to open instead of the whole; its weights are in the same files.
         log_severity: Least severity that ONNX Runtime prints; 4 prints what is fatal.
         frugal: Whether the session is for one run, which is to take little memory; on the CPU a float16
             graph always is.
@@ -128,7 +130,7 @@ def open_session(
     # Not for what is tried above: it runs once, on arrays of main memory.
     if replayed:
         settings = {**settings, **provider.replay_options}
-    form = session_graph(graph, provider, edits)
+    form = session_graph(graph, provider, edits, part)
     for key, value in {**provider.session_config, **form.config}.items():
         options.add_session_config_entry(key, value)
     if provider.sizes == FIXED_SIZES:

@@ -47,7 +47,9 @@ class SessionGraph:
     removed: frozenset[str] = frozenset()
 
 
-def session_graph(graph: Path, provider: Provider, edits: Sequence[Edit] = ()) -> SessionGraph:
+def session_graph(
+    graph: Path, provider: Provider, edits: Sequence[Edit] = (), part: ir.Model | None = None
+) -> SessionGraph:
     """Return a graph as a provider can run it; the weights are never copied.
 
     Rules:
@@ -59,18 +61,21 @@ def session_graph(graph: Path, provider: Provider, edits: Sequence[Edit] = ()) -
         graph: The ONNX file of a submodel.
         provider: Row of the provider that is to run it.
         edits: Changes of this session alone, such as computing in float32.
+        part: A part of the graph to use instead of the whole; its weights are in the same files.
     """
-    # Weights are in another file, so searching this one for a name is much faster than parsing it.
-    content = graph.read_bytes()
-    passes = [name for name in provider.at_load if any(operator in content for operator in _CONCERNS[name])]
-    if not passes and not edits:
-        return SessionGraph(model=str(graph))
+    passes: Sequence[str] = provider.at_load
+    if part is None:
+        # Weights are in another file, so searching this one for a name is much faster than parsing it.
+        content = graph.read_bytes()
+        passes = [name for name in passes if any(operator in content for operator in _CONCERNS[name])]
+        if not passes and not edits:
+            return SessionGraph(model=str(graph))
 
     import onnx_ir as ir
 
-    model = ir.load(graph)
+    model = ir.load(graph) if part is None else part.clone()
     changes = sum(getattr(import_module(f"conversions.passes.{name}"), name)(model) for name in passes)
-    if not changes and not edits:
+    if not changes and not edits and part is None:
         return SessionGraph(model=str(graph))
     before = set(model.graph.initializers)
     for edit in edits:

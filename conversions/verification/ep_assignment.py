@@ -42,6 +42,18 @@ class Placement:
         total = sum(self.seconds.values())
         return self.seconds.get(self.provider, 0.0) / total if total else None
 
+    def joined(self, other: Placement) -> Placement:
+        """Return the placement of these and other nodes of the same provider together."""
+        return replace(
+            self,
+            nodes=Counter(self.nodes) + Counter(other.nodes),
+            elsewhere=Counter(self.elsewhere) + Counter(other.elsewhere),
+            seconds={
+                name: self.seconds.get(name, 0.0) + other.seconds.get(name, 0.0)
+                for name in {*self.seconds, *other.seconds}
+            },
+        )
+
     def measured(self, profile: Path) -> Placement:
         """Add the counts and times of an ONNX Runtime profile.
 

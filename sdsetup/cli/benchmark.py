@@ -16,6 +16,7 @@ from sdsetup.cli.device_options import (
     EncoderProviderOption,
     LowVramOption,
     ProviderOption,
+    VaeTilingOption,
     VramOption,
     device_request,
 )
@@ -39,6 +40,7 @@ def benchmark(
     low_vram: LowVramOption = None,
     vram: VramOption = None,
     encoder_provider: EncoderProviderOption = None,
+    vae_tiling: VaeTilingOption = None,
     against: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Compare with what --json printed before, here or elsewhere."),
@@ -64,6 +66,7 @@ def benchmark(
         low_vram=low_vram,
         vram=vram,
         encoder_provider=encoder_provider,
+        vae_tiling=vae_tiling,
     )
     request = Request(
         prompt="a photograph of an astronaut riding a horse",

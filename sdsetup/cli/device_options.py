@@ -56,6 +56,14 @@ VramOption: TypeAlias = Annotated[
         help="Keep to this much of the device's memory. [default: all of it]",
     ),
 ]
+VaeTilingOption: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--vae-tiling/--no-vae-tiling",
+        rich_help_panel=_PANEL,
+        help="Decode and encode in tiles, without seams. [default: where an image does not fit]",
+    ),
+]
 EncoderProviderOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -75,6 +83,7 @@ def device_request(
     low_vram: bool | None,
     vram: float | None,
     encoder_provider: str | None,
+    vae_tiling: bool | None,
 ) -> DeviceRequest:
     """Put the options of one command together."""
     from sdsetup.runtime.start import DeviceRequest
@@ -86,4 +95,5 @@ def device_request(
         low_vram=low_vram,
         vram_bytes=None if vram is None else round(vram * 2**30),
         encoder_provider=encoder_provider,
+        vae_tiling=vae_tiling,
     )

@@ -19,6 +19,7 @@ from sdsetup.cli.device_options import (
     EncoderProviderOption,
     LowVramOption,
     ProviderOption,
+    VaeTilingOption,
     VramOption,
     device_request,
 )
@@ -99,6 +100,7 @@ def generate(
     low_vram: LowVramOption = None,
     vram: VramOption = None,
     encoder_provider: EncoderProviderOption = None,
+    vae_tiling: VaeTilingOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Make images from a prompt with a converted package."""
@@ -182,6 +184,7 @@ def generate(
         low_vram=low_vram,
         vram=vram,
         encoder_provider=encoder_provider,
+        vae_tiling=vae_tiling,
     )
     demand_refinable(request, opened)
     for read in (request.init_image, request.mask):
@@ -196,7 +199,8 @@ def generate(
             output.say(remark)
         if before is not None and before.fingerprint != opened.fingerprint:
             output.say(f"the image was made with another package than {opened.folder}: it will differ.")
-        runner = start.start(opened, requested, request.size, listener, adapters)
+        unused = opened.with_role("encoder") if request.init_image is None else ()
+        runner = start.start(opened, requested, request.size, listener, adapters, unused=frozenset(unused))
         metadata = replace(metadata, provider=runner.device.provider.name)
         if preview is not None:
             beside = place_for(paths[0].with_stem(f"{paths[0].stem}-preview"))

@@ -14,6 +14,7 @@ from sdsetup.cli.device_options import (
     EncoderProviderOption,
     LowVramOption,
     ProviderOption,
+    VaeTilingOption,
     VramOption,
     device_request,
 )
@@ -32,6 +33,7 @@ def smoke_test(
     low_vram: LowVramOption = None,
     vram: VramOption = None,
     encoder_provider: EncoderProviderOption = None,
+    vae_tiling: VaeTilingOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Make an image and fail if it is black, flat, full of NaN or not what was asked for."""
@@ -50,6 +52,7 @@ def smoke_test(
         low_vram=low_vram,
         vram=vram,
         encoder_provider=encoder_provider,
+        vae_tiling=vae_tiling,
     )
     with listening() as listener:
         outcomes, runner = smoke_test.try_out(opened, requested, steps=steps, listener=listener)

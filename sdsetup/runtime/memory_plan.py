@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 
-from conversions.forecast import CONTEXT_BYTES, SESSION_BYTES, forecast, weights_bytes
+from conversions.errors import ConversionError
+from conversions.forecast import CONTEXT_BYTES, SESSION_BYTES, Forecast, forecast, weights_bytes
 from conversions.package.layout import Package
-from conversions.pipeline_graphs import package_graphs
+from conversions.pipeline_graphs import PipelineGraphs, package_graphs
 from conversions.providers.table import Provider
 from conversions.recipe import ImageSize
+from conversions.tiling.cut import cut
 from sdsetup.disk_space import human_size
 from sdsetup.errors import SetupError
 
 # More than all activations take for each pixel: SDXL's float32 decoder takes 3.8 GiB at 1024x1024.
 _MOST_BYTES_A_PIXEL = 8192
+
+_TILE_SIDES = (512, 384, 256, 192, 128)
+"""Sides of tiles, in pixels of the image: the largest that fits is the fastest."""
+
+_ASKED_SIDE = 256
+"""Side of tiles that are asked for where memory is not short."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +35,16 @@ class MemoryPlan:
         side_by_side: Run the denoiser in a process of its own, where the provider has its sessions in another
             process, so that it opens while the others run; the device then holds one more context.
         peak_bytes: What the device will hold at most; None where it was not reckoned.
+        tiles: Submodels that run in tiles, of the autoencoder, and the side of a tile in pixels of the image.
+        whole_because: What does not run in tiles although it was to, and why; empty where there is none.
     """
 
     one_at_a_time: bool = False
     side_by_side: bool = False
     elsewhere: frozenset[str] = frozenset()
     peak_bytes: int | None = None
+    tiles: Mapping[str, int] = field(default_factory=dict)
+    whole_because: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -42,6 +55,8 @@ def make_plan(
     provider: Provider,
     one_at_a_time: bool | None = None,
     encoders_elsewhere: bool | None = None,
+    tiled: bool | None = None,
+    unused: Set[str] = frozenset(),
 ) -> MemoryPlan:
     """Plan for images of a size.
 
@@ -53,12 +68,17 @@ def make_plan(
         one_at_a_time: Whether each submodel is closed after its stage; None decides by the memory.
         encoders_elsewhere: Whether the text encoders run on another device; None moves those that are
             too large for this one by themselves, as they run only once an image.
+        tiled: Whether the autoencoder runs in tiles; None decides by the memory.
+        unused: Submodels that will not run.
     """
     encoders = frozenset(package.with_role("text"))
     elsewhere = encoders if encoders_elsewhere else frozenset()
     side_by_side = provider.own_process and not one_at_a_time
     contexts_bytes = (2 if side_by_side else 1) * CONTEXT_BYTES
     ample = MemoryPlan(one_at_a_time=bool(one_at_a_time), side_by_side=side_by_side, elsewhere=elsewhere)
+    if tiled:
+        graphs = package_graphs(package).without(unused)
+        ample = _in_tiles(ample, graphs, _tileable(package), _ASKED_SIDE)
     if budget_bytes is None:
         return ample
     pixels = size.width * size.height * size.images
@@ -76,29 +96,106 @@ def make_plan(
     held = sum(weights + SESSION_BYTES for name, weights in sizes.items() if name not in elsewhere)
     if contexts_bytes + held + images_bytes <= budget_bytes:
         return replace(ample, elsewhere=elsewhere)
-    needed = forecast(graphs, size).without(elsewhere)
+    graphs = graphs.without(unused | elsewhere)
+    needed = forecast(graphs, size)
     if one_at_a_time is None:
         one_at_a_time = needed.device_bytes > budget_bytes
-    plan = MemoryPlan(one_at_a_time=one_at_a_time, elsewhere=elsewhere, peak_bytes=needed.device_bytes)
+    plan = replace(ample, one_at_a_time=one_at_a_time, side_by_side=False, elsewhere=elsewhere)
+    if tiled is not False:
+        plan, needed = _in_fitting_tiles(plan, package, graphs, size, budget_bytes, needed)
     if one_at_a_time:
         return replace(plan, peak_bytes=needed.staged_bytes)
     peak_bytes = needed.device_bytes + CONTEXT_BYTES
     if side_by_side and peak_bytes <= budget_bytes:
         return replace(plan, side_by_side=True, peak_bytes=peak_bytes)
-    return plan
+    return replace(plan, peak_bytes=needed.device_bytes)
 
 
-def needed_on_cpu(package: Package, size: ImageSize, *, provider: Provider, one_at_a_time: bool) -> int:
-    """Forecast the main memory that images take on the CPU, in bytes.
+def _in_fitting_tiles(
+    plan: MemoryPlan,
+    package: Package,
+    graphs: PipelineGraphs,
+    size: ImageSize,
+    budget_bytes: int,
+    needed: Forecast,
+) -> tuple[MemoryPlan, Forecast]:
+    """Let what does not fit run in the largest tiles that do, or in the smallest; forecast with them."""
+    most = min(plan.tiles.values(), default=_TILE_SIDES[0])
+    if plan.tiles:
+        needed = forecast(graphs.in_tiles(plan.tiles), size)
+    for side in (each for each in _TILE_SIDES if each <= most):
+        too_large = _too_large(package, needed, budget_bytes, plan.one_at_a_time)
+        if not too_large:
+            break
+        plan = _in_tiles(plan, graphs, too_large | set(plan.tiles), side)
+        if not plan.tiles:
+            break
+        needed = forecast(graphs.in_tiles(plan.tiles), size)
+    return plan, needed
+
+
+def _too_large(package: Package, needed: Forecast, budget_bytes: int, one_at_a_time: bool) -> frozenset[str]:
+    """Return what could run in tiles and does not fit, beside what is loaded together with it."""
+    names = _tileable(package)
+    if not one_at_a_time:
+        return names if needed.device_bytes > budget_bytes else frozenset()
+    room = budget_bytes - CONTEXT_BYTES
+    return frozenset(
+        need.submodel for need in needed.needs if need.submodel in names and need.total_bytes > room
+    )
+
+
+def _tileable(package: Package) -> frozenset[str]:
+    """Return the autoencoder's submodels, of which an image is the input or the output."""
+    return frozenset((*package.with_role("decoder"), *package.with_role("encoder")))
+
+
+def _in_tiles(plan: MemoryPlan, graphs: PipelineGraphs, submodels: Set[str], side: int) -> MemoryPlan:
+    """Let submodels run in tiles, or say why one cannot."""
+    tiles, whole = {}, []
+    for name in sorted(submodels & set(graphs.models)):
+        try:
+            cut(graphs.models[name])
+        except ConversionError as error:
+            whole.append(f"{name} runs in one piece: {error.message}")
+        else:
+            tiles[name] = side
+    return replace(plan, tiles=tiles, whole_because=tuple(whole))
+
+
+def plan_on_cpu(
+    plan: MemoryPlan,
+    package: Package,
+    size: ImageSize,
+    memory_bytes: int,
+    *,
+    provider: Provider,
+    tiled: bool | None = None,
+    unused: Set[str] = frozenset(),
+) -> MemoryPlan:
+    """Reckon the main memory that a plan takes on the CPU; decode in tiles where it is too much.
 
     Args:
+        plan: As :func:`make_plan` gives it.
         package: What makes the images.
         size: Of the images.
+        memory_bytes: Main memory of the machine.
         provider: The CPU's.
-        one_at_a_time: Whether each submodel is closed after its stage.
+        tiled: Whether the autoencoder runs in tiles; None decides by the memory.
+        unused: Submodels that will not run.
     """
-    needed = forecast(package_graphs(package).run_by(provider), size)
-    return needed.staged_cpu_bytes if one_at_a_time else needed.cpu_bytes
+    graphs = package_graphs(package).run_by(provider).without(unused)
+
+    def reckoned(plan: MemoryPlan) -> MemoryPlan:
+        needed = forecast(graphs.in_tiles(plan.tiles), size)
+        peak_bytes = needed.staged_cpu_bytes if plan.one_at_a_time else needed.cpu_bytes
+        return replace(plan, peak_bytes=peak_bytes)
+
+    whole = reckoned(plan)
+    if tiled is not None or (whole.peak_bytes or 0) <= memory_bytes:
+        return whole
+    smaller = reckoned(_in_tiles(plan, graphs, _tileable(package), _ASKED_SIDE))
+    return whole if (smaller.peak_bytes or 0) > (whole.peak_bytes or 0) else smaller
 
 
 def demand(plan: MemoryPlan, budget_bytes: int) -> None:

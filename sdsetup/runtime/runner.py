@@ -101,6 +101,7 @@ class LocalRunner:
         upcast: Float16 submodels that run in float32.
         skipped: Layers to leave out at a submodel's end, by name.
         adapters: Merged into the weights when a submodel is opened.
+        tiles: Submodels that run in tiles, and the side of a tile in pixels of the image.
     """
 
     package: Package
@@ -110,6 +111,7 @@ class LocalRunner:
     adapters: PackageAdapters = field(default_factory=PackageAdapters)
     upcast: frozenset[str] = frozenset()
     skipped: Mapping[str, int] = field(default_factory=dict)
+    tiles: Mapping[str, int] = field(default_factory=dict)
     _dimensions: dict[str, Dimensions] = field(default_factory=dict, init=False)
     _open: dict[str, Loaded] = field(default_factory=dict, init=False)
     _not_replayed: set[str] = field(default_factory=set, init=False)
@@ -138,7 +140,7 @@ class LocalRunner:
 
     def open_ahead(self, submodel: str, sizes: Mapping[str, int]) -> None:
         """Open a submodel, unless submodels are to be closed as soon as they can be."""
-        if not self.low_memory and submodel not in self._open:
+        if not self.low_memory and submodel not in self._open and submodel not in self.tiles:
             self._open[submodel] = self._load(submodel, sizes)
 
     def upcast_to_fp32(self, submodel: str) -> None:
@@ -166,6 +168,8 @@ class LocalRunner:
         self._open.clear()
 
     def _run(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
+        if submodel in self.tiles:
+            return self._run_in_tiles(submodel, inputs)
         outputs = self._attempt(submodel, inputs)
         if outputs is None:
             # Not in the handler, whose traceback would keep the first session and its memory.
@@ -200,6 +204,45 @@ class LocalRunner:
             upcast=before.upcast,
         )
         return outputs
+
+    def _run_in_tiles(self, submodel: str, inputs: Arrays) -> dict[str, Array]:
+        import onnx_ir as ir
+
+        from conversions.tiling.cut import cut
+        from sdsetup.runtime.tiled_run import run_in_tiles
+
+        graph, upcast = self.package.graph(submodel), submodel in self.upcast
+        weights = self.adapters.weights(self.package, submodel)
+
+        def open_part(part: ir.Model, feeds: Arrays) -> Loaded:
+            sizes = sessions.sizes_of(sessions.free_dimensions(part), feeds)
+            return sessions.load(
+                graph,
+                self.device,
+                sizes if self.device.provider.sizes == FIXED_SIZES else {},
+                upcast=upcast,
+                exact=self.package.is_fp32,
+                weights={name: weights[name] for name in weights if name in part.graph.initializers},
+                part=part,
+                replayed=False,
+            )
+
+        done = run_in_tiles(
+            cut(ir.load(graph)),
+            inputs,
+            self.tiles[submodel],
+            open_part=open_part,
+            what=submodel,
+            listener=self.listener,
+        )
+        before = self._usage.get(submodel)
+        self._usage[submodel] = Usage(
+            placement=done.placement,
+            load_seconds=(*(before.load_seconds if before else ()), done.load_seconds),
+            run_seconds=(*(before.run_seconds if before else ()), done.run_seconds),
+            upcast=upcast,
+        )
+        return done.outputs
 
     def _sizes(self, submodel: str, inputs: Arrays) -> dict[str, int]:
         """Return the sizes that a session must have for these inputs; the graph is read for it once."""

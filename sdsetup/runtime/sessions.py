@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from conversions.weights.kernels import to_float16, to_float32
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
 from sdsetup.runtime.device_binding import BindingError, DeviceBinding
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
@@ -115,6 +118,15 @@ def dimensions_of(graph: Path) -> Dimensions:
     return signature_of(graph).inputs
 
 
+def free_dimensions(model: ir.Model) -> Dimensions:
+    """Return the names of the dimensions of the inputs of a graph in memory, as :func:`dimensions_of`."""
+    return {
+        str(value.name): tuple("" if isinstance(dim, int) else str(dim.value or "") for dim in value.shape)
+        for value in model.graph.inputs
+        if value.shape is not None
+    }
+
+
 def _dims(value: Any) -> Any:
     return value.type.tensor_type.shape.dim
 
@@ -139,6 +151,7 @@ def load(
     exact: bool = True,
     edits: Sequence[Edit] = (),
     weights: Arrays | None = None,
+    part: ir.Model | None = None,
     replayed: bool = True,
 ) -> Loaded:
     """Open a session for a graph on a device.
@@ -151,6 +164,7 @@ def load(
         exact: Compute float32 at full precision, where the provider has a faster one.
         edits: Further changes of the graph for this session.
         weights: Arrays to use instead of what the package holds, by initializer.
+        part: A part of the graph to open instead of the whole.
         replayed: Record the launches of kernels and replay them, where the provider can.
 
     Raises:
@@ -169,6 +183,7 @@ def load(
             exact=exact,
             edits=edits,
             weights=weights,
+            part=part,
             replayed=bool(memory),
         )
     except ConversionError as error:
@@ -187,16 +202,17 @@ def load(
     )
 
 
-def run(loaded: Loaded, inputs: Arrays, what: str) -> tuple[dict[str, Array], Loaded]:
+def run(loaded: Loaded, inputs: Arrays, what: str, *, widen: bool = True) -> tuple[dict[str, Array], Loaded]:
     """Run a session once.
 
     Args:
         loaded: The session.
         inputs: Arrays by input name; numbers are cast to the types that the graph wants.
         what: What a message calls this, for example "running the denoiser".
+        widen: Return float16 outputs as float32.
 
     Returns:
-        The outputs by name, floats as float32; and the session, with its times once they are measured.
+        The outputs by name; and the session, with its times once they are measured.
 
     Raises:
         SetupError: ONNX Runtime failed.
@@ -218,8 +234,9 @@ def run(loaded: Loaded, inputs: Arrays, what: str) -> tuple[dict[str, Array], Lo
     if loaded.profiling:
         placement = add_profile(loaded.placement, loaded.session)
         loaded = replace(loaded, profiling=False, placement=placement)
-    upcast = [to_float32(result) if result.dtype == np.float16 else result for result in results]
-    return dict(zip(names, upcast, strict=True)), loaded
+    if widen:
+        results = [to_float32(result) if result.dtype == np.float16 else result for result in results]
+    return dict(zip(names, results, strict=True)), loaded
 
 
 def _as_type(array: Array, dtype: Any) -> Array:
@@ -245,7 +262,7 @@ def explained(error: Exception, doing: str) -> Exception:
         return OutOfMemoryError(
             OUT_OF_MEMORY,
             f"the device ran out of memory while {doing}.",
-            "use --low-vram, a smaller --width and --height, or fewer --images.",
+            "use --low-vram, --vae-tiling, a smaller --width and --height, or fewer --images.",
         )
     if onnx_session.wants_float16(error):
         return SetupError(

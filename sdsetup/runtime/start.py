@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -37,6 +37,7 @@ class DeviceRequest:
         low_vram: Whether to close each submodel after its stage; None decides by the memory.
         vram_bytes: Memory of the device that may be used; None is all of it.
         encoder_provider: Where the text encoders run; None decides by the memory.
+        vae_tiling: Whether images are decoded, and encoded, in tiles; None decides by the memory.
     """
 
     provider: str | None = None
@@ -45,6 +46,7 @@ class DeviceRequest:
     low_vram: bool | None = None
     vram_bytes: int | None = None
     encoder_provider: str | None = None
+    vae_tiling: bool | None = None
 
 
 def start(
@@ -53,6 +55,7 @@ def start(
     size: ImageSize,
     listener: Listener = ignore,
     adapters: PackageAdapters | None = None,
+    unused: Set[str] = frozenset(),
 ) -> Runner:
     """Choose the device, plan its memory, announce both, and return a runner with adapters merged.
 
@@ -62,6 +65,7 @@ def start(
         size: Of the images to be made.
         listener: Told of the choice, and of submodels being opened.
         adapters: Merged into the weights.
+        unused: Submodels that will not run, so that no memory is planned for them.
 
     Raises:
         SetupError: A requested device is not available, or the images do not fit into ``vram_bytes``.
@@ -87,17 +91,30 @@ def start(
         provider=device.provider,
         one_at_a_time=True if low_vram is None and integrated else low_vram,
         encoders_elsewhere=None if device_request.encoder_provider is None else other != device,
+        tiled=device_request.vae_tiling,
+        unused=unused,
     )
     if budget is not None and device_request.vram_bytes is not None:
         memory_plan.demand(plan, budget)
-    listener(Notice(text=f"running on {device}{_described(plan, other)}."))
+    main_bytes = int(psutil.virtual_memory().total)
+    large_on_cpu = not on_gpu and size.width * size.height * size.images > _LARGE_PIXELS
+    if large_on_cpu:
+        plan = memory_plan.plan_on_cpu(
+            plan,
+            package,
+            size,
+            main_bytes,
+            provider=device.provider,
+            tiled=device_request.vae_tiling,
+            unused=unused,
+        )
+    listener(Notice(text=f"running on {device}{_described(plan, package, other)}."))
+    for reason in plan.whole_because:
+        listener(Notice(text=reason))
     if budget is not None:
         _announce_shortage(plan.peak_bytes or 0, budget, str(device), listener)
-    if not on_gpu and size.width * size.height * size.images > _LARGE_PIXELS:
-        needed_bytes = memory_plan.needed_on_cpu(
-            package, size, provider=device.provider, one_at_a_time=plan.one_at_a_time
-        )
-        _announce_shortage(needed_bytes, int(psutil.virtual_memory().total), "this machine", listener)
+    if large_on_cpu:
+        _announce_shortage(plan.peak_bytes or 0, main_bytes, "this machine", listener)
     if device_request.vram_bytes is not None and not on_gpu:
         listener(Notice(text="--vram means a GPU's memory, and the images are made on the CPU."))
     nothing_requested = (
@@ -107,7 +124,14 @@ def start(
     )
     if nothing_requested and device.provider.target == "cpu" and package.target != "cpu":
         listener(Notice(text="no GPU that ONNX Runtime can use was found; sdsetup doctor says why."))
-    make = partial(make_runner, package, low_memory=plan.one_at_a_time, listener=listener, adapters=adapters)
+    make = partial(
+        make_runner,
+        package,
+        low_memory=plan.one_at_a_time,
+        listener=listener,
+        adapters=adapters,
+        tiles=plan.tiles,
+    )
     runner: Runner = make(device)
     if plan.side_by_side and memory_plan.opening_bytes(package) <= psutil.virtual_memory().available:
         rest = frozenset(each.name for each in package.submodels) - frozenset(package.with_role("denoiser"))
@@ -123,9 +147,15 @@ def _announce_shortage(needed_bytes: int, memory_bytes: int, where: str, listene
         listener(Notice(text=f"the images need about {needed}: it may run out."))
 
 
-def _described(plan: MemoryPlan, other: Device) -> str:
+def _described(plan: MemoryPlan, package: Package, other: Device) -> str:
     elsewhere = f", {' and '.join(sorted(plan.elsewhere))} on {other}" if plan.elsewhere else ""
-    return f"{elsewhere}{', one submodel at a time' if plan.one_at_a_time else ''}"
+    in_turn = ", one submodel at a time" if plan.one_at_a_time else ""
+    if not plan.tiles:
+        return f"{elsewhere}{in_turn}"
+    words = {"encoder": "encoding", "decoder": "decoding"}
+    doing = [words[each.role] for each in package.submodels if each.name in plan.tiles]
+    side = min(plan.tiles.values())
+    return f"{elsewhere}{in_turn}, {' and '.join(sorted(doing))} in tiles of {side}x{side}"
 
 
 def summary(runner: Runner) -> str:

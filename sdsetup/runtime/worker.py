@@ -76,6 +76,7 @@ def _serve(
     upcast: frozenset[str],
     skipped: Mapping[str, int],
     adapters: PackageAdapters,
+    tiles: Mapping[str, int],
 ) -> None:
     """Serve requests until the channel is closed; the main function of the worker process."""
     redact_process_output()
@@ -89,6 +90,7 @@ def _serve(
         upcast=upcast,
         skipped=skipped,
         adapters=adapters,
+        tiles=tiles,
     )
     # Where the parent has closed its end, nobody waits for an answer.
     with contextlib.suppress(EOFError, ConnectionError):
@@ -117,6 +119,7 @@ class WorkerRunner:
         upcast: Float16 submodels that run in float32, in each worker that is started.
         skipped: Layers to leave out at a submodel's end, by name, in each worker that is started.
         adapters: Merged into the weights by each worker that is started.
+        tiles: Submodels that run in tiles, and the side of a tile in pixels of the image.
     """
 
     package: Package
@@ -126,6 +129,7 @@ class WorkerRunner:
     adapters: PackageAdapters = field(default_factory=PackageAdapters)
     upcast: frozenset[str] = frozenset()
     skipped: Mapping[str, int] = field(default_factory=dict)
+    tiles: Mapping[str, int] = field(default_factory=dict)
     _process: BaseProcess | None = field(default=None, init=False)
     _channel: SharedChannel | None = field(default=None, init=False)
     _usage: dict[str, Usage] = field(default_factory=dict, init=False)
@@ -168,7 +172,8 @@ class WorkerRunner:
 
     def opens_ahead(self, submodel: str) -> bool:
         """Whether a submodel has not been opened and is to stay open."""
-        return not self.low_memory and submodel not in self._usage and submodel not in self._opening
+        stays_open = not self.low_memory and submodel not in self.tiles
+        return stays_open and submodel not in self._usage and submodel not in self._opening
 
     def open_ahead(self, submodel: str, sizes: Mapping[str, int]) -> None:
         """Let the worker open a submodel; what it answers is read before the next request."""
@@ -258,6 +263,7 @@ class WorkerRunner:
                     self.upcast,
                     self.skipped,
                     self.adapters,
+                    self.tiles,
                 ),
                 daemon=True,
             )
@@ -292,6 +298,7 @@ def make_runner(
     low_memory: bool,
     listener: Listener = ignore,
     adapters: PackageAdapters | None = None,
+    tiles: Mapping[str, int] | None = None,
 ) -> LocalRunner | WorkerRunner:
     """Return a runner suited to the device's provider."""
     kind = WorkerRunner if device.provider.own_process else LocalRunner
@@ -301,4 +308,5 @@ def make_runner(
         low_memory=low_memory,
         listener=listener,
         adapters=adapters or PackageAdapters(),
+        tiles=tiles or {},
     )

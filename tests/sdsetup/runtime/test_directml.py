@@ -15,6 +15,7 @@ from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
 from sdsetup.runtime.start import as_document, summary
 from sdsetup.runtime.worker import make_runner
+from tests.demo_package import demo_package
 from tests.sdsetup import toy_package
 from tests.sdsetup.imaging.test_pipeline import cpu, psnr
 
@@ -94,3 +95,18 @@ def test_another_size_opens_other_sessions(package, runner):
     assert large.pixels.shape == (1, 32, 48, 3)
     assert len(runner.usage()["unet"].load_seconds) == 2
     assert np.isfinite(small.total_seconds)
+
+
+def test_an_image_is_decoded_in_tiles(tmp_path_factory):
+    decoder = demo_package(tmp_path_factory.mktemp("tiles") / "demo", precision="fp16", target="directml")
+    latents = {"latent_sample": np.random.default_rng(0).standard_normal((1, 4, 16, 24)).astype(np.float32)}
+    images, device = [], choose_device(list_devices())
+    for tiles in ({}, {"vae_decoder": 64}):
+        made = make_runner(decoder, device, low_memory=True, tiles=tiles)
+        try:
+            images.append(made.run("vae_decoder", latents)["sample"])
+            assert made.usage()["vae_decoder"].placement.node_share == 1
+        finally:
+            made.close()
+    whole, tiled = images
+    assert 10 * np.log10(4 / np.mean((whole.astype(np.float64) - tiled) ** 2)) >= 50
