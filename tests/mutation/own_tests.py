@@ -19,7 +19,12 @@ _ALSO = {
     ),
     "conversions/providers/devices.py": ("tests/sdsetup/runtime/test_devices.py",),
     "conversions/providers/onnx_session.py": ("tests/conversions/providers/test_attention_check.py",),
+    "conversions/submodels": tuple(
+        f"tests/conversions/submodels/test_{name}.py"
+        for name in ("defaults", "examples", "forwards", "kind_names", "kinds", "positions", "refusals")
+    ),
     "conversions/submodels/config_fields.py": ("tests/conversions/test_typed_config.py",),
+    "conversions/graphs": ("tests/conversions/submodels/test_forwards.py",),
     "conversions/verification/fp16_overflow.py": ("tests/conversions/verification/test_activation_range.py",),
     "conversions/verification/parity.py": ("tests/conversions/verification/test_float32_graph.py",),
     "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
