@@ -43,7 +43,11 @@ _INSTEAD = {
             "conversions/families/shared/original_names.py",
             "conversions/families/shared/unet_structure.py",
         ),
-        ("tests/conversions/checkpoint/test_single_file.py",),
+        (
+            "tests/conversions/checkpoint/test_single_file.py",
+            "tests/conversions/families/shared/test_structures_of_files.py",
+            "tests/conversions/families/test_small_files.py",
+        ),
     ),
     **dict.fromkeys(
         (

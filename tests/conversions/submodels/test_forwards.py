@@ -287,6 +287,16 @@ CASES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _libraries() -> None:
+    """Import the libraries, which takes seconds, before a test's time counts."""
+    from conversions.graphs import export_rewrites
+
+    assert export_rewrites
+    for case in CASES.values():
+        case.kind.component_class()
+
+
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
