@@ -27,6 +27,7 @@ _ALSO = {
     "conversions/graphs": ("tests/conversions/submodels/test_forwards.py",),
     "conversions/verification/fp16_overflow.py": ("tests/conversions/verification/test_activation_range.py",),
     "conversions/verification/parity.py": ("tests/conversions/verification/test_float32_graph.py",),
+    "conversions/verification/reference.py": ("tests/conversions/verification/test_references.py",),
     "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
     "sdsetup/imaging/pipeline.py": (
         "tests/sdsetup/imaging/test_float32_retry.py",
@@ -62,10 +63,6 @@ _INSTEAD = {
             "tests/conversions/families/shared/test_structures_of_files.py",
             "tests/conversions/families/test_conditioning.py",
         ),
-    ),
-    "conversions/verification/reference.py": (
-        "tests/conversions/verification/test_layerwise.py",
-        "tests/conversions/verification/test_references.py",
     ),
     "conversions/checkpoint/gguf_blocks.py": ("tests/conversions/checkpoint/test_gguf.py",),
     "sdsetup/doctor/python.py": _DOCTOR,
