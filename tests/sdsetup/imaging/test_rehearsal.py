@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from conversions.package.layout import Package
@@ -71,3 +72,12 @@ def test_a_rehearsal_opens_nothing_and_says_nothing(package: Package) -> None:
     rehearsal = Rehearsal(package=package, device=CPU)
     assert not rehearsal.opens_ahead("unet")
     assert rehearsal.usage() == {}
+
+
+def test_a_size_that_no_input_tells_is_one(package: Package) -> None:
+    rehearsal = Rehearsal(package=package, device=CPU)
+    outputs = rehearsal.run("vae_decoder", {"latent_sample": np.zeros((3, 4, 8, 16), np.float32)})
+    shapes = {name: outputs[name].shape for name in outputs}
+    assert shapes == {"sample": (3, 3, 1, 1)}
+    assert outputs["sample"].dtype == np.float32
+    assert rehearsal.sizes == {"vae_decoder": {"batch": 3, "height": 8, "width": 16}}

@@ -19,7 +19,7 @@ BROKEN = {
     "exits_mine": "raise SystemExit('bye')\n",
     "long_mine": "raise ImportError('x' * 400)\n",
     "warns_mine": "import warnings; warnings.warn('loud')\n",
-    "crashes_mine": "import os\nos.write(2, b'first\\nlast words\\n')\nos._exit(9)\n",
+    "crashes_mine": "import os\nos.write(2, b'first\\nsecond\\nlast \\xff words\\n')\nos._exit(9)\n",
     "hangs_mine": "import time; time.sleep(600)\n",
 }
 
@@ -71,7 +71,7 @@ def test_the_module_that_ends_the_process_is_told(modules: Path, monkeypatch: py
         tried=2, failed={"raises_mine": "ImportError: no DLL"}
     )
     assert read(modules, monkeypatch, "fine_mine", "crashes_mine", "raises_mine") == Imports(
-        tried=3, failed={"crashes_mine": "the process ended with 9 last words"}
+        tried=3, failed={"crashes_mine": "the process ended with 9 last \ufffd words"}
     )
     monkeypatch.setattr(imports, "_LIMIT_SECONDS", 5.0)
     assert read(modules, monkeypatch, "raises_mine", "hangs_mine", "fine_mine") == Imports(
