@@ -29,6 +29,8 @@ _ALSO = {
     "conversions/verification/parity.py": ("tests/conversions/verification/test_float32_graph.py",),
     "conversions/verification/reference.py": ("tests/conversions/verification/test_references.py",),
     "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
+    "sdsetup/hub/remote_storage.py": ("tests/sdsetup/hub/test_remote_blocks.py",),
+    "sdsetup/hub/streams.py": ("tests/sdsetup/hub/test_xet.py",),
     "sdsetup/imaging/pipeline.py": (
         "tests/sdsetup/imaging/test_float32_retry.py",
         "tests/sdsetup/imaging/test_preview.py",
