@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from huggingface_hub import constants
 
+from conversions.events import Event, Listener, ignore
 from sdsetup.errors import SetupError
 from sdsetup.hub import remote_storage
 from sdsetup.hub.model_ref import HubModel, RemoteFile
@@ -49,9 +50,11 @@ def storage(server: HubServer, files: list[RemoteFile]) -> Iterator[HubStorage]:
         yield made
 
 
-def storage_of(server: HubServer, files: list[RemoteFile]) -> HubStorage:
+def storage_of(server: HubServer, files: list[RemoteFile], listener: Listener = ignore) -> HubStorage:
     commit = server.repos["acme/tiny"].head
-    return HubStorage(HubModel(repo_id="acme/tiny", revision="main", commit=commit, files=()), files)
+    return HubStorage(
+        HubModel(repo_id="acme/tiny", revision="main", commit=commit, files=()), files, listener
+    )
 
 
 def read(storage: HubStorage, start: int, count: int) -> bytes:
@@ -119,6 +122,27 @@ def test_no_more_is_fetched_ahead_and_kept_than_memory_is_meant_for(
     assert asked(server) >= {"bytes=0-99", "bytes=100-1099", "bytes=1100-2099", "bytes=2100-3099"}
     assert "bytes=4100-4999" not in asked(server)
     assert [index for _, index in storage._blocks._known] == [4, 3]
+
+
+def test_parts_that_arrive_whole_are_asked_for_once_and_nothing_is_said(
+    server: HubServer, files: list[RemoteFile]
+) -> None:
+    heard: list[Event] = []
+    with storage_of(server, files, heard.append) as storage:
+        assert read(storage, 0, 5000) == CONTENT
+    assert len(asked(server)) == len([each for each in server.requests if "/cdn/" in each.path])
+    assert heard == []
+
+
+def test_what_is_still_waiting_when_a_storage_is_left_is_never_asked_for(
+    server: HubServer, files: list[RemoteFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_storage, "_BLOCK_BYTES", 10)
+    monkeypatch.setattr(remote_storage, "_FETCHED_AHEAD", 400)
+    monkeypatch.setattr(remote_storage, "_KEPT", 500)
+    with storage_of(server, files) as storage:
+        assert read(storage, 100, 10) == CONTENT[100:110]
+    assert len(asked(server)) < 300
 
 
 def test_bytes_beyond_a_file_are_no_content_of_it(storage: HubStorage) -> None:
