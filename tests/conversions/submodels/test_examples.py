@@ -123,6 +123,7 @@ def test_masks_hide_ends_of_different_lengths() -> None:
 def test_padding_of_z_image_s_example() -> None:
     inputs = make_inputs(Z_IMAGE, {}, Z_IMAGE.sizes)
     assert inputs["text_padding"][:, 0].tolist() == [0] * 57 + [1] * 7
+    assert z_image._grid(64) == (9, 7)  # eight by eight would leave no padding
     rows, columns = z_image._grid(96)
     assert 64 < rows * columns <= 96
     assert inputs["image_padding"][:, 0].tolist() == [0] * (rows * columns) + [1] * (96 - rows * columns)

@@ -30,6 +30,8 @@ def test_each_free_size_is_known_for_the_trace_and_the_comparison(kind: GraphKin
         assert free <= set(sizes)
         assert all(size > 1 for size in sizes.values())  # one would be traced as a constant
         assert len({sizes[each] for each in free}) == len(free)
+        patch = config.get("patch_size", kind.defaults.get("patch_size"))
+        if isinstance(patch, int) and "height" in sizes:
+            assert sizes["height"] % patch == sizes["width"] % patch == 0
         if {"tokens", "height"} <= set(sizes):
-            patch = config.get("patch_size", kind.defaults["patch_size"])
             assert sizes["tokens"] * patch**2 == sizes["height"] * sizes["width"]
