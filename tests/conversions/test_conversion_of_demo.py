@@ -172,6 +172,24 @@ def node_types(package: Package) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.parametrize("reference", ["pytorch", "float32_graph"])
+def test_tokenizers_are_compared_where_transformers_is_there(
+    opened: Checkpoint, reference: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class StopError(Exception):
+        """Raised in place of the references, which take seconds."""
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise StopError
+
+    compared: list[Path] = []
+    monkeypatch.setattr(conversion, "compare_tokenizers", lambda folder: compared.append(folder) or [])
+    monkeypatch.setattr(conversion, "run_references", stop)
+    with pytest.raises(StopError):
+        run(opened, tmp_path / "package", checks=Checks(device=CPU, reference=reference))
+    assert [each.name for each in compared] == (["tokenizer"] if reference == "pytorch" else [])
+
+
 def test_a_tokenizer_that_gives_other_ids_than_transformers_names_the_prompt(
     opened: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

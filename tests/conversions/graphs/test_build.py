@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import runpy
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,3 +48,14 @@ def test_what_families_ask_for_is_built_and_the_rest_removed(
     size = stale.stat().st_size
     assert caplog.messages[0] == f"Model 0, clip_text: {names[0]}, {size} bytes"
     assert len(caplog.messages) == 2
+
+
+def test_the_module_can_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "SHIPPED_FOLDER", tmp_path)
+    monkeypatch.setattr("conversions.family.all_families", list)
+    (tmp_path / "nobody_s.onnx.xz").write_bytes(b"?")
+    monkeypatch.delitem(sys.modules, build.__name__)
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module(build.__name__, run_name="__main__")
+    assert caught.value.code == 0
+    assert not list(tmp_path.iterdir())

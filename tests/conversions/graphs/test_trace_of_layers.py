@@ -45,9 +45,11 @@ class Component:
                 super().__init__()
                 self.model = component
 
-            def forward(self, x: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            def forward(
+                self, x: torch.Tensor, ids: torch.Tensor, timestep: torch.Tensor
+            ) -> tuple[torch.Tensor, torch.Tensor]:
                 assert not self.training
-                found = self.model.layer(x) + ids[:, :, None]
+                found = self.model.layer(x) + ids[:, :, None] * timestep
                 return found, found.sum((1, 2)) > 0
 
         return Module()
@@ -61,6 +63,7 @@ KIND = GraphKind(
     inputs=lambda _: (
         TensorSpec(name="sample", dtype="float", shape=("batch", "sequence", 8)),
         TensorSpec(name="input_ids", dtype="int32", shape=("batch", "sequence")),
+        TensorSpec(name="timestep", dtype="float32", shape=(1,)),
     ),
     outputs=lambda _: (
         TensorSpec(name="out_sample", dtype="float", shape=("batch", "sequence", 8)),
@@ -102,6 +105,7 @@ def test_ports_have_the_names_types_and_sizes_of_the_kind() -> None:
     assert ports == [
         ("sample", ir.DataType.FLOAT, ["batch", "sequence", 8]),
         ("input_ids", ir.DataType.INT32, ["batch", "sequence"]),
+        ("timestep", ir.DataType.FLOAT, [1]),
         ("out_sample", ir.DataType.FLOAT, ["batch", "sequence", 8]),
         ("flagged", ir.DataType.BOOL, ["batch"]),
     ]
@@ -140,8 +144,10 @@ def test_a_size_that_the_trace_fixes_is_named() -> None:
     import torch
 
     class Fixing(torch.nn.Module):
-        def forward(self, x: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            found = x + torch.ones(TRACED_SIZES["sequence"], 1) + ids[:, :, None]
+        def forward(
+            self, x: torch.Tensor, ids: torch.Tensor, timestep: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            found = x + torch.ones(TRACED_SIZES["sequence"], 1) + ids[:, :, None] * timestep
             return found, found.sum((1, 2)) > 0
 
     kind = replace(KIND, create=lambda _: torch.nn.Module(), wrap=lambda _: Fixing())

@@ -138,12 +138,12 @@ def test_small_parts_are_float32_as_a_whole_and_large_ones_layer_by_layer() -> N
 
     model, x = Outer().half(), torch.ones(1, 4)
     most = 4 * sum(each.numel() for each in model.parameters())
-    for bound in (most, most - 1):
+    for bound in (layerwise._SMALL_BYTES, most, most - 1):
         with pytest.MonkeyPatch.context() as patch, torch.no_grad():
             patch.setattr(layerwise, "_SMALL_BYTES", bound)
             with layerwise.in_float32(model, {}):
                 assert model(x).dtype == torch.float32
-    assert seen == [{torch.float32}, {torch.float16}]
+    assert seen == [{torch.float32}, {torch.float32}, {torch.float16}]
 
 
 def test_a_weight_that_two_layers_share_is_widened_once_and_narrow_again() -> None:
