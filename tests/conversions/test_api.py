@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,6 +48,21 @@ def unusual(tmp_path: Path) -> tuple[Checkpoint, Path]:
 def test_all_that_is_public_is_there() -> None:
     for name in conversions.__all__:
         assert getattr(conversions, name) is not None
+
+
+def test_nothing_else_is_public() -> None:
+    with pytest.raises(AttributeError, match="module 'conversions' has no attribute 'draw'"):
+        conversions.draw  # noqa: B018
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")])
+def test_onnx_runtime_looks_up_no_server_unless_somebody_wants_it(before: str | None, after: str) -> None:
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    given = {} if before is None else {"ORT_DISABLE_TELEMETRY": before}
+    script = "import os, conversions; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env={**kept, **given}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == after
 
 
 def test_a_folder_or_a_file_is_opened_by_its_path_or_its_text(tmp_path: Path) -> None:

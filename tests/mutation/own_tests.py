@@ -40,6 +40,7 @@ _ALSO = {
 _DOCTOR = ("tests/sdsetup/doctor/test_answers.py", "tests/sdsetup/doctor/test_checks.py")
 # Tests of a module that has no file of its name: those of the module that it is a part of.
 _INSTEAD = {
+    "conversions/__init__.py": ("tests/conversions/test_api.py",),
     **dict.fromkeys(
         (
             "conversions/families/shared/original_layout.py",
