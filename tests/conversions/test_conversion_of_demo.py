@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,16 +173,34 @@ def node_types(package: Package) -> dict[str, list[str]]:
     }
 
 
+class StopError(Exception):
+    """Raised in place of the references, which take seconds."""
+
+
+def stop(*_: Any, **__: Any) -> None:
+    raise StopError
+
+
+def test_what_will_be_measured_is_made_in_float16_first_and_the_rest_more_carefully(
+    opened: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    careful = run(opened, tmp_path / "careful", target="directml").package
+    monkeypatch.setattr(conversion, "run_references", stop)
+    with pytest.raises(StopError):
+        run(opened, tmp_path / "package", target="directml", checks=CHECKS)
+    staged = replace(careful, folder=tmp_path / ".package.partial")
+    casts = [node_types(each)["unet"].count("Cast") for each in (staged, careful)]
+    assert casts[0] < casts[1]
+    # What is staged for a package that is measured is none for one that is not.
+    told: list[Event] = []
+    run(opened, tmp_path / "package", target="directml", listener=told.append)
+    assert begun(told) == PARTS
+
+
 @pytest.mark.parametrize("reference", ["pytorch", "float32_graph"])
 def test_tokenizers_are_compared_where_transformers_is_there(
     opened: Checkpoint, reference: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class StopError(Exception):
-        """Raised in place of the references, which take seconds."""
-
-    def stop(*_: Any, **__: Any) -> None:
-        raise StopError
-
     compared: list[Path] = []
     monkeypatch.setattr(conversion, "compare_tokenizers", lambda folder: compared.append(folder) or [])
     monkeypatch.setattr(conversion, "run_references", stop)

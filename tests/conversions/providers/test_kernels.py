@@ -4,7 +4,7 @@ import onnx
 import pytest
 
 from conversions.providers.ep_partition.rules import ATTRIBUTE_RULES
-from conversions.providers.kernels import live_kernels, load_table, versions
+from conversions.providers.kernels import _short, live_kernels, load_table, versions
 from conversions.providers.table import PROVIDERS, provider_for
 
 
@@ -59,6 +59,18 @@ def test_the_installed_runtime_tells_its_cpu_kernels() -> None:
     assert "f32" in kernels["Conv", 22]["T"]
     assert ("com.microsoft.MultiHeadAttention", 1) in kernels
     assert ("com.microsoft.GroupNorm", 1) not in kernels
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        *(("tensor(float)", "f32"), ("tensor(float16)", "f16"), ("tensor(double)", "f64")),
+        *(("tensor(bfloat16)", "bf16"), ("tensor(uint8)", "u8"), ("tensor(int64)", "i64")),
+        *(("tensor(bool)", "bool"), ("seq(tensor(float))", "sequence"), ("float", "sequence")),
+    ],
+)
+def test_types_have_short_names(name: str, short: str) -> None:
+    assert _short(name) == short
 
 
 def test_a_provider_that_is_not_installed_has_no_live_kernels() -> None:
