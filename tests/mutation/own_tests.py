@@ -24,7 +24,10 @@ _ALSO = {
         for name in ("defaults", "examples", "forwards", "kind_names", "kinds", "positions", "refusals")
     ),
     "conversions/submodels/config_fields.py": ("tests/conversions/test_typed_config.py",),
-    "conversions/graphs": ("tests/conversions/submodels/test_forwards.py",),
+    **dict.fromkeys(
+        (f"conversions/graphs/{each}_rewrites.py" for each in ("attention", "export", "transformer")),
+        ("tests/conversions/submodels/test_forwards.py",),
+    ),
     "conversions/verification/fp16_overflow.py": ("tests/conversions/verification/test_activation_range.py",),
     "conversions/verification/parity.py": ("tests/conversions/verification/test_float32_graph.py",),
     "conversions/verification/reference.py": ("tests/conversions/verification/test_references.py",),
