@@ -25,7 +25,7 @@ _ALSO = {
     ),
     "conversions/submodels/config_fields.py": ("tests/conversions/test_typed_config.py",),
     **dict.fromkeys(
-        (f"conversions/graphs/{each}_rewrites.py" for each in ("attention", "export", "transformer")),
+        (f"conversions/graphs/{each}_rewrites.py" for each in ("export", "transformer")),
         ("tests/conversions/submodels/test_forwards.py",),
     ),
     "conversions/verification/fp16_overflow.py": ("tests/conversions/verification/test_activation_range.py",),
@@ -44,6 +44,7 @@ _DOCTOR = ("tests/sdsetup/doctor/test_answers.py", "tests/sdsetup/doctor/test_ch
 # Tests of a module that has no file of its name: those of the module that it is a part of.
 _INSTEAD = {
     "conversions/__init__.py": ("tests/conversions/test_api.py",),
+    "conversions/graphs/attention_rewrites.py": ("tests/conversions/submodels/test_forwards.py",),
     **dict.fromkeys(
         (
             "conversions/families/shared/original_layout.py",
