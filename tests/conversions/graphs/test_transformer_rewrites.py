@@ -186,6 +186,61 @@ def test_norms_of_all_libraries_are_one_node() -> None:
     assert {node.domain for node in model.graph if node.op_type.startswith("Simplified")} == {""}
 
 
+@pytest.mark.parametrize("library", ["torch", "diffusers", "qwen3", "t5", "none"])
+def test_norms_of_these_classes_are_rewritten_and_no_others(library: str) -> None:
+    import torch
+    from diffusers.models.normalization import RMSNorm
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+    from transformers.models.t5.modeling_t5 import T5LayerNorm
+
+    from conversions.graphs.transformer_rewrites import make_norms_traceable
+
+    layer: Any = {
+        "torch": lambda: torch.nn.RMSNorm(6),
+        "diffusers": lambda: RMSNorm(6, eps=0.1),
+        "qwen3": lambda: Qwen3RMSNorm(6),
+        "t5": lambda: T5LayerNorm(6),
+        "none": lambda: torch.nn.LayerNorm(6),
+    }[library]()
+    make_norms_traceable(torch.nn.Sequential(layer))
+    assert ("forward" in vars(layer)) == (library != "none")
+
+
+def test_shapes_that_a_trace_is_told_are_those_of_the_results() -> None:
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from conversions.graphs import export_rewrites as export
+    from conversions.graphs import position_rewrites as position
+    from conversions.graphs import transformer_rewrites as transformer
+
+    mask, image, tokens = torch.ones(2, 5, dtype=torch.int32), torch.randn(2, 3, 4, 6), torch.randn(2, 7, 12)
+    calls: list[tuple[Any, tuple[Any, ...]]] = [
+        (export.attention, (tokens, torch.randn(2, 5, 12), torch.randn(2, 5, 12), None, 3)),
+        (export.causal_bias, (mask, 3)),
+        (export.to_tokens, (image,)),
+        (export.to_image, (torch.randn(2, 24, 3), image)),
+        (position.relative_bias, (torch.randn(4, 3), mask, [3, 1, 0, 1, 2])),
+        (position.central_positions, (torch.randn(1, 64, 5), image, 8)),
+        (transformer.rms_norm, (tokens, torch.randn(12), 1e-5)),
+        (transformer.rotary, (tokens, torch.randn(7, 2), torch.randn(7, 2), 3, True)),
+        (transformer.split_heads, (tokens, 3)),
+        (transformer.merge_heads, (torch.randn(2, 7, 3, 4),)),
+        (transformer.repeat_heads, (tokens, 3, 2)),
+        (transformer.causal_padding_bias, (mask, 3)),
+        (transformer.padding_bias, (mask, tokens, 3)),
+        (transformer.unpatchify, (torch.randn(2, 6, 12), image, 2)),
+    ]
+    for operator, arguments in calls:
+        real = operator(*arguments)
+        with FakeTensorMode() as mode:
+            told = operator(
+                *(mode.from_tensor(each) if isinstance(each, torch.Tensor) else each for each in arguments)
+            )
+        assert tuple(told.shape) == tuple(real.shape), operator
+        assert told.dtype == real.dtype
+
+
 def test_a_norm_is_of_each_head_where_there_is_one() -> None:
     import torch
 
