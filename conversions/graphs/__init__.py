@@ -73,13 +73,15 @@ def find(kind: GraphKind, config: Config, cache: Path | None) -> ir.Model | None
     if usual is not None and (model := find(kind, usual, cache)) is not None:
         kind.resize_vocabulary(model, config)
         return model
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
     name = _file_name(kind, config)
     for folder in (SHIPPED_FOLDER, cache):
         if folder is None or not (folder / name).is_file():
             continue
         try:
             return unpack((folder / name).read_bytes(), kind, config)
-        except (lzma.LZMAError, ValueError, EOFError, onnx.checker.ValidationError) as error:
+        except (lzma.LZMAError, ValueError, EOFError, DecodeError, onnx.checker.ValidationError) as error:
             logger.warning(
                 "the stored graph %s is damaged (%s) and will be traced anew", folder / name, error
             )

@@ -119,13 +119,18 @@ def _demand_shapes(component: Any, kind: GraphKind, weights: Weights) -> None:
 
 
 def _demand_free_dimensions(exported: Any, specs: tuple[TensorSpec, ...]) -> None:
-    """Stop when a dimension that should be free was fixed: the graph would be wrong elsewhere."""
+    """Stop when a dimension that should be free was fixed: the graph would be wrong elsewhere.
+
+    A trace that fixes a size leaves either a number or a symbol whose value is one.
+    """
+    from torch.fx.experimental.symbolic_shapes import is_concrete_int
+
     placeholders = {node.name: node for node in exported.graph.nodes if node.op == "placeholder"}
     fixed = [
         f"{size} of {spec.name}"
         for name, spec in zip(exported.graph_signature.user_inputs, specs, strict=True)
         for axis, size in enumerate(spec.shape)
-        if isinstance(size, str) and isinstance(placeholders[name].meta["val"].shape[axis], int)
+        if isinstance(size, str) and is_concrete_int(placeholders[name].meta["val"].shape[axis])
     ]
     if fixed:
         raise ConversionError(

@@ -133,7 +133,7 @@ def _reference(component: Any) -> Any:
         ) -> torch.Tensor:
             tables = ((text_rotary_cos, image_rotary_cos), (text_rotary_sin, image_rotary_sin))
             positions = tuple(torch.cat(each).repeat_interleave(2, dim=1) for each in tables)
-            self.model.pos_embed.forward = lambda ids: positions if len(ids) else ()
+            self.model.pos_embed.forward = lambda _: positions
             images = len(hidden_states)
             predicted: torch.Tensor = self.model(
                 hidden_states,

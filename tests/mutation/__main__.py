@@ -79,11 +79,12 @@ def main(arguments: list[str]) -> int:
     modules = modules_of(options.modules, ROOT)
     until = time.monotonic() + options.minutes * 60
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
-        results = list(_tried(modules, Path(folder), options, until))
-    text = table(results)
-    print(text)  # noqa: T201
-    if options.write:
-        write(results)
+        results = []
+        for result in _tried(modules, Path(folder), options, until):
+            results.append(result)
+            if options.write:
+                write([result])  # a long run may be ended at any time
+    print(table(results))  # noqa: T201
     return int(any(_share(result) < 0.9 for result in results))
 
 
@@ -142,20 +143,21 @@ def _module(module: Path, copy: Any, baseline: Any, options: argparse.Namespace)
 def _tests_of(baseline: Any, module: str, line: int, source: str) -> tuple[list[str], bool]:
     """Return tests to run for a changed line, the quickest first, and whether session fixtures are as before.
 
-    A line that an import runs, or fixtures alone, may be noticed by any test of the module.
+    A line that an import runs, or fixtures alone, may be noticed by any test of the module; those that run
+    other lines of it come first.
     """
     lines: dict[int, list[str]] = baseline.lines.get(module, {})
     statement, imported = _statement(source, line)
     contexts = {context for each in statement for context in lines.get(each, ())}
     direct = _named(contexts, baseline)
+    of_module = _named({context for each in lines.values() for context in each}, baseline)
     if contexts and imported:
         direct = set(baseline.seconds)  # a table is also read by tests that call nothing
     elif contexts and not direct:
-        direct = _named({context for each in lines.values() for context in each}, baseline)
-        direct = direct or set(baseline.seconds)
+        direct = of_module or set(baseline.seconds)
     chosen: list[str] = []
     spent = 0.0
-    for test in sorted(direct, key=lambda test: (baseline.seconds[test], test)):
+    for test in sorted(direct, key=lambda test: (test not in of_module, baseline.seconds[test], test)):
         spent += baseline.seconds[test]
         if chosen and spent > _TESTS_SECONDS:
             break

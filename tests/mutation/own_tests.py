@@ -19,10 +19,21 @@ _ALSO = {
     ),
     "conversions/providers/devices.py": ("tests/sdsetup/runtime/test_devices.py",),
     "conversions/providers/onnx_session.py": ("tests/conversions/providers/test_attention_check.py",),
+    "conversions/submodels": tuple(
+        f"tests/conversions/submodels/test_{name}.py"
+        for name in ("defaults", "examples", "forwards", "kind_names", "kinds", "positions", "refusals")
+    ),
     "conversions/submodels/config_fields.py": ("tests/conversions/test_typed_config.py",),
+    **dict.fromkeys(
+        (f"conversions/graphs/{each}_rewrites.py" for each in ("export", "transformer")),
+        ("tests/conversions/submodels/test_forwards.py",),
+    ),
     "conversions/verification/fp16_overflow.py": ("tests/conversions/verification/test_activation_range.py",),
     "conversions/verification/parity.py": ("tests/conversions/verification/test_float32_graph.py",),
+    "conversions/verification/reference.py": ("tests/conversions/verification/test_references.py",),
     "conversions/weights/lora/opened.py": ("tests/conversions/weights/lora/test_merging.py",),
+    "sdsetup/hub/remote_storage.py": ("tests/sdsetup/hub/test_remote_blocks.py",),
+    "sdsetup/hub/streams.py": ("tests/sdsetup/hub/test_xet.py",),
     "sdsetup/imaging/pipeline.py": (
         "tests/sdsetup/imaging/test_float32_retry.py",
         "tests/sdsetup/imaging/test_preview.py",
@@ -32,13 +43,19 @@ _ALSO = {
 _DOCTOR = ("tests/sdsetup/doctor/test_answers.py", "tests/sdsetup/doctor/test_checks.py")
 # Tests of a module that has no file of its name: those of the module that it is a part of.
 _INSTEAD = {
+    "conversions/__init__.py": ("tests/conversions/test_api.py",),
+    "conversions/graphs/attention_rewrites.py": ("tests/conversions/submodels/test_forwards.py",),
     **dict.fromkeys(
         (
             "conversions/families/shared/original_layout.py",
             "conversions/families/shared/original_names.py",
             "conversions/families/shared/unet_structure.py",
         ),
-        ("tests/conversions/checkpoint/test_single_file.py",),
+        (
+            "tests/conversions/checkpoint/test_single_file.py",
+            "tests/conversions/families/shared/test_structures_of_files.py",
+            "tests/conversions/families/test_small_files.py",
+        ),
     ),
     **dict.fromkeys(
         (
@@ -53,10 +70,6 @@ _INSTEAD = {
             "tests/conversions/families/shared/test_structures_of_files.py",
             "tests/conversions/families/test_conditioning.py",
         ),
-    ),
-    "conversions/verification/reference.py": (
-        "tests/conversions/verification/test_layerwise.py",
-        "tests/conversions/verification/test_references.py",
     ),
     "conversions/checkpoint/gguf_blocks.py": ("tests/conversions/checkpoint/test_gguf.py",),
     "sdsetup/doctor/python.py": _DOCTOR,

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conversions.families.pixart import SIGMA, cleaned
+from conversions.families.pixart import SIGMA, cleaned, recipe
+from conversions.family import PipelineConfigs
 from conversions.graph_kind import Config
 from conversions.submodels.pixart_transformer import position_table, reads_size, unsupported
 
@@ -56,3 +57,16 @@ def test_a_prompt_is_read_as_diffusers_reads_it_without_further_libraries(prompt
 
     process: Any = PixArtSigmaPipeline._text_preprocessing
     assert [cleaned(prompt)] == process(PixArtSigmaPipeline, prompt, clean_caption=False)
+
+
+def test_alpha_reads_shorter_prompts_and_a_latent_consistency_model_makes_four_steps() -> None:
+    def usual(pipeline: str, scheduler: str) -> tuple[int, int, float]:
+        parts = {"transformer": SIGMA, "vae": {"block_out_channels": [8] * 4}}
+        configs = PipelineConfigs(
+            index={"_class_name": pipeline}, components=parts, scheduler={"_class_name": scheduler}
+        )
+        made = recipe(configs)
+        return made.prompt_length, made.defaults.steps, made.defaults.guidance_scale
+
+    assert usual("PixArtSigmaPipeline", "DPMSolverMultistepScheduler") == (300, 20, 4.5)
+    assert usual("PixArtAlphaPipeline", "LCMScheduler") == (120, 4, 0.0)

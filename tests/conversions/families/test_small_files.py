@@ -263,6 +263,14 @@ def test_stable_diffusion_3() -> None:
         "num_train_timesteps": 1000,
         "shift": 3.0,
     }
+    assert set(found.components) == {"text_encoder", "text_encoder_2", "transformer", "vae"}
+    holds(
+        found.components["transformer"],
+        _class_name="SD3Transformer2DModel",
+        joint_attention_dim=4096,
+        patch_size=2,
+        sample_size=128,
+    )
     holds(found.components["text_encoder"], **{**L, "architectures": [PROJECTED], "projection_dim": 768})
     holds(found.components["text_encoder_2"], **G)
     holds(

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx
 import pytest
 
 from conversions.providers.ep_partition.rules import ATTRIBUTE_RULES
-from conversions.providers.kernels import live_kernels, load_table, versions
+from conversions.providers.kernels import Kernel, _row, _short, live_kernels, load_table, versions
 from conversions.providers.table import PROVIDERS, provider_for
 
 
@@ -53,12 +55,43 @@ def test_opset_18_has_what_the_models_need_and_22_loses_convolution() -> None:
     assert not table["Shape", 15].fusible
 
 
+def test_a_row_is_a_kernel_for_each_version() -> None:
+    sets = {"all": frozenset({"f32", "i64"})}
+    one, other = _row("Reshape\t5,13\tT=f32+f16 S=all\t1,2\tfused\t3\tallowzero", sets)
+    assert one == Kernel(
+        operator="Reshape",
+        since=5,
+        types={"T": frozenset({"f32", "f16"}), "S": frozenset({"f32", "i64"})},
+        host_inputs=frozenset({1, 2}),
+        fusible=True,
+        fused_inputs=3,
+        rule="allowzero",
+    )
+    assert other == replace(one, since=13)
+    (plain,) = _row("com.microsoft.Gelu\t1\tT=f32\t-\tcpu\t-\t-", {})
+    assert plain == Kernel(
+        operator="com.microsoft.Gelu", since=1, types={"T": frozenset({"f32"})}, fusible=False
+    )
+
+
 def test_the_installed_runtime_tells_its_cpu_kernels() -> None:
     kernels = live_kernels("CPUExecutionProvider")
 
     assert "f32" in kernels["Conv", 22]["T"]
     assert ("com.microsoft.MultiHeadAttention", 1) in kernels
     assert ("com.microsoft.GroupNorm", 1) not in kernels
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        *(("tensor(float)", "f32"), ("tensor(float16)", "f16"), ("tensor(double)", "f64")),
+        *(("tensor(bfloat16)", "bf16"), ("tensor(uint8)", "u8"), ("tensor(int64)", "i64")),
+        *(("tensor(bool)", "bool"), ("seq(tensor(float))", "sequence"), ("float", "sequence")),
+    ],
+)
+def test_types_have_short_names(name: str, short: str) -> None:
+    assert _short(name) == short
 
 
 def test_a_provider_that_is_not_installed_has_no_live_kernels() -> None:

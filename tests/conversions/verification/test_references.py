@@ -116,6 +116,7 @@ def test_inputs_are_what_float16_holds_and_the_same_each_time(opened: Checkpoint
     assert list(first) == ["sample", "timestep", "encoder_hidden_states"]
     for name, value in first.items():
         assert np.array_equal(value, again[name])
+        assert np.array_equal(value, inputs_of(opened, unet)[name])
     assert not np.array_equal(first["sample"], other["sample"])
     sample = first["sample"]
     assert sample.dtype == np.float32

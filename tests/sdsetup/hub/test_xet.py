@@ -75,6 +75,41 @@ def test_a_refusal_is_named_by_the_client_s_error(hub: HubServer, machine: Machi
     assert said.endswith("Error")
 
 
+SOURCE = """
+import hashlib, json
+from sdsetup import hub
+from sdsetup.hub.streams import Source
+from sdsetup.hub.xet import XetFailed
+model = hub.resolve("acme/{name}")
+heard, parts = [], []
+source = Source(model, lambda event: heard.append(event.text))
+for start, end in ((0, None), (70_001, 2_000_000)):
+    try:
+        with source.open(model.files[0], start, end) as pieces:
+            parts.append(hashlib.sha256(b"".join(pieces)).hexdigest())
+    except XetFailed:
+        parts.append("failed")
+print(json.dumps([parts, heard]))
+"""
+
+
+def test_a_source_reads_over_xet_and_after_a_failure_over_http(hub: HubServer, machine: Machine) -> None:
+    wanted = [hashlib.sha256(part).hexdigest() for part in (CONTENT, CONTENT[70_001:2_000_000])]
+    hub.add(Repo(repo_id="acme/xet-source", files={WEIGHTS: CONTENT}, xet=True))
+    parts, heard = json.loads(machine.run_script(SOURCE.format(name="xet-source")))
+    assert (parts, heard) == (wanted, [])
+    assert hub.paths("^GET .*/cas/acme/xet-source/")
+    assert not hub.paths("^GET .*/cdn/acme/xet-source/")
+    hub.add(Repo(repo_id="acme/xet-broken", files={WEIGHTS: CONTENT}, xet=True))
+    hub.faults.append(Fault(where="GET /cas/acme/xet-broken/*", action=faults.status(403), times=-1))
+    parts, heard = json.loads(machine.run_script(SOURCE.format(name="xet-broken")))
+    assert parts == ["failed", wanted[1]]
+    (said,) = heard
+    assert said.startswith("xet: ")
+    assert said.endswith("; continuing over plain HTTP.")
+    assert hub.paths("^GET .*/cdn/acme/xet-broken/")
+
+
 def test_xet_can_be_switched_off(machine: Machine) -> None:
     script = "from sdsetup.hub import xet; print(xet.is_installed())"
     assert machine.run_script(script, HF_HUB_DISABLE_XET="1") == "False\n"

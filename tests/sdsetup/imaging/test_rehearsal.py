@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from conversions.package.layout import Package
 from conversions.providers.devices import CPU
@@ -62,6 +65,33 @@ def test_a_request_is_rehearsed_in_the_sizes_of_its_runs(package: Package, choic
     assert_rehearsed(package, complete(request, package))
 
 
+@pytest.mark.parametrize(("channels", "masked"), [(4, False), (4, True), (9, True)])
+def test_images_from_an_image_and_what_looks_at_them_are_rehearsed(
+    channels: int, masked: bool, tmp_path: Path
+) -> None:
+    image, mask = tmp_path / "image.png", tmp_path / "mask.png"
+    Image.new("RGB", (128, 64), "red").save(image)
+    Image.new("L", (128, 64), 255).save(mask)
+    kernel = np.zeros((4, channels, 3, 3), np.float32)
+    graph = toy_package.GRAPHS["unet"].replace(
+        "4, height, width] sample,", f"{channels}, height, width] sample,"
+    )
+    folder = toy_package.write(
+        tmp_path / "package",
+        encodes=True,
+        objects_above=100.0,
+        graphs={"unet": graph},
+        change={"unet": {"kernel": kernel}},
+    )
+    toy_package.write_json(folder / "unet" / "config.json", {"in_channels": channels, "sample_size": 8})
+    toy_package.write_manifest(folder)
+    package = open_for_images(folder)
+    request = Request(
+        prompt="a red horse", steps=2, images=2, init_image=str(image), mask=str(mask) if masked else None
+    )
+    assert_rehearsed(package, complete(request, package))
+
+
 def test_a_rehearsal_opens_nothing_and_says_nothing(package: Package) -> None:
     heard: list[Any] = []
     runner = LocalRunner(package=package, device=CPU, listener=heard.append)
@@ -71,3 +101,12 @@ def test_a_rehearsal_opens_nothing_and_says_nothing(package: Package) -> None:
     rehearsal = Rehearsal(package=package, device=CPU)
     assert not rehearsal.opens_ahead("unet")
     assert rehearsal.usage() == {}
+
+
+def test_a_size_that_no_input_tells_is_one(package: Package) -> None:
+    rehearsal = Rehearsal(package=package, device=CPU)
+    outputs = rehearsal.run("vae_decoder", {"latent_sample": np.zeros((3, 4, 8, 16), np.float32)})
+    shapes = {name: outputs[name].shape for name in outputs}
+    assert shapes == {"sample": (3, 3, 1, 1)}
+    assert outputs["sample"].dtype == np.float32
+    assert rehearsal.sizes == {"vae_decoder": {"batch": 3, "height": 8, "width": 16}}

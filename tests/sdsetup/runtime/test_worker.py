@@ -22,6 +22,7 @@ from sdsetup.runtime.runner_pair import RunnerPair
 from sdsetup.runtime.sessions import DeviceLostError
 from sdsetup.runtime.worker import WorkerRunner, _Failure, make_runner
 from tests.sdsetup import toy_package
+from tests.sdsetup.imaging.test_float32_retry import write as write_loud
 from tests.sdsetup.imaging.test_pipeline import cpu
 
 REQUEST = Request(prompt="a red horse", seed=3, steps=6)
@@ -144,6 +145,23 @@ def test_closing_ends_the_process(package, worker):
     worker.close()
     assert not process.is_running()
     assert worker.process_id is None
+
+
+def test_a_submodel_runs_in_float32_from_its_next_run_on_in_the_same_process(tmp_path):
+    package = open_for_images(write_loud(tmp_path / "half", "vae_decoder"))
+    latents = {"latent_sample": np.ones((1, 4, 8, 8), np.float32)}
+    runner = WorkerRunner(package=package, device=cpu())
+    try:
+        overflown = runner.run("vae_decoder", latents)["sample"]
+        process_id = runner.process_id
+        runner.upcast_to_fp32("vae_decoder")
+        found = runner.run("vae_decoder", latents)["sample"]
+        assert not np.isfinite(overflown).all()
+        assert np.isfinite(found).all()
+        assert runner.process_id == process_id
+        assert runner.usage()["vae_decoder"].upcast
+    finally:
+        runner.close()
 
 
 def test_low_memory_reaches_the_worker(package):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from conversions.families.shared import unet_structure
 from conversions.families.shared.sana_names import single_file
 from conversions.families.shared.transformer_names import columns_of, count_of, rows_of
 from conversions.family import family_named
@@ -133,6 +134,67 @@ def test_sana_sprint_and_pixart_are_told_from_sana() -> None:
     assert differences("sana-sprint", {**pixart, **guided}) == ("its blocks are PixArt's",)
     for layout in layouts.values():  # a base of the other family does not fit
         assert layout.fixed == ("in_channels", "caption_channels", "cross_attention_dim", "guidance_embeds")
+
+
+# Two levels with two layers each, of which the second has attention, and what XL and a LCM are told.
+UNET = {
+    "input_blocks.0.0.weight": (32, 4, 3, 3),
+    "input_blocks.1.0.out_layers.3.weight": (32, 32, 3, 3),
+    "input_blocks.2.0.out_layers.3.weight": (32, 32, 3, 3),
+    "input_blocks.3.0.op.weight": (32, 32, 3, 3),
+    "input_blocks.4.0.out_layers.3.weight": (64, 64, 3, 3),
+    "input_blocks.4.1.proj_in.weight": (64, 64),
+    "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": (64, 768),
+    "input_blocks.5.0.out_layers.3.weight": (64, 64, 3, 3),
+    "input_blocks.5.1.transformer_blocks.2.attn2.to_k.weight": (64, 768),
+    "middle_block.1.transformer_blocks.0.attn2.to_k.weight": (64, 768),
+    "label_emb.0.0.weight": (128, 2816),
+    "time_embed.cond_proj.weight": (32, 256),
+}
+UNET_CONFIG = {
+    "in_channels": 4,
+    "block_out_channels": [32, 64],
+    "layers_per_block": 2,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+    "transformer_layers_per_block": [5, 1],
+    "cross_attention_dim": 768,
+    "use_linear_projection": True,
+    "projection_class_embeddings_input_dim": 2816,
+    "time_cond_proj_dim": 256,
+}
+
+
+def test_a_u_net() -> None:
+    found = unet_structure.structure_of_file(tensors(UNET))
+    assert found == {**unet_structure.structure_of_config(UNET_CONFIG)}
+    assert found["transformer_layers"] == [0, 1]
+    assert unet_structure.differences(tensors(UNET), UNET_CONFIG) == ()
+    other = {**UNET_CONFIG, "in_channels": 9, "mid_block_type": None, "transformer_layers_per_block": 2}
+    assert unet_structure.differences(tensors(UNET), other, free=("in_channels",)) == (
+        "transformer_layers is [0, 1] instead of [0, 2]",
+        "middle is True instead of False",
+    )
+
+
+def test_a_u_net_s_missing_or_strange_tensors_count_as_nought() -> None:
+    read = unet_structure.structure_of_file
+    first, strange = "input_blocks.1.0.out_layers.3.weight", "input_blocks.1.0.in_layers.0.weight"
+    rest = {name: shape for name, shape in UNET.items() if name != first}
+    assert read(tensors({**rest, strange: (32,)}))["block_out_channels"] == [0, 64]
+    assert read(tensors({**UNET, first: ()}))["block_out_channels"] == [0, 64]
+    assert read(tensors({})) == {
+        "in_channels": 0,
+        "block_out_channels": [0],
+        "layers_per_block": 0,
+        "transformer_layers": [0],
+        "middle": False,
+        "cross_attention_dim": 0,
+        "use_linear_projection": False,
+        "projection_class_embeddings_input_dim": None,
+        "time_cond_proj_dim": None,
+    }
+    convolved = {**UNET, "input_blocks.4.1.proj_in.weight": (64, 64, 1, 1)}
+    assert not read(tensors(convolved))["use_linear_projection"]
 
 
 def test_what_a_file_lacks_or_has_in_no_shape_is_not_known() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ BROKEN = {
     "exits_mine": "raise SystemExit('bye')\n",
     "long_mine": "raise ImportError('x' * 400)\n",
     "warns_mine": "import warnings; warnings.warn('loud')\n",
-    "crashes_mine": "import os\nos.write(2, b'first\\nlast words\\n')\nos._exit(9)\n",
+    "crashes_mine": "import os\nos.write(2, b'first\\nsecond\\nlast \\xff words\\n')\nos._exit(9)\n",
+    "asks_mine": "import sys\nraise ImportError(repr(sys.stdin.read()))\n",
     "hangs_mine": "import time; time.sleep(600)\n",
 }
 
@@ -71,12 +73,27 @@ def test_the_module_that_ends_the_process_is_told(modules: Path, monkeypatch: py
         tried=2, failed={"raises_mine": "ImportError: no DLL"}
     )
     assert read(modules, monkeypatch, "fine_mine", "crashes_mine", "raises_mine") == Imports(
-        tried=3, failed={"crashes_mine": "the process ended with 9 last words"}
+        tried=3, failed={"crashes_mine": "the process ended with 9 last \ufffd words"}
     )
     monkeypatch.setattr(imports, "_LIMIT_SECONDS", 5.0)
     assert read(modules, monkeypatch, "raises_mine", "hangs_mine", "fine_mine") == Imports(
         tried=3, failed={"raises_mine": "ImportError: no DLL", "hangs_mine": "no answer within 5 s"}
     )
+    monkeypatch.setattr(imports, "_LIMIT_SECONDS", 0.5)
+    assert read(modules, monkeypatch, "hangs_mine").failed == {"hangs_mine": "no answer within 0.5 s"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes start too slowly in the Windows root")
+def test_what_is_typed_is_not_for_the_modules(modules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (modules / "typed").write_text("hello", "utf-8")
+    kept = os.dup(0)
+    try:
+        with (modules / "typed").open() as typed:
+            os.dup2(typed.fileno(), 0)
+            assert read(modules, monkeypatch, "asks_mine").failed == {"asks_mine": "ImportError: ''"}
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
 
 
 def test_what_is_no_answer_is_passed_over() -> None:
@@ -119,3 +136,10 @@ def test_all_that_is_needed_can_be_imported_here() -> None:
     assert seen == dict.fromkeys(names, "")
     assert "socksio" in names
     assert imports._TORCH[-1] == "conversions.verification.reference"
+
+
+@pytest.mark.torch
+def test_all_that_tracing_needs_can_be_imported_here() -> None:
+    names = [*imports._TORCH, *imports._CLASSES]
+    assert dict(tried(*names)) == dict.fromkeys(names, "")
+    assert {"torch", "diffusers", "transformers"} < set(names)
