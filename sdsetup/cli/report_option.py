@@ -27,6 +27,7 @@ ReportOption: TypeAlias = Annotated[
 # has to be installed for it.
 _REFUSALS = frozenset(
     {"package.exists", "package.busy", "package.foreign", "package.not_a_folder", "package.read_only"}
+    | {"package.here"}
     | {"graph.needs_pytorch", "verify.no_pytorch", "weights.needs_pytorch"}
 )
 
