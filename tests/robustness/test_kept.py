@@ -106,6 +106,15 @@ def test_a_package_where_one_stands(user: User, output: str, more: tuple[str, ..
     assert "--output NAME" in done.stderr
 
 
+@pytest.mark.parametrize("page", [".", "..", "/", "", "hf/.."])
+def test_a_report_that_would_be_a_folder(user: User, page: str) -> None:
+    (user.home / "hf").mkdir(exist_ok=True)
+    with user.writing_only():
+        done = user.run("convert", "demo", "--target", "cpu", "-o", "new", "--no-verify", "--report", page)
+    assert done.code == 2
+    assert "report.html" in done.stderr
+
+
 def test_a_folder_without_a_name_gives_its_own(user: User) -> None:
     toy_package.write(user.home / "toy")
     for place in (".", "..", "toy/.."):
