@@ -58,7 +58,7 @@ _TEXTS = (
 
 
 def every_option(materials: Materials, *, until: float, seed: int, most: int = 10**9) -> Figures:
-    """Run verbs with one to four options, whose values are paths, numbers and words of every kind."""
+    """Run verbs with up to three options, whose values are paths, numbers and words of every kind."""
     figures = Figures(attack="arguments: every option")
     with materials.user("arguments") as user:
 
@@ -98,7 +98,7 @@ def _of_verb(verb: Verb) -> st.SearchStrategy[Case]:
     types = types_of(verb)
     params: list[Any] = [each for each in verb.load().params if each.name in types]
     options = [each for each in params if each.param_type_name == "option"]
-    first = st.sampled_from(("toy", "toy", *_PATHS))
+    first = st.sampled_from((*["demo" if verb.name == "convert" else "toy"] * len(_PATHS), *_PATHS))
     words = [first, st.sampled_from(_TEXTS)] if verb.name == "generate" else [first]
     # A plan of the demo says as much as its conversion, in a tenth of the time.
     fixed = {
@@ -106,7 +106,7 @@ def _of_verb(verb: Verb) -> st.SearchStrategy[Case]:
         "download": ("--dry-run",),
         "inspect": (),
     }.get(verb.name, ("--provider", "cpu"))
-    picked = st.lists(st.one_of([_of_option(each, types[each.name]) for each in options]), max_size=4)
+    picked = st.lists(st.one_of([_of_option(each, types[each.name]) for each in options]), max_size=3)
     return st.tuples(st.tuples(*words), picked).map(
         lambda drawn: (
             verb.name,
