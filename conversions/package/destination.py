@@ -38,7 +38,11 @@ def demand_elsewhere(output: Path) -> None:
     Raises:
         ConversionError: ``package.here``.
     """
-    place, here = output.resolve(), Path.cwd().resolve()
+    try:
+        here = Path.cwd().resolve()
+    except FileNotFoundError:  # it was deleted meanwhile, which a path from the root can do without
+        return
+    place = output.resolve()
     if not place.name or place == here or place in here.parents:  # another drive's root is in no parents
         raise ConversionError("package.here", f"{output} is the folder that you are in, or holds it.")
 

@@ -104,3 +104,14 @@ def test_the_current_folder_is_not_replaced(
     demand_elsewhere(Path("inner"))
     demand_elsewhere(Path("../other"))
     assert (folder / MANIFEST).is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder that somebody is in stays there")
+def test_a_current_folder_that_is_gone_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with reserved(tmp_path / "package", overwrite=False):
+        pass
