@@ -14,12 +14,8 @@ from conversions.family import Submodel
 from conversions.graphs.obtain import demand_tracing, obtain
 from conversions.isolated_process import isolated_process
 from conversions.options import Options
-from conversions.package.layout import (
-    GRAPH_FILE,
-    Package,
-    Staging,
-    reserved,
-)
+from conversions.package.destination import reserved
+from conversions.package.layout import GRAPH_FILE, Package, Staging
 from conversions.package.manifest import KEPT, make_manifest, parity_entry
 from conversions.package.needs import memory_entry
 from conversions.package.package_metadata import copy_pipeline_files

@@ -31,6 +31,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "package.exists": "Add --overwrite to replace it, or choose another folder with --output.",
         "package.foreign": "Choose another folder with --output.",
         "package.format": "Convert the checkpoint again: sdsetup convert MODEL --output FOLDER --overwrite",
+        "package.here": "Name a new folder: --output NAME",
         "package.invalid_graph": "Convert again: sdsetup convert MODEL --output FOLDER --overwrite",
         "package.link_refused": "Add --copy.",
         "package.missing": "Make one with: sdsetup convert MODEL --output FOLDER",

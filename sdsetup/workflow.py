@@ -83,7 +83,9 @@ def default_target() -> Target:
 
 def package_folder(model: str, options: Options) -> Path:
     """Return the default folder of a model's package: ``packages/NAME-TARGET-PRECISION``, and single ones."""
-    plain = re.sub(r"\.(safetensors|ckpt)(\?.*)?$", "", Path(model).name, flags=re.IGNORECASE)
+    given = Path(model).expanduser()
+    named = given.resolve() if given.name in ("", "..") else given  # the current folder, or one above it
+    plain = re.sub(r"\.(safetensors|ckpt)(\?.*)?$", "", named.name, flags=re.IGNORECASE)
     name = re.sub(r"[^\w.-]+", "-", plain.split("@")[0]).strip("-.") or "model"
     single = "".join(f"-{submodel}-{precision}" for submodel, precision in sorted(options.precisions.items()))
     return Path("packages") / f"{name}-{options.target}-{options.precision}{single}"
@@ -176,7 +178,7 @@ def convert_model(request: ConvertRequest, listener: Listener) -> Converted:
     """
     from conversions.conversion import Checks, convert
     from conversions.graphs.obtain import demand_tracing
-    from conversions.package.layout import demand_place
+    from conversions.package.destination import demand_place
 
     output = request.output or package_folder(request.checkpoint_request.model, request.options)
     demand_place(output, overwrite=request.overwrite)

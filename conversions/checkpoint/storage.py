@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, Self
 
 from conversions.errors import ConversionError
+
+# As deep as snapshots lie in the Hub's cache. Who gives a home folder, or a whole disk, waits for no walk.
+_FOLDERS_BELOW = 3
 
 
 class Reader(Protocol):
@@ -76,9 +80,7 @@ class Folder:
 
     def names(self) -> Sequence[str]:
         """Return the names of all files, sorted."""
-        return sorted(
-            found.relative_to(self.path).as_posix() for found in self.path.rglob("*") if found.is_file()
-        )
+        return sorted(_names_in(self.path, "", below=_FOLDERS_BELOW))
 
     def size_bytes(self, name: str) -> int:
         """Return the size of a file."""
@@ -126,6 +128,25 @@ class Folder:
     def open(self, name: str) -> Reader:
         """Open a large file for reading by position."""
         return _LocalReader(self.path / name)
+
+
+def _names_in(folder: Path, above: str, *, below: int) -> Iterator[str]:
+    """List files by name, and folders below as far as asked; what cannot be read is not there.
+
+    A link to a folder is followed once, so that its files can be refused by name: see
+    :meth:`Folder.demand_own`.
+    """
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        with suppress(OSError):  # links that lead in circles, or to where one may not look
+            if entry.is_file():
+                yield f"{above}{entry.name}"
+            elif below and entry.is_dir():
+                left = 0 if entry.is_symlink() else below - 1
+                yield from _names_in(Path(entry.path), f"{above}{entry.name}/", below=left)
 
 
 class _LocalReader:

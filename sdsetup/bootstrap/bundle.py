@@ -26,6 +26,7 @@ from typing import Any
 from sdsetup import __version__
 from sdsetup.bootstrap import child_environment, installer, known_good, own_wheel, places, torch_source
 from sdsetup.bootstrap.action import InstallAction, run
+from sdsetup.bootstrap.command_name import quoted
 from sdsetup.bootstrap.console import Steps, say
 from sdsetup.bootstrap.installer import Wanted
 from sdsetup.errors import SetupError
@@ -177,7 +178,7 @@ def open_bundle(folder: Path) -> Bundle:
         raise SetupError(
             "install.bundle",
             f"{folder} was not finished.",
-            f"run the same command again where it was made: sdsetup install --bundle {folder.name}",
+            f"run the same command again where it was made: sdsetup install --bundle {quoted(folder.name)}",
         )
     _demand_whole(folder, document["files"], ("wheels", *_PROGRAM))
     return Bundle(folder=folder, extras=extras, flavour=installer.flavour_for(sys.platform, flavour))

@@ -6,6 +6,7 @@ Standard library only.
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ VERBS = frozenset(
     {"install", "doctor", "update", "uninstall", "convert", "inspect", "verify", "download", "generate"}
     | {"smoke-test", "benchmark", "login", "whoami", "logout", "completion"}
 )
+# What no shell reads as anything else; and what sh reads between double quotes, too.
+_PLAIN = re.compile(r"[\w@%+=:,./\\~-]+" if sys.platform == "win32" else r"[\w@%+=:,./~-]+")
+_READ_IN_QUOTES = re.compile(r"[\"$`!\\]")
 # Not where another program runs it, such as uvx, or a Python that is named.
 _COMMAND = re.compile(
     r"(?<![\w/\\.\"-])(?<!uvx )(?<!pipx run )(?<!-m )(?:python -m )?sdsetup "
@@ -28,8 +32,10 @@ def verb_of(arguments: Sequence[str]) -> str:
 
 
 def quoted(text: str) -> str:
-    """Write a part of a command as shells and cmd read it as one."""
-    return f'"{text}"' if " " in text else text
+    """Write a part of a command as shells and cmd read it as one, and as what it is."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return shlex.quote(text) if sys.platform != "win32" and _READ_IN_QUOTES.search(text) else f'"{text}"'
 
 
 def argv() -> tuple[str, ...]:

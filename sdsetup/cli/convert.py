@@ -141,6 +141,7 @@ def convert(
 ) -> None:
     """Convert a checkpoint into a verified ONNX package, and make a first image with it."""
     from conversions.options import Options
+    from conversions.package.destination import demand_elsewhere
     from sdsetup import workflow
     from sdsetup.checkpoint_source import CheckpointRequest
     from sdsetup.imaging import schedulers
@@ -180,6 +181,7 @@ def convert(
         image=drawing,
     )
     place = folder or workflow.package_folder(model, options)
+    demand_elsewhere(place)
     if dry_run:
         with saying_what_is_kept(lambda: kept_of(place)), progress.listening() as listener:
             planned = workflow.plan_conversion(request, listener)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from sdsetup.bootstrap.command_name import typed
+from sdsetup.bootstrap.command_name import quoted, typed
 from sdsetup.cli import output, progress
 from sdsetup.disk_space import human_size
 from sdsetup.errors import UsageError, saying_what_is_kept
@@ -40,7 +40,7 @@ def download(
             raise UsageError(
                 "usage.nothing-to-download",
                 f"{ref.name} is on this machine already.",
-                f"Convert it: {typed()} convert {model}",
+                f"Convert it: {typed()} convert {quoted(model)}",
             )
         plan = hub.plan(
             ref, variant=variant, allow_pickle=allow_pickle, local_dir=local_dir, listener=listener

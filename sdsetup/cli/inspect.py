@@ -72,7 +72,8 @@ def inspect(
         output.say(f"{then}: {typed()} {' '.join(quoted(part) for part in command)}")
     else:
         example = "" if "text-to-image" in found.inspection.tasks else " --init-image IMAGE"
-        output.say(f'Make an image: {typed()} generate "{Path(model)}" "a lighthouse at dawn"{example}')
+        package = quoted(str(Path(model)))
+        output.say(f'Make an image: {typed()} generate {package} "a lighthouse at dawn"{example}')
 
 
 def _show(inspection: Inspection) -> None:

@@ -13,8 +13,9 @@ import typer
 from conversions.errors import ConversionError
 from conversions.events import Listener
 from sdsetup import os_errors
+from sdsetup.bootstrap.command_name import quoted
 from sdsetup.cli import output, progress
-from sdsetup.errors import InterruptedByUserError, SetupError, saying_what_is_kept
+from sdsetup.errors import InterruptedByUserError, SetupError, UsageError, saying_what_is_kept
 from sdsetup.report_page import Outcome, RunRecord, recording, write
 
 ReportOption: TypeAlias = Annotated[
@@ -27,6 +28,7 @@ ReportOption: TypeAlias = Annotated[
 # has to be installed for it.
 _REFUSALS = frozenset(
     {"package.exists", "package.busy", "package.foreign", "package.not_a_folder", "package.read_only"}
+    | {"package.here"}
     | {"graph.needs_pytorch", "verify.no_pytorch", "weights.needs_pytorch"}
 )
 
@@ -72,7 +74,16 @@ def reporting(
         package: Where its package goes; the report goes beside it.
         page: Where the report goes instead.
         kept: Says what an interruption leaves.
+
+    Raises:
+        UsageError: The report would take a folder's place.
     """
+    if page is not None and page.is_dir():  # a root and the current folder have no name to write under
+        raise UsageError(
+            "report.folder",
+            f"--report {page} is a folder; a report is one file.",
+            f"for example: --report {quoted(str(page / 'report.html'))}",
+        )
     place = page or package.with_name(f"{package.name}-report.html")
     record = None
     run = None

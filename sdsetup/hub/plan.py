@@ -12,6 +12,7 @@ from conversions.checkpoint.json_file import read_object_file
 from conversions.errors import ConversionError
 from conversions.events import Event, Listener, Notice, ignore
 from conversions.family import folders_left_out
+from sdsetup.bootstrap.command_name import quoted
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import SetupError
 from sdsetup.hub import cache
@@ -134,11 +135,12 @@ def _index(model: HubModel, listener: Listener) -> dict[str, Any]:
         if not model.online:
             raise _not_in_cache(model, _INDEX)
         if files := [each.name for each in model.files if each.name.endswith((".safetensors", ".ckpt"))]:
+            first = f"{page(model.repo_id)}/blob/{model.revision}/{files[0]}"
             raise SetupError(
                 "hub.single-files",
                 f"{model.repo_id} has no {_INDEX}, but single files: {', '.join(files[:_SHOWN])}"
                 f"{f' and {len(files) - _SHOWN} more' if len(files) > _SHOWN else ''}.",
-                f"Take one of them: sdsetup convert {page(model.repo_id)}/blob/{model.revision}/{files[0]}",
+                f"Take one of them: sdsetup convert {quoted(first)}",
             )
         raise SetupError(
             "hub.not-diffusers",

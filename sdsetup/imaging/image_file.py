@@ -19,6 +19,7 @@ from PIL import Image, PngImagePlugin
 
 from conversions.package.layout import Package
 from sdsetup import __version__, new_file, os_errors
+from sdsetup.bootstrap.command_name import quoted
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.imaging.read_image import reading
 from sdsetup.imaging.request import Request
@@ -247,7 +248,7 @@ def find_package(metadata: ImageMetadata, image: Path) -> Path:
     raise UsageError(
         "image.package",
         f"{image} was made with a package called {metadata.package}, which is neither here nor beside it.",
-        f"name it: sdsetup generate PATH/{metadata.package} --from {image}",
+        f"name it: sdsetup generate {quoted(f'PATH/{metadata.package}')} --from {quoted(str(image))}",
     )
 
 

@@ -16,6 +16,7 @@ from conversions.events import Advanced, Finished, Listener, Notice, Started, ig
 from conversions.family import Role
 from conversions.package.layout import Package
 from conversions.recipe import Conditioning, GuidedPrompts, InitialImage
+from sdsetup.bootstrap.command_name import quoted
 from sdsetup.durations import in_words
 from sdsetup.errors import SetupError
 from sdsetup.imaging import initial_image
@@ -342,7 +343,7 @@ class Pipeline:
             raise SetupError(
                 "generate.not_finite",
                 f"{fault} (in {wrong}), in float32 too.",
-                f"run sdsetup verify {self.package.folder}; if it passes, try --provider cpu.",
+                f"run sdsetup verify {quoted(str(self.package.folder))}; if it passes, try --provider cpu.",
             )
         return outputs
 

@@ -11,6 +11,7 @@ from conversions.package.layout import (
     open_package,
     torn,
 )
+from sdsetup.bootstrap.command_name import quoted
 from sdsetup.errors import SetupError
 
 # Systems keep times of one file at different resolutions: Linux at 1 ns, Windows at 100 ns.
@@ -33,14 +34,16 @@ def open_for_images(folder: Path) -> Package:
         raise SetupError(
             "package.missing",
             f"there is no package at {folder}.",
-            f"make one: sdsetup convert MODEL --output {folder}",
+            f"make one: sdsetup convert MODEL --output {quoted(str(folder))}",
         )
     if not (folder / MANIFEST).is_file():
-        what = "a checkpoint, not a package" if (folder / "model_index.json").is_file() else "no package"
+        checkpoint = (folder / "model_index.json").is_file()
         raise SetupError(
             "package.no_manifest",
-            f"{folder} is {what}: it has no {MANIFEST}.",
-            f"convert it first: sdsetup convert {folder} --output {folder.name}-onnx",
+            f"{folder} is {'a checkpoint, not a' if checkpoint else 'no'} package: it has no {MANIFEST}.",
+            f"convert it first: sdsetup convert {quoted(str(folder))}"
+            if checkpoint
+            else "give a package's folder, or make a package: sdsetup convert MODEL",
         )
     package = open_package(folder)
     for part in package.family.parts:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.checkpoints import VARIANTS
-from tests.robustness import checkpoints, hub_answers, kills, packages, shortages
+from tests.robustness import arguments, checkpoints, hub_answers, kills, packages, shortages
 from tests.robustness.materials import Materials
 from tests.robustness.search import Figures
 
@@ -29,6 +29,7 @@ ATTACKS: tuple[tuple[float, Callable[..., Figures]], ...] = (
     (0.10, packages.inspect),
     (0.12, packages.generate),
     (0.08, packages.verify),
+    (0.04, arguments.every_option),
     (0.06, hub_answers.answers),
     (0.08, kills.convert),
     (0.04, kills.generate),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from PIL import Image
 
@@ -16,6 +17,10 @@ from tests.robustness.checkpoints import demand_whole
 from tests.robustness.materials import Materials, clear
 from tests.robustness.search import Figures
 from tests.robustness.user import LawBrokenError, User, judge, kill_with_children, list_files
+from tests.robustness.warm_start import WarmStart
+
+_LONGEST_SECONDS = 600.0
+_COLD = 1 / 8
 
 
 def convert(materials: Materials, *, until: float, seed: int, most: int = 10**9) -> Figures:
@@ -27,17 +32,18 @@ def convert(materials: Materials, *, until: float, seed: int, most: int = 10**9)
     moments = random.Random(seed)
     source = materials.checkpoint("stable-diffusion")
     materials.package("stable-diffusion")  # its graphs are traced
-    with materials.user("kill-convert") as user:
+    with materials.user("kill-convert") as user, ExitStack() as opened:
         output = user.home / "package"
         command = ["convert", str(source), "--target", "cpu", "--no-verify", "-o", str(output), "--overwrite"]
-        whole = _seconds_of(user, command)
+        user.run_cold(*command)
         undisturbed = fingerprint(output)
+        killed = opened.enter_context(_killing(user, command))
 
         def turn() -> None:
             if figures.cases % 3:
                 clear([output])
             before = output.exists()
-            figures.count("killed" if _killed(user, command, moments.uniform(0.3, whole)) else "over before")
+            figures.count("killed" if killed(moments) else "over before")
             if before and not output.exists():
                 hidden = output.with_name(".package.old")
                 if not hidden.exists():
@@ -60,15 +66,15 @@ def generate(materials: Materials, *, until: float, seed: int, most: int = 10**9
     figures = Figures(attack="SIGKILL: generate")
     moments = random.Random(seed)
     package = materials.toy()
-    with materials.user("kill-generate") as user:
+    with materials.user("kill-generate") as user, ExitStack() as opened:
         images = user.home / "images"
         command = ["generate", str(package), "a horse", "--steps", "5", "--provider", "cpu", "--seed", "3"]
         command += ["-o", str(images)]
-        whole = _seconds_of(user, command)
+        killed = opened.enter_context(_killing(user, command))
 
         def turn() -> None:
             before = list_files(images)
-            figures.count("killed" if _killed(user, command, moments.uniform(0.3, whole)) else "over before")
+            figures.count("killed" if killed(moments) else "over before")
             if lost := [name for name, entry in before.items() if list_files(images).get(name) != entry]:
                 raise LawBrokenError(f"images that were there changed: {lost}")
             _next_run(user, command)
@@ -90,15 +96,19 @@ def download(materials: Materials, *, until: float, seed: int, most: int = 10**9
     figures = Figures(attack="SIGKILL: download")
     moments = random.Random(seed)
     files = checkpoint_files(unet_bytes=400_000)
-    with HubServer() as hub, materials.user("kill-download", endpoint=hub.endpoint) as user:
+    with (
+        HubServer() as hub,
+        materials.user("kill-download", endpoint=hub.endpoint) as user,
+        ExitStack() as opened,
+    ):
         hub.add(Repo(repo_id="acme/tiny", files=files))
         hub.faults.append(Fault(where="GET /cdn/*", action=faults.drip(2**14, 0.01, 10**9), times=-1))
         command = ["download", "acme/tiny"]
-        whole = _seconds_of(user, command)
+        killed = opened.enter_context(_killing(user, command))
 
         def turn() -> None:
             clear([user.home / "hf"])
-            figures.count("killed" if _killed(user, command, moments.uniform(0.3, whole)) else "over before")
+            figures.count("killed" if killed(moments) else "over before")
             _next_run(user, command)
             folder = user.storage("acme/tiny") / "snapshots"
             for name in NEEDED:
@@ -121,15 +131,33 @@ def _turns(figures: Figures, turn: Callable[[], None], until: float, most: int) 
         figures.slowest_seconds = max(figures.slowest_seconds, time.monotonic() - began)
 
 
-def _seconds_of(user: User, command: list[str]) -> float:
-    """Run a command undisturbed, twice since the first fills caches; return the second's time."""
-    user.run_cold(*command)
+@contextmanager
+def _killing(user: User, command: list[str]) -> Iterator[Callable[[random.Random], bool]]:
+    """Give what starts the command, kills it at a random moment and tells whether it was still running.
+
+    One in eight begins with a new Python, whose imports take most of its time; the others are past them.
+    """
+    cold = _seconds_of(lambda: judge(command[0], user.run_cold(*command)))
+    with WarmStart(user, command) as warm_start:
+        warm_start.killed_after(_LONGEST_SECONDS)
+        warm = _seconds_of(lambda: warm_start.killed_after(_LONGEST_SECONDS))
+
+        def killed(moments: random.Random) -> bool:
+            if moments.random() < _COLD:
+                return _killed_cold(user, command, moments.uniform(0.3, cold))
+            return warm_start.killed_after(moments.uniform(0, warm))
+
+        yield killed
+
+
+def _seconds_of(run: Callable[[], object]) -> float:
+    """Return how long something takes that is not disturbed."""
     began = time.monotonic()
-    judge(command[0], user.run_cold(*command))
+    run()
     return time.monotonic() - began
 
 
-def _killed(user: User, command: list[str], moment_seconds: float) -> bool:
+def _killed_cold(user: User, command: list[str], moment_seconds: float) -> bool:
     process = user.start(*command)
     try:
         process.communicate(timeout=moment_seconds)

@@ -95,3 +95,29 @@ def test_a_hub_that_names_no_repository(user: User, tmp_path: Path) -> None:
                 done = somebody.run("download", "acme/tiny")
             assert done.code == 1
             assert "not from the Hub" in done.stderr
+
+
+@pytest.mark.parametrize("output", [".", "..", "/", ""])
+@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--overwrite",)], ids=str)
+def test_a_package_where_one_stands(user: User, output: str, more: tuple[str, ...]) -> None:
+    with user.writing_only():
+        done = user.run("convert", "demo", "--target", "cpu", "-o", output, *more)
+    assert done.code == 1
+    assert "--output NAME" in done.stderr
+
+
+@pytest.mark.parametrize("page", [".", "..", "/", "", "hf/.."])
+def test_a_report_that_would_be_a_folder(user: User, page: str) -> None:
+    (user.home / "hf").mkdir(exist_ok=True)
+    with user.writing_only():
+        done = user.run("convert", "demo", "--target", "cpu", "-o", "new", "--no-verify", "--report", page)
+    assert done.code == 2
+    assert "report.html" in done.stderr
+
+
+def test_a_folder_without_a_name_gives_its_own(user: User) -> None:
+    toy_package.write(user.home / "toy")
+    for place in (".", "..", "toy/.."):
+        done = user.run("generate", place, "a horse")
+        assert done.code == 1
+        assert "next: give a package's folder" in done.stderr

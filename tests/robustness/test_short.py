@@ -12,7 +12,7 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("links and limits are made the POSIX way", allow_module_level=True)
 
-from tests.robustness import checkpoints, hub_answers, kills, packages, shortages
+from tests.robustness import arguments, checkpoints, hub_answers, kills, packages, shortages
 from tests.robustness.materials import Materials
 from tests.robustness.search import Figures
 
@@ -25,6 +25,7 @@ CASES = (
     (packages.inspect, 80),
     (packages.generate, 60),
     (packages.verify, 30),
+    (arguments.every_option, 15),
     (hub_answers.answers, 20),
     (kills.convert, 2),
     (kills.generate, 2),

@@ -150,10 +150,15 @@ def list_files(root: Path, without: Collection[Path] = ()) -> Listing:
 
 def kill_with_children(process: subprocess.Popen[str]) -> None:
     """End a process and all that it started with SIGKILL, at once."""
+    kill_family(process.pid)
+
+
+def kill_family(pid: int) -> None:
+    """End a process and all that it started with SIGKILL, at once."""
     import psutil
 
     try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:
         return
     for each in family:

@@ -99,3 +99,37 @@ def test_small_files_are_the_checkpoints_own_or_of_the_hubs_cache(folder: Folder
         (folder.path / f"{other.parent.name}.json").symlink_to(other / "abc")
         with pytest.raises(ConversionError, match="outside of the checkpoint"):
             folder.read(f"{other.parent.name}.json")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_a_folder_that_is_a_link_is_looked_into_and_refused_by_name(folder: Folder, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "deeper").mkdir(parents=True)
+    (other / "config.json").write_bytes(b"{}")
+    (other / "deeper" / "x.json").touch()
+    (folder.path / "vae").symlink_to(other)
+    (folder.path / "again").symlink_to(folder.path / "unet")
+    (folder.path / "loop").symlink_to(folder.path)
+    (folder.path / "itself").symlink_to("itself")
+    assert folder.names() == [
+        *("again/weights.bin", "loop/model_index.json", "model_index.json", "unet/weights.bin"),
+        "vae/config.json",
+    ]
+    with pytest.raises(ConversionError, match=r"vae.config\.json is a link to .*other.*, outside"):
+        folder.read("vae/config.json")
+
+
+def test_a_folder_is_read_as_deep_as_checkpoints_are(folder: Folder) -> None:
+    for depth in range(1, 6):
+        inner = folder.path.joinpath(*"abcde"[:depth])
+        inner.mkdir()
+        (inner / "file").touch()
+    assert [name for name in folder.names() if name[0] == "a"] == ["a/b/c/file", "a/b/file", "a/file"]
+
+
+@pytest.mark.skipif(sys.platform == "win32" or not hasattr(os, "geteuid"), reason="rights of POSIX")
+def test_what_cannot_be_looked_into_is_left_out(folder: Folder) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("nothing is forbidden to root")
+    (folder.path / "lost+found").mkdir(mode=0)
+    assert folder.names() == ["model_index.json", "unet/weights.bin"]

@@ -97,3 +97,42 @@ def test_the_readme_has_the_lines_of_every_shell(place: Path) -> None:
             typed, activation = _ask(place, shell)
             assert f"`{typed}`" in readme
             assert f"`{activation}`" in readme
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plain-1.0/a@b",
+        "two words",
+        "a(1)&b",
+        "it's",
+        'a"b',
+        "$HOME",
+        "a`id`",
+        "a\\b",
+        "new!",
+        "",
+        "#x",
+        "a;b",
+        "*",
+        "ü",
+    ],
+)
+def test_a_part_of_a_command_reaches_the_command_as_it_is(text: str) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("there is no bash")
+    from sdsetup.bootstrap.command_name import quoted
+
+    line = f"printf '%s|' {quoted(text)}"
+    answer = subprocess.run(
+        [bash, "-c", line], capture_output=True, encoding="utf-8", check=True, cwd=ROOT / "tests"
+    )
+    assert answer.stdout == f"{text}|"
+
+
+def test_what_needs_no_quotes_has_none() -> None:
+    from sdsetup.bootstrap.command_name import quoted
+
+    assert quoted("packages/a_b-1.0,c") == "packages/a_b-1.0,c"
+    assert quoted("two words") == '"two words"'

@@ -5,6 +5,7 @@ import pytest
 
 from conversions.errors import ConversionError
 from conversions.recipe import ImageSize
+from sdsetup.bootstrap.command_name import quoted
 from sdsetup.errors import SetupError
 from sdsetup.runtime.package import open_for_images
 from tests.sdsetup import toy_package
@@ -38,12 +39,19 @@ def test_a_checkpoint_is_no_package_yet(folder):
     (folder / "manifest.json").unlink()
     with pytest.raises(SetupError, match="a checkpoint, not a package") as caught:
         open_for_images(folder)
-    assert caught.value.hint.startswith("convert it first: sdsetup convert")
+    assert caught.value.hint == f"convert it first: sdsetup convert {quoted(str(folder))}"
     assert caught.value.code == "package.no_manifest"
     (folder / "model_index.json").unlink()
     with pytest.raises(SetupError, match="is no package: it has no manifest") as caught:
         open_for_images(folder)
     assert caught.value.code == "package.no_manifest"
+    assert caught.value.hint.startswith("give a package's folder")  # no folder that cannot be converted
+
+
+def test_a_place_with_spaces_can_be_typed_as_it_is_said(tmp_path):
+    with pytest.raises(SetupError) as caught:
+        open_for_images(tmp_path / "two words")
+    assert caught.value.hint.endswith(f'--output "{tmp_path / "two words"}"')
 
 
 @pytest.mark.parametrize("submodel", ["text_encoder", "unet", "vae_decoder"])
