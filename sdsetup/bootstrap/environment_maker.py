@@ -160,6 +160,16 @@ def is_ready(environment: Path, wanted: Wanted) -> bool:
     )
 
 
+def lacks_torch_alone(environment: Path, wanted: Wanted) -> bool:
+    """Tell whether all that is wanted is there but torch, which cannot be had still; looks for it.
+
+    Raises:
+        SetupError: ``install.no-torch``: torch is required.
+    """
+    lean = _without_torch(wanted)
+    return lean != wanted and is_ready(environment, lean) and _torch_is_still_left_out(environment, wanted)
+
+
 def _torn(site: Path, stamp: Mapping[str, Any]) -> dict[str, str]:
     """Find what is not whole among what sdsetup installs; other packages in there are their owner's."""
     ours = {known_good.normalized(name.partition("-")[0]) for name in stamp.get("distributions", ())}
@@ -218,7 +228,7 @@ def _prepare_alone(environment: Path, wanted: Wanted) -> None:
         groups=tuple(dict.fromkeys((*wanted.groups, *stamp.get("groups", ())))),
     )
     lean = _without_torch(wanted)
-    if lean != wanted and is_ready(environment, lean) and _torch_is_still_left_out(environment, wanted):
+    if lacks_torch_alone(environment, wanted):
         return
     found_there = stamp.get("found_there", not stamp and places.python_of(environment).exists())
     steps = Steps(f"Setting up {environment}")

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from conversions.options import Options
 from sdsetup import workflow
-from sdsetup.bootstrap import environment_maker, install, places
+from sdsetup.bootstrap import (
+    environment_maker,
+    handover,
+    install,
+    install_options,
+    install_plan,
+    made_already,
+    places,
+)
+from sdsetup.bootstrap.made_already import Made
 from sdsetup.cli.app import main
 from sdsetup.errors import SetupError
 from tests.sdsetup import toy_package
@@ -44,6 +54,56 @@ def test_a_dry_run_of_a_whole_environment_is_told_by_the_second_half(
     assert install.begin(["install", "--dry-run"]) is None
     assert install.begin(["install", "--dry-run", "--bundle", str(environment)]) == 0
     assert "bundle       " in capsys.readouterr().err
+
+
+def test_what_was_agreed_to_is_not_asked_about_again(
+    environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment_maker, "is_ready", lambda *_: True)
+    handed: list[Path | None] = []
+
+    def go_on(python: Path, arguments: list[str], *, prepared: Path | None = None) -> int:
+        assert (python, arguments) == (places.python_of(environment), ["-m", "sdsetup", "install"])
+        handed.append(prepared)
+        return 7
+
+    monkeypatch.setattr(handover, "go_on", go_on)
+    assert install.begin(["install"]) == 7
+    assert handed == [environment]
+
+    # The second half, started with these variables, looks at nothing, once.
+    monkeypatch.setattr(environment_maker, "is_ready", lambda *_: False)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    for name, value in handover.for_prepared(environment).items():
+        monkeypatch.setenv(name, value)
+    assert install.begin(["install"]) is None
+    with pytest.raises(SetupError, match="no terminal"):
+        install.begin(["install"])
+
+
+def test_a_plan_says_what_an_earlier_installation_has_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    environment = places.environment_folder()
+    monkeypatch.setattr(places, "python_of", lambda _: Path(sys.executable))
+    arguments = ["install", "--torch"]
+    assert made_already.read(environment, arguments) == made_already.NOTHING
+    place = workflow.package_folder("demo", Options(target=workflow.default_target()))
+    toy_package.write(tmp_path / place)
+    made = made_already.read(environment, arguments)
+    assert made == Made(package=place)
+    options = install_options.read(arguments)
+    plan = install_plan.plan(
+        environment, environment_maker.wanted_here("cpu"), here=True, offline=False, made=made
+    )
+    assert f"  package      it is there, {place}" in plan.lines(options)
+    assert any("make the first one" in line for line in plan.lines(options))
+    everything = replace(plan, made=replace(made, image=Path("images/x.png"))).lines(options)
+    assert "  image        it is there, images/x.png" in everything
+    assert not any("convert and verify" in line for line in everything)
+    before = replace(plan, made=made_already.NOTHING).lines(options)
+    assert any("convert and verify it" in line for line in before)
 
 
 def test_the_second_half_says_what_is_there_and_makes_nothing(
