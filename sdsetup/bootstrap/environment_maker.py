@@ -32,7 +32,7 @@ from sdsetup.bootstrap import (
 )
 from sdsetup.bootstrap.action import InstallAction, run
 from sdsetup.bootstrap.child_environment import PipSettings
-from sdsetup.bootstrap.console import Steps, complain, say, waiting
+from sdsetup.bootstrap.console import Steps, complain, say, say_folded, waiting
 from sdsetup.bootstrap.installer import Flavour, Wanted
 from sdsetup.bootstrap.interpreter import look_at
 from sdsetup.bootstrap.torch_source import TorchSource
@@ -302,13 +302,14 @@ def _torch(
     if torch.left_out and wanted.torch_required:
         raise torch_source.not_found()
     if torch.left_out:
-        say(
+        say_folded(
             "  torch is left out: PyPI's is CUDA's, gigabytes for a machine without an NVIDIA card, and"
-            f" {torch_source.CPU_INDEX} has none here or is not reached.\n"
-            "    Without it sdsetup converts known architectures and makes images; comparing with PyTorch and"
-            " tracing new architectures need it.\n"
-            f"    For a mirror of that index set {torch_source.INDEX_VARIABLE}; then, or once it is reached,"
-            f" type: {command_name.typed()} install"
+            f" {torch_source.CPU_INDEX} has none here or is not reached."
+            " Without it sdsetup converts known architectures and makes images; comparing with PyTorch and"
+            " tracing new architectures need it."
+            f" For a mirror of that index set {torch_source.INDEX_VARIABLE}; then, or once it is reached,"
+            f" type: {command_name.typed()} install",
+            hang=4,
         )
     return torch
 

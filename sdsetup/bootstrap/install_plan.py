@@ -73,8 +73,8 @@ class InstallPlan:
                 "install.disk",
                 f"The disk of {self.environment} has {free / 1e9:.1f} GB free; setting up needs "
                 f"{self.needed_bytes / 1e9:.1f} GB.",
-                "free some space, then run the same command again; `--lean` takes "
-                f"{(_LEAN_DISK + _LEAN_DOWNLOAD) / 1e9:.1f} GB.",
+                "free some space, then run the same command again"
+                + (f"; `--lean` takes {(_LEAN_DISK + _LEAN_DOWNLOAD) / 1e9:.1f} GB." if self.torch else "."),
             )
 
     def lines(self, options: InstallOptions) -> list[str]:

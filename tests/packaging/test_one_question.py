@@ -9,12 +9,15 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sdsetup.bootstrap import known_good
 from tests.packaging.building import ROOT, sources
 from tests.packaging.newcomer import Newcomer, base_python
+from tests.sdsetup.bootstrap import small_index
 
 if sys.platform == "win32":
     pytest.skip("Windows has no pseudo-terminals for Python", allow_module_level=True)
@@ -76,6 +79,13 @@ def test_one_question_where_torch_is_not_to_be_had(tmp_path: Path) -> None:
     assert "Everything was there already" in said
 
     status, said = _attended(person, clone, "install", "--torch", "--dry-run")
+    assert status == 1, said
+    assert "none here or is not reached" in " ".join(said.split())
+
+    small_index.wheel(tmp_path / "index", "torch", f"{known_good.versions()['torch']}+cpu")
+    with small_index.index(tmp_path / "index") as (address, _):
+        reached = replace(person, more={**person.more, "SDSETUP_TORCH_INDEX": address})
+        status, said = _attended(reached, clone, "install", "--torch", "--dry-run")
     assert status == 0, said
     assert re.search(r"package +it is there, packages/demo-cpu-fp16", said)
     assert re.search(r"image +it is there, images/", said)

@@ -132,3 +132,15 @@ def test_the_second_half_says_what_is_there_and_makes_nothing(
     said = capsys.readouterr().err
     assert said.startswith("Everything is there already")
     assert f"it is there, {image}" in said
+
+
+@pytest.mark.parametrize(("extras", "smaller"), [(("convert",), True), ((), False)])
+def test_a_full_disk_names_the_smaller_way_where_it_was_not_taken(
+    extras: tuple[str, ...], smaller: bool, environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = environment_maker.wanted_here("cpu", extras=extras)
+    plan = install_plan.plan(environment, wanted, here=False, offline=False)
+    monkeypatch.setattr(install_plan.InstallPlan, "free_bytes", 10**8)
+    with pytest.raises(SetupError, match="0.1 GB free") as caught:
+        plan.require_space()
+    assert ("--lean" in caught.value.hint) is smaller
