@@ -141,6 +141,6 @@ def test_a_full_disk_names_the_smaller_way_where_it_was_not_taken(
     wanted = environment_maker.wanted_here("cpu", extras=extras)
     plan = install_plan.plan(environment, wanted, here=False, offline=False)
     monkeypatch.setattr(install_plan.InstallPlan, "free_bytes", 10**8)
-    with pytest.raises(SetupError, match="0.1 GB free") as caught:
+    with pytest.raises(SetupError, match=r"0\.1 GB free") as caught:
         plan.require_space()
     assert ("--lean" in caught.value.hint) is smaller
