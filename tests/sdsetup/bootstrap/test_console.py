@@ -88,7 +88,7 @@ def test_sentences_of_the_command_line_are_folded_too(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     output.say(f"{'one ' * 30}[two]")
     output.complain(f"{'one ' * 30}[two]", f"{'three ' * 20}")
-    said = capsys.readouterr().err.splitlines()
+    said = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().err).splitlines()
     assert max(map(len, said)) < 80
     assert [line.split(" ")[0] for line in said if not line.startswith("  ")] == ["one", "error:", "next:"]
     assert "[two]" in said[1]
