@@ -217,9 +217,12 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _no_bundle(folder: Path, error: Exception) -> SetupError:
+    missing = isinstance(error, FileNotFoundError) and not folder.exists()
     return SetupError(
         "install.bundle",
-        f"{folder} is no bundle, or was not finished: {error}.",
+        f"there is no folder {folder}."
+        if missing
+        else f"{folder} is no bundle, or was not finished: {error}.",
         "make one on a machine with a network: uvx sdsetup install --bundle FOLDER",
     )
 

@@ -64,6 +64,12 @@ def as_typed(text: str) -> str:
     return _COMMAND.sub(lambda _: f"{typed()} ", text)
 
 
+def pattern() -> str:
+    """Write a pattern of a command in a text: up to its end, or to a semicolon."""
+    verbs = "|".join(sorted(VERBS, key=len, reverse=True))
+    return rf"{re.escape(typed())} (?:{verbs})(?![\w-])[^;]*|source (?:\"[^\"]*\"|\S+)"
+
+
 def activation(shell: str) -> str:
     """Write the line that puts the environment's commands on PATH for this terminal.
 

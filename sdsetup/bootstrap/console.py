@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
+from sdsetup.bootstrap import command_name
 from sdsetup.bootstrap.command_name import as_typed, verb_of
 from sdsetup.errors import SetupError
 
@@ -27,6 +28,10 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+# Under what the second and further lines of a sentence begin.
+HANG = 2
+
+
 def say_folded(text: str, *, hang: int) -> None:
     """Write a line to stderr, folded where that is a narrower terminal; see :func:`folded`."""
     for line in folded(text, sys.stderr, hang=hang):
@@ -35,6 +40,8 @@ def say_folded(text: str, *, hang: int) -> None:
 
 def folded(text: str, stream: TextIO, *, hang: int) -> list[str]:
     """Break a line between words at the width of the terminal; a stream that is none takes it whole.
+
+    A command is not broken, so that it can be copied.
 
     Args:
         text: The line.
@@ -45,7 +52,7 @@ def folded(text: str, stream: TextIO, *, hang: int) -> list[str]:
         return [text]
     width = shutil.get_terminal_size().columns - 1
     lines = [""]
-    for word in re.findall(r"\s*\S+", text):
+    for word in re.findall(rf"\s*(?:{command_name.pattern()}|`[^`]*`\S*|\S+)", text):
         if lines[-1] and len(lines[-1] + word) > width:
             lines.append(" " * hang + word.lstrip())
         else:
@@ -66,9 +73,9 @@ def interrupted(arguments: Sequence[str]) -> str:
 
 def complain(error: SetupError) -> None:
     """Show a failure and what to do about it, in the command line's own form."""
-    say(f"error: {error.message}")
+    say_folded(f"error: {error.message}", hang=HANG)
     if error.hint:
-        say(f"next: {as_typed(error.hint)}")
+        say_folded(f"next: {as_typed(error.hint)}", hang=HANG)
 
 
 class Steps:

@@ -32,7 +32,7 @@ from sdsetup.bootstrap import (
 )
 from sdsetup.bootstrap.action import InstallAction, run
 from sdsetup.bootstrap.child_environment import PipSettings
-from sdsetup.bootstrap.console import Steps, complain, say, waiting
+from sdsetup.bootstrap.console import Steps, complain, say, say_folded, waiting
 from sdsetup.bootstrap.installer import Flavour, Wanted
 from sdsetup.bootstrap.interpreter import look_at
 from sdsetup.bootstrap.torch_source import TorchSource
@@ -160,6 +160,16 @@ def is_ready(environment: Path, wanted: Wanted) -> bool:
     )
 
 
+def lacks_torch_alone(environment: Path, wanted: Wanted) -> bool:
+    """Tell whether all that is wanted is there but torch, which cannot be had still; looks for it.
+
+    Raises:
+        SetupError: ``install.no-torch``: torch is required.
+    """
+    lean = _without_torch(wanted)
+    return lean != wanted and is_ready(environment, lean) and _torch_is_still_left_out(environment, wanted)
+
+
 def _torn(site: Path, stamp: Mapping[str, Any]) -> dict[str, str]:
     """Find what is not whole among what sdsetup installs; other packages in there are their owner's."""
     ours = {known_good.normalized(name.partition("-")[0]) for name in stamp.get("distributions", ())}
@@ -218,7 +228,7 @@ def _prepare_alone(environment: Path, wanted: Wanted) -> None:
         groups=tuple(dict.fromkeys((*wanted.groups, *stamp.get("groups", ())))),
     )
     lean = _without_torch(wanted)
-    if lean != wanted and is_ready(environment, lean) and _torch_is_still_left_out(environment, wanted):
+    if lacks_torch_alone(environment, wanted):
         return
     found_there = stamp.get("found_there", not stamp and places.python_of(environment).exists())
     steps = Steps(f"Setting up {environment}")
@@ -292,13 +302,14 @@ def _torch(
     if torch.left_out and wanted.torch_required:
         raise torch_source.not_found()
     if torch.left_out:
-        say(
+        say_folded(
             "  torch is left out: PyPI's is CUDA's, gigabytes for a machine without an NVIDIA card, and"
-            f" {torch_source.CPU_INDEX} has none here or is not reached.\n"
-            "    Without it sdsetup converts known architectures and makes images; comparing with PyTorch and"
-            " tracing new architectures need it.\n"
-            f"    For a mirror of that index set {torch_source.INDEX_VARIABLE}; then, or once it is reached,"
-            f" type: {command_name.typed()} install"
+            f" {torch_source.CPU_INDEX} has none here or is not reached."
+            " Without it sdsetup converts known architectures and makes images; comparing with PyTorch and"
+            " tracing new architectures need it."
+            f" For a mirror of that index set {torch_source.INDEX_VARIABLE}; then, or once it is reached,"
+            f" type: {command_name.typed()} install",
+            hang=4,
         )
     return torch
 

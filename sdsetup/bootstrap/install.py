@@ -17,6 +17,7 @@ from sdsetup.bootstrap import (
     install_options,
     install_plan,
     installer,
+    made_already,
     places,
 )
 from sdsetup.bootstrap.console import say
@@ -38,6 +39,8 @@ def begin(arguments: Sequence[str]) -> int | None:
     """
     options = install_options.read(arguments)
     environment = places.environment_folder()
+    if handover.was_prepared(environment):  # a plan is asked about once
+        return None
     opened = bundle.open_bundle(options.offline) if options.offline is not None else None
     if opened is not None:
         opened.use()
@@ -60,19 +63,25 @@ def begin(arguments: Sequence[str]) -> int | None:
         flavour, extras=extras, torch_required=options.lean is False, wheel=wheel
     )
     # Of an environment that is whole, the second half says what there is to do.
-    if not environment_maker.is_ready(environment, wanted) or (options.dry_run and options.bundle):
+    whole = environment_maker.is_ready(environment, wanted) or environment_maker.lacks_torch_alone(
+        environment, wanted
+    )
+    if not whole or (options.dry_run and options.bundle):
         wrong = environment_maker.fault(environment)
         if wrong is not None:
             raise wrong
+        here = environment_maker.was_made(environment)
         plan = install_plan.plan(
             environment,
             wanted,
-            here=environment_maker.was_made(environment),
+            here=here,
             offline=opened is not None,
+            made=made_already.read(environment, arguments) if here else made_already.NOTHING,
         )
         if not _agreed(options, plan, arguments):
             return 0 if options.dry_run else 1
-    environment_maker.prepare(environment, wanted)
+    if not whole:
+        environment_maker.prepare(environment, wanted)
     if options.bundle is not None:
         bundle.make(options.bundle, environment, wanted)
         if options.model == "demo":
@@ -80,7 +89,7 @@ def begin(arguments: Sequence[str]) -> int | None:
             return 0
     if inside:
         return None
-    return handover.go_on(places.python_of(environment), ["-m", "sdsetup", *arguments])
+    return handover.go_on(places.python_of(environment), ["-m", "sdsetup", *arguments], prepared=environment)
 
 
 def _agreed(options: InstallOptions, plan: install_plan.InstallPlan, arguments: Sequence[str]) -> bool:

@@ -106,9 +106,25 @@ def read(arguments: Sequence[str]) -> InstallOptions:
         dry_run="--dry-run" in arguments,
         offline=offline,
         bundle=bundle,
-        folder=_folder("--folder", values) or Path(),
+        folder=_folder("--folder", values) or _present_folder(bundle),
         images_folder=_folder("--images-folder", values),
     )
+
+
+def _present_folder(bundle: Path | None) -> Path:
+    """Return the present folder, where packages go unless another is named.
+
+    Raises:
+        UsageError: ``install.folder``: there are no packages yet, and none can be written.
+    """
+    here = Path.cwd()
+    if bundle is None and not (here / "packages").exists() and not os.access(here, os.W_OK):
+        raise UsageError(
+            "install.folder",
+            f"packages and images go to the present folder, and you may not write in {here}.",
+            "Name a folder of your own with --folder FOLDER.",
+        )
+    return Path()
 
 
 def _folder(option: str, values: Mapping[str, str]) -> Path | None:

@@ -10,9 +10,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdsetup.bootstrap import torch_source
+from sdsetup.bootstrap import made_already, torch_source
 from sdsetup.bootstrap.install_options import InstallOptions
 from sdsetup.bootstrap.installer import Wanted
+from sdsetup.bootstrap.made_already import Made
 from sdsetup.errors import SetupError
 
 # Measured for Linux with `pip install --dry-run --report`, and `du` on the finished environments.
@@ -38,6 +39,7 @@ class InstallPlan:
         disk_bytes: What it takes in the end.
         torch: Whether torch is wanted.
         offline: Whether all comes from a bundle.
+        made: What an earlier installation has finished.
     """
 
     environment: Path
@@ -46,6 +48,7 @@ class InstallPlan:
     disk_bytes: int
     torch: bool
     offline: bool
+    made: Made = made_already.NOTHING
 
     @property
     def free_bytes(self) -> int:
@@ -70,8 +73,8 @@ class InstallPlan:
                 "install.disk",
                 f"The disk of {self.environment} has {free / 1e9:.1f} GB free; setting up needs "
                 f"{self.needed_bytes / 1e9:.1f} GB.",
-                "free some space, then run the same command again; `--lean` takes "
-                f"{(_LEAN_DISK + _LEAN_DOWNLOAD) / 1e9:.1f} GB.",
+                "free some space, then run the same command again"
+                + (f"; `--lean` takes {(_LEAN_DISK + _LEAN_DOWNLOAD) / 1e9:.1f} GB." if self.torch else "."),
             )
 
     def lines(self, options: InstallOptions) -> list[str]:
@@ -93,11 +96,19 @@ class InstallPlan:
         else:
             known = f"the demo, which comes with sdsetup ({_megabytes(_DEMO_DISK)})"
             size = "its size is shown before it is downloaded"
-            steps += [
-                f"model        {known if options.model == 'demo' else f'{options.model}: {size}'}",
-                f"package      convert and verify it, in {options.packages.absolute()}",
-                f"image        make the first one and check it, in {options.images.absolute()}",
-            ]
+            package, image = self.made.package, self.made.image
+            if package is None:
+                steps += [
+                    f"model        {known if options.model == 'demo' else f'{options.model}: {size}'}",
+                    f"package      convert and verify it, in {options.packages.absolute()}",
+                ]
+            else:
+                steps.append(f"package      it is there, {package}")
+            steps.append(
+                f"image        make the first one and check it, in {options.images.absolute()}"
+                if image is None
+                else f"image        it is there, {image}"
+            )
         seconds = self.disk_bytes / _UNPACKED_BYTES_A_SECOND
         seconds += 0 if self.offline else self.download_bytes / _LINE_BYTES_A_SECOND
         steps.append(
@@ -107,7 +118,14 @@ class InstallPlan:
         return ["sdsetup install will do this:", *(f"  {step}" for step in steps)]
 
 
-def plan(environment: Path, wanted: Wanted, *, here: bool, offline: bool) -> InstallPlan:
+def plan(
+    environment: Path,
+    wanted: Wanted,
+    *,
+    here: bool,
+    offline: bool,
+    made: Made = made_already.NOTHING,
+) -> InstallPlan:
     """Estimate what an environment takes.
 
     Args:
@@ -115,6 +133,7 @@ def plan(environment: Path, wanted: Wanted, *, here: bool, offline: bool) -> Ins
         wanted: What it is to hold.
         here: Whether something of sdsetup's is in it already.
         offline: Whether all comes from a bundle.
+        made: What an earlier installation has finished.
     """
     torch = "convert" in wanted.extras
     download, disk = (_TORCH_DOWNLOAD, _TORCH_DISK) if torch else (_LEAN_DOWNLOAD, _LEAN_DISK)
@@ -127,6 +146,7 @@ def plan(environment: Path, wanted: Wanted, *, here: bool, offline: bool) -> Ins
         disk_bytes=disk,
         torch=torch,
         offline=offline,
+        made=made,
     )
 
 

@@ -16,7 +16,7 @@ from sdsetup.bootstrap.command_name import typed, verb_of
 from sdsetup.bootstrap.console import interrupted
 from sdsetup.bootstrap.version import lines as version_lines
 from sdsetup.cli import bad_value, interruption, output
-from sdsetup.cli.verbs import VerbGroup, whose_options
+from sdsetup.cli.verbs import VerbGroup, in_words_of, whose_options
 from sdsetup.error_hints import hint_for
 from sdsetup.errors import InterruptedByUserError, SetupError, UsageError
 from sdsetup.redaction import RedactingFormatter, redact, redacting_streams
@@ -119,8 +119,8 @@ def _explain(error: BaseException, arguments: list[str]) -> int:
                 output.say(error.message)
             return 130
         case SetupError() | ConversionError():
-            hint = hint_for(error) if isinstance(error, ConversionError) else error.hint
             verb = verb_of(arguments)
+            hint = in_words_of(hint_for(error) if isinstance(error, ConversionError) else error.hint, verb)
             output.complain(error.message, " ".join(filter(None, (hint, whose_options(hint, verb)))))
             return 2 if isinstance(error, UsageError) else 1
     if hasattr(error, "format_message"):  # typer's, whose common class has no public name in all versions

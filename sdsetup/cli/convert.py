@@ -297,24 +297,26 @@ def show_report(report: ParityReport, package: Package) -> None:
 
     table = Table(box=None)
     # The largest error and the cosine are in the JSON document and the report page.
-    for heading in ("submodel", "PSNR", "needed", "size", "VRAM", "nodes", "result"):
+    compared = ("PSNR", "needed") if any(each.parity for each in report.submodels) else ()
+    known = {each.submodel: device_bytes(package, each.submodel) for each in report.submodels}
+    memory = ("VRAM",) if any(each is not None for each in known.values()) else ()
+    for heading in ("submodel", *compared, "size", *memory, "nodes", "result"):
         left = heading in ("submodel", "result")
         table.add_column(heading, justify="left" if left else "right", no_wrap=heading != "nodes")
     for each in report.submodels:
         parity = each.parity
         numbers = ("", "") if parity is None else (f"{parity.psnr_db:.1f} dB", f"{parity.gate_db:.0f} dB")
-        needed = device_bytes(package, each.submodel)
-        size = human_size(weight_bytes(package, each.submodel))
-        memory = "" if needed is None else human_size(needed)
+        needed = known[each.submodel]
+        vram = "" if needed is None else human_size(needed)
         nodes = ", ".join(
             f"{count} on {name.removesuffix('ExecutionProvider')}"
             for name, count in each.placement.nodes.items()
         )
         table.add_row(
             each.submodel,
-            *numbers,
-            size,
-            memory,
+            *(numbers if compared else ()),
+            human_size(weight_bytes(package, each.submodel)),
+            *((vram,) if memory else ()),
             nodes,
             "[red]failed[/]" if each.problems else "[green]ok[/]",
         )

@@ -91,7 +91,7 @@ def install(
     place = folder.expanduser() / workflow.package_folder(model, options)
     images = (images_folder or folder / "images").expanduser()
     if dry_run:
-        _show_plan(model, place, images)
+        _show_plan(model, place, images, as_json=as_json)
         return
     if not place.exists() and not yes:
         log_in_where_needed(model)
@@ -123,11 +123,19 @@ def install(
     show_next(installed.package)
 
 
-def _show_plan(model: str, package: Path, images: Path) -> None:
+def _show_plan(model: str, package: Path, images: Path, *, as_json: bool) -> None:
     """Show what there is to do in an environment that is whole; the others are planned by the bootstrap."""
     from sdsetup import workflow
 
     made = workflow.made_image(package, images) if package.exists() else None
+    if as_json:
+        output.emit_json(
+            {
+                "package": str(package) if package.exists() else None,
+                "image": None if made is None else str(made),
+            }
+        )
+        return
     if made is not None:
         output.say("Everything is there already; the same command without --dry-run changes nothing.")
     else:

@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sdsetup.bootstrap.command_name import as_typed
+from sdsetup.bootstrap.console import HANG, folded
 from sdsetup.redaction import redact, redact_document
 
 if TYPE_CHECKING:
@@ -63,7 +64,12 @@ def say(text: str, *, style: str = "") -> None:
     """Tell the person something. ``text`` is literal: brackets in it are no markup."""
     from rich.markup import escape
 
-    console().print(escape(redact(text)), style=style or None)
+    for line in _lines(text):
+        console().print(escape(line), style=style or None)
+
+
+def _lines(text: str) -> list[str]:
+    return [part for line in redact(text).split("\n") for part in folded(line, sys.stderr, hang=HANG)]
 
 
 def show(table: Table) -> None:
@@ -77,9 +83,12 @@ def complain(message: str, hint: str) -> None:
     """Show a failure and what to do about it."""
     from rich.markup import escape
 
-    console().print(f"[bold red]error:[/] {escape(redact(message))}")
-    if hint:
-        console().print(f"[bold]next:[/] {escape(redact(as_typed(hint)))}")
+    for title, style, text in (("error:", "bold red", message), ("next:", "bold", as_typed(hint))):
+        if text:
+            first, *others = _lines(f"{title} {text}")
+            console().print(f"[{style}]{title}[/]{escape(first.removeprefix(title))}")
+            for line in others:
+                console().print(escape(line))
 
 
 def settle() -> None:

@@ -131,6 +131,16 @@ VERBS = (
 )
 
 
+def in_words_of(hint: str, verb: str) -> str:
+    """Name options as the verb has them: where its package goes, `install` is told by --folder.
+
+    Args:
+        hint: What to do next, in the words of `convert`.
+        verb: The one that was called.
+    """
+    return re.sub(r"(?<![\w-])--output(?![\w-])", "--folder", hint) if verb == "install" else hint
+
+
 def whose_options(hint: str, verb: str) -> str:
     """Say of which other verb the options are that a hint names without naming their command.
 

@@ -8,7 +8,7 @@ from sdsetup.bootstrap import installer, known_good
 from sdsetup.bootstrap.installer import FLAVOUR_DISTRIBUTIONS
 from sdsetup.doctor import shell
 from sdsetup.doctor.finding import Fix, Verdict, failure, ok, skipped, warning
-from sdsetup.doctor.registry import CheckContext, check
+from sdsetup.doctor.registry import WITH_PACKAGES, CheckContext, check
 
 _CONVERT = ("torch", "diffusers", "transformers", "onnxscript")
 
@@ -36,6 +36,7 @@ def _matters(context: CheckContext, name: str) -> bool:
     "Packages of sdsetup",
     why="Without them only `install` and this doctor run.",
     reads="packages python",
+    kinds=WITH_PACKAGES,
 )
 def core(context: CheckContext) -> Verdict:
     """See whether everything that sdsetup always needs is installed, down to the last dependency."""
@@ -78,6 +79,7 @@ def convert(context: CheckContext) -> Verdict:
     "Tested versions",
     why="Exporters and runtimes break one another between versions; the known-good set was tested together.",
     reads="packages python machine",
+    kinds=WITH_PACKAGES,
 )
 def tested(context: CheckContext) -> Verdict:
     """Compare the installed versions with the known-good set, and with what they demand of each other."""
@@ -102,6 +104,7 @@ def tested(context: CheckContext) -> Verdict:
     "Whole packages",
     why="A cut-off installation or an over-eager cleaner leaves packages that import and then fail.",
     reads="packages python",
+    kinds=WITH_PACKAGES,
 )
 def whole(context: CheckContext) -> Verdict:
     """Compare the files of all packages that sdsetup needs with the packages' own lists."""
@@ -117,6 +120,7 @@ def whole(context: CheckContext) -> Verdict:
     "Packages start",
     why="A package may be there, whole, and still not work: a system library or another package stops it.",
     reads="imports packages python",
+    kinds=WITH_PACKAGES,
 )
 def imports(context: CheckContext) -> Verdict:
     """Say what could not be imported, in a process of its own."""

@@ -116,6 +116,8 @@ _CHECKS: dict[str, Check] = {}
 _TOPICS = ("python", "system", "model", "memory", "storage", "adapter", "packages", "runtime", "hub")
 
 ALL_KINDS: frozenset[Kind] = frozenset({"anything", "install", "convert", "generate"})
+# What is missing or torn among packages does not stand in the way of `install`, which brings them.
+WITH_PACKAGES: frozenset[Kind] = ALL_KINDS - {"install"}
 
 
 def check(

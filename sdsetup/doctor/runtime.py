@@ -6,7 +6,7 @@ from sdsetup.bootstrap import installer
 from sdsetup.bootstrap.installer import FLAVOUR_DISTRIBUTIONS, FLAVOURS, Flavour
 from sdsetup.doctor import shell
 from sdsetup.doctor.finding import Fix, Verdict, failure, ok, skipped, warning
-from sdsetup.doctor.registry import CheckContext, check
+from sdsetup.doctor.registry import WITH_PACKAGES, CheckContext, check
 from sdsetup.machine.facts import ProviderTrial
 
 # Windows' own DirectML.dll is older than what ONNX Runtime was built with; the wheel brings 1.15.
@@ -37,6 +37,7 @@ def _reinstall(context: CheckContext, says: str, flavour: Flavour | None = None)
     "ONNX Runtime installed",
     why="All its flavours write the same folder: with two, one hides the other's providers without a word.",
     reads="packages python machine",
+    kinds=WITH_PACKAGES,
 )
 def flavours(context: CheckContext) -> Verdict:
     """Count the flavours; exactly one is right."""
@@ -67,6 +68,7 @@ def flavours(context: CheckContext) -> Verdict:
     "ONNX Runtime starts",
     why="A library that it is linked with may be missing, which shows only when it is imported.",
     reads="runtime packages python machine",
+    kinds=WITH_PACKAGES,
 )
 def starts(context: CheckContext) -> Verdict:
     """See whether it could be imported in a process of its own."""
@@ -97,6 +99,7 @@ def starts(context: CheckContext) -> Verdict:
     "Providers listed",
     why="Only a provider that this build of ONNX Runtime lists can be used.",
     reads="runtime packages python machine",
+    kinds=WITH_PACKAGES,
 )
 def providers(context: CheckContext) -> Verdict:
     """Compare the listed providers with what the installed flavour should bring."""
@@ -128,7 +131,7 @@ def providers(context: CheckContext) -> Verdict:
     "DirectML library",
     why="Windows' own DirectML.dll is older than the operators that ONNX Runtime hands it.",
     reads="runtime machine packages python",
-    kinds=frozenset({"anything", "install", "generate"}),
+    kinds=frozenset({"anything", "generate"}),
 )
 def directml(context: CheckContext) -> Verdict:
     """See which DirectML.dll is loaded, and from where."""
@@ -151,6 +154,7 @@ def directml(context: CheckContext) -> Verdict:
     "Providers tried",
     why="A listed provider may still be unusable, and ONNX Runtime then falls back to the CPU in silence.",
     reads="runtime packages python machine",
+    kinds=WITH_PACKAGES,
 )
 def trial(context: CheckContext) -> Verdict:
     """Judge the tiny graph's numbers on each provider and adapter."""

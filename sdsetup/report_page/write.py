@@ -269,16 +269,19 @@ def _foretold(outcome: Outcome) -> int:
 
 
 def _chart(outcome: Outcome, record: RunRecord) -> Iterator[str]:
-    drawn = memory_chart.draw(record, _foretold(outcome))
-    if drawn:
+    planned = _foretold(outcome)
+    shapes = (memory_chart.DESK, memory_chart.PHONE)
+    drawn = [memory_chart.draw(record, planned, shape) for shape in shapes]
+    if all(drawn):
         yield "<h2>Memory and time</h2>"
-        yield f'<div class="wide" role="region" aria-label="Memory and time" tabindex="0">{drawn}</div>'
+        yield from ('<div class="chart">', *drawn, "</div>")
 
 
 def _tasks(record: RunRecord) -> Iterator[str]:
     if not record.tasks:
         return
     yield "<h2>Tasks</h2>"
+    shown = [task for task in record.tasks if task.ended is None or not memory_chart.is_short(task, record)]
     rows = [
         (
             task.label,
@@ -286,9 +289,18 @@ def _tasks(record: RunRecord) -> Iterator[str]:
             "interrupted" if task.ended is None else f"{task.ended - task.began:.1f} s",
             task.note or "–",
         )
-        for task in record.tasks
+        for task in shown
     ]
-    yield from _table("Tasks with their times", ("task", "began", "took", "result"), rows)
+    headings = ["task", "began", "took", "result"]
+    if not any(task.note for task in shown):
+        headings.pop()
+    if rows:
+        yield from _table("Tasks with their times", headings, [row[: len(headings)] for row in rows])
+    if left_out := len(record.tasks) - len(shown):
+        others = "other " if rows else ""
+        tasks = f"one {others}task" if left_out == 1 else f"{left_out} {others}tasks"
+        limit = f"less than {memory_chart.SHORTEST_SECONDS:g} s"
+        yield f'<p class="soft">{tasks.capitalize()} took {limit}{"" if left_out == 1 else " each"}.</p>'
 
 
 def _machine() -> Iterator[str]:

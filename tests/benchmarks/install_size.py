@@ -22,7 +22,7 @@ from typing import Any
 
 from sdsetup.bootstrap import integrity, known_good, places
 from tests.benchmarks.counting_proxy import counting_proxy
-from tests.benchmarks.process_tree import machine
+from tests.benchmarks.process_tree import machine, seconds_of_children
 from tests.packaging.building import sources, wheel
 from tests.packaging.newcomer import Newcomer
 from tests.sdsetup.bootstrap.small_index import index
@@ -56,13 +56,14 @@ def measure(folder: Path, options: list[str], torch_wheel: Path | None) -> dict[
             address, _ = stack.enter_context(index(folder / "index"))
             more["SDSETUP_TORCH_INDEX"] = address
             served = torch_wheel.stat().st_size
-        seconds, bytes_ = [], []
+        seconds, processor, bytes_ = [], [], []
         hosts: dict[str, int] = {}
         for home in ("first", "second"):
             person = Newcomer(home=folder / home, downloads=folder / "downloads", wheel=built, more=more)
-            before, began = counted.total(), time.perf_counter()
+            before, began, used = counted.total(), time.perf_counter(), seconds_of_children()
             said = person.install(*options)
             seconds.append(round(time.perf_counter() - began, 1))
+            processor.append(round(seconds_of_children() - used, 1))
             bytes_.append(counted.total() - before)
             hosts = hosts or dict(counted.received)
             assert list(person.home.glob("images/*.png")), said
@@ -79,6 +80,8 @@ def measure(folder: Path, options: list[str], torch_wheel: Path | None) -> dict[
         "downloaded_bytes_with_a_warm_cache": bytes_[1],
         "seconds_with_an_empty_cache": seconds[0],
         "seconds_with_a_warm_cache": seconds[1],
+        "processor_seconds_with_an_empty_cache": processor[0],
+        "processor_seconds_with_a_warm_cache": processor[1],
         "disk_bytes": {
             part: _size(person.home / place)
             for part, place in (

@@ -16,7 +16,7 @@ import conversions
 from conversions.errors import ConversionError
 from conversions.package.layout import open_package
 from sdsetup.cli.app import main
-from sdsetup.cli.verbs import VERBS, whose_options
+from sdsetup.cli.verbs import VERBS, in_words_of, whose_options
 from sdsetup.error_hints import HINTS, NEEDS_NO_COMMAND, hint_for
 
 LIBRARY = Path(conversions.__file__).parent
@@ -112,6 +112,14 @@ def test_an_option_that_a_verb_does_not_have_is_suggested_with_the_verb_that_has
         if lacking:
             owner = said.rpartition(" ")[2].rstrip(".")
             assert set(lacking) <= next(each.options for each in VERBS if each.name == owner)
+
+
+def test_where_a_package_goes_is_told_in_the_words_of_the_verb():
+    hint = HINTS["package.read_only"]
+    assert "--output" in in_words_of(hint, "convert")
+    mine = in_words_of(hint, "install")
+    assert mine == "Choose a folder of your own with --folder."
+    assert whose_options(mine, "install") == ""
 
 
 def test_several_submodels_become_several_options():

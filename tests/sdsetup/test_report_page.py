@@ -201,6 +201,8 @@ def test_it_is_accessible_and_fits_a_phone_in_a_real_browser(tmp_path: Path) -> 
     look = (
         "axe.run().then(found => { document.title = JSON.stringify({"
         "violations: found.violations.map(each => each.id + ' ' + each.nodes[0].html),"
+        "charts: [...document.querySelectorAll('svg')].filter(each => each.getBoundingClientRect().width)"
+        ".map(each => `${each.getAttribute('class')} ${each.parentElement.scrollWidth <= innerWidth}`),"
         "wide: document.documentElement.scrollWidth > window.innerWidth}) })"
     )
     here = {**os.environ, "HOME": str(tmp_path)}
@@ -217,7 +219,7 @@ def test_it_is_accessible_and_fits_a_phone_in_a_real_browser(tmp_path: Path) -> 
         )  # fmt: skip
         title = re.search(r"<title>([^<]*)</title>", answer.stdout)
         assert title is not None, answer.stderr
-        assert title[1] == '{"violations":[],"wide":false}'
+        assert title[1] == '{"violations":[],"charts":["phone true"],"wide":false}'
 
     whole = tmp_path / "whole.html"
     whole.write_text(page(Outcome(command="convert", model="demo", problem="none"), _record()), "utf-8")

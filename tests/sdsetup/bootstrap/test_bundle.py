@@ -50,6 +50,9 @@ def _change(folder: Path, **changes: Any) -> None:
 def test_what_does_not_fit_or_is_torn_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="is no bundle, or was not finished"):
         bundle.open_bundle(tmp_path / "wheels")
+    with pytest.raises(SetupError, match=r"there is no folder .*nowhere") as caught:
+        bundle.open_bundle(tmp_path / "nowhere")
+    assert "Errno" not in caught.value.message
     made_for = json.loads((folder / "bundle.json").read_text())["made_for"]
     _change(folder, made_for={**made_for, "Python": "3.9"})
     with pytest.raises(SetupError, match=r"was made for Python 3\.9; this is 3\."):

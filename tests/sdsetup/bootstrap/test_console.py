@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sdsetup.bootstrap import console
+from sdsetup.cli import output
 
 LINE = "  libraries    with PyTorch's CPU build, if it is reached: download at most 300 MB, 1.6 GB on disk"
 
@@ -68,3 +69,26 @@ def test_on_a_terminal_a_long_label_leaves_room_for_the_time_and_what_is_done() 
     assert re.search(rb"time \(\d+ s\): collecting numpy", said)
     assert re.search(rb"looking \(\d+ s\)", said)
     assert said.decode().split("\r")[-1].strip() == ""
+
+
+def test_a_command_stays_whole_so_that_it_can_be_copied() -> None:
+    program = console.command_name.typed()
+    text = f'Make an image of your own with this: {program} generate "packages/demo" "a {"red " * 12}ball"'
+    assert console.folded(text, _Terminal(), hang=2) == [
+        "Make an image of your own with this:",
+        f'  {program} generate "packages/demo" "a {"red " * 12}ball"',
+    ]
+    ticked = f"{'word ' * 14}and `sdsetup convert demo --overwrite`."
+    assert console.folded(ticked, _Terminal(), hang=2)[1] == "  `sdsetup convert demo --overwrite`."
+
+
+def test_sentences_of_the_command_line_are_folded_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    output.say(f"{'one ' * 30}[two]")
+    output.complain(f"{'one ' * 30}[two]", f"{'three ' * 20}")
+    said = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().err).splitlines()
+    assert max(map(len, said)) < 80
+    assert [line.split(" ")[0] for line in said if not line.startswith("  ")] == ["one", "error:", "next:"]
+    assert "[two]" in said[1]

@@ -1,5 +1,6 @@
 """What `install` was asked for, read on a bare Python; and the plan that it shows."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -87,6 +88,22 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_done(option: st
         with pytest.raises(UsageError, match="file is no folder") as caught:
             install_options.read(["install", option, str(place)])
         assert caught.value.code == "install.folder"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
+def test_a_present_folder_of_somebody_else_is_told_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != here)  # root may write anywhere
+    with pytest.raises(UsageError, match="you may not write in") as caught:
+        install_options.read(["install"])
+    assert (caught.value.code, "--folder" in caught.value.hint) == ("install.folder", True)
+    assert install_options.read(["install", "--folder", str(tmp_path)]).folder == tmp_path
+    (here / "packages").mkdir()
+    assert install_options.read(["install"]).folder == Path()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows guesses where another person's folder is")

@@ -22,6 +22,8 @@ def test_a_purpose_chooses_its_checks_in_their_order() -> None:
         assert chosen == [check.id for check in checks() if kind in check.kinds]
         assert chosen == sorted(chosen, key=every.index)
     assert "hub.token" in [check.id for check in select("install")]
+    # `install` brings what is missing of these, so that they do not stand in its way.
+    assert not {check.id.partition(".")[0] for check in select("install")} & {"packages", "runtime"}
     assert "hub.token" not in [check.id for check in select("generate")]
 
 

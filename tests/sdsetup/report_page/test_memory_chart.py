@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sdsetup.report_page.memory_chart import draw
+from sdsetup.report_page.memory_chart import PHONE, draw
 from sdsetup.report_page.record import RunRecord, Task
 
 MIB = 2**20
@@ -19,7 +19,7 @@ def record(*tasks: Task, seconds: float = 10.0) -> RunRecord:
 
 def test_a_line_goes_from_sample_to_sample_over_an_area() -> None:
     drawn = draw(record())
-    assert drawn.startswith('<svg viewBox="0 0 720 210" role="img"')
+    assert drawn.startswith('<svg class="desk" viewBox="0 0 720 210" role="img"')
     assert drawn.endswith("\n</svg>")
     line = "62.0,140.8 385.0,12.0 708.0,172.0"
     assert f'<polyline class="line" points="{line}"/>' in drawn
@@ -89,6 +89,16 @@ def test_tasks_are_bars_with_their_names_beside_them() -> None:
     assert f'<text x="638.4" y="234.0" text-anchor="end">{"x" * 45}…</text>' in drawn
     assert f">{'y' * 46}</text>" in drawn
     assert "too short" not in drawn
+
+
+def test_on_a_phone_names_stand_above_the_bars_and_fewer_moments_are_marked() -> None:
+    drawn = draw(record(Task(label="first", began=0.0, ended=5.0), Task(label="x" * 46, began=9.0)), 0, PHONE)
+    assert drawn.startswith('<svg class="phone" viewBox="0 0 350 274" role="img"')
+    bars = re.findall(r'<rect class="task" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)"', drawn)
+    assert bars == [("62.0", "219.0", "138.0"), ("310.4", "251.0", "27.6")]
+    assert '<text x="8" y="215.0">first</text>' in drawn
+    assert f'<text x="8" y="247.0">{"x" * 46}</text>' in drawn
+    assert re.findall(r">([\d.]+ s)<", drawn) == ["0 s", "5 s", "10 s"]
 
 
 def test_a_bar_is_wide_enough_to_be_seen() -> None:

@@ -152,6 +152,22 @@ def test_tasks_are_listed_with_their_times() -> None:
     ]
 
 
+def test_tasks_too_short_for_a_row_are_counted() -> None:
+    short = [Task(label=f"quick {number}", began=1.0, ended=1.04, note="n") for number in range(2)]
+    one = replace(RECORD, tasks=[Task(label="a", began=0.5, ended=9.0), short[0]])
+    text = page(Outcome(command="convert", model="m"), one)
+    # Nothing that is shown has a result, so there is no column of results.
+    assert Tables(text).rows["Tasks with their times"] == [["task", "began", "took"], ["a", "0.5 s", "8.5 s"]]
+    assert '<p class="soft">One other task took less than 0.05 s.</p>' in text
+    two = page(Outcome(command="convert", model="m"), replace(RECORD, tasks=[*one.tasks, short[1]]))
+    assert "2 other tasks took less than 0.05 s each." in two
+    all_short = page(Outcome(command="convert", model="m"), replace(RECORD, tasks=short))
+    assert "Tasks with their times" not in Tables(all_short).rows
+    assert "2 tasks took less than 0.05 s each." in all_short
+    torn = page(Outcome(command="convert", model="m"), replace(RECORD, tasks=[Task(label="x", began=12.39)]))
+    assert ["x", "12.4 s", "interrupted"] in Tables(torn).rows["Tasks with their times"]
+
+
 def plan_rows(outcome: Outcome) -> list[list[str]]:
     return Tables(page(outcome, RECORD)).rows["Plan and what happened"]
 
