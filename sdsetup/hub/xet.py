@@ -84,16 +84,20 @@ def pieces(
 
     threading.Thread(target=pump, name="xet", daemon=True).start()
     patience = session.stall_seconds() * _PATIENCE_FACTOR
+    left = (size_bytes if end is None else end) - start
     try:
         while True:
             try:
                 item = fifo.get(timeout=patience)
             except queue.Empty:
                 raise XetFailed(f"xet said nothing for {patience:.0f} s") from None
-            if item is None:
-                return
             if isinstance(item, Exception):
                 raise XetFailed(f"xet: {type(item).__name__}") from item
+            if item is None and left > 0:  # seen on Windows where xet's server refuses
+                raise XetFailed(f"xet ended {left} bytes early")
+            if item is None:
+                return
+            left -= len(item)
             yield item
     finally:
         given_up.set()

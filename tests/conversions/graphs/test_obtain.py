@@ -83,6 +83,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "demand_weights", demanded_instead)
 
 
+@pytest.mark.torch
 @pytest.mark.usefixtures("traced")
 def test_graphs_are_traced_in_other_processes_told_and_kept(unusual: Checkpoint, tmp_path: Path) -> None:
     told, cache = list[Event](), tmp_path / "cache"
@@ -110,6 +111,7 @@ def test_graphs_are_traced_in_other_processes_told_and_kept(unusual: Checkpoint,
     assert obtain(wanted[:1], unusual, cache, False, ignore)["text_encoder"].doc_string == anew
 
 
+@pytest.mark.torch
 @pytest.mark.usefixtures("traced")
 def test_two_graphs_of_a_component_are_told_side_by_side(unusual: Checkpoint, tmp_path: Path) -> None:
     opened = open_folder(tmp_path / "demo")
@@ -124,6 +126,7 @@ def test_two_graphs_of_a_component_are_told_side_by_side(unusual: Checkpoint, tm
     ]
 
 
+@pytest.mark.torch
 @pytest.mark.usefixtures("traced")
 def test_what_cannot_be_traced_is_said_before_and_while_it_is(unusual: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "demo" / "text_encoder" / "config.json"
