@@ -261,8 +261,9 @@ def _piece(
     normalized: Set[ir.Value],
     read_later: Set[str],
 ) -> Piece:
-    scale = min(scales[value] for value in (*part.inputs, *part.outputs))
     spreads = _spreads(part.nodes, {value: scales[value] for value in part.inputs})
+    # Windows begin at whole pixels of the lowest resolution in the piece, which may lie between its ends.
+    scale = min([*(each.scale for each in spreads.values()), *(scales[value] for value in part.inputs)])
     graph = PieceGraph(whole)
     for value in part.inputs:
         graph.take_window(value, scales[value] // scale)
