@@ -1,6 +1,6 @@
 """Run a graph that was cut into pieces over tiles of the image, one piece after the other.
 
-What lies between pieces is kept in main memory, in the type that the graph has it in.
+Results between pieces are kept in main memory, in the graph's own type.
 """
 
 from __future__ import annotations
