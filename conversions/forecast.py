@@ -45,7 +45,7 @@ class SubmodelNeed:
         float32_weights_bytes: Size of the largest float32 copy that the CPU makes of a half-precision weight;
             it has one at a time.
         float32_activation_bytes: As ``activation_bytes``, on the CPU, which computes in float32.
-        kept_bytes: Main memory for what lies between its parts, where it runs in tiles.
+        kept_bytes: Main memory for the results between its parts, where it runs in tiles.
     """
 
     submodel: str

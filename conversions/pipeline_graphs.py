@@ -103,7 +103,7 @@ class PipelineGraphs:
         return tuple(found)
 
     def kept_bytes(self, submodel: str, size: ImageSize) -> int:
-        """Return the main memory for what lies between a submodel's parts."""
+        """Return the main memory for the results between a submodel's parts, in bytes."""
         if submodel not in self.tiles:
             return 0
         whole = self._whole(submodel, size)

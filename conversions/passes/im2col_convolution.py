@@ -14,19 +14,19 @@ from conversions.passes.rewiring import NodeWriter, take_place
 from conversions.shape_inference import fix_sizes, static_shape
 
 PRODUCTS = 8
-"""Among which the input channels are divided."""
+"""Number of products that one convolution becomes; each sums over an equal share of the input channels."""
 
 LEAST_CHANNELS = 256
-"""Of the input, below which each product has too little to do."""
+"""Fewest input channels of such a convolution: with fewer, each product has too little to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Window:
-    """What a two-dimensional convolution looks at.
+    """Sizes of a two-dimensional convolution.
 
     Attributes:
-        images: Size of the batch.
-        channels: Of the input.
+        images: Batch size.
+        channels: Channels of the input.
         filters: Channels of the output.
         inside: Height and width of the input.
         outside: Height and width of the output.
@@ -50,7 +50,7 @@ class _Window:
         return [0, 0, *self.padding[:2], 0, 0, *self.padding[2:]]
 
     def pixels(self) -> NDArray[np.int32]:
-        """Return which pixel of the padded input a kernel element meets at each pixel of the output.
+        """Return the pixel of the padded input that a kernel element reads for each pixel of the output.
 
         Returns:
             [kernel rows, kernel columns, output pixels], int32.
@@ -78,11 +78,11 @@ def im2col_convolution(model: ir.Model, sizes: Mapping[str, int], most_pixels: i
 
     Args:
         model: A model whose weights may have no values.
-        sizes: Of the free dimensions of its inputs.
-        most_pixels: Most pixels of a convolution that is written out.
+        sizes: Sizes of the free dimensions of its inputs, by name.
+        most_pixels: Most output pixels, of all images together, of a convolution that is rewritten.
 
     Returns:
-        How many were.
+        How many convolutions were rewritten.
 
     Raises:
         ConversionError: A free dimension has no size.
@@ -106,7 +106,7 @@ def im2col_convolution(model: ir.Model, sizes: Mapping[str, int], most_pixels: i
 
 
 def _window(node: ir.Node) -> _Window | None:
-    """Return what a convolution of known shapes looks at, or None where it is not of the kind."""
+    """Return the sizes of a convolution that may be rewritten, and None for any other one."""
     data, weight = (static_shape(each) if each is not None else None for each in node.inputs[:2])
     output = static_shape(node.outputs[0])
     attributes = node.attributes

@@ -1,8 +1,8 @@
 """Cut the graph of an autoencoder's half into pieces that run over tiles.
 
 A group norm needs the statistics of the whole image, so pieces end where one begins: a piece runs over all
-tiles and gathers the statistics of what the next piece normalizes. The low resolutions run whole: what is
-before a decoder's first Resize, and behind an encoder's last convolution with a stride.
+tiles and gathers the statistics of what the next piece normalizes. The low resolutions run on the whole
+image: what comes before a decoder's first Resize, or after an encoder's last convolution with a stride.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Norm:
     """A group norm that is given its statistics.
 
     Attributes:
-        name: Begins the names of the inputs of its piece that hold its factor and its summand.
-        value: What it normalizes.
+        name: Start of the names of its piece's inputs that hold its factor and its summand.
+        value: Name of the value that it normalizes.
         groups: Groups of channels.
         epsilon: Added to their variance.
-        weight: Of each channel; None in a graph without values.
-        bias: Likewise.
+        weight: Weight of each channel; None in a graph without values.
+        bias: Bias of each channel, likewise.
     """
 
     name: str
@@ -49,13 +49,13 @@ class Piece:
 
     Attributes:
         model: Its graph; the weights stay where the whole graph's are.
-        inputs: Values that it takes windows of, by name, with their pixels for each pixel of a window.
-        outputs: Values that it gives, likewise.
+        inputs: Values that it reads windows of, by name, with their pixels for each pixel of a window.
+        outputs: Values that it computes, likewise.
         halo: Pixels at an edge of a window that are wrong where the image goes on.
-        scale: A window's pixels for each pixel of the lowest resolution.
+        scale: Pixels of a window for each pixel of the graph's lowest resolution.
         norms: The norms in it.
-        measured: Outputs whose statistics it gives.
-        last_read: Values that no later piece reads.
+        measured: Outputs whose statistics it also computes.
+        last_read: Inputs that no later piece reads.
     """
 
     model: ir.Model
@@ -73,12 +73,12 @@ class Cut:
     """A graph in parts.
 
     Attributes:
-        head: Runs whole, before the pieces, and gives what they begin with; None where that is the input.
-        pieces: In their order.
-        foot: Runs whole, behind the pieces; None where they give the output.
-        first_scale: Pixels of what the pieces begin with for each pixel of the lowest resolution in them.
-        scale: The same of the highest resolution, the image's.
-        dimensions: Names of batch, height and width of what the pieces begin with where that is the input.
+        head: Part that runs first, on the whole image; None where the pieces read the graph's input.
+        pieces: Parts that run over tiles, in their order.
+        foot: Part that runs last, on the whole image; None where the pieces compute the graph's output.
+        first_scale: Pixels of the first piece's input for each pixel of the lowest resolution in the pieces.
+        scale: Pixels of the highest resolution, the image's, likewise.
+        dimensions: Names of batch, height and width of the graph's input, for pieces that read it.
     """
 
     head: ir.Model | None
@@ -89,7 +89,7 @@ class Cut:
     dimensions: tuple[str, str, str]
 
     def window(self, piece: Piece, side: int) -> int:
-        """Return how many pixels a window of a piece may read, for tiles of a number of the image's."""
+        """Return how many pixels a window of a piece may read, for tiles of ``side`` pixels of the image."""
         return max(side * piece.scale // self.scale, 1)
 
 
@@ -153,7 +153,7 @@ def _tiled(graph: ir.Graph) -> tuple[list[ir.Node], int]:
 
 
 def _levels(graph: ir.Graph, tiled: Collection[ir.Node]) -> dict[ir.Value, int]:
-    """Number the pieces in which values are computed, and the foot behind them; others are in the head."""
+    """Number the pieces in which values are computed, and the foot after them; others are in the head."""
     levels: dict[ir.Value, int] = {}
     for node in tiled:
         behind = max((levels[value] for value in node.inputs if value in levels), default=0)
@@ -261,8 +261,9 @@ def _piece(
     normalized: Set[ir.Value],
     read_later: Set[str],
 ) -> Piece:
-    scale = min(scales[value] for value in (*part.inputs, *part.outputs))
     spreads = _spreads(part.nodes, {value: scales[value] for value in part.inputs})
+    # Windows begin at whole pixels of the lowest resolution in the piece, which may lie between its ends.
+    scale = min([*(each.scale for each in spreads.values()), *(scales[value] for value in part.inputs)])
     graph = PieceGraph(whole)
     for value in part.inputs:
         graph.take_window(value, scales[value] // scale)

@@ -1,4 +1,4 @@
-"""Sizes of a cut graph's parts for an image, and what lies between the parts."""
+"""Sizes of the parts of a cut graph for an image, and the memory of the results between parts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def window_sizes(parts: Cut, piece: Piece, first: tuple[int, int, int], side: in
 
 
 def kept_bytes(parts: Cut, first: tuple[int, int, int]) -> int:
-    """Return the most main memory that values between parts take.
+    """Return the most main memory that results between parts take, in bytes.
 
     Args:
         parts: The graph.

@@ -1,4 +1,4 @@
-"""Windows of an image: what tiles read, and the part of each that is right."""
+"""Windows of an image: the pixels that a tile reads, and those of them whose result is right."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 SMALLEST = 8
-"""Pixels that a window gives at least, its halo not counted."""
+"""Fewest pixels that a window gives, its halo not counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,8 +14,8 @@ class Span:
     """Pixels along one axis.
 
     Attributes:
-        start: The first.
-        stop: The one behind the last.
+        start: The first pixel.
+        stop: The pixel after the last.
     """
 
     start: int
@@ -37,11 +37,11 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """What a tile reads along one axis, and what it gives.
+    """Pixels of a tile along one axis.
 
     Attributes:
-        read: Pixels that it is computed from.
-        given: Those of them that are right; the windows' together are the image, each pixel once.
+        read: Pixels that the tile is computed from.
+        given: Those of them whose result is right; those of all windows are the image, each pixel once.
     """
 
     read: Span

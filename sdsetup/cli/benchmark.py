@@ -79,7 +79,8 @@ def benchmark(
         scheduler=plainest(opened.recipe.scheduler_config),
     )
     with listening() as listener:
-        runner = start.start(opened, requested, complete(request, opened).size, listener)
+        size, unused = complete(request, opened).size, frozenset(opened.with_role("encoder"))
+        runner = start.start(opened, requested, size, listener, unused=unused)
         try:
             result = measure(opened, runner, request, runs=runs, listener=listener)
         finally:

@@ -55,7 +55,10 @@ def open_refiner(
     if package is None:
         yield None
         return
-    runner = start.start(package, device_request, request.size, listener)
+    # The first package encodes and decodes, and checks.
+    used = {*package.with_role("text"), *package.with_role("denoiser")}
+    unused = frozenset(each.name for each in package.submodels) - used
+    runner = start.start(package, device_request, request.size, listener, unused=unused)
     try:
         pipeline = Pipeline(package=package, runner=runner, listener=listener)
         yield Refiner(pipeline=pipeline, start=request.refiner_start)

@@ -119,7 +119,10 @@ def _in_fitting_tiles(
     budget_bytes: int,
     needed: Forecast,
 ) -> tuple[MemoryPlan, Forecast]:
-    """Let what does not fit run in the largest tiles that do, or in the smallest; forecast with them."""
+    """Let what does not fit run in the largest tiles that do, and forecast with them.
+
+    Where none fit, the largest of those that need least: the low resolutions run whole at any size of tiles.
+    """
     most = min(plan.tiles.values(), default=_TILE_SIDES[0])
     if plan.tiles:
         needed = forecast(graphs.in_tiles(plan.tiles), size)
@@ -127,11 +130,17 @@ def _in_fitting_tiles(
         too_large = _too_large(package, needed, budget_bytes, plan.one_at_a_time)
         if not too_large:
             break
-        plan = _in_tiles(plan, graphs, too_large | set(plan.tiles), side)
-        if not plan.tiles:
-            break
-        needed = forecast(graphs.in_tiles(plan.tiles), size)
+        smaller = _in_tiles(plan, graphs, too_large | set(plan.tiles), side)
+        if not smaller.tiles:
+            return smaller, needed
+        forecast_smaller = forecast(graphs.in_tiles(smaller.tiles), size)
+        if _summed_bytes(forecast_smaller) < _summed_bytes(needed):
+            plan, needed = smaller, forecast_smaller
     return plan, needed
+
+
+def _summed_bytes(needed: Forecast) -> int:
+    return sum(need.total_bytes for need in needed.needs)
 
 
 def _too_large(package: Package, needed: Forecast, budget_bytes: int, one_at_a_time: bool) -> frozenset[str]:

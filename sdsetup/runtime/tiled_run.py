@@ -1,6 +1,6 @@
 """Run a graph that was cut into pieces over tiles of the image, one piece after the other.
 
-What lies between pieces is kept in main memory, in the type that the graph has it in.
+Results between pieces are kept in main memory, in the graph's own type.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class _Run:
 
     def _run_whole(self, model: ir.Model, inputs: Arrays) -> dict[str, Array]:
         results, loaded = self._computed(self._opened(model, inputs), inputs)
-        self._close(loaded)
+        self._count(loaded.placement)
         return results
 
     def _tiles(self, piece: Piece) -> Iterator[tuple[Window, Window]]:
@@ -127,7 +127,7 @@ class _Run:
             self._done += 1
             self.listener(Advanced(task=task, done=self._done))
         assert loaded is not None
-        self._close(loaded)
+        self._count(loaded.placement)
         for name in piece.last_read:
             del self._kept[name]
 
@@ -181,8 +181,7 @@ class _Run:
         self._run_seconds += perf_counter() - started
         return results, loaded
 
-    def _close(self, loaded: Loaded) -> None:
-        placement = loaded.placement
+    def _count(self, placement: Placement) -> None:
         self._placement = placement if self._placement is None else self._placement.joined(placement)
 
 

@@ -24,7 +24,8 @@ def graph(body: str, *, scales: str = "1, 1, 2, 2") -> ir.Model:
         f"""<ir_version: 10, opset_import: ["" : 18, "com.microsoft" : 1]>
         decoder (float[batch, 4, height, width] x) => (float[batch, 4, tall, wide] y)
         <float[4] scales = {{{scales}}}, float[4] ones = {{1, 1, 1, 1}}, int64[1] axis = {{1}},
-         float[1, 4, 1, 2] columns = {{1, 2, 3, 4, 5, 6, 7, 8}}> {{ {body} }}"""
+         float[1, 4, 1, 2] columns = {{1, 2, 3, 4, 5, 6, 7, 8}}, float[4] weights = {{1, 2, 3, 4}},
+         float[4, 4, 3, 3] kernel = {{{", ".join(["1"] * 144)}}}> {{ {body} }}"""
     )
 
 
@@ -134,6 +135,18 @@ def test_a_graph_of_known_operators_is_cut() -> None:
     assert len(parts.pieces) == 1
     assert parts.pieces[0].halo == 0
     assert dict(parts.pieces[0].outputs) == {"y": 2}
+
+
+def test_windows_begin_at_whole_pixels_of_the_lowest_resolution_within_a_piece() -> None:
+    body = f"""large = {RESIZE}
+        norm = com.microsoft.GroupNorm<groups = 2, channels_last = 0, activation = 0>(large, weights, weights)
+        small = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(norm, kernel)
+        y = {RESIZE.replace("(x,", "(small,")}"""
+    _, piece = cut(graph(body)).pieces
+    assert piece.scale == 1
+    assert dict(piece.inputs) == {"large": 2}
+    assert dict(piece.outputs) == {"y": 2}
+    assert piece.halo == 1
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED_FOLDER.glob("*decoder*")), ids=lambda path: path.stem)

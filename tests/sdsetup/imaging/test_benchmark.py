@@ -78,6 +78,14 @@ def test_the_command_prints_a_table_or_one_document(tmp_path, capsys):
     assert set(document["submodels"]) == {"text_encoder", "unet", "vae_decoder"}
 
 
+def test_the_command_plans_for_images_from_text_as_generate_does(tmp_path, capsys):
+    folder = str(toy_package.write(tmp_path / "toy_package", encodes=True))
+    assert main(["benchmark", folder, "--runs", "1", "--steps", "2", "--vae-tiling"]) == 0
+    said = capsys.readouterr().err
+    assert "vae_decoder runs in one piece" in said
+    assert "vae_encoder" not in said
+
+
 class Recording:
     """A runner that notes what the U-Net sees."""
 

@@ -58,6 +58,17 @@ def test_a_refiner_runs_where_the_request_says(base: Package, tmp_path: Path) ->
         assert len(heard) > 1
 
 
+def test_a_refiner_is_planned_without_what_the_first_package_does(base: Package, tmp_path: Path) -> None:
+    package = other(tmp_path / "refiner")
+    request = replace(REQUEST, refiner=str(package.folder))
+    heard: list[Event] = []
+    # The toy's decoder cannot be cut, which would be said if it were to run.
+    with open_refiner(request, base, replace(ON_CPU, vae_tiling=True), heard.append) as refiner:
+        assert refiner is not None
+    (said,) = (event.text for event in heard if isinstance(event, Notice))
+    assert said.startswith("running on")
+
+
 def test_other_latents_are_refused(base: Package, tmp_path: Path) -> None:
     package = other(tmp_path / "refiner", scaling_factor=2.0)
     request = replace(REQUEST, refiner=str(package.folder))

@@ -87,7 +87,20 @@ def test_what_is_asked_for_is_done(package: Package) -> None:
     assert make_plan(package, LARGE, None, tiled=True).tiles == {"vae_decoder": 256}
     assert make_plan(package, LARGE, 2**40, tiled=True).tiles == {"vae_decoder": 256}
     assert not make_plan(package, LARGE, 2**30, tiled=False).tiles
-    assert make_plan(package, LARGE, 2**20, tiled=True).tiles == {"vae_decoder": 128}
+    assert make_plan(package, LARGE, 2**20, tiled=True).tiles == {"vae_decoder": 256}
+
+
+@pytest.mark.parametrize(
+    ("side", "tiles"),
+    [
+        (512, {"vae_decoder": 384}),  # one tile of 512 needs more than the whole
+        (1536, TILED),  # the low resolutions, which run whole, need more than smaller tiles do
+    ],
+)
+def test_tiles_are_no_smaller_than_what_saves_memory(
+    package: Package, side: int, tiles: dict[str, int]
+) -> None:
+    assert make_plan(package, ImageSize(width=side, height=side), 2**20).tiles == tiles
 
 
 def test_a_decoder_that_cannot_be_cut_runs_whole_and_says_why(
