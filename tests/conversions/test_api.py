@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ import pytest
 import conversions
 from conversions import convert, graphs, inspect, open_checkpoint, verify
 from conversions.checkpoint.folder import Checkpoint
+from conversions.conversion import Checks
 from conversions.errors import ConversionError
 from conversions.events import Event
 from conversions.options import Options
 from conversions.package.layout import open_package
+from conversions.providers.devices import CPU
 from conversions.verification import references
 from sdsetup.demo import checkpoint_path
 
@@ -131,6 +134,21 @@ def test_graphs_are_looked_for_where_they_are_kept(
     assert convert(
         checkpoint, tmp_path / "package", target="cpu", verify_on=None, graph_cache=str(cache)
     ).package.submodel_names
+
+
+def test_what_a_conversion_is_checked_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = []
+    monkeypatch.setattr("conversions.api.carry_out", lambda *_, **given: checks.append(given["checks"]))
+    monkeypatch.setattr(references, "find_spec", lambda _: None)
+    checkpoint, elsewhere = open_checkpoint(checkpoint_path()), replace(CPU, name="elsewhere")
+    convert(checkpoint, tmp_path / "package", target="cpu")
+    convert(checkpoint, tmp_path / "package", target="cpu", verify_on=elsewhere, reference="pytorch")
+    convert(checkpoint, tmp_path / "package", target="cpu", verify_on=None, reference="pytorch")
+    assert checks == [
+        Checks(device=CPU, reference="float32_graph"),
+        Checks(device=elsewhere, reference="pytorch"),
+        None,
+    ]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="slow under Wine")
