@@ -85,6 +85,8 @@ def test_a_command_stays_whole_so_that_it_can_be_copied() -> None:
 def test_sentences_of_the_command_line_are_folded_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # Not the kept one: rich asks once whether colours can be shown.
+    monkeypatch.setattr(output, "console", output.console.__wrapped__)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     output.say(f"{'one ' * 30}[two]")
     output.complain(f"{'one ' * 30}[two]", f"{'three ' * 20}")

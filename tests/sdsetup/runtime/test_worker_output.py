@@ -20,7 +20,7 @@ from tests.sdsetup.runtime.test_worker_output import Bomb
 from sdsetup.runtime import worker
 ours, theirs = multiprocessing.Pipe()
 process = multiprocessing.get_context("spawn").Process(
-    target=worker._serve, args=(theirs, None, None, False, frozenset(), {}, None)
+    target=worker._serve, args=(theirs, None, None, False, frozenset(), {}, None, {})
 )
 process.start()
 theirs.close()
