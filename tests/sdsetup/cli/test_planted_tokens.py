@@ -61,7 +61,7 @@ PLACES = (
     ),
 )  # fmt: skip
 
-_IN_EVERY_RUN = {"plain", "two-lines", "file-and-variable", "proxies", "socks-proxy"}
+_IN_EVERY_RUN = {"plain", "two-lines", "file-and-variable", "proxies"}
 
 
 @pytest.fixture(scope="module")

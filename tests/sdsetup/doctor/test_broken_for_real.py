@@ -317,6 +317,7 @@ def test_an_onnx_runtime_of_which_only_an_empty_folder_is_left(home: Path, bare:
     _complains(found["runtime.import"], "failure", "half-removed")
 
 
+@pytest.mark.robustness  # half a minute of waiting
 def test_an_onnx_runtime_that_hangs_does_not_hang_the_doctor(home: Path, bare: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(_stand_in(tmp_path, "onnxruntime", "import time\ntime.sleep(3600)\n")) as archive:
         archive.extractall(_site(bare))
