@@ -28,7 +28,7 @@ class _Window:
         images: Batch size.
         channels: Channels of the input.
         filters: Channels of the output.
-        inside: Height and width of the input.
+        width: Of the input.
         outside: Height and width of the output.
         kernel: Height and width of the kernel.
         strides, dilations: Down and across.
@@ -38,7 +38,7 @@ class _Window:
     images: int
     channels: int
     filters: int
-    inside: tuple[int, int]
+    width: int
     outside: tuple[int, int]
     kernel: tuple[int, int]
     strides: tuple[int, int]
@@ -55,7 +55,7 @@ class _Window:
         Returns:
             [kernel rows, kernel columns, output pixels], int32.
         """
-        width = self.padding[1] + self.inside[1] + self.padding[3]
+        width = self.padding[1] + self.width + self.padding[3]
         down, across = np.indices(self.outside).reshape(2, -1)
         rows, columns = (np.arange(size)[..., np.newaxis] for size in self.kernel)
         y = down * self.strides[0] + rows * self.dilations[0]
@@ -126,7 +126,7 @@ def _window(node: ir.Node) -> _Window | None:
         images=data[0],
         channels=data[1],
         filters=weight[0],
-        inside=(data[2], data[3]),
+        width=data[3],
         outside=(output[2], output[3]),
         kernel=(weight[2], weight[3]),
         strides=pair("strides"),
@@ -148,7 +148,7 @@ def _write_out(node: ir.Node, window: _Window, writer: NodeWriter) -> None:
     # ONNX Runtime does this once, when the session opens.
     rows = add("Reshape", weight, constant([1, window.filters, PRODUCTS, summed]))
     matrices = add("Transpose", rows, perm=[0, 2, 1, 3])
-    result = add("ReduceSum", add("MatMul", matrices, columns), constant([1]), keepdims=0)
+    result = add("ReduceSum", add("MatMul", matrices, columns), constant([1]))
     if bias and bias[0] is not None:
         result = add("Add", result, add("Unsqueeze", bias[0], constant([1])))
     shape = constant([window.images, window.filters, *window.outside])

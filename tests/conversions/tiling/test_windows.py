@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conversions.tiling.windows import windows
+from conversions.tiling.windows import Span, windows
 
 
 @pytest.mark.parametrize("length", [1, 7, 33, 64, 65, 127, 1000])
@@ -19,6 +19,13 @@ def test_windows_are_of_one_length_and_give_every_pixel_once(length: int, most: 
         assert each.read.start == 0 or each.given.start - each.read.start >= halo
         assert each.read.stop == length or each.read.stop - each.given.stop >= halo
         assert each.given.length > 0
+
+
+def test_pixels_are_found_in_larger_images_and_in_windows() -> None:
+    pixels = Span(start=12, stop=20)
+    assert pixels.length == 8
+    assert pixels.scaled(4) == slice(48, 80)
+    assert pixels.within(Span(start=10, stop=30)) == Span(start=2, stop=10)
 
 
 def test_windows_read_no_more_than_they_may() -> None:
