@@ -10,8 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from conversions.passes.rewiring import NodeWriter, take_place
-from conversions.shape_inference import fix_sizes, static_shape
+from conversions.passes.rewiring import NodeWriter, nodes_at, take_place
+from conversions.shape_inference import static_shape
 
 PRODUCTS = 8
 """Number of products that one convolution becomes; each sums over an equal share of the input channels."""
@@ -87,18 +87,11 @@ def im2col_convolution(model: ir.Model, sizes: Mapping[str, int], most_pixels: i
     Raises:
         ConversionError: A free dimension has no size.
     """
-    operator = ("", "Conv")
-    convolutions = {
-        node.outputs[0].name: node for node in model.graph if (node.domain, node.op_type) == operator
-    }
-    if not convolutions:
-        return 0
     writer = NodeWriter(model.graph, "im2col_convolution")
     written = 0
-    for fixed in list(fix_sizes(model, sizes).graph):
-        node = convolutions.get(fixed.outputs[0].name)
-        window = _window(fixed) if node is not None else None
-        if node is None or window is None or window.images * prod(window.outside) > most_pixels:
+    for node, fixed in nodes_at(model, sizes, ("", "Conv")):
+        window = _window(fixed)
+        if window is None or window.images * prod(window.outside) > most_pixels:
             continue
         _write_out(node, window, writer)
         written += 1

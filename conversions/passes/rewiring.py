@@ -1,11 +1,14 @@
-"""What passes that write new nodes have in common: constants by value, and a result in another's place."""
+"""What passes share: nodes with known shapes, constants by value, and a result in another's place."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+
+from conversions.shape_inference import fix_sizes
 
 
 def take_place(new: ir.Value, old: ir.Value) -> None:
@@ -43,6 +46,26 @@ def only_reader(value: ir.Value, operator: str) -> ir.Node | None:
         return None
     (node,) = readers
     return node if node.op_type == operator else None
+
+
+def nodes_at(
+    model: ir.Model, sizes: Mapping[str, int] | None, operator: tuple[str, str]
+) -> Iterator[tuple[ir.Node, ir.Node]]:
+    """Yield an operator's nodes, each with its copy in which all shapes are known; nodes need no names.
+
+    Args:
+        model: The model; what is written in it meanwhile is not found.
+        sizes: Of the free dimensions of its inputs; None where every shape of the model is known already.
+        operator: Domain and type.
+
+    Raises:
+        ConversionError: A free dimension has no size.
+    """
+    found = {node.outputs[0].name: node for node in model.graph if (node.domain, node.op_type) == operator}
+    if found:
+        for fixed in list(model.graph if sizes is None else fix_sizes(model, sizes).graph):
+            if (node := found.get(fixed.outputs[0].name)) is not None:
+                yield node, fixed
 
 
 class NodeWriter:

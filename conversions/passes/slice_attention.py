@@ -8,8 +8,8 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from conversions.passes.rewiring import NodeWriter, take_place
-from conversions.shape_inference import attention_scores_shape, fix_sizes, static_shape
+from conversions.passes.rewiring import NodeWriter, nodes_at, take_place
+from conversions.shape_inference import attention_scores_shape, static_shape
 
 DOMAIN = "com.microsoft"
 LIMIT_BYTES = 256 * 1024**2
@@ -42,18 +42,11 @@ def slice_attention(model: ir.Model, sizes: Mapping[str, int] | None, limit_byte
     Raises:
         ConversionError: A free dimension has no size.
     """
-    operator = (DOMAIN, "MultiHeadAttention")
-    attentions = {
-        node.outputs[0].name: node for node in model.graph if (node.domain, node.op_type) == operator
-    }
-    if not attentions:
-        return 0
     writer = NodeWriter(model.graph, "slice_attention")
     divided = 0
-    for fixed in list(model.graph if sizes is None else fix_sizes(model, sizes).graph):
-        node = attentions.get(fixed.outputs[0].name)
-        scores = attention_scores_shape(fixed) if node is not None and _may_be_divided(fixed) else None
-        if node is None or scores is None:
+    for node, fixed in nodes_at(model, sizes, (DOMAIN, "MultiHeadAttention")):
+        scores = attention_scores_shape(fixed) if _may_be_divided(fixed) else None
+        if scores is None:
             continue
         (query, *_) = fixed.inputs
         element_bytes = int((query.dtype if query and query.dtype else ir.DataType.FLOAT).itemsize)
