@@ -159,8 +159,8 @@ def forecast(graphs: PipelineGraphs, size: ImageSize) -> Forecast:
 def _need(graphs: PipelineGraphs, submodel: str, size: ImageSize) -> SubmodelNeed:
     """Forecast for one submodel; of parts that run one after the other, the largest counts."""
     factor = graphs.provider.activation_factor
-    kept_bytes, parts = graphs.kept_bytes(submodel, size), []
-    for part in graphs.parts(submodel, size):
+    sized, parts = graphs.parts(submodel, size), []
+    for part in sized.graphs:
         fixed, halves = part.fixed(), filter(_is_half, part.model.graph.initializers.values())
         parts.append(
             SubmodelNeed(
@@ -169,7 +169,7 @@ def _need(graphs: PipelineGraphs, submodel: str, size: ImageSize) -> SubmodelNee
                 activation_bytes=int(factor * peak_activation_bytes(fixed)),
                 float32_weights_bytes=max((_bytes_of(value, wide=True) for value in halves), default=0),
                 float32_activation_bytes=peak_activation_bytes(fixed, wide=True),
-                kept_bytes=kept_bytes,
+                kept_bytes=sized.kept_bytes,
             )
         )
     on_device, on_cpu = (

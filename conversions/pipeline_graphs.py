@@ -44,6 +44,19 @@ class SizedGraph:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SizedParts:
+    """What a submodel's sessions run one after the other.
+
+    Attributes:
+        graphs: The whole graph, or its parts.
+        kept_bytes: Main memory for the results between parts, in bytes.
+    """
+
+    graphs: tuple[SizedGraph, ...]
+    kept_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class PipelineGraphs:
     """A pipeline's graphs.
 
@@ -80,7 +93,7 @@ class PipelineGraphs:
         """
         return self._whole(submodel, size).fixed()
 
-    def parts(self, submodel: str, size: ImageSize) -> tuple[SizedGraph, ...]:
+    def parts(self, submodel: str, size: ImageSize) -> SizedParts:
         """Return what a submodel's sessions run one after the other: the graph, or its parts.
 
         Raises:
@@ -88,7 +101,7 @@ class PipelineGraphs:
         """
         whole = self._whole(submodel, size)
         if submodel not in self.tiles:
-            return (whole,)
+            return SizedParts(graphs=(whole,))
         parts = cut(whole.model)
         first = first_size(parts, whole.sizes)
         side = self.tiles[submodel]
@@ -100,15 +113,7 @@ class PipelineGraphs:
         if parts.foot is not None:
             names = ("batch", "height_1", "width_1")
             found.append(replace(whole, model=parts.foot, sizes=dict(zip(names, first, strict=True))))
-        return tuple(found)
-
-    def kept_bytes(self, submodel: str, size: ImageSize) -> int:
-        """Return the main memory for the results between a submodel's parts, in bytes."""
-        if submodel not in self.tiles:
-            return 0
-        whole = self._whole(submodel, size)
-        parts = cut(whole.model)
-        return kept_bytes(parts, first_size(parts, whole.sizes))
+        return SizedParts(graphs=tuple(found), kept_bytes=kept_bytes(parts, first))
 
     def _whole(self, submodel: str, size: ImageSize) -> SizedGraph:
         return SizedGraph(
