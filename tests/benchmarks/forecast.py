@@ -8,15 +8,10 @@ taken beyond the bare process, bytes forecast, and their ratio.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from conversions.forecast import forecast
 from conversions.package.layout import open_package
@@ -46,23 +41,10 @@ def take(package: Path, submodel: str, side: int) -> int:
             dtype.numpy()
         )
     del graphs, fixed
-    process = psutil.Process(os.getpid())
-    before = peak = process.memory_info().rss
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.is_set():
-            peak = max(peak, process.memory_info().rss)
-            time.sleep(0.02)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    loaded = sessions.load(package / submodel / "model.onnx", CPU, {})
-    sessions.run(loaded, inputs, "running it")
-    done.set()
-    watcher.join()
-    return peak - before
+    with process_tree.memory_taken() as taken:
+        loaded = sessions.load(package / submodel / "model.onnx", CPU, {})
+        sessions.run(loaded, inputs, "running it")
+    return taken[0]
 
 
 def measure(package: Path, sides: list[int]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,27 @@ def drop_caches() -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def memory_taken() -> Iterator[list[int]]:
+    """Watch this process: the list holds one number, the bytes that it has taken at most since then."""
+    process = psutil.Process(os.getpid())
+    before = process.memory_info().rss
+    taken, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            taken[0] = max(taken[0], process.memory_info().rss - before)
+            time.sleep(0.01)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield taken
+    finally:
+        done.set()
+        watcher.join()
 
 
 def seconds_of_children() -> float:

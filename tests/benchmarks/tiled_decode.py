@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from conversions.forecast import forecast
 from conversions.package.layout import open_package
@@ -50,25 +47,12 @@ def decode(
         images.append(outputs)
         return outputs
 
-    process = psutil.Process(os.getpid())
-    before = peak = process.memory_info().rss
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.is_set():
-            peak = max(peak, process.memory_info().rss)
-            time.sleep(0.01)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    began = time.perf_counter()
-    opened.recipe.decode(run, latents)
-    seconds = time.perf_counter() - began
-    done.set()
-    watcher.join()
+    with process_tree.memory_taken() as taken:
+        began = time.perf_counter()
+        opened.recipe.decode(run, latents)
+        seconds = time.perf_counter() - began
     np.save(output, next(iter(images[-1].values())))
-    return {"seconds": round(seconds, 2), "taken_bytes": peak - before}
+    return {"seconds": round(seconds, 2), "taken_bytes": taken[0]}
 
 
 def measure(package: Path, sizes: list[tuple[int, int]], sides: list[int], *, upcast: bool) -> dict[str, Any]:
