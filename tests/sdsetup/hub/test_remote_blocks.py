@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 
 from conversions.events import Event, Listener, ignore
 from sdsetup.errors import SetupError
@@ -14,6 +14,7 @@ from sdsetup.hub import remote_storage
 from sdsetup.hub.model_ref import HubModel, RemoteFile
 from sdsetup.hub.remote_storage import HubStorage
 from tests.hub_server import HubServer, Repo
+from tests.hub_server.here import asked_here
 
 WEIGHTS = "unet/weights.safetensors"
 CONTENT = bytes(index * 7 % 251 for index in range(5000))
@@ -21,13 +22,9 @@ HEAD, BLOCK = 100, 1000
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    with HubServer() as made:
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    with HubServer() as made, asked_here(made, tmp_path / "hub", monkeypatch):
         made.add(Repo(repo_id="acme/tiny", files={WEIGHTS: CONTENT, "config.json": b"{}"}))
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", made.endpoint + template)
-        monkeypatch.setattr(constants, "ENDPOINT", made.endpoint)
-        monkeypatch.delenv("HF_TOKEN", raising=False)
         monkeypatch.setattr(remote_storage, "_HEAD_BYTES", HEAD)
         monkeypatch.setattr(remote_storage, "_BLOCK_BYTES", BLOCK)
         yield made

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from sdsetup.hub import streams
 from sdsetup.hub.model_ref import HubModel, RemoteFile
 from sdsetup.hub.streams import AddressExpired, Source, StartOver
 from tests.hub_server import Fault, HubServer, Repo, faults
+from tests.hub_server.here import asked_here
 
 CONTENT = bytes(range(256)) * 8192  # 2 MiB
 TOKEN = {"Authorization": "Bearer hf_secret", "X-Other": "kept"}
@@ -189,13 +191,9 @@ WEIGHTS = "unet/weights.safetensors"
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    with HubServer() as made:
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    with HubServer() as made, asked_here(made, tmp_path / "hub", monkeypatch):
         made.add(Repo(repo_id="acme/tiny", files={WEIGHTS: CONTENT, "config.json": b"{}"}))
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", made.endpoint + template)
-        monkeypatch.setattr(constants, "ENDPOINT", made.endpoint)
-        monkeypatch.delenv("HF_TOKEN", raising=False)
         yield made
 
 
