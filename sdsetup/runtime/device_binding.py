@@ -74,7 +74,7 @@ class DeviceBinding:
                 binding.bind_ortvalue_input(name, value)
             for name in names:
                 binding.bind_output(name, self.memory, self.number)
-        except Exception as error:
+        except Exception as error:  # ONNX Runtime's exceptions share no other base
             raise BindingError(str(error)) from error
         options = onnxruntime.RunOptions()
         options.add_run_config_entry(*_NOT_RECORDED)

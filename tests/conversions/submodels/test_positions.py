@@ -79,7 +79,7 @@ def test_positions_of_z_image() -> None:
     assert usual.shape == (1, 64)
 
 
-def test_positions_of_a_picture_s_patches_are_sines_and_cosines() -> None:
+def test_positions_of_an_image_s_patches_are_sines_and_cosines() -> None:
     config = {"num_attention_heads": 1, "attention_head_dim": 8, "sample_size": 8, "interpolation_scale": 2}
     table = pixart_transformer.position_table(config, 2, 3)
     # Two latents are a patch, of which the training's side had four; places are stretched to it, and by two.
