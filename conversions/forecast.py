@@ -165,7 +165,7 @@ def _need(graphs: PipelineGraphs, submodel: str, size: ImageSize) -> SubmodelNee
         parts.append(
             SubmodelNeed(
                 submodel=submodel,
-                weights_bytes=weights_bytes(part.model),
+                weights_bytes=weights_bytes(fixed),
                 activation_bytes=int(factor * peak_activation_bytes(fixed)),
                 float32_weights_bytes=max((_bytes_of(value, wide=True) for value in halves), default=0),
                 float32_activation_bytes=peak_activation_bytes(fixed, wide=True),

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from conversions.errors import ConversionError
 from conversions.package.layout import Package
 from conversions.passes.slice_attention import slice_attention
+from conversions.passes.winograd_convolution import winograd_convolution
 from conversions.providers.table import Provider, provider_for
 from conversions.recipe import ImageSize, Recipe
 from conversions.shape_inference import fix_sizes, infer_shapes
@@ -37,8 +38,11 @@ class SizedGraph:
         Raises:
             ConversionError: The graph cannot take these sizes.
         """
-        fixed = fix_sizes(self.model, self.sizes)
-        if self.provider.stores_scores and slice_attention(fixed, None):
+        fixed, provider = fix_sizes(self.model, self.sizes), self.provider
+        changes = slice_attention(fixed, None) if provider.stores_scores else 0
+        if provider.winograd_pixels:
+            changes += winograd_convolution(fixed, None, provider.winograd_pixels)
+        if changes:
             infer_shapes(fixed)
         return fixed
 

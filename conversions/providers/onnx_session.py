@@ -20,6 +20,7 @@ from conversions.errors import ConversionError
 from conversions.passes.im2col_convolution import im2col_convolution
 from conversions.passes.slice_attention import slice_attention
 from conversions.passes.upcast_to_fp32 import upcast_to_fp32
+from conversions.passes.winograd_convolution import winograd_convolution
 from conversions.providers.attention_check import expand_wrong_attention
 from conversions.providers.devices import Device, listed_by_onnxruntime
 from conversions.providers.session_graph import Edit, session_graph
@@ -125,6 +126,9 @@ def open_session(
             edits = (*edits, partial(_check_attention, device=device, settings=settings))
         if provider.stores_scores:
             edits = (*edits, partial(slice_attention, sizes=sizes))
+    if provider.winograd_pixels and b"Conv" in operators:
+        changed = partial(winograd_convolution, least_pixels=provider.winograd_pixels)
+        edits = (*edits, partial(changed, sizes=sizes, weights=weights or {}))
     if provider.im2col_pixels and b"Conv" in operators:
         edits = (*edits, partial(im2col_convolution, sizes=sizes, most_pixels=provider.im2col_pixels))
     # Not for what is tried above: it runs once, on arrays of main memory.
@@ -136,10 +140,11 @@ def open_session(
     if provider.sizes == FIXED_SIZES:
         for dimension, size in sizes.items():
             options.add_free_dimension_override_by_name(dimension, size)
-    if weights:
+    if weights or form.computed:
         # Not add_initializer: measured on ONNX Runtime 1.32, a constant that is folded before, such as the
         # float32 copy of a float16 weight on the CPU, keeps the file's numbers and nothing says so.
-        kept = {name: array for name, array in weights.items() if name not in form.removed}
+        kept = {name: array for name, array in (weights or {}).items() if name not in form.removed}
+        kept.update(form.computed)
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in kept.values()]
         options.add_external_initializers(list(kept), values)
     if is_profiled(provider):

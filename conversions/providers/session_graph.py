@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from conversions.providers.table import Provider
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from numpy.typing import NDArray
 
 Edit = Callable[["ir.Model"], object]
 """Changes a graph in place, for one session; what it returns is not used."""
@@ -40,11 +43,13 @@ class SessionGraph:
         model: The file's path, or a serialized graph whose weights stay in the package's own file.
         config: Entries for ``SessionOptions.add_session_config_entry``.
         removed: Initializers that the edits have left without a reader.
+        computed: Initializers that the edits have promised; ``model``, which may have 2 GB, is without them.
     """
 
     model: str | bytes
     config: dict[str, str] = field(default_factory=dict)
     removed: frozenset[str] = frozenset()
+    computed: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def session_graph(
@@ -80,9 +85,28 @@ def session_graph(
     before = set(model.graph.initializers)
     for edit in edits:
         edit(model)
+    computed = _computed(model)
     return SessionGraph(
         model=ir.serde.serialize_model(model).SerializeToString(),
         # Source: onnxruntime_session_options_config_keys.h, for models that are loaded from memory.
         config={"session.model_external_initializers_file_folder_path": str(graph.parent)},
         removed=frozenset(before - set(model.graph.initializers)),
+        computed=computed,
     )
+
+
+def _computed(model: ir.Model) -> dict[str, NDArray[Any]]:
+    """Compute the initializers that edits have promised; leave their names, types and shapes in the model."""
+    import onnx_ir as ir
+
+    promised: dict[str, ir.LazyTensor] = {}
+    for name, value in model.graph.initializers.items():
+        if isinstance(value.const_value, ir.LazyTensor):
+            tensor = promised[name] = value.const_value
+            # No such file is read: the session is given the array.
+            value.const_value = ir.ExternalTensor(
+                "computed", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name
+            )
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        arrays = pool.map(lambda tensor: tensor.numpy(), promised.values())
+        return dict(zip(promised, arrays, strict=True))

@@ -44,6 +44,9 @@ class Provider:
             where the variance passes 65,504; see ``conversions.verification.fp16_overflow``.
         stores_scores: Whether attention keeps all its scores in memory, so that a session slices it; see
             ``conversions.passes.slice_attention``. Such a provider's sizes are fixed.
+        winograd_pixels: Fewest pixels over which a convolution of 3x3 runs as matrix products of transformed
+            tiles; 0 where none does. See ``conversions.passes.winograd_convolution``. Such a provider's sizes
+            are fixed.
         im2col_pixels: Most pixels over which a convolution runs as a batch of matrix products; 0 where none
             does. See ``conversions.passes.im2col_convolution``. Such a provider's sizes are fixed.
         activation_factor: Bytes that sessions hold for each byte of activations that are live at once in
@@ -81,6 +84,7 @@ class Provider:
     checks_attention: bool = False
     fp16_variance: bool = False
     stores_scores: bool = False
+    winograd_pixels: int = 0
     im2col_pixels: int = 0
     activation_factor: float = 1.0
     sizes: str = FREE_SIZES
@@ -198,6 +202,7 @@ PROVIDERS: tuple[Provider, ...] = (
         at_load=("expand_group_norm", "expand_fused_matmul", "fuse_skip_layer_norm"),
         checks_attention=True,
         sizes=FIXED_SIZES,
+        winograd_pixels=1024,
         im2col_pixels=512,
         activation_factor=2.2,
         provider_options={"enableInt64": "1"},

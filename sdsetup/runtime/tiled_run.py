@@ -18,6 +18,7 @@ from conversions.tiling.moments import Moments
 from conversions.tiling.piece_graph import COUNTED, FACTOR, MEAN, SQUARES, SUMMAND
 from conversions.tiling.windows import Window, windows
 from conversions.verification.ep_assignment import Placement
+from conversions.weights import initializer
 from sdsetup.runtime import sessions
 from sdsetup.runtime.sessions import Array, Arrays, Loaded
 
@@ -135,7 +136,7 @@ class _Run:
         feeds: dict[str, Array] = {}
         for norm in piece.norms:
             assert norm.weight is not None and norm.bias is not None
-            weight, bias = (_numbers(each) for each in (norm.weight, norm.bias))
+            weight, bias = (initializer.read(each).astype(np.float64) for each in (norm.weight, norm.bias))
             factor, summand = self._moments[norm.value].normalizing(norm.groups, norm.epsilon, weight, bias)
             feeds |= {FACTOR.format(norm.name): factor, SUMMAND.format(norm.name): summand}
         return feeds
@@ -187,13 +188,3 @@ class _Run:
 
 def _given(window: Window, times: int) -> slice:
     return window.given.within(window.read).scaled(times)
-
-
-def _numbers(tensor: ir.TensorProtocol) -> Array:
-    """Read a weight; not by onnx_ir, which refuses files with several hard links, as packages have."""
-    import onnx_ir as ir
-
-    if not isinstance(tensor, ir.ExternalTensor):
-        return tensor.numpy().astype(np.float64)
-    stored = np.fromfile(tensor.path, tensor.dtype.numpy(), tensor.size, offset=tensor.offset or 0)
-    return stored.astype(np.float64)

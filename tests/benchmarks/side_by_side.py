@@ -32,10 +32,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -44,7 +41,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from tests.benchmarks import full_size, process_tree
+from tests.benchmarks import card_memory, full_size, process_tree
 from tests.single_files import write_single_file
 
 PROMPT = "a photograph of an astronaut riding a horse"
@@ -443,7 +440,7 @@ def measure(work: Work, commands: dict[str, list[str]], rounds: int, images: int
         },
         "images": images,
         "runs": results,
-        "card": _card(),
+        "card": card_memory.card(),
         "machine": process_tree.machine(),
     }
 
@@ -474,7 +471,7 @@ def check(work: Work) -> dict[str, Any]:
         "psnr_db_to_diffusers_float32": compared,
         "pixels_std": spread,
         **json.loads(said.splitlines()[-1]),
-        "card": _card(),
+        "card": card_memory.card(),
         "machine": process_tree.machine(),
     }
 
@@ -489,7 +486,7 @@ def _psnr(wanted: np.ndarray[Any, Any], given: np.ndarray[Any, Any]) -> float:
 
 def _measured(command: list[str]) -> dict[str, Any]:
     """Run a contender; add the peak of the card's memory, and the peak while each submodel ran."""
-    with _watch_vram() as samples:
+    with card_memory.watch() as samples:
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     result["peak_vram_bytes"] = max((used for _, used in samples), default=None)
@@ -503,61 +500,12 @@ def _measured(command: list[str]) -> dict[str, Any]:
     return {**result, "notices": notices} if notices else result
 
 
-@contextmanager
-def _watch_vram() -> Iterator[list[tuple[float, int]]]:
-    """Note time and graphics memory in use, above what is in use now, over and over."""
-    samples: list[tuple[float, int]] = []
-    read = _vram_reader()
-    before, stop = read(), threading.Event()
-
-    def keep_sampling() -> None:
-        while before is not None and not stop.wait(_EVERY_SECONDS):
-            now = read()
-            if now is not None:
-                samples.append((time.time(), now - before))
-
-    thread = threading.Thread(target=keep_sampling, daemon=True)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _vram_reader() -> Callable[[], int | None]:
-    """Return a function that reads the first card's memory in use: quick with nvidia-ml-py, slow without."""
-    try:
-        import pynvml
-    except ImportError:
-        return _vram_of_program
-    pynvml.nvmlInit()
-    card = pynvml.nvmlDeviceGetHandleByIndex(0)
-    return lambda: int(pynvml.nvmlDeviceGetMemoryInfo(card).used)
-
-
-def _vram_of_program() -> int | None:
-    try:
-        answer = _run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"])
-        return int(answer.split()[0]) * 2**20
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
-
-
 def _run(command: list[str]) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         print(done.stderr[-3000:], file=sys.stderr)
         done.check_returncode()
     return done.stdout
-
-
-def _card() -> str:
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    try:
-        return _run(query).strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
 
 
 def main() -> None:

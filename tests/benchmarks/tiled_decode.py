@@ -1,43 +1,72 @@
 """An image decoded whole and in tiles: ``python -m tests.benchmarks.tiled_decode PACKAGE [--size WxH...]``.
 
-Both on the CPU, one after the other, each in a process of its own whose peak of resident memory is watched,
-on the same random latents. Prints one JSON object: seconds with the opening of the sessions, bytes taken
-beyond the bare process, bytes forecast, and the PSNR of the tiles against the whole, of pixels from -1 to 1.
+One after the other, each in a process of its own, on the same random latents. Prints one JSON object: seconds
+with the opening of the sessions and of a second run, bytes taken, bytes forecast, and the PSNR of the tiles
+against the whole, of pixels from -1 to 1.
+
+On the CPU the bytes are those of resident memory beyond the bare process. On an NVIDIA card, by
+``--provider``, they are the card's beyond what it held before. ``--python COMMAND`` is how that process's
+Python is started where it is another than this one, and ``--seen-as FOLDER`` what the folder of PACKAGE is
+called there: a Windows Python under Wine, see ``tests/windows/card``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
-import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from conversions.forecast import forecast
+from conversions.forecast import CONTEXT_BYTES, forecast
 from conversions.package.layout import open_package
 from conversions.pipeline_graphs import package_graphs
-from conversions.providers.devices import CPU
+from conversions.providers.table import provider_for
 from conversions.recipe import ImageSize
+from sdsetup.runtime.devices import choose_device, list_devices
 from sdsetup.runtime.runner import LocalRunner
-from tests.benchmarks import process_tree
+from tests.benchmarks import card_memory, process_tree
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where images are decoded.
+
+    Attributes:
+        provider: Target of the provider.
+        python: How its Python is started.
+        seen_as: What the package's folder's parent is called by that Python; empty if the same.
+    """
+
+    provider: str
+    python: tuple[str, ...]
+    seen_as: str
+
+    def named(self, path: Path) -> str:
+        """Return a path below that parent as that Python takes it."""
+        separator = "\\" if "\\" in self.seen_as else "/"
+        return f"{self.seen_as}{separator}{path.name}" if self.seen_as else str(path)
 
 
 def decode(
-    package: Path, width: int, height: int, side: int, output: Path, *, upcast: bool
+    package: Path, width: int, height: int, side: int, output: Path, *, provider: str, upcast: bool
 ) -> dict[str, Any]:
-    """Decode random latents once, in tiles of ``side`` pixels or whole for 0; keep the image."""
+    """Decode random latents twice, in tiles of ``side`` pixels or whole for 0; keep the image."""
     import onnxruntime  # noqa: F401  # its own memory is not the decoder's
 
     opened = open_package(package)
     (decoder,) = opened.with_role("decoder")
     shape = opened.recipe.latents.shape(ImageSize(width=width, height=height))
     latents = np.random.default_rng(0).standard_normal((1, *shape)).astype(np.float32)
-    runner = LocalRunner(package=opened, device=CPU, tiles={decoder: side} if side else {})
+    device = choose_device(list_devices(), target=provider)
+    runner = LocalRunner(package=opened, device=device, tiles={decoder: side} if side else {})
     if upcast:
         runner.upcast_to_fp32(decoder)
     images: list[Any] = []
@@ -51,43 +80,66 @@ def decode(
         began = time.perf_counter()
         opened.recipe.decode(run, latents)
         seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        opened.recipe.decode(run, latents)
+        again = time.perf_counter() - began
     np.save(output, next(iter(images[-1].values())))
-    return {"seconds": round(seconds, 2), "taken_bytes": taken[0]}
+    runner.close()
+    return {"seconds": round(seconds, 2), "again_seconds": round(again, 3), "taken_bytes": taken[0]}
 
 
-def measure(package: Path, sizes: list[tuple[int, int]], sides: list[int], *, upcast: bool) -> dict[str, Any]:
+def measure(
+    package: Path, sizes: list[tuple[int, int]], sides: list[int], place: Place, *, upcast: bool
+) -> dict[str, Any]:
     """Compare tiles with the whole at each size."""
     rows = []
-    graphs = package_graphs(open_package(package)).run_by(CPU.provider)
+    graphs = package_graphs(open_package(package)).run_by(provider_for(place.provider))
     (decoder,) = open_package(package).with_role("decoder")
     for width, height in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            for side in (0, *sides):
-                output = Path(folder) / f"{side}.npy"
-                done = subprocess.run(
-                    [sys.executable, "-m", "tests.benchmarks.tiled_decode", str(package),
-                     "--one", f"{width}", f"{height}", f"{side}", str(output),
-                     *(["--float32"] if upcast else [])],
-                    check=True, capture_output=True, text=True,
-                )  # fmt: skip
-                tiles = {decoder: side} if side else {}
-                only = graphs.without(frozenset(graphs.models) - {decoder}).in_tiles(tiles)
-                (need,) = forecast(only, ImageSize(width=width, height=height)).needs
-                rows.append(
-                    {
-                        "size": f"{width}x{height}",
-                        "tiles": side or None,
-                        **json.loads(done.stdout.splitlines()[-1]),
-                        "forecast_bytes": need.cpu_bytes,
-                        "kept_bytes": need.kept_bytes,
-                        "decibels": _decibels(Path(folder) / "0.npy", output),
-                    }
-                )
-    return {"benchmark": "tiled_decode", "rows": rows, "machine": process_tree.machine()}
+        whole = None
+        for side in (0, *sides):
+            output = package.parent / f"{package.name}-{side}.npy"
+            done, held = _run(
+                [*place.python, "-m", "tests.benchmarks.tiled_decode", place.named(package),
+                 "--provider", place.provider, *(["--float32"] if upcast else []),
+                 "--one", f"{width}", f"{height}", f"{side}", place.named(output)]
+            )  # fmt: skip
+            image = np.load(output).astype(np.float64)
+            output.unlink()
+            whole = image if whole is None else whole
+            tiles = {decoder: side} if side else {}
+            only = graphs.without(frozenset(graphs.models) - {decoder}).in_tiles(tiles)
+            (need,) = forecast(only, ImageSize(width=width, height=height)).needs
+            on_card = CONTEXT_BYTES + need.total_bytes
+            rows.append(
+                {
+                    "size": f"{width}x{height}",
+                    "tiles": side or None,
+                    **done,
+                    "card_bytes": held,
+                    "forecast_bytes": need.cpu_bytes if place.provider == "cpu" else on_card,
+                    "kept_bytes": need.kept_bytes,
+                    "decibels": _decibels(whole, image),
+                }
+            )
+    return {
+        "benchmark": "tiled_decode",
+        "provider": place.provider,
+        "rows": rows,
+        "card": card_memory.card(),
+        "machine": process_tree.machine(),
+    }
 
 
-def _decibels(whole: Path, tiled: Path) -> float | None:
-    expected, found = (np.load(path).astype(np.float64) for path in (whole, tiled))
+def _run(command: list[str]) -> tuple[dict[str, Any], int | None]:
+    """Return what a process printed last, and the peak of the card's memory meanwhile, where there is one."""
+    with card_memory.watch() as samples:
+        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    done.check_returncode()
+    return json.loads(done.stdout.splitlines()[-1]), max((used for _, used in samples), default=None)
+
+
+def _decibels(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float | None:
     error = float(np.mean((expected - found) ** 2))
     return round(10 * float(np.log10(4 / error)), 1) if error else None
 
@@ -104,19 +156,24 @@ def main() -> None:
     parser.add_argument("--size", type=_size, nargs="+", default=[(512, 512)], metavar="WxH")
     parser.add_argument("--side", type=int, nargs="+", default=[256], help="sides of tiles, in pixels")
     parser.add_argument("--float32", action="store_true", help="compute in float32 on float16 weights")
+    parser.add_argument("--provider", choices=["cpu", "cuda", "webgpu", "directml"], default="cpu")
+    parser.add_argument("--python", default=sys.executable, metavar="COMMAND")
+    parser.add_argument("--seen-as", default="", metavar="FOLDER")
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         width, height, side = (int(each) for each in options.one[:3])
-        print(
-            json.dumps(
-                decode(options.package, width, height, side, Path(options.one[3]), upcast=options.float32)
-            )
+        output = Path(options.one[3])
+        done = decode(
+            options.package, width, height, side, output, provider=options.provider, upcast=options.float32
         )
+        print(json.dumps(done))
     else:
-        print(
-            json.dumps(measure(options.package, options.size, options.side, upcast=options.float32), indent=1)
+        place = Place(
+            provider=options.provider, python=tuple(shlex.split(options.python)), seen_as=options.seen_as
         )
+        done = measure(options.package, options.size, options.side, place, upcast=options.float32)
+        print(json.dumps(done, indent=1))
 
 
 if __name__ == "__main__":

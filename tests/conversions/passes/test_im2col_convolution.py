@@ -1,49 +1,19 @@
 from __future__ import annotations
 
-import numpy as np
+from functools import partial
+
 import onnx
 import onnx_ir as ir
 import pytest
 
 from conversions.passes.im2col_convolution import LEAST_CHANNELS, im2col_convolution
-from tests.conversions.graphs_for_tests import run_on_cpu
+from tests.conversions.passes.convolutions import convolution_graph, same_numbers
 
 SIZES = {"batch": 2, "height": 6, "width": 5}
 FILTERS = 3
 
 
-def graph(
-    attributes: str = "pads = [1, 1, 1, 1]",
-    *,
-    weight: tuple[int, ...] = (FILTERS, LEAST_CHANNELS, 3, 3),
-    channels: int = LEAST_CHANNELS,
-    bias: bool = True,
-) -> ir.Model:
-    image = ", ".join(["height", "width"][: len(weight) - 2])
-    out = ", ".join(["rows", "columns"][: len(weight) - 2])
-    kernel = f"kernel_shape = [{', '.join(map(str, weight[2:]))}]"
-    text = f"""
-    <ir_version: 10, opset_import: ["" : 18]>
-    g (float[batch, {channels}, {image}] x) => (float[batch, {weight[0]}, {out}] y)
-    {{
-      [conv] c = Conv <{", ".join(filter(None, [kernel, attributes]))}> (x, w{", b" if bias else ""})
-      y = Neg(c)
-    }}
-    """
-    proto = onnx.parser.parse_model(text)
-    random = np.random.default_rng(1)
-    for name, shape in {"w": weight, "b": weight[:1]}.items():
-        values = random.normal(0, 1, shape).astype(np.float32)
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
-    return ir.from_proto(proto)
-
-
-def same_numbers(model: ir.Model, changed: ir.Model, sizes: dict[str, int], channels: int) -> None:
-    shape = (sizes["batch"], channels, sizes["height"], sizes["width"])
-    feeds = {"x": np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)}
-    (before,) = run_on_cpu(model, feeds)
-    (after,) = run_on_cpu(changed, feeds)
-    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4)
+graph = partial(convolution_graph, weight=(FILTERS, LEAST_CHANNELS, 3, 3))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from onnx import numpy_helper, parser
 from conversions.errors import ConversionError
 from conversions.events import ignore
 from conversions.package.layout import open_package
+from conversions.passes.winograd_convolution import transformed_kernel, winograd_convolution
 from conversions.providers import onnx_session
 from conversions.providers.devices import CPU, Device
+from conversions.providers.session_graph import session_graph
 from conversions.providers.table import FIXED_SIZES, Provider, provider_for
 from conversions.verification.ep_assignment import Placement, read_placement
 from conversions.verification.parity import verify
@@ -304,6 +308,42 @@ def test_convolutions_over_few_pixels_are_products_where_that_is_faster(tmp_path
     sizes = {"height": 4, "width": 5}
     assert "MatMul" not in on_azure(path, sizes, im2col_pixels=19).elsewhere
     assert "MatMul" in on_azure(path, sizes, im2col_pixels=20).elsewhere
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_large_convolutions_of_3x3_are_products_of_transformed_tiles(tmp_path: Path, *, linked: bool) -> None:
+    weight = np.random.default_rng(1).normal(0, 0.02, (256, 256, 3, 3)).astype(np.float32)
+    path = written(tmp_path, CONVOLUTION.replace("float[1, 8,", "float[1, 256,"), w=weight)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights")
+    if linked:  # as packages' files may be
+        os.link(tmp_path / "weights", tmp_path / "another name")
+    sizes = {"height": 4, "width": 6}
+    device = replace(CPU, provider=replace(CPU.provider, winograd_pixels=24, sizes=FIXED_SIZES))
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 256, 4, 6)).astype(np.float32)}
+
+    def computed(weights: dict[str, Any], height: int = 4) -> Any:
+        session = onnx_session.open_session(path, device, {**sizes, "height": height}, weights=weights)
+        return session.run(None, {"x": feeds["x"][:, :, :height]})[0]
+
+    def expected(weights: dict[str, Any]) -> Any:
+        return onnx_session.open_session(path, CPU, {}, weights=weights).run(None, feeds)[0]
+
+    other = {"w": weight[::-1].copy()}
+    np.testing.assert_allclose(computed({}), expected({}), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(computed(other), expected(other), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(computed({}, height=2)[:, :, :1], expected({})[:, :, :1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_promised_initializer_is_computed_and_not_a_part_of_the_model(tmp_path: Path) -> None:
+    weight = np.ones((256, 256, 3, 3), np.float32)
+    path = written(tmp_path, CONVOLUTION.replace("float[1, 8,", "float[1, 256,"), w=weight)
+    edit = partial(winograd_convolution, sizes={"height": 4, "width": 6}, least_pixels=24)
+    graph = session_graph(path, CPU.provider, [edit])
+    np.testing.assert_array_equal(graph.computed["w_winograd"], transformed_kernel(weight))
+    assert list(graph.computed) == ["w_winograd"]
+    assert graph.removed == {"w"}
+    assert isinstance(graph.model, bytes)
+    assert len(graph.model) < weight.nbytes // 100
 
 
 def test_a_run_that_fails_says_so_in_one_line(graph: Path) -> None:
