@@ -23,7 +23,7 @@ On an H200 through WebGPU, 256 to 256 channels at 256x256 (128) take 0.73 of the
 """
 
 MOST_BYTES = 64 * 2**20
-"""Most that the transformed tiles of one convolution may take: several times that is held at once."""
+"""Most that transformed tiles may take, of which three times is held at once; more of them take turns."""
 
 # F(2x2, 3x3). Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", section 4.1,
 # arXiv:1509.09308.
@@ -51,7 +51,7 @@ def winograd_convolution(
 
     Rules:
         1. Two-dimensional, one group, explicit padding, 3x3, no strides or dilations, an even output of
-           ``least_pixels`` or more, ``LEAST_REUSE``, and ``MOST_BYTES``.
+           ``least_pixels`` or more, and ``LEAST_REUSE``.
         2. The weight is an initializer, float16 or float32. Its transform has 16 numbers for 9 and is a
            promise (``ir.LazyTensor``), kept by who needs it: ONNX Runtime would need several times as long.
 
@@ -89,14 +89,11 @@ def _gains(window: Window, weight: ir.Value, least_pixels: int) -> bool:
     if not weight.is_initializer() or weight.dtype not in (ir.DataType.FLOAT16, ir.DataType.FLOAT):
         return False
     reuse = window.channels * window.filters / (window.channels + window.filters)
-    # Tiles overlap by half, down and across.
-    largest = 4 * window.output_pixels * max(window.channels, window.filters) * weight.dtype.itemsize
     return (
         (window.kernel, window.strides, window.dilations) == ((3, 3), (1, 1), (1, 1))
         and not any(side % 2 for side in window.outside)
         and window.output_pixels >= least_pixels
         and reuse >= LEAST_REUSE
-        and largest <= MOST_BYTES
     )
 
 
@@ -154,16 +151,28 @@ def _write_out(node: ir.Node, window: Window, weight: ir.Value, writer: NodeWrit
     # Channels come last: each tile's pixels are rows to gather, and the products need nothing transposed.
     padded = add("Transpose", add("Pad", data, constant(window.zeros())), perm=[0, 2, 3, 1])
     pixels = add("Reshape", padded, constant([images, -1, channels]))
-    met = add("Gather", pixels, constant(seen, np.int32), axis=1)
-    flat = add("Reshape", met, constant([images, 16, tiles * channels]))
-    changed = add("MatMul", constant(both, dtype), flat)
-    products = add("MatMul", add("Reshape", changed, constant([images, 16, tiles, channels])), weight)
-    flat = add("Reshape", products, constant([images, 16, tiles * filters]))
-    squares = add("MatMul", constant(back, dtype), flat)
-    apart = add("Reshape", squares, constant([images, 2, 2, down, across, filters]))
+    squares = []
+    for some in np.array_split(seen, min(tiles, _turns(window, np.dtype(dtype).itemsize)), axis=1):
+        count = some.shape[1]
+        met = add("Gather", pixels, constant(some, np.int32), axis=1)
+        flat = add("Reshape", met, constant([images, 16, count * channels]))
+        changed = add("MatMul", constant(both, dtype), flat)
+        products = add("MatMul", add("Reshape", changed, constant([images, 16, count, channels])), weight)
+        flat = add("Reshape", products, constant([images, 16, count * filters]))
+        square = add("MatMul", constant(back, dtype), flat)
+        squares.append(add("Reshape", square, constant([images, 4, count, filters])))
+    joined = add("Concat", *squares, axis=2) if len(squares) > 1 else squares[0]
+    apart = add("Reshape", joined, constant([images, 2, 2, down, across, filters]))
     ordered = add("Transpose", apart, perm=[0, 5, 3, 1, 4, 2])
     result = add("Reshape", ordered, constant([images, filters, *window.outside]))
     if bias and bias[0] is not None:
         result = add("Add", result, add("Unsqueeze", bias[0], constant([1, 2])))
     take_place(result, node.outputs[0])
     node.graph.remove(node, safe=True)
+
+
+def _turns(window: Window, itemsize: int) -> int:
+    """Return in how many parts the tiles are computed, one after the other."""
+    # Tiles overlap by half, down and across: 16 numbers for 4 pixels.
+    largest = 4 * window.output_pixels * max(window.channels, window.filters) * itemsize
+    return -(-largest // MOST_BYTES)

@@ -85,7 +85,14 @@ def decode(
         again = time.perf_counter() - began
     np.save(output, next(iter(images[-1].values())))
     runner.close()
-    return {"seconds": round(seconds, 2), "again_seconds": round(again, 3), "taken_bytes": taken[0]}
+    usage = runner.usage()[decoder]
+    return {
+        "seconds": round(seconds, 2),
+        "again_seconds": round(again, 3),
+        "load_seconds": [round(each, 3) for each in usage.load_seconds],
+        "run_seconds": [round(each, 3) for each in usage.run_seconds],
+        "taken_bytes": taken[0],
+    }
 
 
 def measure(

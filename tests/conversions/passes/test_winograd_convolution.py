@@ -110,13 +110,17 @@ def test_only_over_enough_pixels_of_all_images(least: int, written: int) -> None
     assert ("Conv" in operators(model)) == (not written)
 
 
-def test_only_where_the_tiles_are_not_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    largest = 16 * 4 * 3 * CHANNELS * 4  # of one image: 16 numbers, 4 x 3 tiles, float32
-    monkeypatch.setattr(winograd, "MOST_BYTES", 2 * largest)
-    assert winograd_convolution(graph(), SIZES, 1) == 1
-    assert winograd_convolution(graph(), {**SIZES, "batch": 3}, 1) == 0
-    wide = graph(weight=(CHANNELS + 8, CHANNELS, 3, 3))
-    assert winograd_convolution(wide, SIZES, 1) == 0
+@pytest.mark.parametrize(("channels", "filters"), [(CHANNELS, CHANNELS + 8), (CHANNELS + 8, CHANNELS)])
+@pytest.mark.parametrize(("most", "turns"), [(1.0, 1), (0.99, 2), (0.3, 4), (1e-6, 12)])
+def test_tiles_that_would_take_too_much_memory_take_turns(
+    most: float, turns: int, channels: int, filters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest = 2 * 16 * 4 * 3 * (CHANNELS + 8) * 4  # two images, 16 numbers, 4 x 3 tiles, float32
+    monkeypatch.setattr(winograd, "MOST_BYTES", max(1, int(most * largest)))
+    model, changed = (graph(weight=(filters, channels, 3, 3)) for _ in range(2))
+    assert winograd_convolution(changed, SIZES, 1) == 1
+    assert sum(node.op_type == "Gather" for node in changed.graph) == turns
+    same_numbers(model, changed, SIZES, channels)
 
 
 @pytest.mark.parametrize(

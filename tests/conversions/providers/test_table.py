@@ -121,7 +121,7 @@ def test_options_of_sessions() -> None:
             "enable_skip_layer_norm_strict_mode": "1",
         },
         "openvino": {"precision": "ACCURACY"},
-        "webgpu": {"enableInt64": "1"},
+        "webgpu": {"enableInt64": "1", "storageBufferCacheMode": "lazyRelease"},
         "coreml": {"ModelFormat": "MLProgram", "MLComputeUnits": "ALL", "RequireStaticInputShapes": "1"},
     }
     assert BY_TARGET["cuda"].float32_options == {"use_tf32": "0"}
