@@ -14,15 +14,10 @@ from conversions.recipe import ImageSize
 from conversions.tiling.cut import cut
 from sdsetup.disk_space import human_size
 from sdsetup.errors import SetupError
+from sdsetup.runtime.autoencoder_tiles import ASKED_SIDE, SIDES, tileable
 
 # More than all activations take for each pixel: SDXL's float32 decoder takes 3.8 GiB at 1024x1024.
 _MOST_BYTES_A_PIXEL = 8192
-
-_TILE_SIDES = (512, 384, 256, 192, 128)
-"""Sides of tiles, in pixels of the image: the largest that fits is the fastest."""
-
-_ASKED_SIDE = 256
-"""Side of tiles that are asked for where memory is not short."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +73,7 @@ def make_plan(
     ample = MemoryPlan(one_at_a_time=bool(one_at_a_time), side_by_side=side_by_side, elsewhere=elsewhere)
     if tiled:
         graphs = package_graphs(package).without(unused)
-        ample = _in_tiles(ample, graphs, _tileable(package), _ASKED_SIDE)
+        ample = _in_tiles(ample, graphs, tileable(package), ASKED_SIDE)
     if budget_bytes is None:
         return ample
     pixels = size.width * size.height * size.images
@@ -123,10 +118,10 @@ def _in_fitting_tiles(
 
     Where none fit, the largest of those that need least: the low resolutions run whole at any size of tiles.
     """
-    most = min(plan.tiles.values(), default=_TILE_SIDES[0])
+    most = min(plan.tiles.values(), default=SIDES[0])
     if plan.tiles:
         needed = forecast(graphs.in_tiles(plan.tiles), size)
-    for side in (each for each in _TILE_SIDES if each <= most):
+    for side in (each for each in SIDES if each <= most):
         too_large = _too_large(package, needed, budget_bytes, plan.one_at_a_time)
         if not too_large:
             break
@@ -145,18 +140,13 @@ def _summed_bytes(needed: Forecast) -> int:
 
 def _too_large(package: Package, needed: Forecast, budget_bytes: int, one_at_a_time: bool) -> frozenset[str]:
     """Return what could run in tiles and does not fit, beside what is loaded together with it."""
-    names = _tileable(package)
+    names = tileable(package)
     if not one_at_a_time:
         return names if needed.device_bytes > budget_bytes else frozenset()
     room = budget_bytes - CONTEXT_BYTES
     return frozenset(
         need.submodel for need in needed.needs if need.submodel in names and need.total_bytes > room
     )
-
-
-def _tileable(package: Package) -> frozenset[str]:
-    """Return the autoencoder's submodels, of which an image is the input or the output."""
-    return frozenset((*package.with_role("decoder"), *package.with_role("encoder")))
 
 
 def _in_tiles(plan: MemoryPlan, graphs: PipelineGraphs, submodels: Set[str], side: int) -> MemoryPlan:
@@ -203,7 +193,7 @@ def plan_on_cpu(
     whole = reckoned(plan)
     if tiled is not None or (whole.peak_bytes or 0) <= memory_bytes:
         return whole
-    smaller = reckoned(_in_tiles(plan, graphs, _tileable(package), _ASKED_SIDE))
+    smaller = reckoned(_in_tiles(plan, graphs, tileable(package), ASKED_SIDE))
     return whole if (smaller.peak_bytes or 0) > (whole.peak_bytes or 0) else smaller
 
 

@@ -38,6 +38,16 @@ _NUMPY_TYPES: dict[str, Any] = {
 }
 
 
+_MEMORY_SIGNS = (
+    "8007000E",  # E_OUTOFMEMORY
+    "OUT OF MEMORY",
+    "BAD_ALLOC",
+    "BAD ALLOCATION",
+    # Of ONNX Runtime's arena, where the device is full and where the arena has a limit.
+    "FAILED TO ALLOCATE MEMORY",
+    "IS SMALLER THAN REQUESTED BYTES",
+)
+
 OUT_OF_MEMORY = "device.memory"
 """Code of an :class:`OutOfMemoryError`, by which it is known across processes."""
 
@@ -257,8 +267,7 @@ def explained(error: Exception, doing: str) -> Exception:
     flat = text.upper()
     if any(code in flat for code in ("887A0005", "887A0006", "887A0007", "887A0020")):
         return DeviceLostError(f"{doing}: {text}")
-    memory = ("8007000E", "OUT OF MEMORY", "BAD_ALLOC", "BAD ALLOCATION", "FAILED TO ALLOCATE MEMORY")
-    if isinstance(error, MemoryError) or any(sign in flat for sign in memory):
+    if isinstance(error, MemoryError) or any(sign in flat for sign in _MEMORY_SIGNS):
         return OutOfMemoryError(
             OUT_OF_MEMORY,
             f"the device ran out of memory while {doing}.",

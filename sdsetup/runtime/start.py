@@ -131,6 +131,7 @@ def start(
         listener=listener,
         adapters=adapters,
         tiles=plan.tiles,
+        may_tile=device_request.vae_tiling is not False,
     )
     runner: Runner = make(device)
     if plan.side_by_side and memory_plan.opening_bytes(package) <= psutil.virtual_memory().available:
