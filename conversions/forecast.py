@@ -115,6 +115,15 @@ class Forecast:
         """Return the forecast for a device on which some submodels do not run."""
         return replace(self, needs=tuple(need for need in self.needs if need.submodel not in submodels))
 
+    def joined(self, other: Forecast) -> Forecast:
+        """Return the forecast for the submodels of both, for the same images."""
+        return replace(self, needs=self.needs + other.needs)
+
+    def updated(self, other: Forecast) -> Forecast:
+        """Return the forecast with another's needs in place of those of the same submodels."""
+        newer = {need.submodel: need for need in other.needs}
+        return replace(self, needs=tuple(newer.get(need.submodel, need) for need in self.needs))
+
     def fits(self, free_bytes: int) -> bool:
         """Whether a device with this much free memory can make the image, at least one submodel at a time."""
         return self.staged_bytes <= free_bytes
