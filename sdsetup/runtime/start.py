@@ -16,6 +16,7 @@ from conversions.verification.ep_assignment import describe_shares, share_of_tim
 from sdsetup.disk_space import human_size
 from sdsetup.runtime import memory_plan
 from sdsetup.runtime.adapters import PackageAdapters
+from sdsetup.runtime.device_budget import DeviceBudget, budget_of
 from sdsetup.runtime.devices import Device, choose_device, list_devices
 from sdsetup.runtime.memory_plan import MemoryPlan, Use
 from sdsetup.runtime.runner import Runner, Usage
@@ -35,7 +36,7 @@ class DeviceRequest:
         device_id: The provider's index of the device.
         adapter: Words of the device's name.
         low_vram: Whether to close each submodel after its stage; None decides by the memory.
-        vram_bytes: Memory of the device that may be used; None is all of it.
+        vram_bytes: Memory of the device that may be used; None is all of it, or what is assumed of it.
         encoder_provider: Where the text encoders run; None decides by the memory.
         vae_tiling: Whether images are decoded, and encoded, in tiles; None decides by the memory.
     """
@@ -124,11 +125,15 @@ def prepare(
     )
     other = choose_device(devices, target=device_request.encoder_provider or "cpu")
     on_gpu = device.provider.target != "cpu"
-    # What an integrated GPU may borrow of the main memory is not told here, so it holds as little as can be.
+    # An integrated GPU takes main memory from all other programs, so it holds as little as can be.
     integrated = device.discrete is False
-    own_bytes = None if integrated else device.memory_bytes
     low_vram = device_request.low_vram
-    budget = (device_request.vram_bytes or own_bytes) if on_gpu else None
+    main_bytes = int(psutil.virtual_memory().total)
+    if device_request.vram_bytes is not None and on_gpu:
+        budgeted = DeviceBudget(size_bytes=device_request.vram_bytes)
+    else:
+        budgeted = budget_of(device, main_bytes)
+    budget = budgeted.size_bytes
     plan = memory_plan.make_plan(
         uses,
         size,
@@ -140,7 +145,6 @@ def prepare(
     )
     if budget is not None and device_request.vram_bytes is not None:
         memory_plan.demand(plan, budget)
-    main_bytes = int(psutil.virtual_memory().total)
     large_on_cpu = not on_gpu and size.width * size.height * size.images > _LARGE_PIXELS
     if large_on_cpu:
         plan = memory_plan.plan_on_cpu(
@@ -152,6 +156,8 @@ def prepare(
             tiled=device_request.vae_tiling,
         )
     listener(Notice(text=f"running on {device}{_described(plan, uses[0].package, other)}."))
+    if budgeted.assumed:
+        listener(Notice(text=f"{budgeted.assumed}; --vram GIB plans for another amount."))
     for reason in plan.whole_because:
         listener(Notice(text=reason))
     if budget is not None:
