@@ -8,7 +8,7 @@ from math import prod
 
 import onnx_ir as ir
 
-from conversions.pipeline_graphs import PipelineGraphs
+from conversions.pipeline_graphs import PipelineGraphs, SizedGraph
 from conversions.recipe import ImageSize
 from conversions.shape_inference import attention_scores_shape, static_shape
 
@@ -34,37 +34,73 @@ _SIDES = tuple(range(256, 2049, 64))
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubmodelNeed:
-    """Memory that one submodel needs for one image size.
+class SessionNeed:
+    """Memory that one session needs for one image size.
 
     Attributes:
-        submodel: Its name.
         weights_bytes: Size of its weights.
         activation_bytes: What the provider's sessions hold for the activations that are live at once, inputs
             and outputs included.
         float32_weights_bytes: Size of the largest float32 copy that the CPU makes of a half-precision weight;
             it has one at a time.
         float32_activation_bytes: As ``activation_bytes``, on the CPU, which computes in float32.
-        kept_bytes: Main memory for the results between its parts, where it runs in tiles.
     """
 
-    submodel: str
     weights_bytes: int
     activation_bytes: int
     float32_weights_bytes: int
     float32_activation_bytes: int
-    kept_bytes: int = 0
 
     @property
-    def total_bytes(self) -> int:
-        """Memory of the submodel alone, its session included."""
+    def device_bytes(self) -> int:
+        """Memory of a device."""
         return self.weights_bytes + self.activation_bytes + SESSION_BYTES
 
     @property
+    def cpu_weights_bytes(self) -> int:
+        """Main memory for the weights on the CPU."""
+        return self.weights_bytes + self.float32_weights_bytes
+
+    @property
     def cpu_bytes(self) -> int:
-        """Main memory when the submodel runs on the CPU, the pages of its weight file included."""
-        weights = self.weights_bytes + self.float32_weights_bytes
-        return weights + self.float32_activation_bytes + self.kept_bytes + SESSION_BYTES
+        """Main memory on the CPU, the pages of the weight file included."""
+        return self.cpu_weights_bytes + self.float32_activation_bytes + SESSION_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmodelNeed:
+    """Memory that one submodel needs for one image size.
+
+    Attributes:
+        submodel: Its name.
+        sessions: What its sessions need, of which one is open at a time: a single one where it runs whole,
+            one for each part where it runs in tiles.
+        kept_bytes: Main memory for the results between its parts, where it runs in tiles.
+    """
+
+    submodel: str
+    sessions: tuple[SessionNeed, ...]
+    kept_bytes: int = 0
+
+    @property
+    def on_device(self) -> SessionNeed:
+        """The session that needs most of a device."""
+        return max(self.sessions, key=lambda session: session.device_bytes)
+
+    @property
+    def on_cpu(self) -> SessionNeed:
+        """The session that needs most main memory on the CPU."""
+        return max(self.sessions, key=lambda session: session.cpu_bytes)
+
+    @property
+    def total_bytes(self) -> int:
+        """Memory of a device for the submodel alone."""
+        return self.on_device.device_bytes
+
+    @property
+    def cpu_bytes(self) -> int:
+        """Main memory when the submodel runs on the CPU, what it keeps between parts included."""
+        return self.on_cpu.cpu_bytes + self.kept_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +133,14 @@ class Forecast:
 
         Its weights exist twice at that moment: as read from disk and in the session.
         """
-        return 2 * max((need.weights_bytes for need in self.needs), default=0) + SESSION_BYTES
+        return 2 * max((need.on_device.weights_bytes for need in self.needs), default=0) + SESSION_BYTES
 
     @property
     def cpu_bytes(self) -> int:
         """Main memory when every submodel runs on the CPU: all weights, and the largest activations."""
-        weights = sum(need.weights_bytes + need.float32_weights_bytes for need in self.needs)
-        largest = max((need.float32_activation_bytes + need.kept_bytes for need in self.needs), default=0)
-        return weights + largest + SESSION_BYTES
+        weights = sum(need.on_cpu.cpu_weights_bytes for need in self.needs)
+        running = (need.on_cpu.float32_activation_bytes + need.kept_bytes for need in self.needs)
+        return weights + max(running, default=0) + SESSION_BYTES
 
     @property
     def staged_cpu_bytes(self) -> int:
@@ -139,8 +175,8 @@ class Forecast:
             "cpu_bytes": self.cpu_bytes,
             "submodels": {
                 need.submodel: {
-                    "weights_bytes": need.weights_bytes,
-                    "activation_bytes": need.activation_bytes,
+                    "weights_bytes": need.on_device.weights_bytes,
+                    "activation_bytes": need.on_device.activation_bytes,
                 }
                 for need in self.needs
             },
@@ -166,29 +202,18 @@ def forecast(graphs: PipelineGraphs, size: ImageSize) -> Forecast:
 
 
 def _need(graphs: PipelineGraphs, submodel: str, size: ImageSize) -> SubmodelNeed:
-    """Forecast for one submodel; of parts that run one after the other, the largest counts."""
-    factor = graphs.provider.activation_factor
-    sized, parts = graphs.parts(submodel, size), []
-    for part in sized.graphs:
-        fixed, halves = part.fixed(), filter(_is_half, part.model.graph.initializers.values())
-        parts.append(
-            SubmodelNeed(
-                submodel=submodel,
-                weights_bytes=weights_bytes(part.model),
-                activation_bytes=int(factor * peak_activation_bytes(fixed)),
-                float32_weights_bytes=max((_bytes_of(value, wide=True) for value in halves), default=0),
-                float32_activation_bytes=peak_activation_bytes(fixed, wide=True),
-                kept_bytes=sized.kept_bytes,
-            )
-        )
-    on_device, on_cpu = (
-        max(parts, key=lambda need: need.total_bytes),
-        max(parts, key=lambda need: need.cpu_bytes),
-    )
-    return replace(
-        on_device,
-        float32_weights_bytes=on_cpu.float32_weights_bytes,
-        float32_activation_bytes=on_cpu.float32_activation_bytes,
+    parts = graphs.parts(submodel, size)
+    sessions = tuple(_session_need(part) for part in parts.graphs)
+    return SubmodelNeed(submodel=submodel, sessions=sessions, kept_bytes=parts.kept_bytes)
+
+
+def _session_need(sized: SizedGraph) -> SessionNeed:
+    fixed, halves = sized.fixed(), filter(_is_half, sized.model.graph.initializers.values())
+    return SessionNeed(
+        weights_bytes=weights_bytes(sized.model),
+        activation_bytes=int(sized.provider.activation_factor * peak_activation_bytes(fixed)),
+        float32_weights_bytes=max((_bytes_of(value, wide=True) for value in halves), default=0),
+        float32_activation_bytes=peak_activation_bytes(fixed, wide=True),
     )
 
 

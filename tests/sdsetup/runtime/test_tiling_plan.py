@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ import pytest
 
 from conversions import pipeline_graphs
 from conversions.events import Notice
-from conversions.forecast import Forecast, forecast
+from conversions.forecast import (
+    SESSION_BYTES,
+    Forecast,
+    forecast,
+    peak_activation_bytes,
+    weights_bytes,
+)
 from conversions.package.layout import Package, open_package
 from conversions.pipeline_graphs import package_graphs
 from conversions.providers.devices import CPU, Device
@@ -73,6 +80,24 @@ def test_smaller_tiles_need_less_and_keep_as_much_between_pieces(package: Packag
         # the block's first convolution, and what the piece is about to give.
         assert need.kept_bytes == 3 * 32 * LARGE.width * LARGE.height * 2
         assert need.cpu_bytes > need.kept_bytes
+
+
+def test_the_largest_part_on_the_cpu_is_another_than_on_the_device(package: Package) -> None:
+    size = ImageSize(width=256, height=256)
+    graphs = package_graphs(package).run_by(DIRECTML).in_tiles({"vae_decoder": 128})
+    (need,) = forecast(graphs.only(["vae_decoder"]), size).needs
+    parts = graphs.parts("vae_decoder", size)
+    taken = [
+        weights_bytes(part.model)
+        + max((4 * prod(value.shape.numpy()) for value in halves_of(part.model)), default=0)
+        + peak_activation_bytes(part.fixed(), wide=True)
+        for part in parts.graphs
+    ]
+    assert need.cpu_bytes == max(taken) + parts.kept_bytes + SESSION_BYTES
+
+
+def halves_of(model: ir.Model) -> list[Any]:
+    return [value for value in model.graph.initializers.values() if value.dtype == ir.DataType.FLOAT16]
 
 
 def test_a_decoder_runs_in_tiles_exactly_where_it_does_not_fit(package: Package) -> None:
