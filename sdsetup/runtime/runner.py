@@ -9,7 +9,7 @@ from functools import partial
 from time import perf_counter
 from typing import Protocol
 
-from conversions.events import Finished, Listener, Started, ignore
+from conversions.events import Finished, Listener, Started, ignore, underway
 from conversions.package.layout import Package
 from conversions.providers.session_graph import Edit
 from conversions.providers.table import FIXED_SIZES
@@ -277,20 +277,20 @@ class LocalRunner:
 
     def _load(self, submodel: str, sizes: Mapping[str, int]) -> Loaded:
         task = f"load-{submodel}"
-        self.listener(Started(task=task, label=f"{submodel}: loading", total=None))
         upcast = submodel in self.upcast
-        weights = self.adapters.weights(self.package, submodel)
-        loaded = sessions.load(
-            self.package.graph(submodel),
-            self.device,
-            sizes,
-            upcast=upcast,
-            # Float32 among float16 submodels is there for its range, not for its precision.
-            exact=self.package.is_fp32,
-            edits=(*self.adapters.edits(self.package, submodel, weights), *self._edits(submodel)),
-            weights=weights,
-            replayed=submodel not in self._not_replayed,
-        )
+        with underway(self.listener, Started(task=task, label=f"{submodel}: loading", total=None)):
+            weights = self.adapters.weights(self.package, submodel)
+            loaded = sessions.load(
+                self.package.graph(submodel),
+                self.device,
+                sizes,
+                upcast=upcast,
+                # Float32 among float16 submodels is there for its range, not for its precision.
+                exact=self.package.is_fp32,
+                edits=(*self.adapters.edits(self.package, submodel, weights), *self._edits(submodel)),
+                weights=weights,
+                replayed=submodel not in self._not_replayed,
+            )
         share = f"{loaded.placement.node_share:.0%} of {sum(loaded.placement.nodes.values())} nodes"
         self.listener(Finished(task=task, note=f"{share} on {self.device.provider.label}"))
         before = self._usage.get(submodel)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conversions.events import Event, Notice
+from conversions.events import Event, Finished, Notice, Started, Stopped
 from conversions.providers.devices import CPU
 from sdsetup.errors import SetupError
 from sdsetup.imaging.pipeline import Pipeline
@@ -33,11 +33,13 @@ class Decoded:
         pixels: The images; None where decoding failed.
         notices: What was said.
         message: Of the error, and its hint; empty where there was none.
+        tasks: Tasks that began and did not end.
     """
 
     pixels: NDArray[np.uint8] | None
     notices: tuple[str, ...]
     message: str
+    tasks: tuple[str, ...]
 
 
 def decode(folder: Path, mebibytes: int, latents: NDArray[Any], *, may_tile: bool = True) -> Decoded:
@@ -54,6 +56,7 @@ def decode(folder: Path, mebibytes: int, latents: NDArray[Any], *, may_tile: boo
         pixels=None if told["message"] else np.load(pixels),
         notices=tuple(told["notices"]),
         message=told["message"],
+        tasks=tuple(told["tasks"]),
     )
 
 
@@ -66,19 +69,25 @@ def _main(folder: str, mebibytes: str, given: str, pixels: str, *options: str) -
     )
     onnxruntime.create_and_register_allocator(memory, arena)
     notices: list[str] = []
+    running: list[str] = []
 
     def listen(event: Event) -> None:
         if isinstance(event, Notice):
             notices.append(event.text)
+        elif isinstance(event, Started):
+            running.append(event.task)
+        elif isinstance(event, (Finished, Stopped)):
+            running.remove(event.task)
 
     package = open_for_images(Path(folder))
-    runner = LocalRunner(package=package, device=LIMITED, may_tile="--whole" not in options)
+    may_tile = "--whole" not in options
+    runner = LocalRunner(package=package, device=LIMITED, may_tile=may_tile, listener=listen)
     message = ""
     try:
         np.save(pixels, Pipeline(package=package, runner=runner, listener=listen).decode(np.load(given)))
     except SetupError as error:
         message = f"{error.message} {error.hint}"
-    sys.stdout.write(json.dumps({"notices": notices, "message": message}))
+    sys.stdout.write(json.dumps({"notices": notices, "message": message, "tasks": running}))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def test_a_decoder_that_runs_out_of_memory_finishes_the_image_in_tiles(package: 
 
 def test_where_tiles_need_too_much_one_message_says_what_to_do(package: Package) -> None:
     decoded = decode(package.folder, 4, LATENTS)
+    assert not decoded.tasks
     assert [notice[-33:] for notice in decoded.notices] == [
         "in tiles of 256x256 from here on.",
         "in tiles of 128x128 from here on.",
