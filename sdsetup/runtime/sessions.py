@@ -43,6 +43,7 @@ _MEMORY_SIGNS = (
     "OUT OF MEMORY",
     "BAD_ALLOC",
     "BAD ALLOCATION",
+    "STATUS_ALLOC_FAILED",  # of cuDNN and cuBLAS
     # Of ONNX Runtime's arena, where the device is full and where the arena has a limit.
     "FAILED TO ALLOCATE MEMORY",
     "IS SMALLER THAN REQUESTED BYTES",

@@ -12,6 +12,7 @@ import pytest
 from conversions.events import Event, Notice
 from conversions.package.layout import Package
 from sdsetup.errors import UsageError
+from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.refiner import demand_refinable, open_refiner, use_of
 from sdsetup.imaging.request import Request
 from sdsetup.runtime.memory_plan import Use
@@ -68,6 +69,26 @@ def test_a_refiner_runs_where_the_first_package_does(base: Package, tmp_path: Pa
         assert said(heard) == [f"running on {runner.device}, one submodel at a time."]
         refiner.pipeline.generate(REQUEST)
         assert len(heard) > 1
+
+
+def test_the_first_package_is_closed_before_its_refiner_opens(base: Package, tmp_path: Path) -> None:
+    """Where both do not fit: what is open at any moment is one submodel of either."""
+    package = other(tmp_path / "refiner")
+    request = replace(REQUEST, refiner=str(package.folder), refiner_start=0.5)
+    heard: list[Event] = []
+    begun = begin(base, package, heard)
+    first, most = begun.runner(base), []
+    assert isinstance(first, LocalRunner)
+    with open_refiner(package, request, begun) as refiner:
+        assert refiner is not None
+        second = refiner.pipeline.runner
+        assert isinstance(second, LocalRunner)
+        for runner in (first, second):
+            runner.listener = lambda _: most.append(len(first._open) + len(second._open))
+        Pipeline(package=base, runner=first, refiner=refiner).generate(request)
+    assert max(most) == 0  # whenever one opens, no other is open
+    assert {*first.usage(), *second.usage()} == {"text_encoder", "unet", "vae_decoder"}
+    assert second.usage().keys() == {"text_encoder", "unet"}
 
 
 def test_a_refiner_is_planned_without_what_the_first_package_does(base: Package, tmp_path: Path) -> None:
