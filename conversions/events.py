@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +44,13 @@ class Finished:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stopped:
+    """A task has ended without a result: it failed, and the error or what is tried next tells of it."""
+
+    task: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Notice:
     """A message for the user; nothing failed."""
 
@@ -73,8 +81,22 @@ class Planned:
     steps: tuple[Step, ...]
 
 
-Event = Started | Advanced | Finished | Notice | Planned
+Event = Started | Advanced | Finished | Stopped | Notice | Planned
 Listener = Callable[[Event], None]
+
+
+@contextmanager
+def underway(listener: Listener, started: Started) -> Iterator[None]:
+    """Report a task that begins with the block, and has stopped where the block fails.
+
+    The block itself reports that it has finished.
+    """
+    listener(started)
+    try:
+        yield
+    except BaseException:
+        listener(Stopped(task=started.task))
+        raise
 
 
 def ignore(event: Event) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Set
 from dataclasses import dataclass, replace
 from math import prod
 
 import onnx_ir as ir
 
-from conversions.pipeline_graphs import PipelineGraphs
+from conversions.pipeline_graphs import PipelineGraphs, SizedGraph
 from conversions.recipe import ImageSize
 from conversions.shape_inference import attention_scores_shape, static_shape
 
@@ -34,37 +35,73 @@ _SIDES = tuple(range(256, 2049, 64))
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubmodelNeed:
-    """Memory that one submodel needs for one image size.
+class SessionNeed:
+    """Memory that one session needs for one image size.
 
     Attributes:
-        submodel: Its name.
         weights_bytes: Size of its weights.
         activation_bytes: What the provider's sessions hold for the activations that are live at once, inputs
             and outputs included.
         float32_weights_bytes: Size of the largest float32 copy that the CPU makes of a half-precision weight;
             it has one at a time.
         float32_activation_bytes: As ``activation_bytes``, on the CPU, which computes in float32.
-        kept_bytes: Main memory for the results between its parts, where it runs in tiles.
     """
 
-    submodel: str
     weights_bytes: int
     activation_bytes: int
     float32_weights_bytes: int
     float32_activation_bytes: int
-    kept_bytes: int = 0
 
     @property
-    def total_bytes(self) -> int:
-        """Memory of the submodel alone, its session included."""
+    def device_bytes(self) -> int:
+        """Memory of a device."""
         return self.weights_bytes + self.activation_bytes + SESSION_BYTES
 
     @property
+    def cpu_weights_bytes(self) -> int:
+        """Main memory for the weights on the CPU."""
+        return self.weights_bytes + self.float32_weights_bytes
+
+    @property
     def cpu_bytes(self) -> int:
-        """Main memory when the submodel runs on the CPU, the pages of its weight file included."""
-        weights = self.weights_bytes + self.float32_weights_bytes
-        return weights + self.float32_activation_bytes + self.kept_bytes + SESSION_BYTES
+        """Main memory on the CPU, the pages of the weight file included."""
+        return self.cpu_weights_bytes + self.float32_activation_bytes + SESSION_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmodelNeed:
+    """Memory that one submodel needs for one image size.
+
+    Attributes:
+        submodel: Its name.
+        sessions: What its sessions need, of which one is open at a time: a single one where it runs whole,
+            one for each part where it runs in tiles.
+        kept_bytes: Main memory for the results between its parts, where it runs in tiles.
+    """
+
+    submodel: str
+    sessions: tuple[SessionNeed, ...]
+    kept_bytes: int = 0
+
+    @property
+    def on_device(self) -> SessionNeed:
+        """The session that needs most of a device."""
+        return max(self.sessions, key=lambda session: session.device_bytes)
+
+    @property
+    def on_cpu(self) -> SessionNeed:
+        """The session that needs most main memory on the CPU."""
+        return max(self.sessions, key=lambda session: session.cpu_bytes)
+
+    @property
+    def total_bytes(self) -> int:
+        """Memory of a device for the submodel alone."""
+        return self.on_device.device_bytes
+
+    @property
+    def cpu_bytes(self) -> int:
+        """Main memory when the submodel runs on the CPU, what it keeps between parts included."""
+        return self.on_cpu.cpu_bytes + self.kept_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +134,14 @@ class Forecast:
 
         Its weights exist twice at that moment: as read from disk and in the session.
         """
-        return 2 * max((need.weights_bytes for need in self.needs), default=0) + SESSION_BYTES
+        return 2 * max((need.on_device.weights_bytes for need in self.needs), default=0) + SESSION_BYTES
 
     @property
     def cpu_bytes(self) -> int:
         """Main memory when every submodel runs on the CPU: all weights, and the largest activations."""
-        weights = sum(need.weights_bytes + need.float32_weights_bytes for need in self.needs)
-        largest = max((need.float32_activation_bytes + need.kept_bytes for need in self.needs), default=0)
-        return weights + largest + SESSION_BYTES
+        weights = sum(need.on_cpu.cpu_weights_bytes for need in self.needs)
+        running = (need.on_cpu.float32_activation_bytes + need.kept_bytes for need in self.needs)
+        return weights + max(running, default=0) + SESSION_BYTES
 
     @property
     def staged_cpu_bytes(self) -> int:
@@ -114,6 +151,15 @@ class Forecast:
     def without(self, submodels: Set[str]) -> Forecast:
         """Return the forecast for a device on which some submodels do not run."""
         return replace(self, needs=tuple(need for need in self.needs if need.submodel not in submodels))
+
+    def joined(self, other: Forecast) -> Forecast:
+        """Return the forecast for the submodels of both, for the same images."""
+        return replace(self, needs=self.needs + other.needs)
+
+    def updated(self, other: Forecast) -> Forecast:
+        """Return the forecast with another's needs in place of those of the same submodels."""
+        newer = {need.submodel: need for need in other.needs}
+        return replace(self, needs=tuple(newer.get(need.submodel, need) for need in self.needs))
 
     def fits(self, free_bytes: int) -> bool:
         """Whether a device with this much free memory can make the image, at least one submodel at a time."""
@@ -130,8 +176,8 @@ class Forecast:
             "cpu_bytes": self.cpu_bytes,
             "submodels": {
                 need.submodel: {
-                    "weights_bytes": need.weights_bytes,
-                    "activation_bytes": need.activation_bytes,
+                    "weights_bytes": need.on_device.weights_bytes,
+                    "activation_bytes": need.on_device.activation_bytes,
                 }
                 for need in self.needs
             },
@@ -157,29 +203,21 @@ def forecast(graphs: PipelineGraphs, size: ImageSize) -> Forecast:
 
 
 def _need(graphs: PipelineGraphs, submodel: str, size: ImageSize) -> SubmodelNeed:
-    """Forecast for one submodel; of parts that run one after the other, the largest counts."""
-    factor = graphs.provider.activation_factor
-    sized, parts = graphs.parts(submodel, size), []
-    for part in sized.graphs:
-        fixed, halves = part.fixed(), filter(_is_half, part.model.graph.initializers.values())
-        parts.append(
-            SubmodelNeed(
-                submodel=submodel,
-                weights_bytes=weights_bytes(fixed),
-                activation_bytes=int(factor * peak_activation_bytes(fixed)),
-                float32_weights_bytes=max((_bytes_of(value, wide=True) for value in halves), default=0),
-                float32_activation_bytes=peak_activation_bytes(fixed, wide=True),
-                kept_bytes=sized.kept_bytes,
-            )
-        )
-    on_device, on_cpu = (
-        max(parts, key=lambda need: need.total_bytes),
-        max(parts, key=lambda need: need.cpu_bytes),
-    )
-    return replace(
-        on_device,
-        float32_weights_bytes=on_cpu.float32_weights_bytes,
-        float32_activation_bytes=on_cpu.float32_activation_bytes,
+    parts = graphs.parts(submodel, size)
+    sessions = tuple(_session_need(part) for part in parts.graphs)
+    return SubmodelNeed(submodel=submodel, sessions=sessions, kept_bytes=parts.kept_bytes)
+
+
+def _session_need(sized: SizedGraph) -> SessionNeed:
+    fixed, halves = sized.fixed(), filter(_is_half, sized.model.graph.initializers.values())
+    return SessionNeed(
+        weights_bytes=weights_bytes(fixed),
+        activation_bytes=int(
+            sized.provider.activation_factor
+            * peak_activation_bytes(fixed, held_launches=sized.provider.held_launches)
+        ),
+        float32_weights_bytes=max((_bytes_of(value, wide=True) for value in halves), default=0),
+        float32_activation_bytes=peak_activation_bytes(fixed, wide=True),
     )
 
 
@@ -206,7 +244,7 @@ def largest_square(graphs: PipelineGraphs, free_bytes: int) -> int:
     return _SIDES[low - 1] if low else 0
 
 
-def peak_activation_bytes(model: ir.Model, *, wide: bool = False) -> int:
+def peak_activation_bytes(model: ir.Model, *, wide: bool = False, held_launches: int = 0) -> int:
     """Return the most bytes alive at once while a graph with fixed shapes runs in its order.
 
     A tensor is live from the node that produces it to its last reader. Attention also holds its scores,
@@ -215,6 +253,7 @@ def peak_activation_bytes(model: ir.Model, *, wide: bool = False) -> int:
     Args:
         model: The graph.
         wide: Count half precision as float32, in which the CPU computes.
+        held_launches: Number of further nodes that have to run until a tensor's memory is given back.
     """
     nodes = list(model.graph)
     owner = _owners(nodes)
@@ -230,12 +269,19 @@ def peak_activation_bytes(model: ir.Model, *, wide: bool = False) -> int:
         ending.setdefault(number, []).append(value)
     alive = sum(_bytes_of(value, wide=wide) for value in model.graph.inputs)
     peak = alive
+    held = deque([0] * held_launches)
     for number, node in enumerate(nodes):
-        alive += sum(
-            _bytes_of(value, wide=wide) for value in node.outputs if owner.get(value, value) is value
-        )
+        made = [value for value in node.outputs if owner.get(value, value) is value]
+        alive += sum(_bytes_of(value, wide=wide) for value in made)
         peak = max(peak, alive + _scores_bytes(node, wide=wide))
-        alive -= sum(_bytes_of(value, wide=wide) for value in ending.get(number, []))
+        ended = sum(_bytes_of(value, wide=wide) for value in ending.get(number, []))
+        if made:
+            held.append(ended)
+            alive -= held.popleft()
+        elif held:  # a view launches nothing
+            held[-1] += ended
+        else:
+            alive -= ended
     return peak
 
 

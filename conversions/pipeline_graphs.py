@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
@@ -14,7 +14,7 @@ from conversions.passes.winograd_convolution import winograd_convolution
 from conversions.providers.table import Provider, provider_for
 from conversions.recipe import ImageSize, Recipe
 from conversions.shape_inference import fix_sizes, infer_shapes
-from conversions.tiling.cut import cut
+from conversions.tiling.cut import Cut, cut
 from conversions.tiling.sizes import first_size, kept_bytes, window_sizes
 
 
@@ -70,6 +70,7 @@ class PipelineGraphs:
         recipe: Knows the sizes of the submodels' inputs.
         provider: Whose sessions run the graphs.
         tiles: Submodels that run in tiles, and the side of a tile in pixels of the image.
+        cuts: Those that were cut before, so that it is done once for all sides.
     """
 
     models: Mapping[str, ir.Model]
@@ -77,6 +78,7 @@ class PipelineGraphs:
     recipe: Recipe
     provider: Provider
     tiles: Mapping[str, int] = field(default_factory=dict)
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
 
     def sizes(self, submodel: str, size: ImageSize) -> dict[str, int]:
         """Return the size of each free dimension of a submodel's inputs for a batch of images."""
@@ -106,7 +108,7 @@ class PipelineGraphs:
         whole = self._whole(submodel, size)
         if submodel not in self.tiles:
             return SizedParts(graphs=(whole,))
-        parts = cut(whole.model)
+        parts = self.cuts.get(submodel) or cut(whole.model)
         first = first_size(parts, whole.sizes)
         side = self.tiles[submodel]
         found = [] if parts.head is None else [replace(whole, model=parts.head)]
@@ -134,9 +136,18 @@ class PipelineGraphs:
             self, models={name: model for name, model in self.models.items() if name not in submodels}
         )
 
-    def in_tiles(self, tiles: Mapping[str, int]) -> PipelineGraphs:
-        """Return the same graphs, some of which run in tiles."""
-        return replace(self, tiles=tiles)
+    def only(self, submodels: Collection[str]) -> PipelineGraphs:
+        """Return the graphs of these submodels."""
+        return self.without(set(self.models) - set(submodels))
+
+    def in_tiles(self, tiles: Mapping[str, int], cuts: Mapping[str, Cut] | None = None) -> PipelineGraphs:
+        """Return the same graphs, some of which run in tiles.
+
+        Args:
+            tiles: Their names, and the side of a tile in pixels of the image.
+            cuts: Those of them that were cut before.
+        """
+        return replace(self, tiles=tiles, cuts=cuts or {})
 
 
 def package_graphs(package: Package) -> PipelineGraphs:

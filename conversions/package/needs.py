@@ -25,8 +25,8 @@ def memory_entry(package: Package) -> dict[str, Any]:
         "height": size.height,
         "submodels": {
             need.submodel: {
-                "weights_bytes": need.weights_bytes,
-                "activation_bytes": need.activation_bytes,
+                "weights_bytes": need.on_device.weights_bytes,
+                "activation_bytes": need.on_device.activation_bytes,
                 "device_bytes": need.total_bytes,
             }
             for need in forecast(package_graphs(package), size).needs

@@ -51,6 +51,7 @@ class Provider:
             does. See ``conversions.passes.im2col_convolution``. Such a provider's sizes are fixed.
         activation_factor: Bytes that sessions hold for each byte of activations that are live at once in
             their graphs.
+        held_launches: Number of further nodes that have to run until a session uses a tensor's memory again.
         sizes: ``FIXED_SIZES`` or ``FREE_SIZES``.
         one_session_at_a_time: Whether runs in one process must not overlap.
         preload: Whether to load the vendor's libraries installed by pip.
@@ -87,6 +88,7 @@ class Provider:
     winograd_pixels: int = 0
     im2col_pixels: int = 0
     activation_factor: float = 1.0
+    held_launches: int = 0
     sizes: str = FREE_SIZES
     one_session_at_a_time: bool = False
     preload: bool = False
@@ -204,7 +206,7 @@ PROVIDERS: tuple[Provider, ...] = (
         sizes=FIXED_SIZES,
         winograd_pixels=1024,
         im2col_pixels=512,
-        activation_factor=2.2,
+        held_launches=24,
         # lazyRelease keeps a buffer for the next of its size only until a run ends. By default they are kept
         # for good: SD 1.4's U-Net takes 4.2 GiB instead of 3.5.
         provider_options={"enableInt64": "1", "storageBufferCacheMode": "lazyRelease"},

@@ -53,7 +53,7 @@ VramOption: TypeAlias = Annotated[
         metavar="GIB",
         min=0.5,
         rich_help_panel=_PANEL,
-        help="Keep to this much of the device's memory. [default: all of it]",
+        help="Keep to this much of the device's memory. [default: all of it; if integrated, its share]",
     ),
 ]
 VaeTilingOption: TypeAlias = Annotated[

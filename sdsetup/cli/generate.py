@@ -108,10 +108,11 @@ def generate(
     from sdsetup.imaging import image_file, initial_image, prompts
     from sdsetup.imaging.pipeline import Pipeline
     from sdsetup.imaging.preview import Preview, demand_interval, place_for
-    from sdsetup.imaging.refiner import demand_refinable, open_refiner
+    from sdsetup.imaging.refiner import demand_refinable, open_refiner, use_of
     from sdsetup.imaging.request import Request, complete
     from sdsetup.runtime import start
     from sdsetup.runtime.adapters import open_adapters
+    from sdsetup.runtime.memory_plan import Use
     from sdsetup.runtime.package import open_for_images
     from sdsetup.runtime.textual_inversion import open_embeddings
     from sdsetup.runtime.used_again import used_again
@@ -186,7 +187,7 @@ def generate(
         encoder_provider=encoder_provider,
         vae_tiling=vae_tiling,
     )
-    demand_refinable(request, opened)
+    refining = demand_refinable(request, opened)
     for read in (request.init_image, request.mask):
         if read is not None:
             initial_image.demand_readable(Path(read))
@@ -200,14 +201,17 @@ def generate(
         if before is not None and before.fingerprint != opened.fingerprint:
             output.say(f"the image was made with another package than {opened.folder}: it will differ.")
         unused = opened.with_role("encoder") if request.init_image is None else ()
-        runner = start.start(opened, requested, request.size, listener, adapters, unused=frozenset(unused))
+        uses = [Use(package=opened, unused=frozenset(unused))]
+        uses += [] if refining is None else [use_of(refining)]
+        begun = start.prepare(uses, requested, request.size, listener)
+        runner = begun.runner(opened, adapters)
         metadata = replace(metadata, provider=runner.device.provider.name)
         if preview is not None:
             beside = place_for(paths[0].with_stem(f"{paths[0].stem}-preview"))
             shown = Preview(path=beside, every=preview)
             output.say(f"previews: {beside}")
         try:
-            with open_refiner(request, opened, requested, listener) as second:
+            with open_refiner(refining, request, begun) as second:
                 pipeline = Pipeline(
                     package=opened,
                     runner=runner,

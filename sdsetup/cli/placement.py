@@ -66,8 +66,8 @@ def _show(reports: Mapping[str, PlacementReport], memory: ImageMemory) -> None:
             str(len(report.nodes)),
             str(report.partitions),
             outside if report.whole else f"[yellow]{outside}[/]",
-            size_in_words(need.weights_bytes),
-            size_in_words(need.activation_bytes),
+            size_in_words(need.on_device.weights_bytes),
+            size_in_words(need.on_device.activation_bytes),
         )
     output.show(table)
     for name, report in reports.items():

@@ -26,7 +26,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from conversions.events import Advanced, Event, Finished, Listener, Notice, Planned, Started
+from conversions.events import Advanced, Event, Finished, Listener, Notice, Planned, Started, Stopped
 from sdsetup.cli import output
 from sdsetup.redaction import redact
 from sdsetup.steps import StepClock
@@ -91,6 +91,10 @@ def listening() -> Iterator[Listener]:
     ) as progress:
         tasks: dict[str, tuple[TaskID, str]] = {}
 
+        def remove(name: str) -> None:
+            if name in tasks:
+                progress.remove_task(tasks.pop(name)[0])
+
         def listener(event: Event) -> None:
             match event:
                 case Planned(steps=steps):
@@ -98,6 +102,7 @@ def listening() -> Iterator[Listener]:
                 case Started(task=name, label=label, total=total, unit=unit):
                     if overall.clock is not None:
                         overall.clock.start(name, time.monotonic())
+                    remove(name)  # of a process that was lost with its task
                     tasks[name] = (progress.add_task(escape(redact(label)), total=total, unit=unit), label)
                 case Advanced(task=name, done=done):
                     progress.update(tasks[name][0], completed=done)
@@ -106,6 +111,8 @@ def listening() -> Iterator[Listener]:
                     seconds = progress.tasks[progress.task_ids.index(task_id)].elapsed or 0.0
                     progress.remove_task(task_id)
                     output.say(f"  {label}{': ' if note else ''}{note} ({seconds:.1f} s)")
+                case Stopped(task=name):
+                    remove(name)
                 case Notice(text=text):
                     output.say(text)
 

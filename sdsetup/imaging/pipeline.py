@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 
@@ -29,6 +29,7 @@ from sdsetup.imaging.preview import Preview
 from sdsetup.imaging.rehearsal import rehearse
 from sdsetup.imaging.request import Request, complete, first_index, scheduler_for
 from sdsetup.imaging.schedulers import Floats, Scheduler, State
+from sdsetup.runtime.fitting_run import run_fitting
 from sdsetup.runtime.runner import Runner
 from sdsetup.runtime.sessions import Array
 
@@ -278,7 +279,8 @@ class Pipeline:
             guided = recipe.guide(outputs, conditioning, request.guidance_scale or 0.0)
             if self.preview is not None and self.preview.wanted(done) and done < count:
                 # Not _run: latents on their way may be beyond what a float16 decoder takes.
-                self.preview.show(scheduler.denoised(state, guided), recipe, self.runner.run)
+                run = partial(run_fitting, self.runner, listener=self.listener)
+                self.preview.show(scheduler.denoised(state, guided), recipe, run)
                 self._done_with("decoder")
             fresh = noise.draw(start.shape[1:]) if scheduler.wants_noise(state) else None
             state = scheduler.advance(state, guided, fresh)
@@ -335,10 +337,10 @@ class Pipeline:
         return flagged
 
     def _run(self, submodel: str, inputs: Mapping[str, Array], when: str = "") -> dict[str, Array]:
-        outputs = self.runner.run(submodel, inputs)
+        outputs = run_fitting(self.runner, submodel, inputs, listener=self.listener)
         fault = f"{submodel} gave numbers that are not finite{when}"
         if _not_finite(outputs) and self._upcast_to_fp32(submodel, fault):
-            outputs = self.runner.run(submodel, inputs)
+            outputs = run_fitting(self.runner, submodel, inputs, listener=self.listener)
         if wrong := _not_finite(outputs):
             raise SetupError(
                 "generate.not_finite",

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conversions.events import Listener
 from conversions.package.layout import Package
 from sdsetup.errors import UsageError
 from sdsetup.imaging.pipeline import Pipeline, Refiner
 from sdsetup.imaging.request import Request
-from sdsetup.runtime import start
+from sdsetup.runtime.memory_plan import Use
 from sdsetup.runtime.package import open_for_images
+from sdsetup.runtime.start import Start
 
 
 def demand_refinable(request: Request, base: Package) -> Package | None:
@@ -35,32 +35,27 @@ def demand_refinable(request: Request, base: Package) -> Package | None:
     return package
 
 
+def use_of(refiner: Package) -> Use:
+    """Return what runs of a refiner: the first package encodes and decodes, and checks."""
+    used = {*refiner.with_role("text"), *refiner.with_role("denoiser")}
+    return Use(package=refiner, unused=frozenset(each.name for each in refiner.submodels) - used)
+
+
 @contextmanager
-def open_refiner(
-    request: Request, base: Package, device_request: start.DeviceRequest, listener: Listener
-) -> Iterator[Refiner | None]:
-    """Open the refiner of a request for the time of the block; gives None where it names none.
+def open_refiner(package: Package | None, request: Request, begun: Start) -> Iterator[Refiner | None]:
+    """Open a refiner for the time of the block; gives None where there is none.
 
     Args:
-        request: Names the refiner's package.
-        base: The package that makes the first steps.
-        device_request: Where to run.
-        listener: Told of the progress.
-
-    Raises:
-        UsageError: The two packages do not work in the same latent space.
-        SetupError: There is no such package, or no such device.
+        package: As :func:`demand_refinable` gives it.
+        request: Says where the refiner begins.
+        begun: Where both packages run; planned for both.
     """
-    package = demand_refinable(request, base)
     if package is None:
         yield None
         return
-    # The first package encodes and decodes, and checks.
-    used = {*package.with_role("text"), *package.with_role("denoiser")}
-    unused = frozenset(each.name for each in package.submodels) - used
-    runner = start.start(package, device_request, request.size, listener, unused=unused)
+    runner = begun.runner(package)
     try:
-        pipeline = Pipeline(package=package, runner=runner, listener=listener)
+        pipeline = Pipeline(package=package, runner=runner, listener=begun.listener)
         yield Refiner(pipeline=pipeline, start=request.refiner_start)
     finally:
         runner.close()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from conversions.events import Event, Finished, Listener, Notice, Started
+from conversions.events import Event, Finished, Listener, Notice, Started, Stopped
 from sdsetup.redaction import redact
 
 _EVERY_SECONDS = 0.25
@@ -81,6 +81,9 @@ def recording(shown: Listener) -> Iterator[tuple[Listener, RunRecord]]:
             case Finished(task=name, note=note) if name in running:
                 task = running.pop(name)
                 task.ended, task.note = now, redact(note)
+            case Stopped(task=name) if name in running:
+                task = running.pop(name)
+                task.ended, task.note = now, "stopped"
             case Notice(text=text):
                 record.notices.append(redact(text))
         shown(event)

@@ -9,13 +9,14 @@ from functools import partial
 from time import perf_counter
 from typing import Protocol
 
-from conversions.events import Finished, Listener, Started, ignore
+from conversions.events import Finished, Listener, Started, ignore, underway
 from conversions.package.layout import Package
 from conversions.providers.session_graph import Edit
 from conversions.providers.table import FIXED_SIZES
 from conversions.verification.ep_assignment import Placement
 from sdsetup.runtime import sessions
 from sdsetup.runtime.adapters import PackageAdapters
+from sdsetup.runtime.autoencoder_tiles import with_smaller
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.sessions import Array, Arrays, Dimensions, Loaded, OutOfMemoryError, ReplayError
 
@@ -76,6 +77,17 @@ class Runner(Protocol):
         """Leave out the last layers of a submodel from its next run on."""
         ...
 
+    def shrink_tiles(self, submodel: str) -> int | None:
+        """Run a submodel that ran out of memory in tiles, or in smaller ones, from its next run on.
+
+        Returns:
+            Side of the tiles, in pixels of the image; None where it stays as it is.
+
+        Raises:
+            ConversionError: It cannot be cut.
+        """
+        ...
+
     def done_with(self, submodel: str) -> None:
         """Mark a submodel as not needed for now."""
         ...
@@ -102,6 +114,7 @@ class LocalRunner:
         skipped: Layers to leave out at a submodel's end, by name.
         adapters: Merged into the weights when a submodel is opened.
         tiles: Submodels that run in tiles, and the side of a tile in pixels of the image.
+        may_tile: Whether others may go over to tiles when memory runs out.
     """
 
     package: Package
@@ -112,6 +125,7 @@ class LocalRunner:
     upcast: frozenset[str] = frozenset()
     skipped: Mapping[str, int] = field(default_factory=dict)
     tiles: Mapping[str, int] = field(default_factory=dict)
+    may_tile: bool = True
     _dimensions: dict[str, Dimensions] = field(default_factory=dict, init=False)
     _open: dict[str, Loaded] = field(default_factory=dict, init=False)
     _not_replayed: set[str] = field(default_factory=set, init=False)
@@ -153,6 +167,15 @@ class LocalRunner:
         if self.skipped.get(submodel, 0) != count:
             self.skipped = {**self.skipped, submodel: count}
             self._open.pop(submodel, None)
+
+    def shrink_tiles(self, submodel: str) -> int | None:
+        """Run a submodel in tiles, or in smaller ones, from its next run on, as :class:`Runner` says."""
+        tiles = with_smaller(self.tiles, submodel, self.package) if self.may_tile else None
+        if tiles is None:
+            return None
+        self.tiles = tiles
+        self._open.pop(submodel, None)
+        return tiles[submodel]
 
     def done_with(self, submodel: str) -> None:
         """Close a submodel if memory is short."""
@@ -254,20 +277,20 @@ class LocalRunner:
 
     def _load(self, submodel: str, sizes: Mapping[str, int]) -> Loaded:
         task = f"load-{submodel}"
-        self.listener(Started(task=task, label=f"{submodel}: loading", total=None))
         upcast = submodel in self.upcast
-        weights = self.adapters.weights(self.package, submodel)
-        loaded = sessions.load(
-            self.package.graph(submodel),
-            self.device,
-            sizes,
-            upcast=upcast,
-            # Float32 among float16 submodels is there for its range, not for its precision.
-            exact=self.package.is_fp32,
-            edits=(*self.adapters.edits(self.package, submodel, weights), *self._edits(submodel)),
-            weights=weights,
-            replayed=submodel not in self._not_replayed,
-        )
+        with underway(self.listener, Started(task=task, label=f"{submodel}: loading", total=None)):
+            weights = self.adapters.weights(self.package, submodel)
+            loaded = sessions.load(
+                self.package.graph(submodel),
+                self.device,
+                sizes,
+                upcast=upcast,
+                # Float32 among float16 submodels is there for its range, not for its precision.
+                exact=self.package.is_fp32,
+                edits=(*self.adapters.edits(self.package, submodel, weights), *self._edits(submodel)),
+                weights=weights,
+                replayed=submodel not in self._not_replayed,
+            )
         share = f"{loaded.placement.node_share:.0%} of {sum(loaded.placement.nodes.values())} nodes"
         self.listener(Finished(task=task, note=f"{share} on {self.device.provider.label}"))
         before = self._usage.get(submodel)

@@ -66,6 +66,10 @@ class RunnerPair:
         """Leave out the last layers of a submodel from its next run on."""
         self._of(submodel).skip_layers(submodel, count)
 
+    def shrink_tiles(self, submodel: str) -> int | None:
+        """Run a submodel in tiles, or in smaller ones, from its next run on."""
+        return self._of(submodel).shrink_tiles(submodel)
+
     def done_with(self, submodel: str) -> None:
         """Mark a submodel as not needed for now."""
         self._of(submodel).done_with(submodel)

@@ -38,6 +38,17 @@ _NUMPY_TYPES: dict[str, Any] = {
 }
 
 
+_MEMORY_SIGNS = (
+    "8007000E",  # E_OUTOFMEMORY
+    "OUT OF MEMORY",
+    "BAD_ALLOC",
+    "BAD ALLOCATION",
+    "STATUS_ALLOC_FAILED",  # of cuDNN and cuBLAS
+    # Of ONNX Runtime's arena, where the device is full and where the arena has a limit.
+    "FAILED TO ALLOCATE MEMORY",
+    "IS SMALLER THAN REQUESTED BYTES",
+)
+
 OUT_OF_MEMORY = "device.memory"
 """Code of an :class:`OutOfMemoryError`, by which it is known across processes."""
 
@@ -226,6 +237,9 @@ def run(loaded: Loaded, inputs: Arrays, what: str, *, widen: bool = True) -> tup
         binding = loaded.binding
         results = loaded.session.run(names, feeds) if binding is None else binding.run(feeds)
     except BindingError as error:
+        fault = explained(error.__cause__, what) if isinstance(error.__cause__, Exception) else error
+        if isinstance(fault, OutOfMemoryError):  # with room the launches may well be recorded
+            raise fault from error
         raise ReplayError(str(error)) from error
     except Exception as error:
         if loaded.binding is not None and loaded.binding.runs == 1:
@@ -257,8 +271,7 @@ def explained(error: Exception, doing: str) -> Exception:
     flat = text.upper()
     if any(code in flat for code in ("887A0005", "887A0006", "887A0007", "887A0020")):
         return DeviceLostError(f"{doing}: {text}")
-    memory = ("8007000E", "OUT OF MEMORY", "BAD_ALLOC", "BAD ALLOCATION", "FAILED TO ALLOCATE MEMORY")
-    if isinstance(error, MemoryError) or any(sign in flat for sign in memory):
+    if isinstance(error, MemoryError) or any(sign in flat for sign in _MEMORY_SIGNS):
         return OutOfMemoryError(
             OUT_OF_MEMORY,
             f"the device ran out of memory while {doing}.",

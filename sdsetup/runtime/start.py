@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,8 +16,9 @@ from conversions.verification.ep_assignment import describe_shares, share_of_tim
 from sdsetup.disk_space import human_size
 from sdsetup.runtime import memory_plan
 from sdsetup.runtime.adapters import PackageAdapters
+from sdsetup.runtime.device_budget import DeviceBudget, budget_of
 from sdsetup.runtime.devices import Device, choose_device, list_devices
-from sdsetup.runtime.memory_plan import MemoryPlan
+from sdsetup.runtime.memory_plan import MemoryPlan, Use
 from sdsetup.runtime.runner import Runner, Usage
 from sdsetup.runtime.runner_pair import RunnerPair
 from sdsetup.runtime.worker import make_runner
@@ -35,7 +36,7 @@ class DeviceRequest:
         device_id: The provider's index of the device.
         adapter: Words of the device's name.
         low_vram: Whether to close each submodel after its stage; None decides by the memory.
-        vram_bytes: Memory of the device that may be used; None is all of it.
+        vram_bytes: Memory of the device that may be used; None is all of it, or what is assumed of it.
         encoder_provider: Where the text encoders run; None decides by the memory.
         vae_tiling: Whether images are decoded, and encoded, in tiles; None decides by the memory.
     """
@@ -49,6 +50,45 @@ class DeviceRequest:
     vae_tiling: bool | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where packages run, and how they share its memory.
+
+    Attributes:
+        device: Where most submodels run.
+        other: Where those of the plan's ``elsewhere`` run.
+        plan: How the submodels of all packages share the device.
+        may_tile: Whether a submodel may go over to tiles when memory runs out.
+        listener: Told of submodels being opened.
+    """
+
+    device: Device
+    other: Device
+    plan: MemoryPlan
+    may_tile: bool
+    listener: Listener
+
+    def runner(self, package: Package, adapters: PackageAdapters | None = None) -> Runner:
+        """Return a runner of one of the packages, with adapters merged into its weights."""
+        make = partial(
+            make_runner,
+            package,
+            low_memory=self.plan.one_at_a_time,
+            listener=self.listener,
+            adapters=adapters,
+            tiles=self.plan.tiles,
+            may_tile=self.may_tile,
+        )
+        runner: Runner = make(self.device)
+        available_bytes = psutil.virtual_memory().available
+        if self.plan.side_by_side and memory_plan.opening_bytes(package) <= available_bytes:
+            rest = frozenset(each.name for each in package.submodels) - set(package.with_role("denoiser"))
+            runner = RunnerPair(main=runner, other=make(self.device), elsewhere=rest)
+        if self.plan.elsewhere:
+            runner = RunnerPair(main=runner, other=make(self.other), elsewhere=self.plan.elsewhere)
+        return runner
+
+
 def start(
     package: Package,
     device_request: DeviceRequest,
@@ -57,15 +97,21 @@ def start(
     adapters: PackageAdapters | None = None,
     unused: Set[str] = frozenset(),
 ) -> Runner:
-    """Choose the device, plan its memory, announce both, and return a runner with adapters merged.
+    """Prepare one package, as :func:`prepare` does several, and return its runner with adapters merged."""
+    use = Use(package=package, unused=frozenset(unused))
+    return prepare((use,), device_request, size, listener).runner(package, adapters)
+
+
+def prepare(
+    uses: Sequence[Use], device_request: DeviceRequest, size: ImageSize, listener: Listener = ignore
+) -> Start:
+    """Choose the device, plan its memory for packages that make the same images, and announce both.
 
     Args:
-        package: What will be run.
+        uses: What will be run: a package, or one and its refiner.
         device_request: What the user asks for.
         size: Of the images to be made.
         listener: Told of the choice, and of submodels being opened.
-        adapters: Merged into the weights.
-        unused: Submodels that will not run, so that no memory is planned for them.
 
     Raises:
         SetupError: A requested device is not available, or the images do not fit into ``vram_bytes``.
@@ -79,36 +125,39 @@ def start(
     )
     other = choose_device(devices, target=device_request.encoder_provider or "cpu")
     on_gpu = device.provider.target != "cpu"
-    # What an integrated GPU may borrow of the main memory is not told here, so it holds as little as can be.
+    # An integrated GPU takes main memory from all other programs, so it holds as little as can be.
     integrated = device.discrete is False
-    own_bytes = None if integrated else device.memory_bytes
     low_vram = device_request.low_vram
-    budget = (device_request.vram_bytes or own_bytes) if on_gpu else None
+    main_bytes = int(psutil.virtual_memory().total)
+    if device_request.vram_bytes is not None and on_gpu:
+        budgeted = DeviceBudget(size_bytes=device_request.vram_bytes)
+    else:
+        budgeted = budget_of(device, main_bytes)
+    budget = budgeted.size_bytes
     plan = memory_plan.make_plan(
-        package,
+        uses,
         size,
         budget,
         provider=device.provider,
         one_at_a_time=True if low_vram is None and integrated else low_vram,
         encoders_elsewhere=None if device_request.encoder_provider is None else other != device,
         tiled=device_request.vae_tiling,
-        unused=unused,
     )
     if budget is not None and device_request.vram_bytes is not None:
         memory_plan.demand(plan, budget)
-    main_bytes = int(psutil.virtual_memory().total)
     large_on_cpu = not on_gpu and size.width * size.height * size.images > _LARGE_PIXELS
     if large_on_cpu:
         plan = memory_plan.plan_on_cpu(
             plan,
-            package,
+            uses,
             size,
             main_bytes,
             provider=device.provider,
             tiled=device_request.vae_tiling,
-            unused=unused,
         )
-    listener(Notice(text=f"running on {device}{_described(plan, package, other)}."))
+    listener(Notice(text=f"running on {device}{_described(plan, uses[0].package, other)}."))
+    if budgeted.assumed:
+        listener(Notice(text=f"{budgeted.assumed}; --vram GIB plans for another amount."))
     for reason in plan.whole_because:
         listener(Notice(text=reason))
     if budget is not None:
@@ -122,23 +171,15 @@ def start(
         and device_request.device_id is None
         and device_request.adapter is None
     )
-    if nothing_requested and device.provider.target == "cpu" and package.target != "cpu":
+    if nothing_requested and device.provider.target == "cpu" and uses[0].package.target != "cpu":
         listener(Notice(text="no GPU that ONNX Runtime can use was found; sdsetup doctor says why."))
-    make = partial(
-        make_runner,
-        package,
-        low_memory=plan.one_at_a_time,
+    return Start(
+        device=device,
+        other=other,
+        plan=plan,
+        may_tile=device_request.vae_tiling is not False,
         listener=listener,
-        adapters=adapters,
-        tiles=plan.tiles,
     )
-    runner: Runner = make(device)
-    if plan.side_by_side and memory_plan.opening_bytes(package) <= psutil.virtual_memory().available:
-        rest = frozenset(each.name for each in package.submodels) - frozenset(package.with_role("denoiser"))
-        runner = RunnerPair(main=runner, other=make(device), elsewhere=rest)
-    if plan.elsewhere:
-        runner = RunnerPair(main=runner, other=make(other), elsewhere=plan.elsewhere)
-    return runner
 
 
 def _announce_shortage(needed_bytes: int, memory_bytes: int, where: str, listener: Listener) -> None:

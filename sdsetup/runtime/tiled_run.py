@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conversions.events import Advanced, Finished, Listener, Started
+from conversions.events import Advanced, Finished, Listener, Started, underway
 from conversions.tiling.cut import Cut, Piece
 from conversions.tiling.moments import Moments
 from conversions.tiling.piece_graph import COUNTED, FACTOR, MEAN, SQUARES, SUMMAND
@@ -89,12 +89,13 @@ class _Run:
         self._size = (height // self.parts.first_scale, width // self.parts.first_scale)
         task = f"{self.what}-tiles"
         total = sum(len(list(self._tiles(piece))) for piece in self.parts.pieces)
-        self.listener(Started(task=task, label=f"{self.what}: running in tiles", total=total, unit="tiles"))
-        for piece in self.parts.pieces:
-            self._run_piece(piece, task)
-        if self.parts.foot is not None:
-            self._kept = self._run_whole(self.parts.foot, self._kept)
-        self.listener(Finished(task=task, note=f"{total} tiles in {len(self.parts.pieces)} pieces"))
+        label = f"{self.what}: running in tiles"
+        with underway(self.listener, Started(task=task, label=label, total=total, unit="tiles")):
+            for piece in self.parts.pieces:
+                self._run_piece(piece, task)
+            if self.parts.foot is not None:
+                self._kept = self._run_whole(self.parts.foot, self._kept)
+            self.listener(Finished(task=task, note=f"{total} tiles in {len(self.parts.pieces)} pieces"))
         assert self._placement is not None
         return TiledRun(
             outputs={name: value.astype(np.float32, copy=False) for name, value in self._kept.items()},

@@ -21,6 +21,7 @@ from conversions.package.layout import Package
 from sdsetup.errors import SetupError
 from sdsetup.redaction import redact_process_output
 from sdsetup.runtime.adapters import PackageAdapters
+from sdsetup.runtime.autoencoder_tiles import with_smaller
 from sdsetup.runtime.devices import Device
 from sdsetup.runtime.runner import LocalRunner, Usage
 from sdsetup.runtime.sessions import Array, Arrays, DeviceLostError
@@ -120,6 +121,7 @@ class WorkerRunner:
         skipped: Layers to leave out at a submodel's end, by name, in each worker that is started.
         adapters: Merged into the weights by each worker that is started.
         tiles: Submodels that run in tiles, and the side of a tile in pixels of the image.
+        may_tile: Whether others may go over to tiles when memory runs out.
     """
 
     package: Package
@@ -130,6 +132,7 @@ class WorkerRunner:
     upcast: frozenset[str] = frozenset()
     skipped: Mapping[str, int] = field(default_factory=dict)
     tiles: Mapping[str, int] = field(default_factory=dict)
+    may_tile: bool = True
     _process: BaseProcess | None = field(default=None, init=False)
     _channel: SharedChannel | None = field(default=None, init=False)
     _usage: dict[str, Usage] = field(default_factory=dict, init=False)
@@ -193,6 +196,15 @@ class WorkerRunner:
         """Leave out the last layers of a submodel from its next run on."""
         self.skipped = {**self.skipped, submodel: count}
         self._tell("skip_layers", submodel, count)
+
+    def shrink_tiles(self, submodel: str) -> int | None:
+        """Run a submodel in tiles, or in smaller ones, in a new worker: this one has memory that it keeps."""
+        tiles = with_smaller(self.tiles, submodel, self.package) if self.may_tile else None
+        if tiles is None:
+            return None
+        self.tiles, self.low_memory = tiles, True
+        self._end()
+        return tiles[submodel]
 
     def done_with(self, submodel: str) -> None:
         """Close a submodel if memory is short."""
@@ -299,6 +311,7 @@ def make_runner(
     listener: Listener = ignore,
     adapters: PackageAdapters | None = None,
     tiles: Mapping[str, int] | None = None,
+    may_tile: bool = True,
 ) -> LocalRunner | WorkerRunner:
     """Return a runner suited to the device's provider."""
     kind = WorkerRunner if device.provider.own_process else LocalRunner
@@ -309,4 +322,5 @@ def make_runner(
         listener=listener,
         adapters=adapters or PackageAdapters(),
         tiles=tiles or {},
+        may_tile=may_tile,
     )

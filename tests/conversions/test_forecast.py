@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx
 import onnx_ir as ir
 import pytest
@@ -11,6 +13,7 @@ from conversions.forecast import (
     CONTEXT_BYTES,
     SESSION_BYTES,
     Forecast,
+    SessionNeed,
     SubmodelNeed,
     forecast,
     largest_square,
@@ -73,11 +76,11 @@ def test_the_cpu_widens_one_weight_at_a_time() -> None:
         forecast(in_pixels({"unet": group_norm_graph(dtype=dtype)}), square(64))
         for dtype in ("float16", "float")
     )
-    (in_half,), (in_whole,) = half.needs, whole.needs
+    in_half, in_whole = half.needs[0].on_device, whole.needs[0].on_device
     assert in_whole.float32_weights_bytes == 0
     assert in_half.float32_weights_bytes == 4 * 16 * 16 * 9
     assert in_half.float32_activation_bytes == in_whole.activation_bytes == 2 * in_half.activation_bytes
-    assert half.cpu_bytes == in_half.cpu_bytes
+    assert half.cpu_bytes == half.needs[0].cpu_bytes == in_half.cpu_bytes
     saved = in_whole.weights_bytes - in_half.weights_bytes
     assert in_half.cpu_bytes == in_whole.cpu_bytes - saved + in_half.float32_weights_bytes
 
@@ -95,12 +98,13 @@ def test_weights_count_without_data() -> None:
         model.graph.initializers[name].const_value = None
     small_constants = 4 * 8 + 4 * 8 + 4 * 4 + 4 * 4 + 2 * 8
 
-    (need,) = forecast(in_pixels({"unet": model}), square(64)).needs
+    (needed,) = forecast(in_pixels({"unet": model}), square(64)).needs
+    need = needed.on_device
 
     assert (
         16 * 16 * 9 * 4 + 2 * 16 * 4 <= need.weights_bytes <= 16 * 16 * 9 * 4 + 2 * 16 * 4 + small_constants
     )
-    assert need.total_bytes == need.weights_bytes + need.activation_bytes + SESSION_BYTES
+    assert needed.total_bytes == need.weights_bytes + need.activation_bytes + SESSION_BYTES
 
 
 def test_memory_grows_with_the_image_and_stages_need_less_than_all_at_once() -> None:
@@ -146,9 +150,8 @@ def test_every_view_shares_its_source_s_memory(view: str) -> None:
     assert peak(f"g (float[{shape}] x) => (float y) {constants} {{ {body} }}") == 2 * 1000 + 4
 
 
-def need(name: str, weights: int, activations: int, wide: int) -> SubmodelNeed:
-    return SubmodelNeed(
-        submodel=name,
+def session(weights: int, activations: int, wide: int) -> SessionNeed:
+    return SessionNeed(
         weights_bytes=weights,
         activation_bytes=activations,
         float32_weights_bytes=7,
@@ -156,17 +159,33 @@ def need(name: str, weights: int, activations: int, wide: int) -> SubmodelNeed:
     )
 
 
+def need(name: str, *sessions: SessionNeed, kept: int = 0) -> SubmodelNeed:
+    return SubmodelNeed(submodel=name, sessions=sessions, kept_bytes=kept)
+
+
+def test_of_sessions_one_after_the_other_the_largest_counts_on_each_device() -> None:
+    heavy, wide = session(100, 20, 30), session(40, 70, 120)
+    for sessions in ((heavy, wide), (wide, heavy)):
+        parted = need("a", *sessions, kept=5)
+        assert parted.on_device == heavy
+        assert parted.total_bytes == 120 + SESSION_BYTES
+        assert parted.on_cpu == wide
+        assert parted.cpu_bytes == 40 + 7 + 120 + 5 + SESSION_BYTES
+
+
 def test_the_memory_of_submodels_adds_up() -> None:
-    session, context = 268_435_456, 536_870_912
-    assert (session, context) == (SESSION_BYTES, CONTEXT_BYTES)
-    made = Forecast(width=64, height=32, needs=(need("a", 100, 20, 50), need("b", 90, 40, 60)))
-    assert [each.total_bytes for each in made.needs] == [120 + session, 130 + session]
-    assert [each.cpu_bytes for each in made.needs] == [157 + session, 157 + session]
-    assert made.device_bytes == context + 250 + 2 * session
-    assert made.staged_bytes == context + 130 + session
-    assert made.host_bytes == 200 + session
-    assert made.cpu_bytes == 190 + 14 + 60 + session
-    assert made.staged_cpu_bytes == 157 + session
+    one, context = 268_435_456, 536_870_912
+    assert (one, context) == (SESSION_BYTES, CONTEXT_BYTES)
+    made = Forecast(
+        width=64, height=32, needs=(need("a", session(100, 20, 50)), need("b", session(90, 40, 60)))
+    )
+    assert [each.total_bytes for each in made.needs] == [120 + one, 130 + one]
+    assert [each.cpu_bytes for each in made.needs] == [157 + one, 157 + one]
+    assert made.device_bytes == context + 250 + 2 * one
+    assert made.staged_bytes == context + 130 + one
+    assert made.host_bytes == 200 + one
+    assert made.cpu_bytes == 190 + 14 + 60 + one
+    assert made.staged_cpu_bytes == 157 + one
     assert made.fits(made.staged_bytes)
     assert not made.fits(made.staged_bytes - 1)
     assert [each.submodel for each in made.without({"a"}).needs] == ["b"]
@@ -182,9 +201,12 @@ def test_the_memory_of_submodels_adds_up() -> None:
             "b": {"weights_bytes": 90, "activation_bytes": 40},
         },
     }
+    more = Forecast(width=64, height=32, needs=(need("b", session(10, 5, 6)),))
+    assert [each.submodel for each in made.joined(more).needs] == ["a", "b", "b"]
+    assert made.updated(more).needs == (made.needs[0], more.needs[0])
     nothing = made.without({"a", "b"})
-    assert (nothing.device_bytes, nothing.staged_bytes, nothing.host_bytes) == (context, context, session)
-    assert (nothing.cpu_bytes, nothing.staged_cpu_bytes) == (session, 0)
+    assert (nothing.device_bytes, nothing.staged_bytes, nothing.host_bytes) == (context, context, one)
+    assert (nothing.cpu_bytes, nothing.staged_cpu_bytes) == (one, 0)
 
 
 def attention() -> ir.Model:
@@ -196,12 +218,26 @@ def attention() -> ir.Model:
     )
 
 
+@pytest.mark.parametrize(("held", "most"), [(0, 2), (1, 3), (2, 4), (9, 6)])
+def test_what_is_given_back_some_launches_later_counts(held: int, most: int) -> None:
+    """Five tensors one after the other and the input; a view launches nothing and has no memory."""
+    model = parsed(
+        "g (float[batch, 8, height, width] x) => (float[batch, 8, height, width] y)"
+        "<int64[4] s = {0, 0, 0, 0}>"
+        "{ a = Neg(x) v = Reshape(a, s) b = Neg(v) c = Neg(b) d = Neg(c) y = Neg(d) }"
+    )
+    graphs = in_pixels({"unet": model})
+    late = replace(graphs.provider, held_launches=held)
+    (need,) = forecast(graphs.run_by(late), square(16)).needs
+    assert need.on_device.activation_bytes == most * 8 * 16 * 16 * 4
+
+
 def test_scores_count_as_the_provider_s_sessions_hold_them() -> None:
     """At 256 x 256 the scores are 4 x 65,536 x 65,536 float16; DirectML's sessions slice them."""
     whole = in_pixels({"unet": attention()})
     sliced = whole.run_by(provider_for("directml"))
     needs = {
-        graphs.provider.target: forecast(graphs, square(256)).needs[0].activation_bytes
+        graphs.provider.target: forecast(graphs, square(256)).needs[0].on_device.activation_bytes
         for graphs in (whole, sliced)
     }
     scores, states = 4 * 65_536**2 * 2, 65_536 * 8 * 2
@@ -209,6 +245,6 @@ def test_scores_count_as_the_provider_s_sessions_hold_them() -> None:
     # One slice's scores, and beside them no more than a few copies of the states.
     held = needs["directml"] / sliced.provider.activation_factor
     assert LIMIT_BYTES <= held <= LIMIT_BYTES + 8 * states
-    small = [forecast(graphs, square(16)).needs[0].activation_bytes for graphs in (whole, sliced)]
+    small = [forecast(graphs, square(16)).needs[0].on_device.activation_bytes for graphs in (whole, sliced)]
     assert small[1] == small[0] * sliced.provider.activation_factor
     assert [node.op_type for node in whole.models["unet"].graph] == ["Reshape", "MultiHeadAttention"]

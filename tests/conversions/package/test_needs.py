@@ -26,10 +26,10 @@ def test_memory_is_foretold_for_an_image_of_the_native_size(package: Package) ->
     assert [each.submodel for each in needs] == list(package.submodel_names)
     for need in needs:
         found = entry["submodels"][need.submodel]
-        assert found["weights_bytes"] == need.weights_bytes
-        assert found["activation_bytes"] == need.activation_bytes
+        assert found["weights_bytes"] == need.on_device.weights_bytes
+        assert found["activation_bytes"] == need.on_device.activation_bytes
         assert found["device_bytes"] == need.total_bytes == device_bytes(package, need.submodel)
-        assert need.total_bytes > need.weights_bytes + need.activation_bytes
+        assert need.total_bytes > need.on_device.weights_bytes + need.on_device.activation_bytes
 
 
 def test_what_a_manifest_does_not_foretell_is_not_known(package: Package) -> None:

@@ -215,6 +215,14 @@ def test_what_was_asked_wrongly_is_told_before_a_device_is_chosen(package, here,
     assert capsys.readouterr().err.startswith("error: --output image.txt: images are written as PNG.")
 
 
+def test_a_refiner_is_started_with_the_package(package, capsys):
+    words = ("a horse", "--seed", "5", "--steps", "3", "--scheduler", "euler")
+    assert generate(package, *words, "--refiner", str(package), "--refiner-start", "0.5") == 0
+    said = capsys.readouterr().err
+    assert said.count("running on CPU") == 1
+    assert said.count("unet: loading") == 2
+
+
 def test_one_step_is_no_steps(package, capsys):
     assert generate(package, "a horse", "--seed", "5", "--steps", "1") == 0
     assert ": 1 step (" in capsys.readouterr().err

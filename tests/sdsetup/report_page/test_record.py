@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from conversions.events import Advanced, Event, Finished, Notice, Started
+from conversions.events import Advanced, Event, Finished, Notice, Started, Stopped
 from sdsetup.report_page import record
 from sdsetup.report_page.record import RunRecord, Task, recording
 
@@ -51,6 +51,15 @@ def test_tasks_are_recorded_with_their_times_and_without_secrets() -> None:
     moment, size = made.memory[0]
     assert 0 <= moment <= made.seconds
     assert size > 10**6
+
+
+def test_a_task_that_stopped_has_an_end() -> None:
+    with recording(lambda _: None) as (listener, made):
+        for event in (Started(task="a", label="one"), Stopped(task="a"), Stopped(task="nobody's")):
+            listener(event)
+    (task,) = made.tasks
+    assert task.ended is not None
+    assert task.note == "stopped"
 
 
 NESTED = """

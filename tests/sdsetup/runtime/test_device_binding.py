@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -66,6 +68,46 @@ def test_a_run_that_cannot_be_recorded_is_repeated_without_recording(folder):
             runner.run("unet", inputs)["out_sample"], plain.run("unet", inputs)["out_sample"]
         )
     assert len(runner.usage()["unet"].load_seconds) == 2
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+import psutil
+from sdsetup.runtime import sessions
+from sdsetup.runtime.package import open_for_images
+from sdsetup.runtime.runner import LocalRunner
+from sdsetup.runtime.sessions import OutOfMemoryError
+from tests.sdsetup.runtime.test_device_binding import BOUND, INPUTS
+
+package = open_for_images(Path(sys.argv[1]))
+runner = LocalRunner(package=package, device=BOUND)
+large = {**INPUTS, "sample": np.zeros((2, 4, 4096, 2048), np.float32)}
+runner.open_ahead("unet", sessions.sizes_of(sessions.dimensions_of(package.graph("unet")), large))
+unlimited = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**27, unlimited[1]))
+try:
+    runner.run("unet", large)
+except OutOfMemoryError as error:
+    print(error.message)
+resource.setrlimit(resource.RLIMIT_AS, unlimited)
+del large
+runner.run("unet", INPUTS)
+print(runner._open["unet"].binding)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory as Linux does")
+def test_inputs_that_find_no_memory_do_not_end_recording(tmp_path):
+    folder = toy_package.write(tmp_path / "x", precision="fp32")
+    said = subprocess.run(
+        [sys.executable, "-c", FULL, str(folder)], check=True, capture_output=True, text=True, timeout=120
+    )
+    assert said.stdout.splitlines() == [
+        "the device ran out of memory while running unet.",
+        "DeviceBinding(memory='cpu', number=0, runs=1)",
+    ]
 
 
 class Noting:

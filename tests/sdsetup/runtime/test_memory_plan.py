@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +14,12 @@ from conversions.pipeline_graphs import package_graphs
 from conversions.providers.devices import CPU, Device
 from conversions.providers.table import provider_for
 from conversions.recipe import ImageSize
+from sdsetup.disk_space import human_size
 from sdsetup.errors import SetupError
 from sdsetup.imaging.pipeline import Pipeline
 from sdsetup.imaging.request import Request
 from sdsetup.runtime import memory_plan, start
-from sdsetup.runtime.memory_plan import MemoryPlan
+from sdsetup.runtime.memory_plan import MemoryPlan, Use
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
 from sdsetup.runtime.runner_pair import RunnerPair
@@ -26,7 +27,12 @@ from tests.sdsetup import toy_package
 
 LARGE = 64 * 2**30
 
-make_plan = partial(memory_plan.make_plan, provider=CPU.provider)
+
+def make_plan(
+    package: Package, size: ImageSize, budget_bytes: int | None, *others: Package, **options: Any
+) -> MemoryPlan:
+    uses = [Use(package=each) for each in (package, *others)]
+    return memory_plan.make_plan(uses, size, budget_bytes, **{"provider": CPU.provider, **options})
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +83,44 @@ def test_encoders_that_are_too_large_run_elsewhere_and_are_not_counted(package: 
     assert moved == MemoryPlan(elsewhere=encoders, peak_bytes=budget)
     assert make_plan(package, package.recipe.native, 1).elsewhere == encoders
     assert not make_plan(package, package.recipe.native, 1, encoders_elsewhere=False).elsewhere
+
+
+def test_a_refiner_shares_the_budget(package: Package) -> None:
+    native = package.recipe.native
+    alone = forecast(package_graphs(package), native)
+    both = 2 * alone.device_bytes - CONTEXT_BYTES
+    assert make_plan(package, native, both, package) == MemoryPlan(peak_bytes=both)
+    # Each fits by itself with everything loaded, and both do not.
+    assert not make_plan(package, native, both - 1).one_at_a_time
+    staged = make_plan(package, native, both - 1, package)
+    assert staged == MemoryPlan(one_at_a_time=True, peak_bytes=alone.staged_bytes)
+    assert make_plan(package, native, None, package) == make_plan(package, native, LARGE, package)
+
+
+def test_packages_in_processes_of_their_own_take_a_context_each(package: Package) -> None:
+    native, directml = package.recipe.native, provider_for("directml")
+    alone = forecast(package_graphs(package).run_by(directml), native)
+    staged = alone.staged_bytes + CONTEXT_BYTES
+    plan = make_plan(package, native, staged, package, provider=directml, encoders_elsewhere=False)
+    assert (plan.one_at_a_time, plan.side_by_side, plan.peak_bytes) == (True, False, staged)
+    memory_plan.demand(plan, staged)
+    both = 2 * alone.device_bytes
+    plan = make_plan(package, native, both, package, provider=directml)
+    assert (plan.one_at_a_time, plan.side_by_side, plan.peak_bytes) == (False, False, both)
+    four = both + 2 * CONTEXT_BYTES
+    plan = make_plan(package, native, four, package, provider=directml)
+    assert (plan.side_by_side, plan.peak_bytes) == (True, four)
+
+
+def test_a_budget_that_is_too_small_is_told_what_each_way_takes(package: Package) -> None:
+    needed = forecast(package_graphs(package), package.recipe.native)
+    budget = needed.staged_bytes - 1
+    plan = make_plan(package, package.recipe.native, budget, encoders_elsewhere=False)
+    with pytest.raises(SetupError) as caught:
+        memory_plan.demand(plan, budget)
+    largest = max(needed.needs, key=lambda need: need.total_bytes).submodel
+    together, staged = human_size(needed.device_bytes), human_size(needed.staged_bytes)
+    assert f"all submodels together {together}, one at a time {staged} ({largest})" in caught.value.message
 
 
 def test_a_pair_of_runners_makes_the_image_of_one(package: Package) -> None:

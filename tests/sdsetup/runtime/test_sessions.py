@@ -104,7 +104,15 @@ def test_a_lost_device_is_known_by_its_code(code):
     assert isinstance(sessions.explained(error, "running unet"), sessions.DeviceLostError)
 
 
-@pytest.mark.parametrize("text", ["8007000E Not enough memory resources", "std::bad_alloc"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "8007000E Not enough memory resources",
+        "std::bad_alloc",
+        "CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED ; GPU=0",
+        "BFCArena::AllocateRawInternal Available memory of 0 is smaller than requested bytes of 262144",
+    ],
+)
 def test_a_full_device_is_told_with_what_helps(text):
     error = sessions.explained(RuntimeError(text), "running unet")
     assert isinstance(error, sessions.OutOfMemoryError)

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
 
+import onnx
+import onnx_ir as ir
 import pytest
 
+from conversions import pipeline_graphs
 from conversions.events import Notice
-from conversions.forecast import Forecast, forecast
-from conversions.package.layout import Package
+from conversions.forecast import (
+    SESSION_BYTES,
+    Forecast,
+    forecast,
+    peak_activation_bytes,
+    weights_bytes,
+)
+from conversions.package.layout import Package, open_package
 from conversions.pipeline_graphs import package_graphs
 from conversions.providers.devices import CPU, Device
 from conversions.providers.table import provider_for
 from conversions.recipe import ImageSize
+from conversions.tiling.cut import Cut, cut
+from sdsetup.errors import SetupError
 from sdsetup.runtime import memory_plan, start
+from sdsetup.runtime.memory_plan import Use
 from sdsetup.runtime.package import open_for_images
 from tests.demo_package import demo_package
 from tests.sdsetup import toy_package
@@ -23,7 +39,17 @@ LARGE = ImageSize(width=1536, height=1536)
 TILED = {"vae_decoder": 512}
 UNUSED = frozenset({"vae_encoder"})
 
-make_plan = partial(memory_plan.make_plan, provider=DIRECTML, unused=UNUSED)
+
+def make_plan(
+    package: Package,
+    size: ImageSize,
+    budget_bytes: int | None,
+    *,
+    unused: frozenset[str] = UNUSED,
+    **options: Any,
+) -> memory_plan.MemoryPlan:
+    use = Use(package=package, unused=unused)
+    return memory_plan.make_plan((use,), size, budget_bytes, provider=DIRECTML, **options)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +82,24 @@ def test_smaller_tiles_need_less_and_keep_as_much_between_pieces(package: Packag
         assert need.cpu_bytes > need.kept_bytes
 
 
+def test_the_largest_part_on_the_cpu_is_another_than_on_the_device(package: Package) -> None:
+    size = ImageSize(width=256, height=256)
+    graphs = package_graphs(package).run_by(DIRECTML).in_tiles({"vae_decoder": 128})
+    (need,) = forecast(graphs.only(["vae_decoder"]), size).needs
+    parts = graphs.parts("vae_decoder", size)
+    taken = [
+        weights_bytes(part.fixed())
+        + max((4 * prod(value.shape.numpy()) for value in halves_of(part.model)), default=0)
+        + peak_activation_bytes(part.fixed(), wide=True)
+        for part in parts.graphs
+    ]
+    assert need.cpu_bytes == max(taken) + parts.kept_bytes + SESSION_BYTES
+
+
+def halves_of(model: ir.Model) -> list[Any]:
+    return [value for value in model.graph.initializers.values() if value.dtype == ir.DataType.FLOAT16]
+
+
 def test_a_decoder_runs_in_tiles_exactly_where_it_does_not_fit(package: Package) -> None:
     whole = needed(package, {})
     assert not make_plan(package, LARGE, whole.staged_bytes).tiles
@@ -69,16 +113,14 @@ def test_a_decoder_runs_in_tiles_exactly_where_it_does_not_fit(package: Package)
 def test_what_does_not_run_is_not_counted(package: Package) -> None:
     budget = needed(package, {}).staged_bytes
     assert not make_plan(package, LARGE, budget - 1, one_at_a_time=True).tiles.get("vae_encoder")
-    nothing = memory_plan.make_plan(
-        package, LARGE, budget - 1, provider=DIRECTML, unused=UNUSED | {"vae_decoder"}
-    )
+    nothing = make_plan(package, LARGE, budget - 1, unused=UNUSED | {"vae_decoder"})
     assert not nothing.tiles
     assert nothing.peak_bytes is not None and nothing.peak_bytes < budget
 
 
 def test_the_encoder_runs_in_tiles_where_it_does_not_fit(package: Package) -> None:
     budget = needed(package, TILED).staged_bytes
-    plan = memory_plan.make_plan(package, LARGE, budget, provider=DIRECTML)
+    plan = make_plan(package, LARGE, budget, unused=frozenset())
     assert plan.tiles == {"vae_decoder": 512, "vae_encoder": 512}
     assert plan.peak_bytes is not None and plan.peak_bytes <= budget
 
@@ -123,6 +165,48 @@ def test_a_decoder_that_cannot_be_cut_runs_whole_and_says_why(
     assert not [text for text in heard if "piece" in text]
 
 
+def test_every_reason_stays_and_is_told_where_the_budget_is_too_small(
+    package: Package, toy: Package, tmp_path: Path
+) -> None:
+    """A decoder that gains from tiles, beside an encoder that cannot be cut."""
+    mixed = tmp_path / "mixed"
+    shutil.copytree(package.folder, mixed)
+    encoder = mixed / "vae_encoder" / "model.onnx"
+    model = onnx.load(encoder, load_external_data=False)
+    image = next(iter(model.graph.input)).name
+    first = next(node for node in model.graph.node if image in node.input)
+    place = list(first.input).index(image)
+    first.input[place] = "turned"
+    turn = onnx.helper.make_node("Transpose", [image], ["turned"], perm=[0, 1, 3, 2])
+    model.graph.node.insert(0, turn)
+    encoder.unlink()
+    onnx.save(model, encoder)
+    opened = open_package(mixed)
+    plan = make_plan(opened, LARGE, 2**20, unused=frozenset())
+    assert plan.tiles == TILED
+    assert [reason[:32] for reason in plan.whole_because] == ["vae_encoder runs in one piece: T"]
+    with pytest.raises(SetupError) as caught:
+        memory_plan.demand(plan, 2**20)
+    assert plan.whole_because[0] in caught.value.message
+    assert "in tiles of 512x512 " in caught.value.message
+
+
+def test_a_tight_plan_cuts_the_decoder_once(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = []
+
+    def counted(model: ir.Model) -> Cut:
+        times.append(model)
+        return cut(model)
+
+    for module in (memory_plan, pipeline_graphs):
+        monkeypatch.setattr(module, "cut", counted)
+    plan = make_plan(package, ImageSize(width=512, height=512), 2**20)
+    assert plan.tiles == {"vae_decoder": 384}
+    assert len(times) == 1
+    make_plan(package, LARGE, 2**20, tiled=True)
+    assert len(times) == 2
+
+
 def test_tiles_are_said(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     card = Device(provider=DIRECTML, name="Card", discrete=True, memory_bytes=2**40)
     monkeypatch.setattr(start, "list_devices", lambda: [card, CPU])
@@ -143,15 +227,19 @@ def test_tiles_are_said(package: Package, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_cpu_decodes_in_tiles_where_main_memory_is_too_small(package: Package) -> None:
     plan = memory_plan.MemoryPlan(one_at_a_time=True)
+    only = frozenset(package_graphs(package).models) - {"vae_decoder"}
     # So large that the decoder needs more than attention does: on the CPU, scores are not sliced.
     on_cpu = partial(
-        memory_plan.plan_on_cpu, plan, package, ImageSize(width=384, height=384), provider=CPU.provider
+        memory_plan.plan_on_cpu,
+        plan,
+        (Use(package=package, unused=only),),
+        ImageSize(width=384, height=384),
+        provider=CPU.provider,
     )
-    only = frozenset(package_graphs(package).models) - {"vae_decoder"}
-    whole = on_cpu(2**40, unused=only)
+    whole = on_cpu(2**40)
     assert not whole.tiles and whole.peak_bytes
-    assert on_cpu(whole.peak_bytes, unused=only) == whole
-    tiled = on_cpu(whole.peak_bytes - 1, unused=only)
+    assert on_cpu(whole.peak_bytes) == whole
+    tiled = on_cpu(whole.peak_bytes - 1)
     assert tiled.tiles == {"vae_decoder": 256}
     assert tiled.peak_bytes and tiled.peak_bytes < whole.peak_bytes
-    assert on_cpu(whole.peak_bytes - 1, unused=only, tiled=False) == whole
+    assert on_cpu(whole.peak_bytes - 1, tiled=False) == whole
