@@ -156,6 +156,16 @@ def test_a_second_one_takes_the_bars_away(machine: Machine) -> None:
     assert ended.screen.rfind(_SHOW) > ended.screen.rfind(_HIDE)
 
 
+def test_what_is_said_after_a_question_begins_a_line(machine: Machine) -> None:
+    program = (
+        "from sdsetup.bootstrap import console\n"
+        "try:\n    console.ask('Go on?', yes=False)\n"
+        "except KeyboardInterrupt:\n    console.say('Interrupted.')"
+    )
+    ended = type_ctrl_c_in(machine, ["-c", program], ["Go on?"])
+    assert ended.text.endswith("\nInterrupted.\n")
+
+
 def test_where_python_runs_it_raises_at_once_and_the_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
