@@ -157,6 +157,14 @@ def test_where_stdout_takes_nothing_the_image_is_named(
     assert read_metadata(machine.home / "a.png").request.seed == 5
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_lose_nothing(machine: Machine, package: Path, closed: str) -> None:
+    done = run_with(machine, f"exec {closed}", "generate", str(package), *WORDS, "-o", "a.png")
+    assert done.code == 0, done
+    assert "error" not in done.stderr
+    assert read_metadata(machine.home / "a.png").request.seed == 5
+
+
 def test_a_read_only_disk(machine: Machine, package: Path) -> None:
     command = 'mount -o remount,ro small; sdsetup generate "$1" "${@:2}" -o small/a.png'
     done = on_small_disk(machine, "2m", command, str(package), *WORDS)
