@@ -10,6 +10,7 @@ _OLDEST, _NEWEST = (3, 11), (3, 13)
 
 def main() -> int:
     """Run the command line; without its packages, get them or say how."""
+    _open_closed_streams()
     if sys.version_info[:2] < _OLDEST:
         return _wrong_python()
     if sys.version_info[:2] > _NEWEST and sys.argv[1:2] != ["doctor"]:  # the doctor can tell more
@@ -26,6 +27,15 @@ def main() -> int:
     except KeyboardInterrupt:  # while the above is imported
         sys.stderr.write("Interrupted. Run the same command to start again.\n")
         return 130
+
+
+def _open_closed_streams() -> None:
+    """Let streams that the caller closed take everything: Python has None in their place."""
+    import os
+
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - open to the end
 
 
 def _wrong_python() -> int:

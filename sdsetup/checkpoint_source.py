@@ -12,6 +12,7 @@ import platformdirs
 
 from conversions.events import Listener
 from sdsetup import demo, disk_space, hub, single_file_source
+from sdsetup.bootstrap.command_name import quoted
 from sdsetup.errors import SetupError, UsageError
 
 if TYPE_CHECKING:
@@ -231,8 +232,8 @@ def _refuse_package(given: Path) -> None:
     raise SetupError(
         "convert.is-package",
         f"{given} is a package already, made of {package.origin} for {package.target}.",
-        f'make images: sdsetup generate "{given}" "PROMPT". For another target or precision convert the '
-        "checkpoint again; a single file takes a package as its --base.",
+        f'make images: sdsetup generate {quoted(str(given))} "PROMPT"; for another target or '
+        "precision convert the checkpoint again; a single file takes a package as its --base.",
     )
 
 

@@ -195,4 +195,8 @@ def ask(question: str, *, yes: bool) -> bool:
         return False
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    try:
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    except KeyboardInterrupt:
+        say("")  # the terminal shows ^C behind the question
+        raise

@@ -357,7 +357,8 @@ def show_next(package: Path) -> None:
     program = command_name.typed()
     # PowerShell takes a quoted path for text unless it is called.
     call = "& " if program.startswith('"') and shell() == "powershell" else ""
-    output.say(f'Make an image: {call}{program} generate "{package}" "{prompt}"{inputs}')
+    where = command_name.quoted(str(package))
+    output.say(f'Make an image: {call}{program} generate {where} "{prompt}"{inputs}')
     if activation := command_name.activation(shell()):
         output.say(f"To type `sdsetup` alone in this terminal, first: {activation}")
 

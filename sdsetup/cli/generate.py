@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -232,31 +233,43 @@ def generate(
     for image in written:
         if image.remark:
             output.say(image.remark)
-        if not as_json:
-            output.emit(str(image.path))
+    if not as_json:
+        with _told_where(written):
+            for image in written:
+                output.emit(str(image.path))
     output.say(f"{start.summary(runner)}; {generated.total_seconds:.1f} s, seed {request.seed}.")
     if as_json:
-        output.emit_json(
-            {
-                "images": [
-                    {
-                        "path": str(image.path),
-                        "seed": request.seed + place,
-                        "flagged": generated.flagged[place],
-                    }
-                    for place, image in enumerate(written)
-                ],
-                "metadata": image_file.as_document(metadata),
-                "ran": start.as_document(runner),
-                "seconds": {"denoise": generated.denoise_seconds, "total": generated.total_seconds},
-            }
-        )
+        document = {
+            "images": [
+                {
+                    "path": str(image.path),
+                    "seed": request.seed + place,
+                    "flagged": generated.flagged[place],
+                }
+                for place, image in enumerate(written)
+            ],
+            "metadata": image_file.as_document(metadata),
+            "ran": start.as_document(runner),
+            "seconds": {"denoise": generated.denoise_seconds, "total": generated.total_seconds},
+        }
+        with _told_where(written):
+            output.emit_json(document)
     if any(image.rescued for image in written):
         raise SetupError(
             "generate.output",
             "the images could not be written where they were wanted; they are kept where it says above.",
             "move them, or choose another place with --output next time.",
         )
+
+
+@contextmanager
+def _told_where(written: list[WrittenImage]) -> Iterator[None]:
+    """Say where images are should stdout, which the block writes to, take nothing, such as a full disk."""
+    try:
+        yield
+    except OSError:
+        output.say(_kept(written, None))
+        raise
 
 
 def _kept(written: list[WrittenImage], shown: Preview | None) -> str:

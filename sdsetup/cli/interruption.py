@@ -56,8 +56,8 @@ def _watch(heard: socket.socket, raised: threading.Event) -> None:
         if number[0] != signal.SIGINT or raised.wait(_PATIENCE_SECONDS):
             continue
         if said:
-            output.say("Stopped.")
             output.settle()
+            output.say("Stopped.")
             os._exit(130)
         output.say("Stopping as soon as what runs now is done. Ctrl-C again stops at once.")
         said = True

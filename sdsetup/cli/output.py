@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,11 @@ from sdsetup.redaction import redact, redact_document
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
     from rich.table import Table
+
+# The bars that are shown now.
+_living: list[Progress] = []
 
 
 @cache
@@ -91,8 +97,21 @@ def complain(message: str, hint: str) -> None:
                 console().print(escape(line))
 
 
+@contextmanager
+def living(display: Progress) -> Iterator[None]:
+    """Show bars while the block runs, which :func:`settle` takes away should the block never end."""
+    _living.append(display)
+    try:
+        with display:
+            yield
+    finally:
+        _living.remove(display)
+
+
 def settle() -> None:
-    """Leave the terminal as it was found: with its cursor, and with nothing half written."""
+    """Leave the terminal as it was found: with its cursor, without bars, and with nothing half written."""
+    for display in _living:
+        display.stop()
     if console.cache_info().currsize and console().is_terminal:
         console().show_cursor(True)
     try:

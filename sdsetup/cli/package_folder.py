@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -16,7 +17,10 @@ _PACKAGES = Path("packages")
 
 
 def demand(package: Path, verb: str, prompt: str = "") -> None:
-    """Stop where a file is named, or a folder that is not there but a model of the Hub or the demo is meant.
+    """Stop where something else is named than a package, and say what was meant.
+
+    That is a file, a folder of packages, a name that is nearly a package's, a model of the Hub, the demo, or
+    the prompt before the package.
 
     Args:
         package: What was typed where a package's folder is wanted.
@@ -25,18 +29,25 @@ def demand(package: Path, verb: str, prompt: str = "") -> None:
 
     Raises:
         ConversionError: ``package.is_file``.
-        SetupError: ``package.of_model``, which names the package made of that model, or how to make one.
+        SetupError: ``package.of_model``, which names the package made of that model, or how to make one;
+            ``package.swapped``, ``package.folder_of_packages`` or ``package.mistyped``.
     """
+    _demand_order(package, verb, prompt)
+    _demand_one(package, verb, prompt)
     if package.is_file():
         from conversions.package.layout import open_package
 
         open_package(package)  # which says so
     typed = package.as_posix()
     found = _MODEL.fullmatch(typed)
-    if package.exists() or not (found or typed == "demo"):
+    if package.exists():
+        return
+    if not (found or typed == "demo"):
+        _suggest_near(package, verb, prompt)
         return
     if found and not typed.startswith("http") and (package.parent == _PACKAGES or package.parent.is_dir()):
-        return  # a folder's name that is mistyped
+        _suggest_near(package, verb, prompt)
+        return
     model = found[1] if found else typed
     made = _made_of(model)
     if made:
@@ -50,6 +61,47 @@ def demand(package: Path, verb: str, prompt: str = "") -> None:
         f"there is no package at {typed}: as a model of the Hub it has to be converted first.",
         f"sdsetup convert {model}",
     )
+
+
+def _demand_order(package: Path, verb: str, prompt: str) -> None:
+    if not _is_package(prompt) or _is_package(str(package)):
+        return
+    raise UsageError(
+        "package.swapped",
+        f"{verb} takes the package first, then the prompt.",
+        command(verb, Path(prompt), str(package)),
+    )
+
+
+def _demand_one(package: Path, verb: str, prompt: str) -> None:
+    if not package.is_dir() or _is_package(str(package)):
+        return
+    made = sorted(path.parent for path in package.glob("*/manifest.json"))
+    if made:
+        raise SetupError(
+            "package.folder_of_packages",
+            f"{package} is a folder of packages: {', '.join(path.name for path in made)}.",
+            f"name one of them: {command(verb, made[0], prompt)}",
+        )
+
+
+def _suggest_near(package: Path, verb: str, prompt: str) -> None:
+    found = (path.parent for place in (package.parent, _PACKAGES) for path in place.glob("*/manifest.json"))
+    made = {path.name: path for path in found}
+    near = difflib.get_close_matches(package.name, made, n=1)
+    if near:
+        raise SetupError(
+            "package.mistyped",
+            f"there is no package at {package}; {made[near[0]].as_posix()} is here.",
+            f"name the package: {command(verb, made[near[0]], prompt)}",
+        )
+
+
+def _is_package(typed: str) -> bool:
+    try:
+        return (Path(typed) / "manifest.json").is_file()
+    except (OSError, ValueError):  # a long prompt is no path
+        return False
 
 
 def incomplete(package: Path | None) -> UsageError:

@@ -77,7 +77,7 @@ def listening() -> Iterator[Listener]:
         A listener to hand to the libraries; safe to call from several threads.
     """
     overall = _Overall()
-    with _StepProgress(
+    progress = _StepProgress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
@@ -88,7 +88,8 @@ def listening() -> Iterator[Listener]:
         transient=True,
         disable=not output.console().is_terminal,
         overall=overall,
-    ) as progress:
+    )
+    with output.living(progress):
         tasks: dict[str, tuple[TaskID, str]] = {}
 
         def remove(name: str) -> None:

@@ -181,6 +181,22 @@ class _Commands(Mapping[str, Any]):
 class VerbCommand(TyperCommand):
     """A verb whose help is plain text: rich's tables cut names of options in a terminal of 80 columns."""
 
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Read what was typed.
+
+        Raises:
+            UsageError: There are more words than arguments.
+        """
+        ctx.allow_extra_args = True
+        rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
+            from sdsetup.cli import loose_words
+
+            names = [each.name or "" for each in self.params if each.param_type_name == "argument"]
+            words = [*(str(ctx.params[name]) for name in names), *rest]
+            raise loose_words.too_many(self.name or "", names, words)
+        return rest
+
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write the help; no line ends within a name that has hyphens."""
         super(TyperCommand, self).format_help(ctx, formatter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from huggingface_hub import constants
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
@@ -44,11 +45,15 @@ def resolve(model: str, revision: str | None = None, *, listener: Listener = ign
         if kept is not None:
             listener(Notice(text=f"{error.message} Using the cached commit {kept.commit[:8]}."))
             return kept
-        if error.code == "hub.offline":
+        lacking = (
+            f" The cache holds nothing of {name.repo_id} at {wanted}." if error.code == "hub.offline" else ""
+        )
+        mistyped = _is_network_error(error) and Path(model).parent.is_dir()
+        if lacking or mistyped:
             raise SetupError(
                 error.code,
-                f"{error.message} The cache holds nothing of {name.repo_id} at {wanted}.",
-                error.hint,
+                f"{f'There is no file or folder {model} here. ' if mistyped else ''}{error.message}{lacking}",
+                f"{'Check the path. ' if mistyped else ''}{error.hint}",
             ) from error
         raise
 

@@ -38,6 +38,10 @@ def reading(path: Path, hint: str) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             image.load()
             yield image
+    except FileNotFoundError as error:
+        raise SetupError(
+            "image.unreadable", f"there is no file {path}.", f"check the spelling; {hint}"
+        ) from error
     except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise SetupError("image.unreadable", f"{path} cannot be read as an image: {reason}.", hint) from error

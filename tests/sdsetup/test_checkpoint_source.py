@@ -13,6 +13,7 @@ import pytest
 from conversions.errors import ConversionError
 from conversions.events import ignore
 from sdsetup import demo
+from sdsetup.bootstrap.command_name import quoted
 from sdsetup.checkpoint_source import CheckpointRequest, Source, find
 from sdsetup.errors import SetupError, UsageError
 from sdsetup.hub import HubStorage
@@ -85,7 +86,7 @@ def test_weights_that_can_be_linked_are_not_written(folder: Path, tmp_path: Path
 def test_a_package_is_no_checkpoint(tmp_path: Path) -> None:
     package = toy_package.write(tmp_path / "package")
     error = refused("convert.is-package", package)
-    assert f'sdsetup generate "{package}"' in error.hint
+    assert f'sdsetup generate {quoted(str(package))} "PROMPT";' in error.hint
     (package / "manifest.json").rename(package / "other.json")
     with pytest.raises(ConversionError, match="has no weights"):
         found(package)

@@ -14,6 +14,7 @@ from conversions.checkpoint.folder import open_folder
 from conversions.errors import ConversionError
 from conversions.events import ignore
 from conversions.options import Options
+from sdsetup.bootstrap.command_name import quoted
 from sdsetup.checkpoint_source import CheckpointRequest
 from sdsetup.cli.app import main
 from sdsetup.errors import SetupError
@@ -207,7 +208,7 @@ def test_of_a_package_it_is_said_that_it_is_one(
     assert main(["convert", str(tiny_package), "--dry-run"]) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert f"{tiny_package} is a package already, made of tiny for cpu." in said
-    assert f'sdsetup generate "{tiny_package}"' in said
+    assert f"sdsetup generate {quoted(str(tiny_package))}" in said
 
 
 @pytest.mark.parametrize("verb", [["generate"], ["verify"], ["smoke-test"], ["benchmark"]], ids=" ".join)

@@ -113,7 +113,7 @@ def test_json_is_one_document_on_stdout(package, here, capsys):
         (["{package}", "a cat", "--adapter", "RX 6700"], 2, "'RX 6700'"),
         (["{package}", "a cat", "--device-id", "9"], 2, "number 9"),
         (["{package}", "a cat", "-o", "a.jpg"], 2, "written as PNG"),
-        (["--from", "nothing.png"], 1, "cannot be read as an image"),
+        (["--from", "nothing.png"], 1, "there is no file nothing.png"),
     ],
 )
 def test_bad_input_is_one_message_and_no_image(package, here, capsys, arguments, status, message):

@@ -142,6 +142,30 @@ def test_while_native_code_runs_it_is_heard_and_a_second_one_ends_it(machine: Ma
     assert ended.code == 130
 
 
+def test_a_second_one_takes_the_bars_away(machine: Machine) -> None:
+    program = (
+        "import hashlib; from conversions.events import Started\n"
+        "from sdsetup.cli import interruption, progress\n"
+        "with interruption.answered(), progress.listening() as listener:\n"
+        "    listener(Started(task='t', label='hashing', total=4, unit='steps'))\n"
+        "    hashlib.pbkdf2_hmac('sha512', b'', b'', 2**31 - 1)"
+    )
+    ended = type_ctrl_c_in(machine, ["-c", program], ["hashing", "Ctrl-C again stops at once."])
+    assert ended.code == 130
+    assert ended.text.endswith("Stopped.\n")
+    assert ended.screen.rfind(_SHOW) > ended.screen.rfind(_HIDE)
+
+
+def test_what_is_said_after_a_question_begins_a_line(machine: Machine) -> None:
+    program = (
+        "from sdsetup.bootstrap import console\n"
+        "try:\n    console.ask('Go on?', yes=False)\n"
+        "except KeyboardInterrupt:\n    console.say('Interrupted.')"
+    )
+    ended = type_ctrl_c_in(machine, ["-c", program], ["Go on?"])
+    assert ended.text.endswith("\nInterrupted.\n")
+
+
 def test_where_python_runs_it_raises_at_once_and_the_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -146,6 +146,25 @@ def test_a_disk_that_fills_during_the_run_loses_no_image(machine: Machine, packa
     assert read_metadata(kept).request.seed == 5
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="made with Linux' full device")  # noqa: PTH110
+@pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["path", "json"])
+def test_where_stdout_takes_nothing_the_image_is_named(
+    machine: Machine, package: Path, as_json: tuple[str, ...]
+) -> None:
+    done = run_with(machine, "exec > /dev/full", "generate", str(package), *WORDS, "-o", "a.png", *as_json)
+    assert_one_message(done, "the disk is full")
+    assert "These images were written: a.png." in done.stderr
+    assert read_metadata(machine.home / "a.png").request.seed == 5
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_lose_nothing(machine: Machine, package: Path, closed: str) -> None:
+    done = run_with(machine, f"exec {closed}", "generate", str(package), *WORDS, "-o", "a.png")
+    assert done.code == 0, done
+    assert "error" not in done.stderr
+    assert read_metadata(machine.home / "a.png").request.seed == 5
+
+
 def test_a_read_only_disk(machine: Machine, package: Path) -> None:
     command = 'mount -o remount,ro small; sdsetup generate "$1" "${@:2}" -o small/a.png'
     done = on_small_disk(machine, "2m", command, str(package), *WORDS)

@@ -79,6 +79,56 @@ def test_a_folder_that_is_not_there_is_no_model(capsys: pytest.CaptureFixture[st
     assert "there is no package at" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["generate", "verify"])
+@pytest.mark.parametrize("typed", ["packages/dreams-cpu-fp61", "dreams-cpu-fp16", "packages/dream-cpu-fp16"])
+def test_of_a_mistyped_package_the_nearest_is_named(
+    here: Path, capsys: pytest.CaptureFixture[str], verb: str, typed: str
+) -> None:
+    toy_package.write(here / "packages" / "dreams-cpu-fp16")
+    prompt = ("a cat",) if verb == "generate" else ()
+    assert main([verb, typed, *prompt]) == 1
+    said = capsys.readouterr().err
+    assert f"there is no package at {Path(typed)}; packages/dreams-cpu-fp16 is here." in said
+    assert f"next: name the package: sdsetup {verb} packages/dreams-cpu-fp16" in said
+
+
+def test_of_a_folder_of_packages_one_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy_package.write(here / "packages" / "dreams")
+    toy_package.write(here / "packages" / "other")
+    assert main(["generate", "packages", "a cat"]) == 1
+    said = capsys.readouterr().err
+    assert "packages is a folder of packages: dreams, other." in said
+    assert 'next: name one of them: sdsetup generate packages/dreams "a cat"' in said
+
+
+def test_a_prompt_before_the_package(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy_package.write(here / "packages" / "dreams")
+    assert main(["generate", "a cat", "packages/dreams"]) == 2
+    assert 'next: sdsetup generate packages/dreams "a cat"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("generate packages/dreams a red cat", 'sdsetup generate packages/dreams "a red cat"'),
+        ("generate my dreams a red cat", 'sdsetup generate "my dreams" "a red cat"'),
+        ("generate packages/dreams a red cat --steps 3", 'sdsetup generate packages/dreams "a red cat"'),
+        ("verify my dreams", 'sdsetup verify "my dreams"'),
+        ("convert my other model", 'sdsetup convert "my other model"'),
+        ("whoami please", "sdsetup whoami --help"),
+    ],
+)
+def test_what_was_typed_without_quotes(
+    here: Path, capsys: pytest.CaptureFixture[str], typed: str, expected: str
+) -> None:
+    toy_package.write(here / "packages" / "dreams")
+    toy_package.write(here / "my dreams")
+    assert main(typed.split()) == 2
+    said = capsys.readouterr().err
+    assert said.count("error:") == 1
+    assert f"{expected}\n" in said
+
+
 def test_what_a_prompt_s_notation_cannot_do_is_said_once(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

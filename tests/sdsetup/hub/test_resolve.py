@@ -224,6 +224,20 @@ def test_offline_the_cache_says_what_it_lacks(hub: HubServer, monkeypatch: pytes
     assert not hub.requests
 
 
+def test_where_a_folder_may_be_meant_it_is_said_that_there_is_none(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for model in ("mistyped", "models/mistyped"):
+        with pytest.raises(SetupError) as caught:
+            resolve(model)
+        assert caught.value.message.startswith(f"There is no file or folder {model} here. ")
+        assert caught.value.hint.startswith("Check the path. ")
+    assert "no file or folder" not in refused("hub.offline").message
+
+
 PAGE = "https://huggingface.co/acme/tiny"
 
 

@@ -45,8 +45,10 @@ def test_a_file_that_ends_early_is_refused_at_once(image: Path) -> None:
 
 
 def test_other_files_folders_and_what_is_not_there(tmp_path: Path) -> None:
-    # The system's own words: Windows has others.
-    assert refused(tmp_path / "nothing.png") in ("No such file or directory.", "File not found.")
+    with pytest.raises(SetupError) as caught, reading(tmp_path / "nothing.png", HINT):
+        pytest.fail("it was opened")
+    assert caught.value.message == f"there is no file {tmp_path / 'nothing.png'}."
+    assert caught.value.hint == "check the spelling; give a PNG."
     assert refused(tmp_path) == "it is no ordinary file."
     (tmp_path / "text.png").write_text("text", "utf-8")
     assert refused(tmp_path / "text.png").startswith("cannot identify image file")
