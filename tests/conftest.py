@@ -12,6 +12,11 @@ pytest_plugins = ["tests.fixtures"]
 # As in a terminal in which the environment is activated: messages name the command as `sdsetup`.
 os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
 
+# A worker has one core, or shares it: two processes with a thread for each core wait for one another at every
+# operator, which costs several times what it computes. What they start inherits it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if sys.platform != "win32":
