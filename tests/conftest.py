@@ -24,6 +24,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("windows") or item.get_closest_marker("directml"):
                 item.add_marker(elsewhere)
+    else:
+        # By far the longest; begun last, it would keep one worker while the others have nothing left to do.
+        items.sort(key=lambda item: item.path.name != "test_first_image.py")
     if "robustness" not in config.getoption("-m"):
         long = [item for item in items if item.get_closest_marker("robustness") is not None]
         if long:
