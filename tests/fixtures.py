@@ -39,22 +39,11 @@ def tiny_checkpoint(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def graph_cache(shared: Path, tiny_checkpoint: Path) -> Path:
     """Traced graphs of the tiny checkpoint."""
-    from conversions import graphs
     from conversions.checkpoint.folder import open_folder
-    from conversions.isolated_process import isolated_process
+    from tests.traced import trace_once
 
-    def trace(folder: Path) -> None:
-        checkpoint = open_folder(tiny_checkpoint)
-        with isolated_process("tracing", workers=2) as processes:
-            started = [
-                (submodel.kind, config, processes.submit(graphs.trace_and_pack, submodel.kind, config))
-                for submodel in checkpoint.submodels
-                for config in (checkpoint.config_of(submodel),)
-            ]
-            for kind, config, trace in started:
-                graphs.keep(trace.result(), kind, config, folder)
-
-    return _once(shared, "graphs", trace)
+    trace_once(open_folder(tiny_checkpoint), shared / "graphs")
+    return shared / "graphs"
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner
 from sdsetup.runtime.textual_inversion import open_embeddings
 from tests.sdsetup.imaging.test_pipeline import cpu
+from tests.traced import trace_once
 
 
 def make_package_with(
@@ -34,6 +35,7 @@ def make_package_with(
     precision: str = "fp32",
 ) -> Path:
     """Convert a checkpoint with adapters, without verification."""
+    trace_once(open_folder(checkpoint), graph_cache)
     opened = with_adapters(open_folder(checkpoint), requests).checkpoint
     plan = make_plan(opened, Options(target="cpu", precision=precision), graph_cache)
     convert(plan, opened, output, tool_version="test", graph_cache=graph_cache, checks=None, listener=ignore)

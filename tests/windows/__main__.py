@@ -8,7 +8,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.windows import box, family_shipment, root, shipment, stage
@@ -32,13 +33,14 @@ def main(arguments: list[str]) -> int:
     for verb, what in (
         ("run", "pytest under Windows Python"),
         ("directml", "pytest's DirectML tests, with packages that are converted here first"),
+        ("all", "both at once: pytest, with packages that are converted here first"),
         ("families", "pytest's DirectML tests of every family, with packages that are converted here first"),
         ("python", "Windows Python itself"),
     ):
         entry = verbs.add_parser(
             verb, allow_abbrev=False, help=f"{what}; other arguments go there as they are"
         )
-        limit = 3600 if verb == "families" else 900
+        limit = {"families": 3600, "all": 1800}.get(verb, 900)
         entry.add_argument("--limit-seconds", type=int, default=limit, help="end everything after this long")
         entry.add_argument("--data", type=Path, help="a folder to show there, read-only, as Z:\\data")
         if verb == "families":
@@ -68,10 +70,13 @@ def main(arguments: list[str]) -> int:
         what = ["-s", "tests/windows/test_directml_families.py", *what]
     if options.verb != "python":
         what = ["-m", "pytest", "-p", "no:cacheprovider", "--basetemp=Z:\\tmp\\pytest", *what]
-    with stage.project() as project, _shipment(options) as data:
+    with ExitStack() as opened, ThreadPoolExecutor(max_workers=1) as beside:
+        # Building the wheel mostly waits for the package index.
+        project = beside.submit(opened.enter_context, stage.project())
+        data = opened.enter_context(_shipment(options))
         try:
             return box.enter(
-                [project, *layers],
+                [project.result(), *layers],
                 "python.sh",
                 [str(options.limit_seconds), *what],
                 limit_seconds=options.limit_seconds + 60,
@@ -86,7 +91,7 @@ def main(arguments: list[str]) -> int:
 @contextmanager
 def _shipment(options: argparse.Namespace) -> Iterator[Path | None]:
     """Give the folder that is shown as Z:\\data, and make it for the DirectML tests."""
-    if options.verb not in ("directml", "families") or options.data is not None:
+    if options.verb not in ("directml", "families", "all") or options.data is not None:
         yield options.data
         return
     with tempfile.TemporaryDirectory(prefix="windows-shipment-") as folder:

@@ -51,7 +51,6 @@ def make(folder: Path, only: Collection[str] = (), *, int4: bool = True) -> None
 
 
 def _make_family(families: Path, name: str, *, int4: bool) -> None:
-    from conversions import graphs
     from conversions.checkpoint.folder import open_folder
     from conversions.conversion import convert
     from conversions.events import ignore
@@ -59,16 +58,14 @@ def _make_family(families: Path, name: str, *, int4: bool) -> None:
     from conversions.package.layout import open_package
     from conversions.plan import make_plan
     from tests.checkpoints import VARIANTS, make_variant
+    from tests.traced import trace_once
 
     folder = families / name.replace(" ", "-")
     with tempfile.TemporaryDirectory() as temporary:
         checkpoint = open_folder(make_variant(Path(temporary) / "checkpoint", VARIANTS[name]))
         # In this process: the libraries are imported once for all families.
         traced = Path(temporary) / "graphs"
-        for submodel in checkpoint.submodels:
-            config = checkpoint.config_of(submodel)
-            if graphs.locate(submodel.kind, config, traced) == "to trace":
-                graphs.keep(graphs.trace_and_pack(submodel.kind, config), submodel.kind, config, traced)
+        trace_once(checkpoint, traced)
         exact = Path(temporary) / "exact"
         wanted = {
             folder / "package": Options(target="directml", precision="fp16"),

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conversions import graphs
 from conversions.checkpoint.folder import open_folder
 from conversions.conversion import convert
 from conversions.events import ignore
@@ -40,6 +39,7 @@ from tests.flow_checkpoints import FlowVariant
 from tests.flux_checkpoints import FluxVariant
 from tests.pixart_checkpoints import images_from_an_image
 from tests.sdsetup.imaging.test_rehearsal import assert_rehearsed
+from tests.traced import trace_once
 
 pytestmark = pytest.mark.torch
 
@@ -72,33 +72,24 @@ def checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where graphs are kept that several checkpoints share."""
-    return tmp_path_factory.mktemp("graphs")
-
-
-@pytest.fixture(scope="module")
 def convert_to(
-    checkpoint: Path, traced: Path, tmp_path_factory: pytest.TempPathFactory
+    checkpoint: Path, graph_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Package]:
-    """Convert the checkpoint; its graphs are traced once, in this process."""
+    """Convert the checkpoint."""
     folder = tmp_path_factory.mktemp("packages")
     opened = open_folder(checkpoint)
-    for submodel in opened.submodels:
-        config = opened.config_of(submodel)
-        if graphs.locate(submodel.kind, config, traced) == "to trace":
-            graphs.keep(graphs.trace_and_pack(submodel.kind, config), submodel.kind, config, traced)
+    trace_once(opened, graph_cache)
 
     @cache
     def make(precision: Precision, target: Target = "cpu") -> Package:
-        plan = make_plan(opened, Options(target=target, precision=precision), traced)
+        plan = make_plan(opened, Options(target=target, precision=precision), graph_cache)
         output = folder / f"{target}-{precision}"
         convert(
             plan,
             opened,
             output,
             tool_version="test",
-            graph_cache=traced,
+            graph_cache=graph_cache,
             checks=None,
             listener=ignore,
         )

@@ -29,8 +29,13 @@ def _doctor(*arguments: str, **changes: str) -> tuple[dict[str, Any], subprocess
     return {finding["id"]: finding for finding in document["findings"]}, answer
 
 
-def test_a_full_run_judges_windows_own_things() -> None:
-    found, _ = _doctor()
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """What a full run finds."""
+    return _doctor()[0]
+
+
+def test_a_full_run_judges_windows_own_things(found: dict[str, Any]) -> None:
     for finding_id in (
         "system.os",
         "system.long-paths",
@@ -46,16 +51,16 @@ def test_a_full_run_judges_windows_own_things() -> None:
     assert not [finding for finding in found.values() if "reading it failed" in finding["evidence"]]
 
 
-def test_onnx_runtime_lists_directml_and_its_library_comes_with_the_wheel() -> None:
-    found, _ = _doctor("--only", "runtime")
+def test_onnx_runtime_lists_directml_and_its_library_comes_with_the_wheel(found: dict[str, Any]) -> None:
     assert "onnxruntime-directml 1.24.4" in found["runtime.flavours"]["evidence"]
     assert "DmlExecutionProvider" in found["runtime.providers"]["evidence"]
     assert "1.15" in found["runtime.directml"]["evidence"]
     assert "CPU: right" in found["runtime.trial"]["evidence"]
 
 
-def test_symbolic_links_that_are_refused_are_a_warning_with_developer_mode_as_the_way_out() -> None:
-    found, _ = _doctor("--only", "storage.symlinks")
+def test_symbolic_links_that_are_refused_are_a_warning_with_developer_mode_as_the_way_out(
+    found: dict[str, Any],
+) -> None:
     assert found["storage.symlinks"]["status"] == "warning"
     assert "developers" in found["storage.symlinks"]["fix"]["commands"][0]
 
@@ -89,8 +94,7 @@ def test_an_environment_folder_is_proposed_where_windows_keeps_programs_data() -
 
 
 @pytest.mark.directml
-def test_directml_is_really_tried_on_the_adapter_and_its_numbers_are_right() -> None:
-    found, _ = _doctor("--only", "runtime.trial,adapter.choice")
+def test_directml_is_really_tried_on_the_adapter_and_its_numbers_are_right(found: dict[str, Any]) -> None:
     assert found["adapter.choice"]["evidence"].startswith("[0]")
     assert "Dml on adapter 0: right" in found["runtime.trial"]["evidence"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from sdsetup.machine.facts import Plan, Questions
 from sdsetup.machine.readers import model_needs as probe
 from tests.hub_server import HubServer, Repo
 from tests.hub_server.client import Machine
+
+# As the Hub's own tests are: cold processes that load half the program, several a test.
+slow_under_wine = pytest.mark.skipif(sys.platform == "win32", reason="slow under Wine")
 
 SIZED = ("memory.ram", "storage.cache-space", "storage.output-space")
 
@@ -127,6 +131,7 @@ def _doctor(machine: Machine, model: str, *arguments: str) -> dict[str, Any]:
     return {finding["id"]: finding for finding in document["findings"]}
 
 
+@slow_under_wine
 def test_a_model_of_the_hub_is_judged_by_its_plan_and_not_downloaded(hub: HubServer, tmp_path: Path) -> None:
     with Machine(endpoint=hub.endpoint, home=tmp_path) as machine:
         found = _doctor(machine, "acme/demo")
@@ -137,6 +142,7 @@ def test_a_model_of_the_hub_is_judged_by_its_plan_and_not_downloaded(hub: HubSer
         assert not list(machine.cache.rglob("*.safetensors"))
 
 
+@slow_under_wine
 def test_offline_is_skipped_and_what_the_cache_holds_is_planned(hub: HubServer, tmp_path: Path) -> None:
     with Machine(endpoint=hub.endpoint, home=tmp_path) as machine:
         found = _doctor(machine, "acme/demo", "--offline")
@@ -148,6 +154,7 @@ def test_offline_is_skipped_and_what_the_cache_holds_is_planned(hub: HubServer, 
         assert "downloads 0.0 MB" in found["model.plan"]["evidence"]
 
 
+@slow_under_wine
 def test_a_model_with_pickles_only_fails_with_the_way_out(hub: HubServer, tmp_path: Path) -> None:
     with Machine(endpoint=hub.endpoint, home=tmp_path) as machine:
         found = _doctor(machine, "acme/pickled")
