@@ -204,18 +204,21 @@ def forecast(graphs: PipelineGraphs, size: ImageSize) -> Forecast:
 
 def _need(graphs: PipelineGraphs, submodel: str, size: ImageSize) -> SubmodelNeed:
     parts = graphs.parts(submodel, size)
-    sessions = tuple(_session_need(part) for part in parts.graphs)
+    denoiser = graphs.roles[submodel] == "denoiser"
+    sessions = tuple(_session_need(part, denoiser=denoiser) for part in parts.graphs)
     return SubmodelNeed(submodel=submodel, sessions=sessions, kept_bytes=parts.kept_bytes)
 
 
-def _session_need(sized: SizedGraph) -> SessionNeed:
+def _session_need(sized: SizedGraph, *, denoiser: bool) -> SessionNeed:
     fixed, halves = sized.fixed(), filter(_is_half, sized.model.graph.initializers.values())
+    provider = sized.provider
+    factor = provider.activation_factor * (provider.denoiser_factor if denoiser else 1)
+    peak = peak_activation_bytes(
+        fixed, held_launches=provider.held_launches, scores=not provider.flash_attention
+    )
     return SessionNeed(
         weights_bytes=weights_bytes(fixed),
-        activation_bytes=int(
-            sized.provider.activation_factor
-            * peak_activation_bytes(fixed, held_launches=sized.provider.held_launches)
-        ),
+        activation_bytes=int(factor * peak),
         float32_weights_bytes=max((_bytes_of(value, wide=True) for value in halves), default=0),
         float32_activation_bytes=peak_activation_bytes(fixed, wide=True),
     )
@@ -244,16 +247,18 @@ def largest_square(graphs: PipelineGraphs, free_bytes: int) -> int:
     return _SIDES[low - 1] if low else 0
 
 
-def peak_activation_bytes(model: ir.Model, *, wide: bool = False, held_launches: int = 0) -> int:
+def peak_activation_bytes(
+    model: ir.Model, *, wide: bool = False, held_launches: int = 0, scores: bool = True
+) -> int:
     """Return the most bytes alive at once while a graph with fixed shapes runs in its order.
 
-    A tensor is live from the node that produces it to its last reader. Attention also holds its scores,
-    [batch, heads, length, sequence], while it runs, as on a device without a flash attention kernel.
+    A tensor is live from the node that produces it to its last reader.
 
     Args:
         model: The graph.
         wide: Count half precision as float32, in which the CPU computes.
         held_launches: Number of further nodes that have to run until a tensor's memory is given back.
+        scores: Whether attention also holds its scores, [batch, heads, length, sequence], while it runs.
     """
     nodes = list(model.graph)
     owner = _owners(nodes)
@@ -273,7 +278,7 @@ def peak_activation_bytes(model: ir.Model, *, wide: bool = False, held_launches:
     for number, node in enumerate(nodes):
         made = [value for value in node.outputs if owner.get(value, value) is value]
         alive += sum(_bytes_of(value, wide=wide) for value in made)
-        peak = max(peak, alive + _scores_bytes(node, wide=wide))
+        peak = max(peak, alive + (_scores_bytes(node, wide=wide) if scores else 0))
         ended = sum(_bytes_of(value, wide=wide) for value in ending.get(number, []))
         if made:
             held.append(ended)

@@ -52,6 +52,8 @@ class Provider:
         activation_factor: Bytes that sessions hold for each byte of activations that are live at once in
             their graphs.
         held_launches: Number of further nodes that have to run until a session uses a tensor's memory again.
+        denoiser_factor: Times the above, what a denoiser's session holds.
+        flash_attention: Whether MultiHeadAttention keeps no scores.
         sizes: ``FIXED_SIZES`` or ``FREE_SIZES``.
         one_session_at_a_time: Whether runs in one process must not overlap.
         preload: Whether to load the vendor's libraries installed by pip.
@@ -89,6 +91,8 @@ class Provider:
     im2col_pixels: int = 0
     activation_factor: float = 1.0
     held_launches: int = 0
+    denoiser_factor: float = 1.0
+    flash_attention: bool = False
     sizes: str = FREE_SIZES
     one_session_at_a_time: bool = False
     preload: bool = False
@@ -206,7 +210,10 @@ PROVIDERS: tuple[Provider, ...] = (
         sizes=FIXED_SIZES,
         winograd_pixels=1024,
         im2col_pixels=512,
+        # As measured on a card: docs/explanation/providers.md, "WebGPU".
         held_launches=24,
+        denoiser_factor=2.2,
+        flash_attention=True,
         # lazyRelease keeps a buffer for the next of its size only until a run ends. By default they are kept
         # for good: SD 1.4's U-Net takes 4.2 GiB instead of 3.5.
         provider_options={"enableInt64": "1", "storageBufferCacheMode": "lazyRelease"},

@@ -232,6 +232,28 @@ def test_what_is_given_back_some_launches_later_counts(held: int, most: int) -> 
     assert need.on_device.activation_bytes == most * 8 * 16 * 16 * 4
 
 
+def test_scores_do_not_count_where_flash_attention_keeps_none() -> None:
+    graphs = in_pixels({"unet": attention()})
+    flash = graphs.run_by(replace(graphs.provider, flash_attention=True))
+    scores = 4 * 256**2 * 2
+    stored, streamed = (
+        forecast(each, square(16)).needs[0].on_device.activation_bytes for each in (graphs, flash)
+    )
+    assert stored - streamed == scores
+
+
+def test_a_denoiser_s_activations_count_more_where_they_were_measured_to() -> None:
+    model = "g (float[batch, 8, height, width] x) => (float[batch, 8, height, width] y) { y = Neg(x) }"
+    graphs = in_pixels({"unet": parsed(model), "vae_decoder": parsed(model)})
+    graphs = replace(graphs, roles={"unet": "denoiser", "vae_decoder": "decoder"})
+    more = graphs.run_by(replace(graphs.provider, activation_factor=2.0, denoiser_factor=1.5))
+    alive, held = (
+        {need.submodel: need.on_device.activation_bytes for need in forecast(each, square(16)).needs}
+        for each in (graphs, more)
+    )
+    assert held == {"unet": 3 * alive["unet"], "vae_decoder": 2 * alive["vae_decoder"]}
+
+
 def test_scores_count_as_the_provider_s_sessions_hold_them() -> None:
     """At 256 x 256 the scores are 4 x 65,536 x 65,536 float16; DirectML's sessions slice them."""
     whole = in_pixels({"unet": attention()})
