@@ -214,13 +214,13 @@ def _session_need(sized: SizedGraph, *, denoiser: bool) -> SessionNeed:
     provider = sized.provider
     factor = provider.activation_factor * (provider.denoiser_factor if denoiser else 1)
     peak = peak_activation_bytes(
-        fixed, held_launches=provider.held_launches, scores=not provider.flash_attention
+        fixed, held_launches=provider.held_launches, flash_attention=provider.flash_attention
     )
     return SessionNeed(
         weights_bytes=weights_bytes(fixed),
         activation_bytes=int(factor * peak),
         float32_weights_bytes=max((_bytes_of(value, wide=True) for value in halves), default=0),
-        float32_activation_bytes=peak_activation_bytes(fixed, wide=True),
+        float32_activation_bytes=peak_activation_bytes(fixed, wide=True, flash_attention=True),
     )
 
 
@@ -248,7 +248,7 @@ def largest_square(graphs: PipelineGraphs, free_bytes: int) -> int:
 
 
 def peak_activation_bytes(
-    model: ir.Model, *, wide: bool = False, held_launches: int = 0, scores: bool = True
+    model: ir.Model, *, wide: bool = False, held_launches: int = 0, flash_attention: bool = False
 ) -> int:
     """Return the most bytes alive at once while a graph with fixed shapes runs in its order.
 
@@ -258,7 +258,8 @@ def peak_activation_bytes(
         model: The graph.
         wide: Count half precision as float32, in which the CPU computes.
         held_launches: Number of further nodes that have to run until a tensor's memory is given back.
-        scores: Whether attention also holds its scores, [batch, heads, length, sequence], while it runs.
+        flash_attention: Whether attention keeps no scores, unless it has a mask or a bias. Otherwise they are
+            held while it runs, [batch, heads, length, sequence].
     """
     nodes = list(model.graph)
     owner = _owners(nodes)
@@ -278,7 +279,8 @@ def peak_activation_bytes(
     for number, node in enumerate(nodes):
         made = [value for value in node.outputs if owner.get(value, value) is value]
         alive += sum(_bytes_of(value, wide=wide) for value in made)
-        peak = max(peak, alive + (_scores_bytes(node, wide=wide) if scores else 0))
+        scores = 0 if flash_attention and _is_plain(node) else _scores_bytes(node, wide=wide)
+        peak = max(peak, alive + scores)
         ended = sum(_bytes_of(value, wide=wide) for value in ending.get(number, []))
         if made:
             held.append(ended)
@@ -298,6 +300,12 @@ def _owners(nodes: list[ir.Node]) -> dict[ir.Value, ir.Value]:
         if node.op_type in _VIEWS and source is not None and not source.is_initializer():
             owner[node.outputs[0]] = owner.get(source, source)
     return owner
+
+
+def _is_plain(attention: ir.Node) -> bool:
+    """Whether a MultiHeadAttention has only query, key and value; kernels without scores want that."""
+    more = any(value is not None for value in attention.inputs[3:])
+    return not more and not attention.attributes.get_int("unidirectional", 0)
 
 
 def _scores_bytes(node: ir.Node, *, wide: bool) -> int:

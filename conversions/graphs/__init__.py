@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import lzma
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -92,7 +93,8 @@ def keep(packed: bytes, kind: GraphKind, config: Config, cache: Path) -> Path:
     """Store a packed graph in a folder, whole or not at all."""
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / _file_name(kind, config)
-    partial = path.with_suffix(".partial")
+    # Another process may be keeping the same graph.
+    partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.write_bytes(packed)
     partial.replace(path)
     return path

@@ -233,13 +233,26 @@ def test_what_is_given_back_some_launches_later_counts(held: int, most: int) -> 
 
 
 def test_scores_do_not_count_where_flash_attention_keeps_none() -> None:
-    graphs = in_pixels({"unet": attention()})
-    flash = graphs.run_by(replace(graphs.provider, flash_attention=True))
+    flash = in_pixels({"unet": attention()})
+    assert flash.provider.flash_attention
+    stored = flash.run_by(replace(flash.provider, flash_attention=False))
+    (with_scores,), (without,) = (forecast(each, square(16)).needs for each in (stored, flash))
     scores = 4 * 256**2 * 2
-    stored, streamed = (
-        forecast(each, square(16)).needs[0].on_device.activation_bytes for each in (graphs, flash)
+    assert with_scores.on_device.activation_bytes - without.on_device.activation_bytes == scores
+    assert with_scores.on_cpu.float32_activation_bytes == without.on_cpu.float32_activation_bytes
+
+
+def test_attention_with_a_bias_has_scores_everywhere() -> None:
+    text = (
+        "g (float[batch, height, width, 8] x, float[batch, 4, tokens, tokens] b)"
+        " => (float[batch, tokens, 8] y)"
+        "<int64[3] s = {0, -1, 8}> { t = Reshape(x, s)"
+        " y = com.microsoft.MultiHeadAttention <num_heads = 4> (t, t, t, , , b) }"
     )
-    assert stored - streamed == scores
+    sizes = {"batch": 1, "height": 16, "width": 16, "tokens": 256}
+    model = fix_sizes(parsed(text), sizes)
+    scores, states = 4 * 256**2 * 4, 256 * 8 * 4
+    assert peak_activation_bytes(model, flash_attention=True) == 2 * scores + 2 * states
 
 
 def test_a_denoiser_s_activations_count_more_where_they_were_measured_to() -> None:
@@ -256,14 +269,14 @@ def test_a_denoiser_s_activations_count_more_where_they_were_measured_to() -> No
 
 def test_scores_count_as_the_provider_s_sessions_hold_them() -> None:
     """At 256 x 256 the scores are 4 x 65,536 x 65,536 float16; DirectML's sessions slice them."""
-    whole = in_pixels({"unet": attention()})
+    whole = in_pixels({"unet": attention()}).run_by(provider_for("cuda"))
     sliced = whole.run_by(provider_for("directml"))
     needs = {
         graphs.provider.target: forecast(graphs, square(256)).needs[0].on_device.activation_bytes
         for graphs in (whole, sliced)
     }
     scores, states = 4 * 65_536**2 * 2, 65_536 * 8 * 2
-    assert needs["cpu"] == scores + 2 * states
+    assert needs["cuda"] == scores + 2 * states
     # One slice's scores, and beside them no more than a few copies of the states.
     held = needs["directml"] / sliced.provider.activation_factor
     assert LIMIT_BYTES <= held <= LIMIT_BYTES + 8 * states
