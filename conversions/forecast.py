@@ -10,6 +10,7 @@ from math import prod
 import onnx_ir as ir
 
 from conversions.pipeline_graphs import PipelineGraphs, SizedGraph
+from conversions.providers.table import Provider, provider_for
 from conversions.recipe import ImageSize
 from conversions.shape_inference import attention_scores_shape, static_shape
 
@@ -211,17 +212,21 @@ def _need(graphs: PipelineGraphs, submodel: str, size: ImageSize) -> SubmodelNee
 
 def _session_need(sized: SizedGraph, *, denoiser: bool) -> SessionNeed:
     fixed, halves = sized.fixed(), filter(_is_half, sized.model.graph.initializers.values())
-    provider = sized.provider
-    factor = provider.activation_factor * (provider.denoiser_factor if denoiser else 1)
-    peak = peak_activation_bytes(
-        fixed, held_launches=provider.held_launches, flash_attention=provider.flash_attention
-    )
     return SessionNeed(
         weights_bytes=weights_bytes(fixed),
-        activation_bytes=int(factor * peak),
+        activation_bytes=_held_bytes(fixed, sized.provider, denoiser=denoiser),
         float32_weights_bytes=max((_bytes_of(value, wide=True) for value in halves), default=0),
-        float32_activation_bytes=peak_activation_bytes(fixed, wide=True, flash_attention=True),
+        float32_activation_bytes=_held_bytes(fixed, provider_for("cpu"), denoiser=denoiser, wide=True),
     )
+
+
+def _held_bytes(fixed: ir.Model, provider: Provider, *, denoiser: bool, wide: bool = False) -> int:
+    """Return what a provider's session holds for a graph's activations."""
+    factor = provider.activation_factor * (provider.denoiser_factor if denoiser else 1)
+    peak = peak_activation_bytes(
+        fixed, wide=wide, held_launches=provider.held_launches, flash_attention=provider.flash_attention
+    )
+    return int(factor * peak)
 
 
 def weights_bytes(model: ir.Model) -> int:

@@ -227,13 +227,14 @@ def test_what_is_given_back_some_launches_later_counts(held: int, most: int) -> 
         "{ a = Neg(x) v = Reshape(a, s) b = Neg(v) c = Neg(b) d = Neg(c) y = Neg(d) }"
     )
     graphs = in_pixels({"unet": model})
-    late = replace(graphs.provider, held_launches=held)
+    late = replace(graphs.provider, held_launches=held, activation_factor=1.0)
     (need,) = forecast(graphs.run_by(late), square(16)).needs
     assert need.on_device.activation_bytes == most * 8 * 16 * 16 * 4
 
 
 def test_scores_do_not_count_where_flash_attention_keeps_none() -> None:
-    flash = in_pixels({"unet": attention()})
+    graphs = in_pixels({"unet": attention()})
+    flash = graphs.run_by(replace(graphs.provider, activation_factor=1.0))
     assert flash.provider.flash_attention
     stored = flash.run_by(replace(flash.provider, flash_attention=False))
     (with_scores,), (without,) = (forecast(each, square(16)).needs for each in (stored, flash))
@@ -259,6 +260,7 @@ def test_a_denoiser_s_activations_count_more_where_they_were_measured_to() -> No
     model = "g (float[batch, 8, height, width] x) => (float[batch, 8, height, width] y) { y = Neg(x) }"
     graphs = in_pixels({"unet": parsed(model), "vae_decoder": parsed(model)})
     graphs = replace(graphs, roles={"unet": "denoiser", "vae_decoder": "decoder"})
+    graphs = graphs.run_by(replace(graphs.provider, activation_factor=1.0, denoiser_factor=1.0))
     more = graphs.run_by(replace(graphs.provider, activation_factor=2.0, denoiser_factor=1.5))
     alive, held = (
         {need.submodel: need.on_device.activation_bytes for need in forecast(each, square(16)).needs}
