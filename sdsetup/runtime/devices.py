@@ -106,7 +106,8 @@ def _known(target: str) -> Provider:
     try:
         return provider_for(target)
     except ConversionError as error:
-        raise UsageError(error.code, error.message, hint_for(error)) from error
+        message = f"There is no provider '{target}'."
+        raise UsageError(error.code, message, hint_for(error)) from error
 
 
 def _listing(devices: Sequence[Device]) -> str:

@@ -80,7 +80,7 @@ def test_a_provider_with_software_adapters_only_is_refused_unless_one_is_named()
         ({"number": 7}, "device.unknown", "number 7"),
         ({"name": "GeForce"}, "device.unknown", "'GeForce'"),
         ({"name": "RX"}, "device.ambiguous", "several devices"),
-        ({"target": "metal"}, "target.unknown", "no target 'metal'"),
+        ({"target": "metal"}, "target.unknown", "no provider 'metal'"),
     ],
 )
 def test_a_wish_that_does_not_fit_is_a_usage_error_with_what_there_is(asked, code, message):
