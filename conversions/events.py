@@ -89,7 +89,7 @@ Listener = Callable[[Event], None]
 def underway(listener: Listener, started: Started) -> Iterator[None]:
     """Report a task that begins with the block, and has stopped where the block fails.
 
-    The block itself reports that it has finished.
+    Who calls it reports that it has finished.
     """
     listener(started)
     try:

@@ -95,8 +95,11 @@ def keep(packed: bytes, kind: GraphKind, config: Config, cache: Path) -> Path:
     path = cache / _file_name(kind, config)
     # Another process may be keeping the same graph.
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_bytes(packed)
-    partial.replace(path)
+    try:
+        partial.write_bytes(packed)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 

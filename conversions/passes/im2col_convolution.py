@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from conversions.passes.convolution import Window, window_of
+from conversions.passes.convolution_sizes import ConvolutionSizes, sizes_of
 from conversions.passes.rewiring import NodeWriter, nodes_at, take_place
 
 PRODUCTS = 8
@@ -45,40 +45,40 @@ def im2col_convolution(model: ir.Model, sizes: Mapping[str, int], most_pixels: i
     writer = NodeWriter(model.graph, "im2col_convolution")
     written = 0
     for node, fixed in nodes_at(model, sizes, ("", "Conv")):
-        window = window_of(fixed)
-        if window is None or not _gains(window, most_pixels):
+        conv = sizes_of(fixed)
+        if conv is None or not _gains(conv, most_pixels):
             continue
-        _write_out(node, window, writer)
+        _write_out(node, conv, writer)
         written += 1
     return written
 
 
-def _gains(window: Window, most_pixels: int) -> bool:
+def _gains(conv: ConvolutionSizes, most_pixels: int) -> bool:
     return (
-        window.kernel != (1, 1)
-        and window.channels >= LEAST_CHANNELS
-        and not window.channels % PRODUCTS
-        and window.output_pixels <= most_pixels
+        conv.kernel != (1, 1)
+        and conv.channels >= LEAST_CHANNELS
+        and not conv.channels % PRODUCTS
+        and conv.output_pixels <= most_pixels
     )
 
 
-def _write_out(node: ir.Node, window: Window, writer: NodeWriter) -> None:
+def _write_out(node: ir.Node, conv: ConvolutionSizes, writer: NodeWriter) -> None:
     data, weight, *bias = node.inputs
     assert data is not None and weight is not None
     writer.start(node)
     add, constant = writer.add, writer.constant
-    padded = add("Pad", data, constant(window.zeros()))
-    pixels = add("Reshape", padded, constant([window.images, window.channels, -1]))
-    met = add("Gather", pixels, constant(window.pixels(window.outside, window.kernel), np.int32), axis=2)
-    summed = window.channels * prod(window.kernel) // PRODUCTS
-    columns = add("Reshape", met, constant([window.images, PRODUCTS, summed, -1]))
+    padded = add("Pad", data, constant(conv.zeros()))
+    pixels = add("Reshape", padded, constant([conv.images, conv.channels, -1]))
+    met = add("Gather", pixels, constant(conv.pixels_seen(conv.outside, conv.kernel), np.int32), axis=2)
+    summed = conv.channels * prod(conv.kernel) // PRODUCTS
+    columns = add("Reshape", met, constant([conv.images, PRODUCTS, summed, -1]))
     # ONNX Runtime does this once, when the session opens.
-    rows = add("Reshape", weight, constant([1, window.filters, PRODUCTS, summed]))
+    rows = add("Reshape", weight, constant([1, conv.filters, PRODUCTS, summed]))
     matrices = add("Transpose", rows, perm=[0, 2, 1, 3])
     result = add("ReduceSum", add("MatMul", matrices, columns), constant([1]))
     if bias and bias[0] is not None:
         result = add("Add", result, add("Unsqueeze", bias[0], constant([1])))
-    shape = constant([window.images, window.filters, *window.outside])
+    shape = constant([conv.images, conv.filters, *conv.outside])
     take_place(add("Reshape", result, shape), node.outputs[0])
     assert node.graph is not None
     node.graph.remove(node, safe=True)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from conversions.passes.convolution import Window, window_of
+from conversions.passes.convolution_sizes import ConvolutionSizes, sizes_of
 from conversions.passes.rewiring import NodeWriter, nodes_at, take_place
 from conversions.weights import initializer
 
@@ -71,13 +71,13 @@ def winograd_convolution(
     transformed: dict[ir.Value, ir.Value] = {}
     written = 0
     for node, fixed in nodes_at(model, sizes, ("", "Conv")):
-        window, weight = window_of(fixed), node.inputs[1]
-        if window is None or weight is None or not _gains(window, weight, least_pixels):
+        conv, weight = sizes_of(fixed), node.inputs[1]
+        if conv is None or weight is None or not _gains(conv, weight, least_pixels):
             continue
         if weight not in transformed:
-            transformed[weight] = _promised(weight, window, weights.get(str(weight.name)))
+            transformed[weight] = _promised(weight, conv, weights.get(str(weight.name)))
             model.graph.register_initializer(transformed[weight])
-        _write_out(node, window, transformed[weight], writer)
+        _write_out(node, conv, transformed[weight], writer)
         written += 1
     for weight in transformed:
         if not weight.uses():
@@ -85,19 +85,19 @@ def winograd_convolution(
     return written
 
 
-def _gains(window: Window, weight: ir.Value, least_pixels: int) -> bool:
+def _gains(conv: ConvolutionSizes, weight: ir.Value, least_pixels: int) -> bool:
     if not weight.is_initializer() or weight.dtype not in (ir.DataType.FLOAT16, ir.DataType.FLOAT):
         return False
-    reuse = window.channels * window.filters / (window.channels + window.filters)
+    reuse = conv.channels * conv.filters / (conv.channels + conv.filters)
     return (
-        (window.kernel, window.strides, window.dilations) == ((3, 3), (1, 1), (1, 1))
-        and not any(side % 2 for side in window.outside)
-        and window.output_pixels >= least_pixels
+        (conv.kernel, conv.strides, conv.dilations) == ((3, 3), (1, 1), (1, 1))
+        and not any(side % 2 for side in conv.outside)
+        and conv.output_pixels >= least_pixels
         and reuse >= LEAST_REUSE
     )
 
 
-def _promised(weight: ir.Value, window: Window, given: NDArray[Any] | None) -> ir.Value:
+def _promised(weight: ir.Value, conv: ConvolutionSizes, given: NDArray[Any] | None) -> ir.Value:
     """Return an initializer whose value is the transform of a weight, computed when it is asked for."""
     stored = weight.const_value
 
@@ -109,7 +109,7 @@ def _promised(weight: ir.Value, window: Window, given: NDArray[Any] | None) -> i
         return ir.tensor(transformed_kernel(numbers))
 
     name = f"{weight.name}_winograd"
-    shape = ir.Shape((16, window.channels, window.filters))
+    shape = ir.Shape((16, conv.channels, conv.filters))
     assert weight.dtype is not None
     tensor = ir.LazyTensor(compute, weight.dtype, shape, name=name)
     return ir.Value(name=name, type=weight.type, shape=shape, const_value=tensor)
@@ -135,44 +135,44 @@ def transformed_kernel(weight: NDArray[Any]) -> NDArray[Any]:
     return result
 
 
-def _write_out(node: ir.Node, window: Window, weight: ir.Value, writer: NodeWriter) -> None:
+def _write_out(node: ir.Node, conv: ConvolutionSizes, weight: ir.Value, writer: NodeWriter) -> None:
     data, _, *bias = node.inputs
     assert data is not None and node.graph is not None
     writer.start(node)
     add, constant = writer.add, writer.constant
-    images, channels, filters = window.images, window.channels, window.filters
+    images, channels, filters = conv.images, conv.channels, conv.filters
     dtype = weight.dtype.numpy() if weight.dtype is not None else np.float32
-    down, across = (side // 2 for side in window.outside)
+    down, across = (side // 2 for side in conv.outside)
     tiles = down * across
-    seen = replace(window, strides=(2, 2)).pixels((down, across), (4, 4)).reshape(16, tiles)
-    both = np.einsum("ij,kl->ikjl", _INPUT, _INPUT).reshape(16, 16) * _QUARTER
-    back = np.einsum("ij,kl->ikjl", _OUTPUT, _OUTPUT).reshape(4, 16)
+    pixels_of_tiles = replace(conv, strides=(2, 2)).pixels_seen((down, across), (4, 4)).reshape(16, tiles)
+    input_transform = np.einsum("ij,kl->ikjl", _INPUT, _INPUT).reshape(16, 16) * _QUARTER
+    output_transform = np.einsum("ij,kl->ikjl", _OUTPUT, _OUTPUT).reshape(4, 16)
 
     # Channels come last: each tile's pixels are rows to gather, and the products need nothing transposed.
-    padded = add("Transpose", add("Pad", data, constant(window.zeros())), perm=[0, 2, 3, 1])
+    padded = add("Transpose", add("Pad", data, constant(conv.zeros())), perm=[0, 2, 3, 1])
     pixels = add("Reshape", padded, constant([images, -1, channels]))
     squares = []
-    for some in np.array_split(seen, min(tiles, _turns(window, np.dtype(dtype).itemsize)), axis=1):
-        count = some.shape[1]
-        met = add("Gather", pixels, constant(some, np.int32), axis=1)
-        flat = add("Reshape", met, constant([images, 16, count * channels]))
-        changed = add("MatMul", constant(both, dtype), flat)
+    for part in np.array_split(pixels_of_tiles, min(tiles, _turns(conv, np.dtype(dtype).itemsize)), axis=1):
+        count = part.shape[1]
+        gathered = add("Gather", pixels, constant(part, np.int32), axis=1)
+        flat = add("Reshape", gathered, constant([images, 16, count * channels]))
+        changed = add("MatMul", constant(input_transform, dtype), flat)
         products = add("MatMul", add("Reshape", changed, constant([images, 16, count, channels])), weight)
         flat = add("Reshape", products, constant([images, 16, count * filters]))
-        square = add("MatMul", constant(back, dtype), flat)
+        square = add("MatMul", constant(output_transform, dtype), flat)
         squares.append(add("Reshape", square, constant([images, 4, count, filters])))
     joined = add("Concat", *squares, axis=2) if len(squares) > 1 else squares[0]
     apart = add("Reshape", joined, constant([images, 2, 2, down, across, filters]))
     ordered = add("Transpose", apart, perm=[0, 5, 3, 1, 4, 2])
-    result = add("Reshape", ordered, constant([images, filters, *window.outside]))
+    result = add("Reshape", ordered, constant([images, filters, *conv.outside]))
     if bias and bias[0] is not None:
         result = add("Add", result, add("Unsqueeze", bias[0], constant([1, 2])))
     take_place(result, node.outputs[0])
     node.graph.remove(node, safe=True)
 
 
-def _turns(window: Window, itemsize: int) -> int:
+def _turns(conv: ConvolutionSizes, itemsize: int) -> int:
     """Return in how many parts the tiles are computed, one after the other."""
     # Tiles overlap by half, down and across: 16 numbers for 4 pixels.
-    largest = 4 * window.output_pixels * max(window.channels, window.filters) * itemsize
+    largest = 4 * conv.output_pixels * max(conv.channels, conv.filters) * itemsize
     return -(-largest // MOST_BYTES)

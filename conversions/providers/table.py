@@ -52,7 +52,7 @@ class Provider:
         activation_factor: Bytes that sessions hold for each byte of activations that are live at once in
             their graphs.
         held_launches: Number of further nodes that have to run until a session uses a tensor's memory again.
-        denoiser_factor: Times the above, what a denoiser's session holds.
+        denoiser_factor: Further factor on ``activation_factor`` for a denoiser's session.
         flash_attention: Whether MultiHeadAttention keeps no scores, unless it has a mask or a bias.
         sizes: ``FIXED_SIZES`` or ``FREE_SIZES``.
         one_session_at_a_time: Whether runs in one process must not overlap.

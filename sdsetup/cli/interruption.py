@@ -56,8 +56,15 @@ def _watch(heard: socket.socket, raised: threading.Event) -> None:
         if number[0] != signal.SIGINT or raised.wait(_PATIENCE_SECONDS):
             continue
         if said:
-            output.settle()
-            output.say("Stopped.")
+            # A terminal that takes nothing must not keep the process.
+            farewell = threading.Thread(target=_take_leave, daemon=True)
+            farewell.start()
+            farewell.join(_PATIENCE_SECONDS)
             os._exit(130)
         output.say("Stopping as soon as what runs now is done. Ctrl-C again stops at once.")
         said = True
+
+
+def _take_leave() -> None:
+    output.settle()
+    output.say("Stopped.")

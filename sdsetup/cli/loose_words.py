@@ -24,7 +24,7 @@ def too_many(verb: str, names: Sequence[str], words: Sequence[str]) -> UsageErro
         return UsageError(
             "arguments.unquoted",
             f"{verb} takes a package and a prompt, and here are {len(words)} words.",
-            f"put each in quotes: {package_folder.command(verb, package, prompt)}",
+            f"put each in quotes, and add the options again: {package_folder.command(verb, package, prompt)}",
         )
     if len(names) == 1:
         hint = f"if it is one with spaces, put it in quotes: sdsetup {verb} {quoted(' '.join(words))}"

@@ -110,7 +110,7 @@ def living(display: Progress) -> Iterator[None]:
 
 def settle() -> None:
     """Leave the terminal as it was found: with its cursor, without bars, and with nothing half written."""
-    for display in _living:
+    for display in tuple(_living):
         display.stop()
     if console.cache_info().currsize and console().is_terminal:
         console().show_cursor(True)

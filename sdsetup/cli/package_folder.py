@@ -64,7 +64,7 @@ def demand(package: Path, verb: str, prompt: str = "") -> None:
 
 
 def _demand_order(package: Path, verb: str, prompt: str) -> None:
-    if not _is_package(prompt) or _is_package(str(package)):
+    if not prompt or not _is_package(prompt) or _is_package(str(package)):
         return
     raise UsageError(
         "package.swapped",

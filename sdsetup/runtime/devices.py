@@ -36,7 +36,10 @@ def _named(device: Device, adapter: adapters.Adapter | None) -> Device:
     if adapter is None or not any(device.unnamed_pci) or not adapter.name:
         return device
     memory = adapter.vram_bytes if device.memory_bytes is None else device.memory_bytes
-    return replace(device, name=adapter.name, memory_bytes=memory)
+    discrete = device.discrete
+    if discrete is None and adapter.integrated is not None:
+        discrete = not adapter.integrated
+    return replace(device, name=adapter.name, memory_bytes=memory, discrete=discrete)
 
 
 def choose_device(

@@ -34,10 +34,10 @@ def run_fitting(runner: Runner, submodel: str, inputs: Arrays, *, listener: List
             side = runner.shrink_tiles(submodel)
         except ConversionError as error:
             raise SetupError(
-                OUT_OF_MEMORY, f"{message} {submodel} runs in one piece: {error.message}", _SMALLER
+                OUT_OF_MEMORY, f"{message} {submodel} runs in one piece: {error.message}", _hint(runner)
             ) from None
         if side is None:
-            raise SetupError(OUT_OF_MEMORY, message, _SMALLER if in_tiles else hint)
+            raise SetupError(OUT_OF_MEMORY, message, _hint(runner) if in_tiles else hint)
         in_tiles = True
         listener(
             Notice(
@@ -47,4 +47,7 @@ def run_fitting(runner: Runner, submodel: str, inputs: Arrays, *, listener: List
         )
 
 
-_SMALLER = "use a smaller --width and --height, or run on the CPU: --provider cpu."
+def _hint(runner: Runner) -> str:
+    if runner.device.provider.target == "cpu":
+        return "use a smaller --width and --height."
+    return "use a smaller --width and --height, or run on the CPU: --provider cpu."

@@ -238,7 +238,8 @@ def run(loaded: Loaded, inputs: Arrays, what: str, *, widen: bool = True) -> tup
         results = loaded.session.run(names, feeds) if binding is None else binding.run(feeds)
     except BindingError as error:
         fault = explained(error.__cause__, what) if isinstance(error.__cause__, Exception) else error
-        if isinstance(fault, OutOfMemoryError):  # with room the launches may well be recorded
+        # Neither says that launches cannot be recorded.
+        if isinstance(fault, (OutOfMemoryError, DeviceLostError)):
             raise fault from error
         raise ReplayError(str(error)) from error
     except Exception as error:

@@ -39,9 +39,12 @@ def _reader() -> Callable[[], int | None]:
         import pynvml
     except ImportError:
         return _of_program
-    pynvml.nvmlInit()
-    card = pynvml.nvmlDeviceGetHandleByIndex(0)
-    return lambda: int(pynvml.nvmlDeviceGetMemoryInfo(card).used)
+    try:
+        pynvml.nvmlInit()
+        first = pynvml.nvmlDeviceGetHandleByIndex(0)
+    except pynvml.NVMLError:
+        return lambda: None
+    return lambda: int(pynvml.nvmlDeviceGetMemoryInfo(first).used)
 
 
 def _of_program() -> int | None:

@@ -49,7 +49,6 @@ PROMPT = "a photograph of an astronaut riding a horse"
 WARM_UPS = 3
 CHECKED_STEPS = 4
 CHECKED_SIDE = 512
-_EVERY_SECONDS = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)

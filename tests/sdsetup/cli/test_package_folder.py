@@ -92,6 +92,15 @@ def test_of_a_mistyped_package_the_nearest_is_named(
     assert f"next: name the package: sdsetup {verb} packages/dreams-cpu-fp16" in said
 
 
+@pytest.mark.parametrize("verb", ["verify", "smoke-test"])
+def test_a_verb_without_a_prompt_does_not_take_the_folder_it_is_in_for_one(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    monkeypatch.chdir(toy_package.write(here / "toy"))
+    assert main([verb, "nothere"]) != 0
+    assert "then the prompt" not in capsys.readouterr().err
+
+
 def test_of_a_folder_of_packages_one_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toy_package.write(here / "packages" / "dreams")
     toy_package.write(here / "packages" / "other")

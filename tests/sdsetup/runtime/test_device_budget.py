@@ -10,12 +10,13 @@ from conversions.events import Event, Notice
 from conversions.forecast import forecast
 from conversions.package.layout import Package
 from conversions.pipeline_graphs import package_graphs
+from conversions.providers import devices as of_onnxruntime
 from conversions.providers.devices import CPU, Device
 from conversions.providers.table import provider_for
 from conversions.recipe import ImageSize
 from sdsetup.machine import adapters
 from sdsetup.machine.adapters import Adapter
-from sdsetup.runtime import start
+from sdsetup.runtime import devices, start
 from sdsetup.runtime.device_budget import DeviceBudget, budget_of
 from sdsetup.runtime.memory_plan import Use
 from tests.demo_package import demo_package
@@ -48,6 +49,20 @@ def test_an_integrated_one_has_what_the_system_shares_or_half(monkeypatch: pytes
         half = budget_of(INTEGRATED, 16 * GIB)
         assert half.size_bytes == 8 * GIB
         assert half.assumed == "Graphics lives on main memory: half of main memory is planned for, 8.0 GiB"
+
+
+def test_the_system_knows_that_a_nameless_device_is_integrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime tells of WebGPU's devices on Linux neither a name nor whether they are integrated."""
+    apu = Adapter(
+        index=0, name="Graphics", vendor_id=0x1002, device_id=0x164E,
+        vram_bytes=GIB // 2, shared_bytes=8 * GIB, integrated=True,
+    )  # fmt: skip
+    read(monkeypatch, apu)
+    nameless = replace(SILENT, provider=provider_for("webgpu"), name="", unnamed_pci=(0x1002, 0x164E))
+    monkeypatch.setattr(of_onnxruntime, "list_devices", lambda: (nameless, CPU))
+    device, _ = devices.list_devices()
+    assert (device.name, device.discrete) == ("Graphics", False)
+    assert budget_of(device, 16 * GIB).size_bytes == 8 * GIB + GIB // 2
 
 
 def test_the_system_knows_what_a_provider_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from conversions.shape_inference import static_shape
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
+class ConvolutionSizes:
     """Sizes of a two-dimensional convolution of one group.
 
     Attributes:
@@ -46,7 +46,7 @@ class Window:
         """Return the padding as the operator Pad takes it: before and after each dimension."""
         return [0, 0, *self.padding[:2], 0, 0, *self.padding[2:]]
 
-    def pixels(self, starts: tuple[int, int], kernel: tuple[int, int]) -> NDArray[np.int32]:
+    def pixels_seen(self, starts: tuple[int, int], kernel: tuple[int, int]) -> NDArray[np.int32]:
         """Return which pixels of the padded input windows see, a window at every ``strides``.
 
         Args:
@@ -64,7 +64,7 @@ class Window:
         return (y[:, np.newaxis] * width + x).astype(np.int32)
 
 
-def window_of(node: ir.Node) -> Window | None:
+def sizes_of(node: ir.Node) -> ConvolutionSizes | None:
     """Return the sizes of a Conv.
 
     Args:
@@ -86,7 +86,7 @@ def window_of(node: ir.Node) -> Window | None:
         return (down, across)
 
     above, left, below, right = attributes.get_ints("pads", (0, 0, 0, 0))
-    return Window(
+    return ConvolutionSizes(
         images=data[0],
         channels=data[1],
         filters=weight[0],
