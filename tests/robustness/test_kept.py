@@ -116,8 +116,13 @@ def test_a_report_that_would_be_a_folder(user: User, page: str) -> None:
 
 
 def test_a_folder_without_a_name_gives_its_own(user: User) -> None:
-    toy_package.write(user.home / "toy")
-    for place in (".", "..", "toy/.."):
+    (user.home / "empty").mkdir()
+    for place in (".", "..", "empty/.."):
         done = user.run("generate", place, "a horse")
         assert done.code == 1
         assert "next: give a package's folder" in done.stderr
+    toy_package.write(user.home / "toy")
+    for place, named in ((".", "toy"), ("empty/..", "empty/../toy")):
+        done = user.run("generate", place, "a horse")
+        assert done.code == 1
+        assert f'next: name one of them: sdsetup generate {named} "a horse"' in done.stderr

@@ -109,7 +109,7 @@ def test_json_is_one_document_on_stdout(package, here, capsys):
         (["{package}", "a cat", "--width", "65"], 2, "--width 65 does not work"),
         (["{package}", "a cat", "--scheduler", "magic"], 2, "no scheduler 'magic'"),
         (["{package}", "a cat", "--provider", "cuda"], 1, "CUDA cannot be used here"),
-        (["{package}", "a cat", "--provider", "warp"], 2, "no target 'warp'"),
+        (["{package}", "a cat", "--provider", "warp"], 2, "no provider 'warp'"),
         (["{package}", "a cat", "--adapter", "RX 6700"], 2, "'RX 6700'"),
         (["{package}", "a cat", "--device-id", "9"], 2, "number 9"),
         (["{package}", "a cat", "-o", "a.jpg"], 2, "written as PNG"),

@@ -41,7 +41,7 @@ def test_the_document_tells_device_and_shares(tiny_package: Path, capsys: pytest
         (["--provider", "webgpu"], 1, "WebGPU cannot be used here"),
         (["--adapter", "GeForce"], 2, "no device has the name 'GeForce'"),
         (["--device-id", "7"], 2, "no device has the number 7"),
-        (["--provider", "warp"], 2, "no target 'warp'"),
+        (["--provider", "warp"], 2, "no provider 'warp'"),
     ],
     ids=str,
 )

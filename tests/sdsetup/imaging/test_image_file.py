@@ -57,8 +57,8 @@ def test_a_file_that_is_no_image_says_so(tmp_path, content):
         read_metadata(tmp_path / "x.png")
 
 
-def test_a_image_that_is_not_there_says_so(tmp_path):
-    with pytest.raises(SetupError, match="cannot be read as an image"):
+def test_an_image_that_is_not_there_says_so(tmp_path):
+    with pytest.raises(SetupError, match="there is no file"):
         read_metadata(tmp_path / "none.png")
 
 
