@@ -83,7 +83,7 @@ def measure(count: int, precision: Precision) -> dict[str, Any]:
         "steps": _STEPS,
         "accuracy": {name: _by_kind(right, scenes.kind) for name, right in passed.items()},
         "verdicts_that_agree": round(float((passed[ours] == passed["pytorch_fp32"]).mean()), 4),
-        "seconds_a_image": seconds,
+        "seconds_an_image": seconds,
         "machine": {
             "python": platform.python_version(),
             "system": platform.platform(),

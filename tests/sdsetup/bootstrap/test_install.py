@@ -41,7 +41,7 @@ def _said(folder: Path, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.robustness
-def test_a_checkpoint_becomes_a_verified_package_and_a_image_and_a_second_run_keeps_both(
+def test_a_checkpoint_becomes_a_verified_package_and_an_image_and_a_second_run_keeps_both(
     tmp_path: Path,
 ) -> None:
     model = demo.checkpoint_path()

@@ -40,7 +40,7 @@ def pixels(path):
     return np.asarray(Image.open(path))
 
 
-def test_a_image_is_written_and_its_path_is_the_only_data(package, here, capsys):
+def test_an_image_is_written_and_its_path_is_the_only_data(package, here, capsys):
     assert generate(package, *WORDS) == 0
     captured = capsys.readouterr()
     assert captured.out == "häuser mit garten-5.png\n"
@@ -48,7 +48,7 @@ def test_a_image_is_written_and_its_path_is_the_only_data(package, here, capsys)
     assert pixels(here / "häuser mit garten-5.png").shape == (64, 64, 3)
 
 
-def test_a_image_is_repeated_exactly_from_its_file(package, here):
+def test_an_image_is_repeated_exactly_from_its_file(package, here):
     options = ["--negative-prompt", "blue", "--scheduler", "euler-ancestral", "--width", "72"]
     assert generate(package, *WORDS, *options, "--guidance-scale", "4", "-o", "a.png") == 0
     assert generate(package, "--from", "a.png", "-o", "b.png") == 0

@@ -33,7 +33,7 @@ def test_drawn_images_are_judged_right_and_other_captions_wrong():
     assert np.mean(wrong) <= 0.02
 
 
-def test_a_image_is_described_from_left_to_right():
+def test_an_image_is_described_from_left_to_right():
     image = with_disc(with_disc(canvas("blue"), "yellow", 90, 40, 20), "red", 30, 70, 14)
     scene = detect_scene(image)
     assert scene.background == "blue"

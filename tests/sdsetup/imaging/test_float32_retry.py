@@ -139,7 +139,7 @@ def test_what_float32_cannot_help_is_an_error_that_names_the_submodel(tmp_path, 
     assert "sdsetup verify" in caught.value.hint
 
 
-def test_a_image_that_is_black_in_float32_too_stays_black(tmp_path):
+def test_an_image_that_is_black_in_float32_too_stays_black(tmp_path):
     weights = {"mix": np.zeros((3, 4, 1, 1), np.float32), "lift": np.float32([-1e4])}
     folder = toy_package.write(tmp_path / "night", precision="fp16", change={"vae_decoder": weights})
     pipeline = pipeline_of(folder)

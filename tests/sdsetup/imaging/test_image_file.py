@@ -44,7 +44,7 @@ def test_the_recipe_of_one_image_of_a_batch_has_its_own_seed():
     assert (alone.seed, alone.images) == (9, 1)
 
 
-def test_a_image_without_a_recipe_says_so(tmp_path):
+def test_an_image_without_a_recipe_says_so(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "plain.png")
     with pytest.raises(SetupError, match="carries no metadata"):
         read_metadata(tmp_path / "plain.png")
@@ -193,7 +193,7 @@ def test_a_token_does_not_go_into_the_image(tmp_path, monkeypatch):
     assert read_metadata(path).request.seed == 7
 
 
-def test_the_package_of_a_image_is_found_beside_it(tmp_path, monkeypatch):
+def test_the_package_of_an_image_is_found_beside_it(tmp_path, monkeypatch):
     (tmp_path / "päckage").mkdir()
     (tmp_path / "päckage" / "manifest.json").write_text("{}", encoding="utf-8")
     assert find_package(RECIPE, tmp_path / "a.png").samefile(tmp_path / "päckage")
@@ -201,7 +201,7 @@ def test_the_package_of_a_image_is_found_beside_it(tmp_path, monkeypatch):
         find_package(RECIPE, tmp_path / "elsewhere" / "deep" / "a.png")
 
 
-def test_the_package_of_a_image_is_found_where_an_installation_puts_it(tmp_path):
+def test_the_package_of_an_image_is_found_where_an_installation_puts_it(tmp_path):
     made = tmp_path / "packages" / "päckage"
     made.mkdir(parents=True)
     (made / "manifest.json").write_text("{}", encoding="utf-8")

@@ -104,7 +104,7 @@ def test_without_guidance_the_negative_prompt_means_nothing(pipeline):
 
 
 @pytest.mark.parametrize("scheduler", NAMES)
-def test_every_scheduler_makes_a_image(pipeline, scheduler):
+def test_every_scheduler_makes_an_image(pipeline, scheduler):
     pixels = pixels_of(pipeline, scheduler=scheduler)
     assert pixels.shape == (1, 64, 64, 3)
     assert pixels.std() > 2

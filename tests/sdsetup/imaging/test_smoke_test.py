@@ -26,7 +26,7 @@ def outcomes_of(folder, trial=TRIAL):
     return outcomes
 
 
-def test_a_package_that_makes_a_image_passes(tmp_path):
+def test_a_package_that_makes_an_image_passes(tmp_path):
     (outcome,) = outcomes_of(toy_package.write(tmp_path / "good"))
     assert outcome.faults == ()
     assert outcome.deviation > 2
@@ -40,7 +40,7 @@ def test_a_decoder_that_shows_nothing_fails(tmp_path, value, fault):
         outcomes_of(folder)
 
 
-def test_a_image_that_the_judge_dislikes_fails_with_its_reasons(tmp_path):
+def test_an_image_that_the_judge_dislikes_fails_with_its_reasons(tmp_path):
     trial = Trial(prompt="a horse", seed=1, judge=lambda _, caption: (f"no {caption[2:]} there",))
     with pytest.raises(SetupError, match="no horse there"):
         outcomes_of(toy_package.write(tmp_path / "good"), trial)

@@ -61,7 +61,7 @@ def test_an_adapter_that_is_not_there_is_refused_with_those_that_are():
     assert "DirectML 0" in caught.value.hint
 
 
-def test_a_image_on_directml_is_the_cpu_s(package, runner, expected):
+def test_an_image_on_directml_is_the_cpu_s(package, runner, expected):
     made = Pipeline(package=package, runner=runner).generate(REQUEST)
     assert psnr(made.pixels, expected.pixels) > 35
     ran = as_document(runner)
