@@ -94,7 +94,7 @@ def underway(listener: Listener, started: Started) -> Iterator[None]:
     listener(started)
     try:
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C too: whatever ends the block leaves no task behind
         listener(Stopped(task=started.task))
         raise
 

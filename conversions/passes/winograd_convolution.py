@@ -137,11 +137,11 @@ def transformed_kernel(weight: NDArray[Any]) -> NDArray[Any]:
 
 def _write_out(node: ir.Node, conv: ConvolutionSizes, weight: ir.Value, writer: NodeWriter) -> None:
     data, _, *bias = node.inputs
-    assert data is not None and node.graph is not None
+    assert data is not None and node.graph is not None and weight.dtype is not None
     writer.start(node)
     add, constant = writer.add, writer.constant
     images, channels, filters = conv.images, conv.channels, conv.filters
-    dtype = weight.dtype.numpy() if weight.dtype is not None else np.float32
+    dtype = weight.dtype.numpy()
     down, across = (side // 2 for side in conv.outside)
     tiles = down * across
     pixels_of_tiles = replace(conv, strides=(2, 2)).pixels_seen((down, across), (4, 4)).reshape(16, tiles)
@@ -152,7 +152,7 @@ def _write_out(node: ir.Node, conv: ConvolutionSizes, weight: ir.Value, writer: 
     padded = add("Transpose", add("Pad", data, constant(conv.zeros())), perm=[0, 2, 3, 1])
     pixels = add("Reshape", padded, constant([images, -1, channels]))
     squares = []
-    for part in np.array_split(pixels_of_tiles, min(tiles, _turns(conv, np.dtype(dtype).itemsize)), axis=1):
+    for part in np.array_split(pixels_of_tiles, min(tiles, _turns(conv, dtype.itemsize)), axis=1):
         count = part.shape[1]
         gathered = add("Gather", pixels, constant(part, np.int32), axis=1)
         flat = add("Reshape", gathered, constant([images, 16, count * channels]))

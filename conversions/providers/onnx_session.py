@@ -127,8 +127,9 @@ def open_session(
         if provider.stores_scores:
             edits = (*edits, partial(slice_attention, sizes=sizes))
     if provider.winograd_pixels and b"Conv" in operators:
-        changed = partial(winograd_convolution, least_pixels=provider.winograd_pixels)
-        edits = (*edits, partial(changed, sizes=sizes, weights=weights or {}))
+        least = provider.winograd_pixels
+        edit = partial(winograd_convolution, sizes=sizes, least_pixels=least, weights=weights or {})
+        edits = (*edits, edit)
     if provider.im2col_pixels and b"Conv" in operators:
         edits = (*edits, partial(im2col_convolution, sizes=sizes, most_pixels=provider.im2col_pixels))
     # Not for what is tried above: it runs once, on arrays of main memory.

@@ -214,8 +214,8 @@ PROVIDERS: tuple[Provider, ...] = (
         held_launches=24,
         denoiser_factor=2.2,
         flash_attention=True,
-        # lazyRelease keeps a buffer for the next of its size only until a run ends. By default they are kept
-        # for good: SD 1.4's U-Net takes 4.2 GiB instead of 3.5.
+        # lazyRelease gives buffers back, some launches later. By default they are kept for good: SD 1.4's
+        # U-Net takes 4.2 GiB instead of 3.5.
         provider_options={"enableInt64": "1", "storageBufferCacheMode": "lazyRelease"},
         replay_options={"enableGraphCapture": "1"},
         bound_memory="webgpu",

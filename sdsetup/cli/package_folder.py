@@ -76,7 +76,7 @@ def _demand_order(package: Path, verb: str, prompt: str) -> None:
 def _demand_one(package: Path, verb: str, prompt: str) -> None:
     if not package.is_dir() or _is_package(str(package)):
         return
-    made = sorted(path.parent for path in package.glob("*/manifest.json"))
+    made = _packages_in(package)
     if made:
         raise SetupError(
             "package.folder_of_packages",
@@ -86,8 +86,7 @@ def _demand_one(package: Path, verb: str, prompt: str) -> None:
 
 
 def _suggest_near(package: Path, verb: str, prompt: str) -> None:
-    found = (path.parent for place in (package.parent, _PACKAGES) for path in place.glob("*/manifest.json"))
-    made = {path.name: path for path in found}
+    made = {path.name: path for place in (package.parent, _PACKAGES) for path in _packages_in(place)}
     near = difflib.get_close_matches(package.name, made, n=1)
     if near:
         raise SetupError(
@@ -95,6 +94,10 @@ def _suggest_near(package: Path, verb: str, prompt: str) -> None:
             f"there is no package at {package}; {made[near[0]].as_posix()} is here.",
             f"name the package: {command(verb, made[near[0]], prompt)}",
         )
+
+
+def _packages_in(folder: Path) -> list[Path]:
+    return [path.parent for path in sorted(folder.glob("*/manifest.json"))]
 
 
 def _is_package(typed: str) -> bool:
@@ -140,7 +143,7 @@ def example() -> Path:
 def _made_of(model: str) -> list[Path]:
     """Find packages in their usual folder that were made of a model, or are named after it."""
     name = model.rpartition("/")[2]
-    packages = [path.parent for path in sorted(_PACKAGES.glob("*/manifest.json"))]
+    packages = _packages_in(_PACKAGES)
     origins = {path: _origin(path) for path in packages}
     exact = [path for path, origin in origins.items() if origin.casefold() == model.casefold()]
     named = [path for path in packages if re.fullmatch(rf"{re.escape(name)}-\w+-\w+", path.name)]
