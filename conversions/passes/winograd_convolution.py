@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -41,6 +41,7 @@ def winograd_convolution(
     sizes: Mapping[str, int] | None,
     least_pixels: int,
     weights: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+    is_faster: Callable[[ir.DataType], bool] | None = None,
 ) -> int:
     """Write convolutions of 3x3 as matrix products of transformed tiles, in place.
 
@@ -60,6 +61,8 @@ def winograd_convolution(
         sizes: Of the free dimensions of its inputs; None where every shape of the model is known already.
         least_pixels: Fewest output pixels, of all images together, of a convolution that is rewritten.
         weights: Arrays to use instead of what the model's files hold, by initializer.
+        is_faster: Asked whether convolutions of an element type gain, once there is one; None takes it for
+            granted.
 
     Returns:
         How many convolutions were rewritten.
@@ -73,6 +76,9 @@ def winograd_convolution(
     for node, fixed in nodes_at(model, sizes, ("", "Conv")):
         conv, weight = sizes_of(fixed), node.inputs[1]
         if conv is None or weight is None or not _gains(conv, weight, least_pixels):
+            continue
+        assert weight.dtype is not None
+        if is_faster is not None and not is_faster(weight.dtype):
             continue
         if weight not in transformed:
             transformed[weight] = _promised(weight, conv, weights.get(str(weight.name)))
@@ -148,22 +154,23 @@ def _write_out(node: ir.Node, conv: ConvolutionSizes, weight: ir.Value, writer: 
     input_transform = np.einsum("ij,kl->ikjl", _INPUT, _INPUT).reshape(16, 16) * _QUARTER
     output_transform = np.einsum("ij,kl->ikjl", _OUTPUT, _OUTPUT).reshape(4, 16)
 
-    # Channels come last: each tile's pixels are rows to gather, and the products need nothing transposed.
-    padded = add("Transpose", add("Pad", data, constant(conv.zeros())), perm=[0, 2, 3, 1])
-    pixels = add("Reshape", padded, constant([images, -1, channels]))
+    # Channels come last: each tile's pixels are rows to gather, and the products need nothing transposed. The
+    # images are further tiles: a stack of products over one weight is slow on DirectML.
+    padded = add("Transpose", add("Pad", data, constant(conv.zeros())), perm=[2, 3, 0, 1])
+    pixels = add("Reshape", padded, constant([-1, images * channels]))
     squares = []
     for part in np.array_split(pixels_of_tiles, min(tiles, _turns(conv, dtype.itemsize)), axis=1):
         count = part.shape[1]
-        gathered = add("Gather", pixels, constant(part, np.int32), axis=1)
-        flat = add("Reshape", gathered, constant([images, 16, count * channels]))
+        gathered = add("Gather", pixels, constant(part, np.int32), axis=0)
+        flat = add("Reshape", gathered, constant([16, count * images * channels]))
         changed = add("MatMul", constant(input_transform, dtype), flat)
-        products = add("MatMul", add("Reshape", changed, constant([images, 16, count, channels])), weight)
-        flat = add("Reshape", products, constant([images, 16, count * filters]))
+        products = add("MatMul", add("Reshape", changed, constant([16, count * images, channels])), weight)
+        flat = add("Reshape", products, constant([16, count * images * filters]))
         square = add("MatMul", constant(output_transform, dtype), flat)
-        squares.append(add("Reshape", square, constant([images, 4, count, filters])))
-    joined = add("Concat", *squares, axis=2) if len(squares) > 1 else squares[0]
-    apart = add("Reshape", joined, constant([images, 2, 2, down, across, filters]))
-    ordered = add("Transpose", apart, perm=[0, 5, 3, 1, 4, 2])
+        squares.append(add("Reshape", square, constant([4, count, images * filters])))
+    joined = add("Concat", *squares, axis=1) if len(squares) > 1 else squares[0]
+    apart = add("Reshape", joined, constant([2, 2, down, across, images, filters]))
+    ordered = add("Transpose", apart, perm=[4, 5, 2, 0, 3, 1])
     result = add("Reshape", ordered, constant([images, filters, *conv.outside]))
     if bias and bias[0] is not None:
         result = add("Add", result, add("Unsqueeze", bias[0], constant([1, 2])))

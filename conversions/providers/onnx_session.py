@@ -25,6 +25,7 @@ from conversions.providers.attention_check import expand_wrong_attention
 from conversions.providers.devices import Device, listed_by_onnxruntime
 from conversions.providers.session_graph import Edit, session_graph
 from conversions.providers.table import FIXED_SIZES, Provider
+from conversions.providers.winograd_check import is_faster
 from conversions.verification.ep_assignment import Placement, add_profile, read_placement
 from conversions.verification.reference import Arrays
 
@@ -120,16 +121,18 @@ def open_session(
     settings = provider_options(graph, provider, upcast=upcast, exact=exact)
     if upcast:
         edits = (*edits, upcast_to_fp32)
+    tried = partial(_open_small, device=device, settings=settings)
     operators = graph.read_bytes()
     if (provider.checks_attention or provider.stores_scores) and b"MultiHeadAttention" in operators:
         if provider.checks_attention:
-            edits = (*edits, partial(_check_attention, device=device, settings=settings))
+            edits = (*edits, partial(expand_wrong_attention, device=device, open_model=tried))
         if provider.stores_scores:
             edits = (*edits, partial(slice_attention, sizes=sizes))
     if provider.winograd_pixels and b"Conv" in operators:
         least = provider.winograd_pixels
-        edit = partial(winograd_convolution, sizes=sizes, least_pixels=least, weights=weights or {})
-        edits = (*edits, edit)
+        timed = partial(is_faster, device=device, open_model=tried)
+        edit = partial(winograd_convolution, sizes=sizes, least_pixels=least, is_faster=timed)
+        edits = (*edits, partial(edit, weights=weights or {}))
     if provider.im2col_pixels and b"Conv" in operators:
         edits = (*edits, partial(im2col_convolution, sizes=sizes, most_pixels=provider.im2col_pixels))
     # Not for what is tried above: it runs once, on arrays of main memory.
@@ -161,19 +164,16 @@ def open_session(
     return session
 
 
-def _check_attention(model: ir.Model, *, device: Device, settings: Mapping[str, str]) -> None:
-    """Write out a graph's MultiHeadAttention where the device computes it wrong."""
+def _open_small(model: bytes, *, device: Device, settings: Mapping[str, str]) -> Any:
+    """Open a session for a model that tries something on a device."""
     import onnxruntime
 
-    def open_model(tried: bytes) -> Any:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        # Not by the CPU in its place: that fails, and the operator is written out.
-        if device.provider.target != "cpu":
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        return _session(tried, options=options, device=device, settings=settings)
-
-    expand_wrong_attention(model, device=device, open_model=open_model)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    # Not by the CPU in its place: that fails, and what was tried is not used.
+    if device.provider.target != "cpu":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return _session(model, options=options, device=device, settings=settings)
 
 
 def _session(

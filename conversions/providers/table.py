@@ -45,8 +45,9 @@ class Provider:
         stores_scores: Whether attention keeps all its scores in memory, so that a session slices it; see
             ``conversions.passes.slice_attention``. Such a provider's sizes are fixed.
         winograd_pixels: Fewest pixels over which a convolution of 3x3 runs as matrix products of transformed
-            tiles; 0 where none does. See ``conversions.passes.winograd_convolution``. Such a provider's sizes
-            are fixed.
+            tiles, where a device is faster so; 0 where none does. See
+            ``conversions.passes.winograd_convolution`` and ``conversions.providers.winograd_check``. Such a
+            provider's sizes are fixed.
         im2col_pixels: Most pixels over which a convolution runs as a batch of matrix products; 0 where none
             does. See ``conversions.passes.im2col_convolution``. Such a provider's sizes are fixed.
         activation_factor: Bytes that sessions hold for each byte of activations that are live at once in
@@ -121,7 +122,8 @@ PROVIDERS: tuple[Provider, ...] = (
         at_load=("drop_allowzero", "fused_matmul_to_gemm"),
         fp16_variance=True,
         stores_scores=True,
-        # As measured on a card: docs/explanation/directml.md, "Activations".
+        # As measured on a card: docs/explanation/directml.md, "Speed" and "Memory".
+        winograd_pixels=1024,
         activation_factor=2.5,
         sizes=FIXED_SIZES,
         one_session_at_a_time=True,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
@@ -19,7 +20,7 @@ from conversions.errors import ConversionError
 from conversions.events import ignore
 from conversions.package.layout import open_package
 from conversions.passes.winograd_convolution import transformed_kernel, winograd_convolution
-from conversions.providers import onnx_session
+from conversions.providers import onnx_session, winograd_check
 from conversions.providers.devices import CPU, Device
 from conversions.providers.session_graph import session_graph
 from conversions.providers.table import FIXED_SIZES, Provider, provider_for
@@ -310,6 +311,15 @@ def test_convolutions_over_few_pixels_are_products_where_that_is_faster(tmp_path
     assert "MatMul" in on_azure(path, sizes, im2col_pixels=20).elsewhere
 
 
+@pytest.fixture
+def faster_by_winograd(monkeypatch: pytest.MonkeyPatch) -> dict[Any, bool]:
+    """Answers of a device that was timed, which may be changed."""
+    answers = {(str(CPU), ir.DataType.FLOAT): True}
+    monkeypatch.setattr(winograd_check, "_answers", answers)
+    return answers
+
+
+@pytest.mark.usefixtures("faster_by_winograd")
 @pytest.mark.parametrize("linked", [False, True])
 def test_large_convolutions_of_3x3_are_products_of_transformed_tiles(tmp_path: Path, *, linked: bool) -> None:
     weight = np.random.default_rng(1).normal(0, 0.02, (256, 256, 3, 3)).astype(np.float32)
@@ -332,6 +342,18 @@ def test_large_convolutions_of_3x3_are_products_of_transformed_tiles(tmp_path: P
     np.testing.assert_allclose(computed({}), expected({}), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(computed(other), expected(other), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(computed({}, height=2)[:, :, :1], expected({})[:, :, :1], rtol=1e-4, atol=1e-4)
+
+
+@needs_azure
+def test_convolutions_stay_where_the_device_is_faster_so(
+    tmp_path: Path, faster_by_winograd: dict[Any, bool]
+) -> None:
+    weight = np.ones((256, 256, 3, 3), np.float32)
+    path = written(tmp_path, CONVOLUTION.replace("float[1, 8,", "float[1, 256,"), w=weight)
+    sizes = {"height": 4, "width": 6}
+    for faster in (True, False):
+        faster_by_winograd[str(AZURE), ir.DataType.FLOAT] = faster
+        assert ("MatMul" in on_azure(path, sizes, winograd_pixels=24).elsewhere) is faster
 
 
 def test_a_promised_initializer_is_computed_and_not_a_part_of_the_model(tmp_path: Path) -> None:

@@ -1,0 +1,154 @@
+"""Time convolutions on a device, as they are and by Winograd, before a graph is changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from conversions.passes.winograd_convolution import winograd_convolution
+from conversions.providers.devices import Device
+from conversions.shape_inference import infer_shapes
+
+logger = logging.getLogger(__name__)
+
+OpenModel = Callable[[bytes], Any]
+"""Opens an ``onnxruntime.InferenceSession`` for a serialized model on the device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """Convolutions of 3x3, one after the other, that are timed.
+
+    Attributes:
+        channels: Of input and output.
+        side: Height and width in pixels, a multiple of 8.
+        images: Batch size.
+        convolutions: How many.
+    """
+
+    channels: int = 320
+    side: int = 64
+    images: int = 2
+    convolutions: int = 4
+
+
+STABLE_DIFFUSION = Trial()
+"""The first resolution of Stable Diffusion's U-Net at 512x512, for both prompts: 60 GFLOP."""
+
+_MOST_RUNS = 5
+# A slow device is not made to wait: its differences are large.
+_ENOUGH_SECONDS = 0.5
+# Winograd takes memory and time to open, so it has to be worth something.
+_LARGEST_SHARE = 0.95
+# Least agreement of both in dB. They sum in another order: float16 agrees to 55 and more.
+_LEAST_DB = {ir.DataType.FLOAT16: 40.0, ir.DataType.FLOAT: 80.0}
+# A small input, repeated on the device, so that little is copied.
+_TILE = 8
+
+_answers: dict[tuple[str, ir.DataType], bool] = {}
+"""Whether a device is faster by Winograd, as far as timed in this process."""
+
+
+def is_faster(dtype: ir.DataType, *, device: Device, open_model: OpenModel) -> bool:
+    """Return whether a device computes convolutions of 3x3 faster by Winograd; timed once a process.
+
+    Drivers have kernels of their own for convolutions, some with Winograd or matrix units inside.
+
+    Args:
+        dtype: Element type, float16 or float32.
+        device: The device, for the log.
+        open_model: Opens a session on it.
+    """
+    key = (str(device), dtype)
+    if key not in _answers:
+        _answers[key] = wins(dtype, open_model)
+        logger.info("%s: convolutions %s by Winograd.", device, "run" if _answers[key] else "do not run")
+    return _answers[key]
+
+
+def wins(dtype: ir.DataType, open_model: OpenModel, trial: Trial = STABLE_DIFFUSION) -> bool:
+    """Time a trial in both forms; what fails to run, or gives other numbers, does not win.
+
+    Args:
+        dtype: Element type, float16 or float32.
+        open_model: Opens a session on the device.
+        trial: What is computed.
+    """
+    model = _model(trial, dtype)
+    feeds = {"x": _random(0, (trial.images, trial.channels, _TILE, _TILE), dtype)}
+    try:
+        expected, plain_seconds = _timed(open_model(_serialized(model)), feeds)
+        winograd_convolution(model, None, 1)
+        got, winograd_seconds = _timed(open_model(_serialized(model)), feeds)
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no other base
+        logger.info("A trial of convolutions failed: %s", error)
+        return False
+    noise, peak = float(np.mean((got - expected) ** 2)), float(np.ptp(expected))
+    logger.debug(
+        "%d convolutions: %.4f s, by Winograd %.4f", trial.convolutions, plain_seconds, winograd_seconds
+    )
+    agrees = noise <= peak**2 / 10 ** (_LEAST_DB[dtype] / 10)
+    return agrees and winograd_seconds <= _LARGEST_SHARE * plain_seconds
+
+
+def _timed(session: Any, feeds: dict[str, NDArray[Any]]) -> tuple[NDArray[np.float32], float]:
+    """Return the output and the shortest time of a run, in seconds, the first run apart."""
+    (output,) = session.run(None, feeds)
+    runs: list[float] = []
+    while len(runs) < _MOST_RUNS and sum(runs) < _ENOUGH_SECONDS:
+        began = perf_counter()
+        session.run(None, feeds)
+        runs.append(perf_counter() - began)
+    return output.astype(np.float32), min(runs)
+
+
+def _model(trial: Trial, dtype: ir.DataType) -> ir.Model:
+    """Return a model from [images, channels, 8, 8] to the same shape, with all shapes in it."""
+    element = {ir.DataType.FLOAT16: "float16", ir.DataType.FLOAT: "float"}[dtype]
+    shape = f"{element}[{trial.images}, {trial.channels}, {_TILE}, {_TILE}]"
+    times = trial.side // _TILE
+    convolutions = "\n".join(
+        f"t{number + 1} = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (t{number}, w{number})"
+        for number in range(trial.convolutions)
+    )
+    proto = onnx.parser.parse_model(
+        f"""
+        <ir_version: 10, opset_import: ["" : 18]>
+        g ({shape} x) => ({shape} y)
+        <int64[4] times = {{1, 1, {times}, {times}}},
+         int64[2] start = {{0, 0}}, int64[2] end = {{{_TILE}, {_TILE}}}, int64[2] axes = {{2, 3}}>
+        {{ t0 = Tile (x, times)
+          {convolutions}
+          y = Slice (t{trial.convolutions}, start, end, axes) }}
+        """
+    )
+    kernel = (trial.channels, trial.channels, 3, 3)
+    for number in range(trial.convolutions):
+        # Of such weights an output has an input's variance.
+        weight = _random(number, kernel, dtype) / np.sqrt(9 * trial.channels)
+        proto.graph.initializer.append(
+            onnx.numpy_helper.from_array(weight.astype(dtype.numpy()), f"w{number}")
+        )
+    model = ir.from_proto(proto)
+    infer_shapes(model)
+    return model
+
+
+def _serialized(model: ir.Model) -> bytes:
+    # What the pass has promised is computed here.
+    for value in model.graph.initializers.values():
+        if isinstance(value.const_value, ir.LazyTensor):
+            value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
+    return bytes(ir.serde.serialize_model(model).SerializeToString())
+
+
+def _random(seed: int, shape: tuple[int, ...], dtype: ir.DataType) -> NDArray[Any]:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32).astype(dtype.numpy())

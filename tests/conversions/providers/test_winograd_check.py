@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from conversions.passes.winograd_convolution import LEAST_REUSE
+from conversions.providers import winograd_check
+from conversions.providers.devices import CPU
+from conversions.providers.winograd_check import Trial, is_faster, wins
+
+SMALL = Trial(channels=2 * LEAST_REUSE, side=8, images=1, convolutions=2)
+# Far more than anything here takes.
+SLOW_SECONDS = 0.1
+BOTH = [ir.DataType.FLOAT16, ir.DataType.FLOAT]
+
+Change = Callable[[Any], Any]
+
+
+class Session:
+    """A real session on the CPU, slower than it is."""
+
+    def __init__(self, model: bytes, *, slow: bool, change: Change = lambda output: output) -> None:
+        self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        self.slow, self.change = slow, change
+
+    def run(self, names: None, feeds: dict[str, Any]) -> list[Any]:
+        if self.slow:
+            time.sleep(SLOW_SECONDS)
+        return [self.change(output) for output in self.session.run(names, feeds)]
+
+
+def convolves(model: bytes) -> bool:
+    return b"Conv" in model
+
+
+@pytest.fixture(autouse=True)
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd_check, "_answers", {})
+
+
+@pytest.mark.parametrize("dtype", BOTH)
+def test_winograd_wins_where_convolutions_are_slow(dtype: ir.DataType) -> None:
+    assert wins(dtype, lambda model: Session(model, slow=convolves(model)), SMALL)
+
+
+@pytest.mark.parametrize("dtype", BOTH)
+def test_convolutions_stay_where_they_are_fast(dtype: ir.DataType) -> None:
+    assert not wins(dtype, lambda model: Session(model, slow=not convolves(model)), SMALL)
+
+
+def test_a_gain_that_is_hardly_one_is_not_worth_the_memory() -> None:
+    assert not wins(ir.DataType.FLOAT, lambda model: Session(model, slow=True), SMALL)
+
+
+@pytest.mark.parametrize("dtype", BOTH)
+def test_other_numbers_do_not_win(dtype: ir.DataType) -> None:
+    def wrong(model: bytes) -> Session:
+        slow = convolves(model)
+        return Session(model, slow=slow, change=lambda output: output * (1 if slow else np.float16(1.1)))
+
+    assert not wins(dtype, wrong, SMALL)
+
+
+def test_not_a_number_does_not_win() -> None:
+    def broken(model: bytes) -> Session:
+        slow = convolves(model)
+        return Session(model, slow=slow, change=lambda output: output if slow else output * np.nan)
+
+    assert not wins(ir.DataType.FLOAT, broken, SMALL)
+
+
+@pytest.mark.parametrize("fails_for", [True, False])
+def test_what_fails_does_not_win(*, fails_for: bool) -> None:
+    def failing(model: bytes) -> Session:
+        if convolves(model) is fails_for:
+            raise RuntimeError("no kernel")
+        return Session(model, slow=True)
+
+    assert not wins(ir.DataType.FLOAT, failing, SMALL)
+
+
+def test_a_device_is_asked_once_for_each_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def open_model(model: bytes) -> Session:
+        opened.append(convolves(model))
+        return Session(model, slow=convolves(model))
+
+    monkeypatch.setattr(winograd_check.wins, "__defaults__", (SMALL,))
+    for dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.FLOAT16):
+        assert is_faster(dtype, device=CPU, open_model=open_model)
+    assert opened == [True, False, True, False]
+
+
+@pytest.mark.parametrize("dtype", BOTH)
+def test_both_forms_of_the_trial_agree_and_only_one_convolves(dtype: ir.DataType) -> None:
+    """At its own size, on the CPU: what a device is asked to compute is no easier than what it will run."""
+    outputs = []
+
+    def open_model(model: bytes) -> Session:
+        def keep(output: Any) -> Any:
+            outputs.append((convolves(model), output.astype(np.float64)))
+            return output
+
+        return Session(model, slow=False, change=keep)
+
+    wins(dtype, open_model, Trial(convolutions=1))
+    (was_convolution, expected), (is_convolution, got) = outputs[0], outputs[-1]
+    assert was_convolution and not is_convolution
+    assert expected.shape == (2, 320, 8, 8)
+    # The variance of inputs is kept, so that float16 has room.
+    assert 0.5 < expected.std() < 2
+    np.testing.assert_allclose(got, expected, atol=0.02 if dtype == ir.DataType.FLOAT16 else 1e-4)
