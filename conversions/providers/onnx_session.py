@@ -130,7 +130,7 @@ def open_session(
             edits = (*edits, partial(slice_attention, sizes=sizes))
     if provider.winograd_pixels and b"Conv" in operators:
         least = provider.winograd_pixels
-        timed = partial(is_faster, device=device, open_model=tried)
+        timed = partial(is_faster, device=device, open_model=tried) if provider.times_winograd else None
         edit = partial(winograd_convolution, sizes=sizes, least_pixels=least, is_faster=timed)
         edits = (*edits, partial(edit, weights=weights or {}))
     if provider.im2col_pixels and b"Conv" in operators:

@@ -45,9 +45,10 @@ class Provider:
         stores_scores: Whether attention keeps all its scores in memory, so that a session slices it; see
             ``conversions.passes.slice_attention``. Such a provider's sizes are fixed.
         winograd_pixels: Fewest pixels over which a convolution of 3x3 runs as matrix products of transformed
-            tiles, where a device is faster so; 0 where none does. See
-            ``conversions.passes.winograd_convolution`` and ``conversions.providers.winograd_check``. Such a
-            provider's sizes are fixed.
+            tiles; 0 where none does. See ``conversions.passes.winograd_convolution``. Such a provider's sizes
+            are fixed.
+        times_winograd: Whether both forms are timed on a device first, since its driver may have kernels of
+            its own for convolutions; see ``conversions.providers.winograd_check``.
         im2col_pixels: Most pixels over which a convolution runs as a batch of matrix products; 0 where none
             does. See ``conversions.passes.im2col_convolution``. Such a provider's sizes are fixed.
         activation_factor: Bytes that sessions hold for each byte of activations that are live at once in
@@ -89,6 +90,7 @@ class Provider:
     fp16_variance: bool = False
     stores_scores: bool = False
     winograd_pixels: int = 0
+    times_winograd: bool = False
     im2col_pixels: int = 0
     activation_factor: float = 1.0
     held_launches: int = 0
@@ -124,6 +126,7 @@ PROVIDERS: tuple[Provider, ...] = (
         stores_scores=True,
         # As measured on a card: docs/explanation/directml.md, "Speed" and "Memory".
         winograd_pixels=1024,
+        times_winograd=True,
         activation_factor=2.5,
         sizes=FIXED_SIZES,
         one_session_at_a_time=True,

@@ -311,15 +311,6 @@ def test_convolutions_over_few_pixels_are_products_where_that_is_faster(tmp_path
     assert "MatMul" in on_azure(path, sizes, im2col_pixels=20).elsewhere
 
 
-@pytest.fixture
-def faster_by_winograd(monkeypatch: pytest.MonkeyPatch) -> dict[Any, bool]:
-    """Answers of a device that was timed, which may be changed."""
-    answers = {(str(CPU), ir.DataType.FLOAT): True}
-    monkeypatch.setattr(winograd_check, "_answers", answers)
-    return answers
-
-
-@pytest.mark.usefixtures("faster_by_winograd")
 @pytest.mark.parametrize("linked", [False, True])
 def test_large_convolutions_of_3x3_are_products_of_transformed_tiles(tmp_path: Path, *, linked: bool) -> None:
     weight = np.random.default_rng(1).normal(0, 0.02, (256, 256, 3, 3)).astype(np.float32)
@@ -345,15 +336,29 @@ def test_large_convolutions_of_3x3_are_products_of_transformed_tiles(tmp_path: P
 
 
 @needs_azure
-def test_convolutions_stay_where_the_device_is_faster_so(
-    tmp_path: Path, faster_by_winograd: dict[Any, bool]
+def test_convolutions_stay_where_a_device_was_timed_and_is_faster_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weight = np.ones((256, 256, 3, 3), np.float32)
     path = written(tmp_path, CONVOLUTION.replace("float[1, 8,", "float[1, 256,"), w=weight)
     sizes = {"height": 4, "width": 6}
     for faster in (True, False):
-        faster_by_winograd[str(AZURE), ir.DataType.FLOAT] = faster
-        assert ("MatMul" in on_azure(path, sizes, winograd_pixels=24).elsewhere) is faster
+        monkeypatch.setattr(winograd_check, "_answers", {(str(AZURE), ir.DataType.FLOAT): faster})
+        timed = on_azure(path, sizes, winograd_pixels=24, times_winograd=True)
+        assert ("MatMul" in timed.elsewhere) is faster
+        assert "MatMul" in on_azure(path, sizes, winograd_pixels=24).elsewhere
+
+
+@needs_azure
+def test_a_device_that_cannot_run_the_trial_keeps_its_convolutions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd_check, "_answers", {})
+    weight = np.ones((256, 256, 3, 3), np.float32)
+    path = written(tmp_path, CONVOLUTION.replace("float[1, 8,", "float[1, 256,"), w=weight)
+    timed = on_azure(path, {"height": 4, "width": 6}, winograd_pixels=24, times_winograd=True)
+    assert "Conv" in timed.elsewhere
+    assert winograd_check._answers == {(str(AZURE), ir.DataType.FLOAT): False}
 
 
 def test_a_promised_initializer_is_computed_and_not_a_part_of_the_model(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_both_forms_of_the_trial_agree_and_only_one_convolves(dtype: ir.DataType
     wins(dtype, open_model, Trial(convolutions=1))
     (was_convolution, expected), (is_convolution, got) = outputs[0], outputs[-1]
     assert was_convolution and not is_convolution
-    assert expected.shape == (2, 320, 8, 8)
+    assert expected.shape == (2, 640, 8, 8)
     # The variance of inputs is kept, so that float16 has room.
     assert 0.5 < expected.std() < 2
     np.testing.assert_allclose(got, expected, atol=0.02 if dtype == ir.DataType.FLOAT16 else 1e-4)
