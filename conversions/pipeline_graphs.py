@@ -40,8 +40,8 @@ class SizedGraph:
         """
         fixed, provider = fix_sizes(self.model, self.sizes), self.provider
         changes = slice_attention(fixed, None) if provider.stores_scores else 0
-        if provider.winograd_pixels:
-            changes += winograd_convolution(fixed, None, provider.winograd_pixels)
+        if (winograd := provider.winograd) is not None:
+            changes += winograd_convolution(fixed, None, winograd.least_pixels, in_turns=winograd.in_turns)
         if changes:
             infer_shapes(fixed)
         return fixed

@@ -23,7 +23,7 @@ On an H200 through WebGPU, 256 to 256 channels at 256x256 (128) take 0.73 of the
 """
 
 MOST_BYTES = 64 * 2**20
-"""Most that transformed tiles may take, of which three times is held at once; more of them take turns."""
+"""Most that transformed tiles may take, of which three times is held at once."""
 
 # F(2x2, 3x3). Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", section 4.1,
 # arXiv:1509.09308.
@@ -41,6 +41,7 @@ def winograd_convolution(
     sizes: Mapping[str, int] | None,
     least_pixels: int,
     weights: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+    in_turns: bool = True,
     is_faster: Callable[[ir.DataType], bool] | None = None,
 ) -> int:
     """Write convolutions of 3x3 as matrix products of transformed tiles, in place.
@@ -61,6 +62,8 @@ def winograd_convolution(
         sizes: Of the free dimensions of its inputs; None where every shape of the model is known already.
         least_pixels: Fewest output pixels, of all images together, of a convolution that is rewritten.
         weights: Arrays to use instead of what the model's files hold, by initializer.
+        in_turns: Whether tiles take turns where all at once take more than ``MOST_BYTES``; otherwise such a
+            convolution stays.
         is_faster: Asked whether convolutions of an element type gain, once there is one; None takes it for
             granted.
 
@@ -78,6 +81,8 @@ def winograd_convolution(
         if conv is None or weight is None or not _gains(conv, weight, least_pixels):
             continue
         assert weight.dtype is not None
+        if _turns(conv, weight.dtype.numpy().itemsize) > 1 and not in_turns:
+            continue
         if is_faster is not None and not is_faster(weight.dtype):
             continue
         if weight not in transformed:

@@ -128,11 +128,16 @@ def open_session(
             edits = (*edits, partial(expand_wrong_attention, device=device, open_model=tried))
         if provider.stores_scores:
             edits = (*edits, partial(slice_attention, sizes=sizes))
-    if provider.winograd_pixels and b"Conv" in operators:
-        least = provider.winograd_pixels
-        timed = partial(is_faster, device=device, open_model=tried) if provider.times_winograd else None
-        edit = partial(winograd_convolution, sizes=sizes, least_pixels=least, is_faster=timed)
-        edits = (*edits, partial(edit, weights=weights or {}))
+    if (winograd := provider.winograd) is not None and b"Conv" in operators:
+        edit = partial(
+            winograd_convolution,
+            sizes=sizes,
+            least_pixels=winograd.least_pixels,
+            in_turns=winograd.in_turns,
+            weights=weights or {},
+            is_faster=partial(is_faster, device=device, open_model=tried) if winograd.timed else None,
+        )
+        edits = (*edits, edit)
     if provider.im2col_pixels and b"Conv" in operators:
         edits = (*edits, partial(im2col_convolution, sizes=sizes, most_pixels=provider.im2col_pixels))
     # Not for what is tried above: it runs once, on arrays of main memory.

@@ -19,6 +19,23 @@ FREE_SIZES = "free"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Winograd:
+    """Which convolutions of 3x3 run by Winograd; see ``conversions.passes.winograd_convolution``.
+
+    Attributes:
+        least_pixels: Fewest pixels over which they do.
+        in_turns: Whether they do where tiles have to take turns for the memory that they take. A provider
+            that runs turns at once needs as much with them.
+        timed: Whether a device first shows that it is faster so, since its driver may have kernels of its own
+            for convolutions; see ``conversions.providers.winograd_check``.
+    """
+
+    least_pixels: int
+    in_turns: bool = False
+    timed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provider:
     """Properties of one execution provider.
 
@@ -44,11 +61,8 @@ class Provider:
             where the variance passes 65,504; see ``conversions.verification.fp16_overflow``.
         stores_scores: Whether attention keeps all its scores in memory, so that a session slices it; see
             ``conversions.passes.slice_attention``. Such a provider's sizes are fixed.
-        winograd_pixels: Fewest pixels over which a convolution of 3x3 runs as matrix products of transformed
-            tiles; 0 where none does. See ``conversions.passes.winograd_convolution``. Such a provider's sizes
-            are fixed.
-        times_winograd: Whether both forms are timed on a device first, since its driver may have kernels of
-            its own for convolutions; see ``conversions.providers.winograd_check``.
+        winograd: Which convolutions of 3x3 run as matrix products of transformed tiles; None where none does.
+            Such a provider's sizes are fixed.
         im2col_pixels: Most pixels over which a convolution runs as a batch of matrix products; 0 where none
             does. See ``conversions.passes.im2col_convolution``. Such a provider's sizes are fixed.
         activation_factor: Bytes that sessions hold for each byte of activations that are live at once in
@@ -89,8 +103,7 @@ class Provider:
     checks_attention: bool = False
     fp16_variance: bool = False
     stores_scores: bool = False
-    winograd_pixels: int = 0
-    times_winograd: bool = False
+    winograd: Winograd | None = None
     im2col_pixels: int = 0
     activation_factor: float = 1.0
     held_launches: int = 0
@@ -125,8 +138,7 @@ PROVIDERS: tuple[Provider, ...] = (
         fp16_variance=True,
         stores_scores=True,
         # As measured on a card: docs/explanation/directml.md, "Speed" and "Memory".
-        winograd_pixels=1024,
-        times_winograd=True,
+        winograd=Winograd(least_pixels=1024, timed=True),
         activation_factor=2.5,
         sizes=FIXED_SIZES,
         one_session_at_a_time=True,
@@ -213,7 +225,7 @@ PROVIDERS: tuple[Provider, ...] = (
         at_load=("expand_group_norm", "expand_fused_matmul", "fuse_skip_layer_norm"),
         checks_attention=True,
         sizes=FIXED_SIZES,
-        winograd_pixels=1024,
+        winograd=Winograd(least_pixels=1024, in_turns=True),
         im2col_pixels=512,
         # As measured on a card: docs/explanation/providers.md, "WebGPU".
         held_launches=24,

@@ -118,6 +118,9 @@ def test_tiles_that_would_take_too_much_memory_take_turns(
     largest = 2 * 16 * 4 * 3 * (CHANNELS + 8) * 4  # two images, 16 numbers, 4 x 3 tiles, float32
     monkeypatch.setattr(winograd, "MOST_BYTES", max(1, int(most * largest)))
     model, changed = (graph(weight=(filters, channels, 3, 3)) for _ in range(2))
+    if turns > 1:
+        assert winograd_convolution(changed, SIZES, 1, in_turns=False) == 0
+        assert "Conv" in operators(changed)
     assert winograd_convolution(changed, SIZES, 1) == 1
     assert sum(node.op_type == "Gather" for node in changed.graph) == turns
     same_numbers(model, changed, SIZES, channels)

@@ -23,7 +23,7 @@ from conversions.passes.winograd_convolution import transformed_kernel, winograd
 from conversions.providers import onnx_session, winograd_check
 from conversions.providers.devices import CPU, Device
 from conversions.providers.session_graph import session_graph
-from conversions.providers.table import FIXED_SIZES, Provider, provider_for
+from conversions.providers.table import FIXED_SIZES, Provider, Winograd, provider_for
 from conversions.verification.ep_assignment import Placement, read_placement
 from conversions.verification.parity import verify
 
@@ -250,7 +250,7 @@ ATTENTION = """g (float[1, length, 16] x) => (float[1, length, 16] y) {
 }"""
 
 
-def on_azure(path: Path, sizes: dict[str, int], **more: bool) -> Placement:
+def on_azure(path: Path, sizes: dict[str, int], **more: Any) -> Placement:
     device = replace(AZURE, provider=replace(AZURE.provider, **more))
     session = onnx_session.open_session(path, device, sizes)
     Path(session.end_profiling()).unlink()
@@ -319,7 +319,9 @@ def test_large_convolutions_of_3x3_are_products_of_transformed_tiles(tmp_path: P
     if linked:  # as packages' files may be
         os.link(tmp_path / "weights", tmp_path / "another name")
     sizes = {"height": 4, "width": 6}
-    device = replace(CPU, provider=replace(CPU.provider, winograd_pixels=24, sizes=FIXED_SIZES))
+    device = replace(
+        CPU, provider=replace(CPU.provider, winograd=Winograd(least_pixels=24), sizes=FIXED_SIZES)
+    )
     feeds = {"x": np.random.default_rng(0).standard_normal((1, 256, 4, 6)).astype(np.float32)}
 
     def computed(weights: dict[str, Any], height: int = 4) -> Any:
@@ -344,9 +346,9 @@ def test_convolutions_stay_where_a_device_was_timed_and_is_faster_so(
     sizes = {"height": 4, "width": 6}
     for faster in (True, False):
         monkeypatch.setattr(winograd_check, "_answers", {(str(AZURE), ir.DataType.FLOAT): faster})
-        timed = on_azure(path, sizes, winograd_pixels=24, times_winograd=True)
+        timed = on_azure(path, sizes, winograd=Winograd(least_pixels=24, timed=True))
         assert ("MatMul" in timed.elsewhere) is faster
-        assert "MatMul" in on_azure(path, sizes, winograd_pixels=24).elsewhere
+        assert "MatMul" in on_azure(path, sizes, winograd=Winograd(least_pixels=24)).elsewhere
 
 
 @needs_azure
@@ -356,7 +358,7 @@ def test_a_device_that_cannot_run_the_trial_keeps_its_convolutions(
     monkeypatch.setattr(winograd_check, "_answers", {})
     weight = np.ones((256, 256, 3, 3), np.float32)
     path = written(tmp_path, CONVOLUTION.replace("float[1, 8,", "float[1, 256,"), w=weight)
-    timed = on_azure(path, {"height": 4, "width": 6}, winograd_pixels=24, times_winograd=True)
+    timed = on_azure(path, {"height": 4, "width": 6}, winograd=Winograd(least_pixels=24, timed=True))
     assert "Conv" in timed.elsewhere
     assert winograd_check._answers == {(str(AZURE), ir.DataType.FLOAT): False}
 

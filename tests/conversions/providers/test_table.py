@@ -60,8 +60,7 @@ def test_what_only_some_providers_have() -> None:
     assert having("held_launches") == {"webgpu"}
     assert having("flash_attention") == {"webgpu", "cpu"}
     assert having("im2col_pixels") == {"webgpu"}
-    assert having("winograd_pixels") == {"directml", "webgpu"}
-    assert having("times_winograd") == {"directml"}
+    assert having("winograd") == {"directml", "webgpu"}
     assert having("preload") == {"cuda"}
     assert having("bound_memory") == having("replay_options") == {"cuda", "webgpu"}
     assert having("float32_options") == {"cuda"}
