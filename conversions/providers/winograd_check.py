@@ -14,6 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from conversions.passes.winograd_convolution import winograd_convolution
+from conversions.providers import device_answers
 from conversions.providers.devices import Device
 from conversions.shape_inference import infer_shapes
 
@@ -53,44 +54,46 @@ _LEAST_DB = {ir.DataType.FLOAT16: 40.0, ir.DataType.FLOAT: 80.0}
 # A small input, repeated on the device, so that little is copied.
 _TILE = 8
 
-_answers: dict[tuple[str, ir.DataType], bool] = {}
-"""Whether a device is faster by Winograd, as far as timed in this process."""
-
 
 def is_faster(dtype: ir.DataType, *, device: Device, open_model: OpenModel) -> bool:
-    """Return whether a device computes convolutions of 3x3 faster by Winograd; timed once a process.
+    """Return whether a device computes convolutions of 3x3 faster by Winograd; what fails to run is not.
 
-    Drivers have kernels of their own for convolutions, some with Winograd or matrix units inside.
+    Drivers have kernels of their own for convolutions, some with Winograd or matrix units inside. Timing
+    takes a second, so what was found is kept.
 
     Args:
         dtype: Element type, float16 or float32.
-        device: The device, for the log.
+        device: The device.
         open_model: Opens a session on it.
     """
-    key = (str(device), dtype)
-    if key not in _answers:
-        _answers[key] = wins(dtype, open_model)
-        logger.info("%s: convolutions %s by Winograd.", device, "run" if _answers[key] else "do not run")
-    return _answers[key]
+    question = f"{dtype.name} convolutions of 3x3 faster by Winograd"
+    faster = device_answers.kept(device, question)
+    if faster is None:
+        try:
+            faster = wins(dtype, open_model)
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no other base
+            logger.info("A trial of convolutions failed: %s", error)
+            return False
+        device_answers.keep(device, question, answer=faster)
+    return faster
 
 
 def wins(dtype: ir.DataType, open_model: OpenModel, trial: Trial = STABLE_DIFFUSION) -> bool:
-    """Time a trial in both forms; what fails to run, or gives other numbers, does not win.
+    """Time a trial in both forms; Winograd does not win where it gives other numbers.
 
     Args:
         dtype: Element type, float16 or float32.
         open_model: Opens a session on the device.
         trial: What is computed.
+
+    Raises:
+        Exception: Whatever ONNX Runtime raises when it cannot run a form.
     """
     model = _model(trial, dtype)
     feeds = {"x": _random(0, (trial.images, trial.channels, _TILE, _TILE), dtype)}
-    try:
-        expected, plain_seconds = _timed(open_model(_serialized(model)), feeds)
-        winograd_convolution(model, None, 1)
-        got, winograd_seconds = _timed(open_model(_serialized(model)), feeds)
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no other base
-        logger.info("A trial of convolutions failed: %s", error)
-        return False
+    expected, plain_seconds = _timed(open_model(_serialized(model)), feeds)
+    winograd_convolution(model, None, 1)
+    got, winograd_seconds = _timed(open_model(_serialized(model)), feeds)
     noise, peak = float(np.mean((got - expected) ** 2)), float(np.ptp(expected))
     logger.debug(
         "%d convolutions: %.4f s, by Winograd %.4f", trial.convolutions, plain_seconds, winograd_seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -134,15 +134,20 @@ def prepare(
     else:
         budgeted = budget_of(device, main_bytes)
     budget = budgeted.size_bytes
-    plan = memory_plan.make_plan(
+    plan_for = partial(
+        memory_plan.make_plan,
         uses,
         size,
         budget,
-        provider=device.provider,
         one_at_a_time=True if low_vram is None and integrated else low_vram,
         encoders_elsewhere=None if device_request.encoder_provider is None else other != device,
         tiled=device_request.vae_tiling,
     )
+    plan = plan_for(provider=device.provider)
+    if device.provider.winograd is not None and (plan.one_at_a_time or plan.tiles):
+        # Memory is short, and Winograd takes more of it.
+        device = replace(device, provider=replace(device.provider, winograd=None))
+        plan = plan_for(provider=device.provider)
     if budget is not None and device_request.vram_bytes is not None:
         memory_plan.demand(plan, budget)
     large_on_cpu = not on_gpu and size.width * size.height * size.images > _LARGE_PIXELS

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
@@ -20,7 +19,7 @@ from conversions.errors import ConversionError
 from conversions.events import ignore
 from conversions.package.layout import open_package
 from conversions.passes.winograd_convolution import transformed_kernel, winograd_convolution
-from conversions.providers import onnx_session, winograd_check
+from conversions.providers import device_answers, onnx_session, winograd_check
 from conversions.providers.devices import CPU, Device
 from conversions.providers.session_graph import session_graph
 from conversions.providers.table import FIXED_SIZES, Provider, Winograd, provider_for
@@ -345,7 +344,9 @@ def test_convolutions_stay_where_a_device_was_timed_and_is_faster_so(
     path = written(tmp_path, CONVOLUTION.replace("float[1, 8,", "float[1, 256,"), w=weight)
     sizes = {"height": 4, "width": 6}
     for faster in (True, False):
-        monkeypatch.setattr(winograd_check, "_answers", {(str(AZURE), ir.DataType.FLOAT): faster})
+        file = tmp_path / f"{faster}.json"
+        monkeypatch.setattr(device_answers, "file", lambda file=file: file)
+        monkeypatch.setattr(winograd_check, "wins", lambda *_, faster=faster: faster)
         timed = on_azure(path, sizes, winograd=Winograd(least_pixels=24, timed=True))
         assert ("MatMul" in timed.elsewhere) is faster
         assert "MatMul" in on_azure(path, sizes, winograd=Winograd(least_pixels=24)).elsewhere
@@ -355,12 +356,11 @@ def test_convolutions_stay_where_a_device_was_timed_and_is_faster_so(
 def test_a_device_that_cannot_run_the_trial_keeps_its_convolutions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(winograd_check, "_answers", {})
+    monkeypatch.setattr(device_answers, "file", lambda: tmp_path / "devices.json")
     weight = np.ones((256, 256, 3, 3), np.float32)
     path = written(tmp_path, CONVOLUTION.replace("float[1, 8,", "float[1, 256,"), w=weight)
     timed = on_azure(path, {"height": 4, "width": 6}, winograd=Winograd(least_pixels=24, timed=True))
     assert "Conv" in timed.elsewhere
-    assert winograd_check._answers == {(str(AZURE), ir.DataType.FLOAT): False}
 
 
 def test_a_promised_initializer_is_computed_and_not_a_part_of_the_model(tmp_path: Path) -> None:

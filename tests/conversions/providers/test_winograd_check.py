@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import onnxruntime
 import pytest
 
 from conversions.passes.winograd_convolution import LEAST_REUSE
-from conversions.providers import winograd_check
+from conversions.providers import device_answers, winograd_check
 from conversions.providers.devices import CPU
 from conversions.providers.winograd_check import Trial, is_faster, wins
 
@@ -40,8 +42,10 @@ def convolves(model: bytes) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd_check, "_answers", {})
+def nothing_found_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "cache" / "devices.json"
+    monkeypatch.setattr(device_answers, "file", lambda: file)
+    return file
 
 
 @pytest.mark.parametrize("dtype", BOTH)
@@ -76,26 +80,32 @@ def test_not_a_number_does_not_win() -> None:
 
 
 @pytest.mark.parametrize("fails_for", [True, False])
-def test_what_fails_does_not_win(*, fails_for: bool) -> None:
+def test_what_fails_is_not_faster_and_is_tried_again(*, fails_for: bool, nothing_found_yet: Path) -> None:
     def failing(model: bytes) -> Session:
         if convolves(model) is fails_for:
             raise RuntimeError("no kernel")
         return Session(model, slow=True)
 
-    assert not wins(ir.DataType.FLOAT, failing, SMALL)
+    assert not is_faster(ir.DataType.FLOAT, device=CPU, open_model=failing)
+    assert not nothing_found_yet.exists()
 
 
-def test_a_device_is_asked_once_for_each_type(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_found_is_kept_for_each_device_and_type(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
 
     def open_model(model: bytes) -> Session:
         opened.append(convolves(model))
-        return Session(model, slow=convolves(model))
+        return Session(model, slow=convolves(model) is (len(opened) <= 4))
 
     monkeypatch.setattr(winograd_check.wins, "__defaults__", (SMALL,))
-    for dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.FLOAT16):
-        assert is_faster(dtype, device=CPU, open_model=open_model)
+    other = replace(CPU, name="another")
+    for _ in range(2):
+        for dtype in BOTH:
+            assert is_faster(dtype, device=CPU, open_model=open_model)
     assert opened == [True, False, True, False]
+    for _ in range(2):
+        assert not is_faster(ir.DataType.FLOAT, device=other, open_model=open_model)
+    assert opened == [True, False] * 3
 
 
 @pytest.mark.parametrize("dtype", BOTH)
