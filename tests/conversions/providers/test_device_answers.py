@@ -16,7 +16,7 @@ from conversions.providers.devices import CPU
 
 @pytest.fixture(autouse=True)
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "cache" / "devices.json"
+    path = tmp_path / "caches" / "sdsetup" / "devices.json"
     monkeypatch.setattr(device_answers, "file", lambda: path)
     return path
 
@@ -48,7 +48,7 @@ def test_an_answer_is_kept_for_a_month(file: Path, age: int, known: bool | None)
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff\xfe", b'"text"'])
 def test_a_damaged_file_holds_nothing_and_is_written_anew(file: Path, content: bytes) -> None:
-    file.parent.mkdir()
+    file.parent.mkdir(parents=True)
     file.write_bytes(content)
     assert kept(CPU, "faster") is None
     keep(CPU, "faster", answer=True)
@@ -64,7 +64,7 @@ def test_a_damaged_answer_is_none(file: Path, answer: Any) -> None:
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(file: Path) -> None:
-    file.parent.write_text("a file in the way")
+    file.parent.parent.write_text("a file in the way")
     keep(CPU, "faster", answer=True)
     assert kept(CPU, "faster") is None
 

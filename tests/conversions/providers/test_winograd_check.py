@@ -108,6 +108,12 @@ def test_what_was_found_is_kept_for_each_device_and_type(monkeypatch: pytest.Mon
     assert opened == [True, False] * 3
 
 
+def test_a_trial_is_sixty_gigaflops() -> None:
+    trial = winograd_check.STABLE_DIFFUSION
+    pixels = trial.images * trial.side**2
+    assert 2 * 9 * trial.channels**2 * pixels * trial.convolutions == pytest.approx(60e9, rel=0.01)
+
+
 @pytest.mark.parametrize("dtype", BOTH)
 def test_both_forms_of_the_trial_agree_and_only_one_convolves(dtype: ir.DataType) -> None:
     """At its own size, on the CPU: what a device is asked to compute is no easier than what it will run."""
