@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +20,36 @@ DAYS = 30
 
 
 def kept(device: Device, question: str) -> bool | None:
-    """Return what was found out less than ``DAYS`` ago; None where nothing was.
+    """Return what was found out, while it is kept; None where nothing was.
 
     Args:
-        device: The device.
-        question: In words.
+        device: The device. It is known by its name, provider and number, and by ONNX Runtime's version; its
+            driver's version is not known.
+        question: What was asked of it, in words.
     """
-    answer = _read().get(_key(device, question), {})
+    found: Any = _read().get(_key(device, question))
     try:
-        age = date.today() - date.fromisoformat(answer["found"])
-        return answer["answer"] is True if age.days in range(DAYS) else None
+        answer, days = found["answer"], (date.fromisoformat(found["until"]) - date.today()).days
     except (KeyError, TypeError, ValueError):
         return None
+    return answer if isinstance(answer, bool) and 0 < days <= DAYS else None
 
 
-def keep(device: Device, question: str, *, answer: bool) -> None:
+def keep(device: Device, question: str, *, answer: bool, days: int = DAYS) -> None:
     """Keep what was found out; where nothing can be written, it is found out again.
 
     Args:
-        device: The device.
-        question: In words.
+        device: The device, as of :func:`kept`.
+        question: What was asked of it, in words.
         answer: What was found out.
+        days: How long to keep it, at most ``DAYS``.
     """
-    document = {**_read(), _key(device, question): {"answer": answer, "found": str(date.today())}}
+    until = date.today() + timedelta(days=days)
+    document = {**_read(), _key(device, question): {"answer": answer, "until": str(until)}}
     try:
         file().parent.mkdir(parents=True, exist_ok=True)
         write_json(file(), document)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # text that is no Unicode, of a damaged file, is a ValueError
         logger.info("%s cannot be written: %s", file(), error)
 
 
@@ -65,6 +68,6 @@ def _read() -> dict[str, Any]:
     """Read all answers; none where there is no file, or where it is damaged."""
     try:
         found = json.loads(file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

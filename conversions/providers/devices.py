@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -35,6 +35,8 @@ class Device:
         listed: Index in ONNX Runtime's device list; None when the provider lists no devices.
         unnamed_pci: PCI vendor and device of hardware whose product name ONNX Runtime does not give, so that
             ``name`` is its vendor's; zeros for all other.
+        winograd: Whether sessions may compute convolutions by Winograd, which takes more memory. It is the
+            same device either way.
     """
 
     provider: Provider
@@ -47,6 +49,7 @@ class Device:
     software: bool = False
     listed: int | None = None
     unnamed_pci: tuple[int, int] = (0, 0)
+    winograd: bool = field(default=True, compare=False)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.provider.label} {self.number})"

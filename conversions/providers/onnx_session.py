@@ -128,7 +128,8 @@ def open_session(
             edits = (*edits, partial(expand_wrong_attention, device=device, open_model=tried))
         if provider.stores_scores:
             edits = (*edits, partial(slice_attention, sizes=sizes))
-    if (winograd := provider.winograd) is not None and b"Conv" in operators:
+    # Also where the session is frugal: what is verified is what images are made with.
+    if device.winograd and (winograd := provider.winograd) is not None and b"Conv" in operators:
         edit = partial(
             winograd_convolution,
             sizes=sizes,

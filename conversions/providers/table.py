@@ -31,7 +31,7 @@ class Winograd:
     """
 
     least_pixels: int
-    in_turns: bool = False
+    in_turns: bool = True
     timed: bool = False
 
 
@@ -137,8 +137,8 @@ PROVIDERS: tuple[Provider, ...] = (
         at_load=("drop_allowzero", "fused_matmul_to_gemm"),
         fp16_variance=True,
         stores_scores=True,
-        # As measured on a card: docs/explanation/directml.md, "Speed" and "Memory".
-        winograd=Winograd(least_pixels=1024, timed=True),
+        # As measured on a card: docs/explanation/directml.md, "Convolutions by Winograd" and "Memory".
+        winograd=Winograd(least_pixels=1024, in_turns=False, timed=True),
         activation_factor=2.5,
         sizes=FIXED_SIZES,
         one_session_at_a_time=True,
@@ -225,7 +225,7 @@ PROVIDERS: tuple[Provider, ...] = (
         at_load=("expand_group_norm", "expand_fused_matmul", "fuse_skip_layer_norm"),
         checks_attention=True,
         sizes=FIXED_SIZES,
-        winograd=Winograd(least_pixels=1024, in_turns=True),
+        winograd=Winograd(least_pixels=1024),
         im2col_pixels=512,
         # As measured on a card: docs/explanation/providers.md, "WebGPU".
         held_launches=24,

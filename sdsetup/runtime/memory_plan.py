@@ -160,8 +160,8 @@ def make_plan(
         most_bytes_a_pixel *= _MOST_HELD
     images_bytes = int(most_bytes_a_pixel * pixels) * len(uses)
     fixed_bytes = CONTEXT_BYTES + beside_bytes + images_bytes
-    # Files may hold more than is used; less only by Winograd's weights, far below what ``_MOST_HELD`` adds.
-    # With room for all of them no graph need be read.
+    # Files may hold more than is used; less only by Winograd's weights, far below what the activations of
+    # any model leave of their bound. With room for all of them no graph need be read.
     if fixed_bytes + sum(use.most_bytes for use in uses) <= budget_bytes:
         return ample
     sizes = [(name, weights_bytes(model)) for each in graphs.all for name, model in each.models.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 from typing import Protocol
@@ -174,6 +174,7 @@ class LocalRunner:
         if tiles is None:
             return None
         self.tiles = tiles
+        self.device = replace(self.device, winograd=False)
         self._open.pop(submodel, None)
         return tiles[submodel]
 

@@ -134,20 +134,24 @@ def prepare(
     else:
         budgeted = budget_of(device, main_bytes)
     budget = budgeted.size_bytes
+    one_at_a_time = True if low_vram is None and integrated else low_vram
     plan_for = partial(
         memory_plan.make_plan,
         uses,
         size,
         budget,
-        one_at_a_time=True if low_vram is None and integrated else low_vram,
+        one_at_a_time=one_at_a_time,
         encoders_elsewhere=None if device_request.encoder_provider is None else other != device,
         tiled=device_request.vae_tiling,
     )
-    plan = plan_for(provider=device.provider)
-    if device.provider.winograd is not None and (plan.one_at_a_time or plan.tiles):
-        # Memory is short, and Winograd takes more of it.
-        device = replace(device, provider=replace(device.provider, winograd=None))
-        plan = plan_for(provider=device.provider)
+    # Winograd takes more memory, so it is left out where that is short.
+    lean = replace(device.provider, winograd=None)
+    short = bool(one_at_a_time)
+    plan = plan_for(provider=lean if short else device.provider)
+    if not short and device.provider != lean and _is_short(plan, budget, device_request):
+        short, plan = True, plan_for(provider=lean)
+    if short:
+        device = replace(device, winograd=False)
     if budget is not None and device_request.vram_bytes is not None:
         memory_plan.demand(plan, budget)
     large_on_cpu = not on_gpu and size.width * size.height * size.images > _LARGE_PIXELS
@@ -185,6 +189,12 @@ def prepare(
         may_tile=device_request.vae_tiling is not False,
         listener=listener,
     )
+
+
+def _is_short(plan: MemoryPlan, budget: int | None, device_request: DeviceRequest) -> bool:
+    """Whether a plan makes do with too little memory, or does not keep to it."""
+    tiled = bool(plan.tiles) and device_request.vae_tiling is None
+    return plan.one_at_a_time or tiled or (budget is not None and (plan.peak_bytes or 0) > budget)
 
 
 def _announce_shortage(needed_bytes: int, memory_bytes: int, where: str, listener: Listener) -> None:

@@ -11,7 +11,7 @@ import logging
 import multiprocessing
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -203,6 +203,7 @@ class WorkerRunner:
         if tiles is None:
             return None
         self.tiles, self.low_memory = tiles, True
+        self.device = replace(self.device, winograd=False)
         self._end()
         return tiles[submodel]
 

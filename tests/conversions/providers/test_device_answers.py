@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime
+import platformdirs
 import pytest
 
 from conversions.providers import device_answers
@@ -21,13 +22,6 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def change(file: Path, **fields: Any) -> None:
-    document = json.loads(file.read_text())
-    for answer in document.values():
-        answer |= fields
-    file.write_text(json.dumps(document))
-
-
 def test_an_answer_is_kept_for_a_device_and_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept(CPU, "faster") is None
     keep(CPU, "faster", answer=True)
@@ -39,14 +33,25 @@ def test_an_answer_is_kept_for_a_device_and_a_question(monkeypatch: pytest.Monke
     assert kept(CPU, "faster") is None
 
 
-@pytest.mark.parametrize(("age", "known"), [(0, True), (DAYS - 1, True), (DAYS, None), (-1, None)])
-def test_an_answer_is_kept_for_a_month(file: Path, age: int, known: bool | None) -> None:
-    keep(CPU, "faster", answer=True)
-    change(file, found=str(date.today() - timedelta(days=age)))
+@pytest.mark.parametrize(
+    ("days", "known"), [(DAYS, True), (1, True), (0, None), (-1, None), (DAYS + 1, None)]
+)
+def test_an_answer_is_kept_for_a_month_or_less(days: int, known: bool | None) -> None:
+    keep(CPU, "faster", answer=True, days=days)
     assert kept(CPU, "faster") is known
 
 
-@pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff\xfe", b'"text"'])
+def test_a_later_answer_counts(file: Path) -> None:
+    keep(CPU, "faster", answer=False, days=1)
+    keep(CPU, "faster", answer=True)
+    assert kept(CPU, "faster") is True
+    (answer,) = json.loads(file.read_text()).values()
+    assert answer == {"answer": True, "until": str(date.today() + timedelta(days=DAYS))}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[1]", b"{", b"\xff\xfe", b'"text"', pytest.param(b"[" * 100_000, id="deep")]
+)
 def test_a_damaged_file_holds_nothing_and_is_written_anew(file: Path, content: bytes) -> None:
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
@@ -55,7 +60,23 @@ def test_a_damaged_file_holds_nothing_and_is_written_anew(file: Path, content: b
     assert kept(CPU, "faster") is True
 
 
-@pytest.mark.parametrize("answer", [None, [], "yes", {}, {"found": 3}, {"found": "yesterday"}])
+TOMORROW = str(date.today() + timedelta(days=1))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        [],
+        "yes",
+        {},
+        {"answer": True},
+        {"answer": True, "until": 3},
+        {"answer": True, "until": "tomorrow"},
+        {"answer": "yes", "until": TOMORROW},
+        {"answer": 1, "until": TOMORROW},
+    ],
+)
 def test_a_damaged_answer_is_none(file: Path, answer: Any) -> None:
     keep(CPU, "faster", answer=True)
     (key,) = json.loads(file.read_text())
@@ -69,7 +90,14 @@ def test_where_nothing_can_be_written_nothing_is_kept(file: Path) -> None:
     assert kept(CPU, "faster") is None
 
 
-def test_the_file_is_in_the_folder_of_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_again_is_left(file: Path) -> None:
+    file.parent.mkdir(parents=True)
+    file.write_text('{"\\ud800": 1}')
+    keep(CPU, "faster", answer=True)
+    assert kept(CPU, "faster") is None
+
+
+def test_the_file_is_in_the_folder_of_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert device_answers.file().name == "devices.json"
-    assert "sdsetup" in device_answers.file().parts
+    assert platformdirs.user_cache_path("sdsetup", appauthor=False) == device_answers.file().parent

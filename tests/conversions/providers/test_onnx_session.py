@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
@@ -250,7 +251,10 @@ ATTENTION = """g (float[1, length, 16] x) => (float[1, length, 16] y) {
 
 
 def on_azure(path: Path, sizes: dict[str, int], **more: Any) -> Placement:
-    device = replace(AZURE, provider=replace(AZURE.provider, **more))
+    return placed(path, replace(AZURE, provider=replace(AZURE.provider, **more)), sizes)
+
+
+def placed(path: Path, device: Device, sizes: dict[str, int]) -> Placement:
     session = onnx_session.open_session(path, device, sizes)
     Path(session.end_profiling()).unlink()
     return read_placement(session, device.provider.name)
@@ -344,12 +348,20 @@ def test_convolutions_stay_where_a_device_was_timed_and_is_faster_so(
     path = written(tmp_path, CONVOLUTION.replace("float[1, 8,", "float[1, 256,"), w=weight)
     sizes = {"height": 4, "width": 6}
     for faster in (True, False):
-        file = tmp_path / f"{faster}.json"
-        monkeypatch.setattr(device_answers, "file", lambda file=file: file)
-        monkeypatch.setattr(winograd_check, "wins", lambda *_, faster=faster: faster)
+        monkeypatch.setattr(winograd_check, "_answers", {(str(AZURE), ir.DataType.FLOAT): faster})
         timed = on_azure(path, sizes, winograd=Winograd(least_pixels=24, timed=True))
         assert ("MatMul" in timed.elsewhere) is faster
         assert "MatMul" in on_azure(path, sizes, winograd=Winograd(least_pixels=24)).elsewhere
+
+
+@needs_azure
+def test_where_memory_is_short_convolutions_stay(tmp_path: Path) -> None:
+    weight = np.ones((256, 256, 3, 3), np.float32)
+    path = written(tmp_path, CONVOLUTION.replace("float[1, 8,", "float[1, 256,"), w=weight)
+    device = replace(AZURE, provider=replace(AZURE.provider, winograd=Winograd(least_pixels=24)))
+    for winograd in (True, False):
+        found = placed(path, replace(device, winograd=winograd), {"height": 4, "width": 6})
+        assert ("MatMul" in found.elsewhere) is winograd
 
 
 @needs_azure
@@ -357,6 +369,7 @@ def test_a_device_that_cannot_run_the_trial_keeps_its_convolutions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device_answers, "file", lambda: tmp_path / "devices.json")
+    monkeypatch.setattr(winograd_check, "_answers", {})
     weight = np.ones((256, 256, 3, 3), np.float32)
     path = written(tmp_path, CONVOLUTION.replace("float[1, 8,", "float[1, 256,"), w=weight)
     timed = on_azure(path, {"height": 4, "width": 6}, winograd=Winograd(least_pixels=24, timed=True))

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,12 @@ def convolves(model: bytes) -> bool:
 def nothing_found_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "cache" / "devices.json"
     monkeypatch.setattr(device_answers, "file", lambda: file)
+    new_process(monkeypatch)
     return file
+
+
+def new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd_check, "_answers", {})
 
 
 @pytest.mark.parametrize("dtype", BOTH)
@@ -79,33 +86,79 @@ def test_not_a_number_does_not_win() -> None:
     assert not wins(ir.DataType.FLOAT, broken, SMALL)
 
 
+class Opener:
+    """Opens sessions of a device that convolves slowly, and knows which."""
+
+    def __init__(self, *, fails_for: bool | None = None) -> None:
+        self.fails_for = fails_for
+        self.opened: list[bool] = []
+
+    def __call__(self, model: bytes) -> Session:
+        self.opened.append(convolves(model))
+        if convolves(model) is self.fails_for:
+            raise RuntimeError("887A0005")
+        return Session(model, slow=convolves(model))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd_check.wins, "__defaults__", (SMALL,))
+
+
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("fails_for", [True, False])
-def test_what_fails_is_not_faster_and_is_tried_again(*, fails_for: bool, nothing_found_yet: Path) -> None:
-    def failing(model: bytes) -> Session:
-        if convolves(model) is fails_for:
-            raise RuntimeError("no kernel")
-        return Session(model, slow=True)
+def test_what_fails_is_not_faster_and_not_tried_again_today(
+    *, fails_for: bool, monkeypatch: pytest.MonkeyPatch, nothing_found_yet: Path
+) -> None:
+    opener = Opener(fails_for=fails_for)
+    for _ in range(2):
+        for _ in range(2):
+            assert not is_faster(ir.DataType.FLOAT, device=CPU, open_model=opener)
+        new_process(monkeypatch)
+    assert opener.opened == ([True] if fails_for else [True, False])
+    (answer,) = json.loads(nothing_found_yet.read_text()).values()
+    assert answer == {"answer": False, "until": str(date.today() + timedelta(days=1))}
 
-    assert not is_faster(ir.DataType.FLOAT, device=CPU, open_model=failing)
-    assert not nothing_found_yet.exists()
 
-
-def test_what_was_found_is_kept_for_each_device_and_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
+@pytest.mark.usefixtures("small")
+def test_while_one_process_times_another_does_not() -> None:
+    seen = []
 
     def open_model(model: bytes) -> Session:
-        opened.append(convolves(model))
-        return Session(model, slow=convolves(model) is (len(opened) <= 4))
+        seen.append(is_faster(ir.DataType.FLOAT, device=CPU, open_model=Opener()))
+        return Session(model, slow=convolves(model))
 
-    monkeypatch.setattr(winograd_check.wins, "__defaults__", (SMALL,))
-    other = replace(CPU, name="another")
+    assert is_faster(ir.DataType.FLOAT, device=CPU, open_model=open_model)
+    assert seen == [False, False]
+
+
+@pytest.mark.usefixtures("small")
+def test_what_was_found_is_kept_for_each_device_and_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    opener, other = Opener(), replace(CPU, name="another")
     for _ in range(2):
         for dtype in BOTH:
-            assert is_faster(dtype, device=CPU, open_model=open_model)
-    assert opened == [True, False, True, False]
-    for _ in range(2):
-        assert not is_faster(ir.DataType.FLOAT, device=other, open_model=open_model)
-    assert opened == [True, False] * 3
+            assert is_faster(dtype, device=CPU, open_model=opener)
+        new_process(monkeypatch)
+    assert opener.opened == [True, False] * 2
+    assert is_faster(ir.DataType.FLOAT, device=other, open_model=opener)
+    assert opener.opened == [True, False] * 3
+
+
+@pytest.mark.usefixtures("small")
+def test_in_one_process_a_device_is_timed_once_although_nothing_can_be_written(
+    nothing_found_yet: Path,
+) -> None:
+    nothing_found_yet.parent.write_text("a file in the way")
+    opener = Opener()
+    for _ in range(3):
+        assert is_faster(ir.DataType.FLOAT, device=CPU, open_model=opener)
+    assert opener.opened == [True, False]
+
+
+def test_a_software_adapter_is_not_timed() -> None:
+    opener = Opener()
+    assert not is_faster(ir.DataType.FLOAT, device=replace(CPU, software=True), open_model=opener)
+    assert not opener.opened
 
 
 def test_a_trial_is_sixty_gigaflops() -> None:

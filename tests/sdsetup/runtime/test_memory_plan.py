@@ -150,7 +150,8 @@ def test_what_was_planned_is_said(package: Package, monkeypatch: pytest.MonkeyPa
     begin = start.DeviceRequest(encoder_provider="cpu")
     runner = start.start(package, begin, package.recipe.native, listen)
     assert isinstance(runner, RunnerPair)
-    assert runner.device.name == small.name
+    assert runner.device == small
+    assert not runner.device.winograd
     assert "text_encoder on" in heard[0]
     assert "one submodel at a time" in heard[0]
     with pytest.raises(SetupError, match="may be used"):

@@ -13,12 +13,13 @@ import pytest
 from conversions.events import Notice
 from conversions.package.layout import Package
 from conversions.providers.devices import CPU, Device
-from conversions.providers.table import provider_for
+from conversions.providers.table import Provider, provider_for
 from conversions.recipe import ImageSize
 from conversions.verification.ep_assignment import Placement
 from sdsetup.disk_space import human_size
 from sdsetup.errors import SetupError
 from sdsetup.runtime import start as module
+from sdsetup.runtime.memory_plan import MemoryPlan
 from sdsetup.runtime.package import open_for_images
 from sdsetup.runtime.runner import LocalRunner, Runner, Usage
 from sdsetup.runtime.runner_pair import RunnerPair
@@ -101,9 +102,9 @@ def test_a_gpu_runs_in_a_process_of_its_own_with_everything_loaded(
         assert (worker.device, worker.low_memory) == (GPU, False)
     assert heard == [f"running on {GPU}."]
     second, _ = started(package, monkeypatch, [GPU, SMALL], device_id=1, provider="directml")
-    assert second.device.name == SMALL.name
+    assert second.device == SMALL
     named, _ = started(package, monkeypatch, [GPU, SMALL], adapter="small")
-    assert named.device.name == SMALL.name
+    assert named.device == SMALL
 
 
 def test_the_denoiser_is_opened_beside_the_others_where_main_memory_allows(
@@ -132,7 +133,7 @@ def test_memory_decides_what_is_loaded_together_unless_a_person_does(
         runner, heard = started(package, monkeypatch, devices, **request)
         assert isinstance(runner, RunnerPair) is not one_at_a_time
         # Winograd takes more memory.
-        assert (runner.device.provider.winograd is None) is (one_at_a_time or not devices)
+        assert runner.device.winograd is not one_at_a_time
         if not isinstance(runner, RunnerPair):
             assert runner.low_memory  # type: ignore[attr-defined]
         assert heard[0].endswith(", one submodel at a time." if one_at_a_time else f"{runner.device}.")
@@ -152,6 +153,34 @@ def test_images_that_may_not_fit_are_announced_and_beyond_a_budget_refused(
     assert len(heard) == 1
     _, heard = started(package, monkeypatch, [GPU], provider="cpu", vram_bytes=2**20)
     assert heard[1:] == ["--vram means a GPU's memory, and the images are made on the CPU."]
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "restricted", "winograd"),
+    [
+        ({}, {}, True),
+        ({}, {"one_at_a_time": True}, False),
+        ({}, {"tiles": {"vae_decoder": 256}}, False),
+        ({"vae_tiling": True}, {"tiles": {"vae_decoder": 256}}, True),
+        ({}, {"peak_bytes": 9 * 2**30}, False),
+        ({"vram_bytes": 2**30, "low_vram": False, "vae_tiling": False}, {"peak_bytes": 2 * 2**30}, False),
+    ],
+)
+def test_winograd_is_left_out_where_it_makes_memory_short(
+    package: Package,
+    monkeypatch: pytest.MonkeyPatch,
+    request_fields: dict[str, Any],
+    restricted: dict[str, Any],
+    winograd: bool,
+) -> None:
+    def make_plan(*_: Any, provider: Provider, **__: Any) -> MemoryPlan:
+        return MemoryPlan(**restricted) if provider.winograd is not None else MemoryPlan(peak_bytes=2**20)
+
+    monkeypatch.setattr(module.memory_plan, "make_plan", make_plan)
+    runner, heard = started(package, monkeypatch, [GPU], **request_fields)
+    assert runner.device == GPU
+    assert runner.device.winograd is winograd
+    assert heard[0].endswith("in tiles of 256x256." if winograd and restricted else f"{GPU}.")
 
 
 def test_text_encoders_run_where_a_person_says(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
