@@ -78,11 +78,9 @@ def winograd_convolution(
     written = 0
     for node, fixed in nodes_at(model, sizes, ("", "Conv")):
         conv, weight = sizes_of(fixed), node.inputs[1]
-        if conv is None or weight is None or not _gains(conv, weight, least_pixels):
+        if conv is None or weight is None or not _gains(conv, weight, least_pixels, in_turns):
             continue
         assert weight.dtype is not None
-        if _turns(conv, weight.dtype.numpy().itemsize) > 1 and not in_turns:
-            continue
         if is_faster is not None and not is_faster(weight.dtype):
             continue
         if weight not in transformed:
@@ -96,8 +94,9 @@ def winograd_convolution(
     return written
 
 
-def _gains(conv: ConvolutionSizes, weight: ir.Value, least_pixels: int) -> bool:
-    if not weight.is_initializer() or weight.dtype not in (ir.DataType.FLOAT16, ir.DataType.FLOAT):
+def _gains(conv: ConvolutionSizes, weight: ir.Value, least_pixels: int, in_turns: bool) -> bool:
+    dtype = weight.dtype
+    if not weight.is_initializer() or dtype not in (ir.DataType.FLOAT16, ir.DataType.FLOAT):
         return False
     reuse = conv.channels * conv.filters / (conv.channels + conv.filters)
     return (
@@ -105,6 +104,7 @@ def _gains(conv: ConvolutionSizes, weight: ir.Value, least_pixels: int) -> bool:
         and not any(side % 2 for side in conv.outside)
         and conv.output_pixels >= least_pixels
         and reuse >= LEAST_REUSE
+        and (in_turns or _turns(conv, dtype.numpy().itemsize) == 1)
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from conversions.passes.expand_attention import expand_attention
 from conversions.providers.devices import Device
 from conversions.shape_inference import infer_shapes
+from conversions.verification.metrics import compare
 
 logger = logging.getLogger(__name__)
 
@@ -118,14 +119,12 @@ def is_right(attention: Attention, open_model: OpenModel) -> bool:
         feeds = _inputs(attention, queries, keys)
         try:
             session = session or open_model(_model(attention))
-            got = session.run(None, feeds)[0].astype(np.float32)
+            (got,) = session.run(None, feeds)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no other base
             logger.info("MultiHeadAttention failed: %s", error)
             return False
         expected = _by_definition(attention, feeds)
-        noise = float(np.mean((got - expected) ** 2))
-        peak = float(expected.max() - expected.min())
-        if not noise <= peak**2 / 10 ** (_LEAST_DB[attention.dtype] / 10):
+        if compare(got, expected).psnr_db < _LEAST_DB[attention.dtype]:
             return False
     return True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from conversions.passes.winograd_convolution import winograd_convolution
 from conversions.providers import device_answers
+from conversions.providers.attention_check import OpenModel
 from conversions.providers.devices import Device
 from conversions.shape_inference import infer_shapes
+from conversions.verification.metrics import compare
 
 logger = logging.getLogger(__name__)
-
-OpenModel = Callable[[bytes], Any]
-"""Opens an ``onnxruntime.InferenceSession`` for a serialized model on the device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,6 @@ _LARGEST_SHARE = 0.95
 _LEAST_DB = {ir.DataType.FLOAT16: 40.0, ir.DataType.FLOAT: 80.0}
 # A small input, repeated on the device, so that little is copied.
 _TILE = 8
-
 
 _answers: dict[tuple[str, ir.DataType], bool] = {}
 """What was found out in this process."""
@@ -110,14 +108,15 @@ def wins(dtype: ir.DataType, open_model: OpenModel, trial: Trial = STABLE_DIFFUS
     plain = open_model(_serialized(model))
     winograd_convolution(model, None, 1)
     changed = open_model(_serialized(model))
-    expected, got = (session.run(None, feeds)[0].astype(np.float32) for session in (plain, changed))
+    expected, got = (session.run(None, feeds)[0] for session in (plain, changed))
     plain_seconds, winograd_seconds = _least_seconds((plain, changed), feeds)
-    noise, peak = float(np.mean((got - expected) ** 2)), float(np.ptp(expected))
     logger.debug(
         "%d convolutions: %.4f s, by Winograd %.4f", trial.convolutions, plain_seconds, winograd_seconds
     )
-    agrees = noise <= peak**2 / 10 ** (_LEAST_DB[dtype] / 10)
-    return agrees and winograd_seconds <= _LARGEST_SHARE * plain_seconds
+    return (
+        compare(got, expected).psnr_db >= _LEAST_DB[dtype]
+        and winograd_seconds <= _LARGEST_SHARE * plain_seconds
+    )
 
 
 def _least_seconds(sessions: Sequence[Any], feeds: dict[str, NDArray[Any]]) -> list[float]:
@@ -163,10 +162,7 @@ def _model(trial: Trial, dtype: ir.DataType) -> ir.Model:
 
 
 def _serialized(model: ir.Model) -> bytes:
-    # What the pass has promised is computed here.
-    for value in model.graph.initializers.values():
-        if isinstance(value.const_value, ir.LazyTensor):
-            value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
+    # What the pass has promised is computed on the way.
     return bytes(ir.serde.serialize_model(model).SerializeToString())
 
 
