@@ -41,30 +41,37 @@ class Use:
         names = [each.name for each in self.package.submodels if each.name not in self.unused]
         return sum(_files_bytes(self.package, name) + SESSION_BYTES for name in names)
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Graphs:
-    """The graphs of what runs, and the first package's autoencoder in pieces: each made once, if wanted."""
-
-    uses: Sequence[Use]
-    provider: Provider
-
     @cached_property
-    def all(self) -> tuple[PipelineGraphs, ...]:
-        return tuple(
-            package_graphs(use.package).run_by(self.provider).without(use.unused) for use in self.uses
-        )
+    def graphs(self) -> PipelineGraphs:
+        """The graphs of what runs, read once for all plans."""
+        return package_graphs(self.package).without(self.unused)
 
     @cached_property
     def cuts(self) -> Mapping[str, Cut | ConversionError]:
         """What could run in tiles, cut, or why it cannot be."""
         found: dict[str, Cut | ConversionError] = {}
-        for name in sorted(tileable(self.uses[0].package) & set(self.all[0].models)):
+        for name in sorted(tileable(self.package) & set(self.graphs.models)):
             try:
-                found[name] = cut(self.all[0].models[name])
+                found[name] = cut(self.graphs.models[name])
             except ConversionError as error:
                 found[name] = error
         return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Graphs:
+    """The graphs of what runs, for a provider, and the first package's autoencoder in pieces."""
+
+    uses: Sequence[Use]
+    provider: Provider
+
+    @property
+    def all(self) -> tuple[PipelineGraphs, ...]:
+        return tuple(use.graphs.run_by(self.provider) for use in self.uses)
+
+    @property
+    def cuts(self) -> Mapping[str, Cut | ConversionError]:
+        return self.uses[0].cuts
 
     def in_tiles(self, plan: MemoryPlan, submodels: Set[str], side: int) -> MemoryPlan:
         """Let submodels run in tiles, or say why one cannot."""
