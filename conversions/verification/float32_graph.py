@@ -27,6 +27,7 @@ from conversions.graph_kind import Config, GraphKind
 from conversions.passes.expand_attention import expand_attention
 from conversions.passes.rewiring import NodeWriter
 from conversions.passes.simplify import TRANSPOSED
+from conversions.providers.execution_order import widen_late
 from conversions.verification.reference import Arrays, ExpressionWeights, Reference
 from conversions.weights.binding import match_names
 from conversions.weights.expression import Expression, Stored, evaluate_range
@@ -180,8 +181,7 @@ def _session(model: ir.Model) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
+    widen_late(options)
     content = ir.serde.serialize_model(model).SerializeToString()
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

@@ -20,6 +20,7 @@ import onnx_ir as ir
 from conversions.passes.expand_group_norm import expand_group_norm
 from conversions.passes.rewiring import NodeWriter
 from conversions.passes.upcast_to_fp32 import upcast_to_fp32
+from conversions.providers.execution_order import widen_late
 from conversions.shape_inference import infer_shapes
 
 LARGEST_FP16 = 65504.0
@@ -209,7 +210,7 @@ def measure_ranges(graph: Path, inputs: Mapping[str, np.ndarray[Any, Any]]) -> d
     options.log_severity_level = 3
     # As it is, each upcast weight lives while it is read; folded, all of them would lie in memory at once.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.enable_cpu_mem_arena = False
+    widen_late(options)
     # Source: onnxruntime_session_options_config_keys.h, for models that are loaded from memory.
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(graph.parent)
@@ -312,7 +313,7 @@ def _size(largest: float) -> float:
 
 
 def _watch(graph: ir.Graph, values: Mapping[str, ir.Value]) -> None:
-    """Add an output for the largest magnitude of each float value."""
+    """Add an output for the largest magnitude of each float value, right where it is made."""
     for name, value in values.items():
         if value.dtype not in (None, ir.DataType.FLOAT):
             continue
@@ -322,7 +323,9 @@ def _watch(graph: ir.Graph, values: Mapping[str, ir.Value]) -> None:
         output = largest.outputs[0]
         output.name, output.type = f"{_PREFIX}{name}", ir.TensorType(ir.DataType.FLOAT)
         output.shape = ir.Shape([])
-        graph.extend([magnitude, largest])
+        producer = value.producer()
+        assert producer is not None
+        graph.insert_after(producer, [magnitude, largest])
         graph.outputs.append(output)
 
 

@@ -22,6 +22,7 @@ from sdsetup.errors import saying_what_is_kept
 
 if TYPE_CHECKING:
     from conversions.conversion import Converted
+    from conversions.forecast import Forecast
     from conversions.package.layout import Package
     from conversions.plan import ConversionPlan
     from conversions.verification.parity import ParityReport
@@ -291,14 +292,23 @@ def show_plan(plan: ConversionPlan, place: Path) -> None:
     )
 
 
-def show_report(report: ParityReport, package: Package) -> None:
-    """Show what a verification of a package found, with the size of each submodel and the VRAM it needs."""
+def show_report(report: ParityReport, package: Package, needed: Forecast | None = None) -> None:
+    """Show what a verification of a package found, with the size of each submodel and the VRAM it needs.
+
+    Args:
+        report: What was found.
+        package: The package.
+        needed: The memory that images need; None shows what the package's manifest says of its target.
+    """
     from conversions.package.needs import device_bytes, weight_bytes
 
     table = Table(box=None)
     # The largest error and the cosine are in the JSON document and the report page.
     compared = ("PSNR", "needed") if any(each.parity for each in report.submodels) else ()
-    known = {each.submodel: device_bytes(package, each.submodel) for each in report.submodels}
+    if needed is None:
+        known = {each.submodel: device_bytes(package, each.submodel) for each in report.submodels}
+    else:
+        known = {need.submodel: need.total_bytes for need in needed.needs}
     memory = ("VRAM",) if any(each is not None for each in known.values()) else ()
     for heading in ("submodel", *compared, "size", *memory, "nodes", "result"):
         left = heading in ("submodel", "result")
@@ -306,8 +316,8 @@ def show_report(report: ParityReport, package: Package) -> None:
     for each in report.submodels:
         parity = each.parity
         numbers = ("", "") if parity is None else (f"{parity.psnr_db:.1f} dB", f"{parity.gate_db:.0f} dB")
-        needed = known[each.submodel]
-        vram = "" if needed is None else human_size(needed)
+        known_bytes = known[each.submodel]
+        vram = "" if known_bytes is None else human_size(known_bytes)
         nodes = ", ".join(
             f"{count} on {name.removesuffix('ExecutionProvider')}"
             for name, count in each.placement.nodes.items()
@@ -323,9 +333,9 @@ def show_report(report: ParityReport, package: Package) -> None:
     output.show(table)
     if report.submodels:
         output.say(f"{report.summary()}.")
-        if "memory" in package.manifest:
-            native = package.recipe.native
-            output.say(f"VRAM is a forecast for one image of {native.width}x{native.height}.")
+        if memory:
+            size = package.recipe.native if needed is None else needed
+            output.say(f"VRAM is a forecast for one image of {size.width}x{size.height}.")
     if report.reference == "float32_graph":
         output.say("Compared with a float32 evaluation of the same graphs; PyTorch was not asked.")
     elif report.reference:

@@ -42,9 +42,8 @@ def verify(
 ) -> None:
     """Check a package: files, graphs, where every node runs, and the numbers."""
     from conversions.package.layout import open_package
-    from conversions.pipeline_graphs import package_graphs
     from sdsetup import workflow
-    from sdsetup.imaging.image_memory import image_memory
+    from sdsetup.imaging.image_memory import package_memory
 
     package_folder.demand(package, "verify")
     opened = open_package(package)
@@ -64,11 +63,11 @@ def verify(
             reference=kind_of(reference),
             listener=listener,
         )
-    memory = image_memory(package_graphs(opened), size) if report.submodels else None
+    memory = package_memory(opened, report.provider, size) if report.submodels else None
     if as_json:
         output.emit_json({**report.document(), "memory": None if memory is None else memory.as_dict()})
     else:
-        show_report(report, opened)
+        show_report(report, opened, None if memory is None else memory.forecast)
         if memory is not None:
             show_memory(memory)
     for problem in report.all_problems:

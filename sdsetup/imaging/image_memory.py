@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from conversions.forecast import Forecast, forecast, largest_square
-from conversions.pipeline_graphs import PipelineGraphs
+from conversions.package.layout import Package
+from conversions.pipeline_graphs import PipelineGraphs, package_graphs
+from conversions.providers.table import provider_for
 from conversions.recipe import ImageSize
 from sdsetup.machine import adapters
 
@@ -49,3 +51,18 @@ def image_memory(graphs: PipelineGraphs, size: ImageSize) -> ImageMemory:
     if chosen is None or (usable := chosen[0].usable_bytes) is None:
         return ImageMemory(forecast=needed)
     return ImageMemory(forecast=needed, card=chosen[0].name, largest_side=largest_square(graphs, usable))
+
+
+def package_memory(package: Package, provider: str, size: ImageSize) -> ImageMemory:
+    """Forecast an image's memory where a package has run; after the CPU, on the target that it was made for.
+
+    Args:
+        package: Its graphs are read.
+        provider: ONNX Runtime's name of the provider that ran it.
+        size: Of the image.
+
+    Raises:
+        ConversionError: The size is one that a graph cannot take.
+    """
+    graphs, ran_by = package_graphs(package), provider_for(provider)
+    return image_memory(graphs if ran_by.target == "cpu" else graphs.run_by(ran_by), size)

@@ -5,20 +5,14 @@ with the opening of the sessions and of a second run, bytes taken, bytes forecas
 against the whole, of pixels from -1 to 1.
 
 On the CPU the bytes are those of resident memory beyond the bare process. On an NVIDIA card, by
-``--provider``, they are the card's beyond what it held before. ``--python COMMAND`` is how that process's
-Python is started where it is another than this one, and ``--seen-as FOLDER`` what the folder of PACKAGE is
-called there: a Windows Python under Wine, see ``tests/windows/card``.
+``--provider``, they are the card's beyond what it held before.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +27,7 @@ from conversions.recipe import ImageSize
 from sdsetup.runtime.devices import choose_device, list_devices
 from sdsetup.runtime.runner import LocalRunner
 from tests.benchmarks import card_memory, process_tree
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where images are decoded.
-
-    Attributes:
-        provider: Target of the provider.
-        python: How its Python is started.
-        seen_as: What the package's folder's parent is called by that Python; empty if the same.
-    """
-
-    provider: str
-    python: tuple[str, ...]
-    seen_as: str
-
-    def named(self, path: Path) -> str:
-        """Return a path below that parent as that Python takes it."""
-        separator = "\\" if "\\" in self.seen_as else "/"
-        return f"{self.seen_as}{separator}{path.name}" if self.seen_as else str(path)
+from tests.benchmarks.place import OPTIONS, Place
 
 
 def decode(
@@ -106,11 +81,9 @@ def measure(
         whole = None
         for side in (0, *sides):
             output = package.parent / f"{package.name}-{side}.npy"
-            done, held = _run(
-                [*place.python, "-m", "tests.benchmarks.tiled_decode", place.named(package),
-                 "--provider", place.provider, *(["--float32"] if upcast else []),
-                 "--one", f"{width}", f"{height}", f"{side}", place.named(output)]
-            )  # fmt: skip
+            wanted = ("--one", f"{width}", f"{height}", f"{side}", place.named(output))
+            options = ("--float32",) if upcast else ()
+            done, held = place.run("tests.benchmarks.tiled_decode", package, *options, *wanted)
             image = np.load(output).astype(np.float64)
             output.unlink()
             whole = image if whole is None else whole
@@ -138,14 +111,6 @@ def measure(
     }
 
 
-def _run(command: list[str]) -> tuple[dict[str, Any], int | None]:
-    """Return what a process printed last, and the peak of the card's memory meanwhile, where there is one."""
-    with card_memory.watch() as samples:
-        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    done.check_returncode()
-    return json.loads(done.stdout.splitlines()[-1]), max((used for _, used in samples), default=None)
-
-
 def _decibels(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float | None:
     error = float(np.mean((expected - found) ** 2))
     return round(10 * float(np.log10(4 / error)), 1) if error else None
@@ -158,14 +123,14 @@ def _size(text: str) -> tuple[int, int]:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.tiled_decode", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.tiled_decode", description=f"{__doc__}\n{OPTIONS}"
+    )
     parser.add_argument("package", type=Path)
     parser.add_argument("--size", type=_size, nargs="+", default=[(512, 512)], metavar="WxH")
     parser.add_argument("--side", type=int, nargs="+", default=[256], help="sides of tiles, in pixels")
     parser.add_argument("--float32", action="store_true", help="compute in float32 on float16 weights")
-    parser.add_argument("--provider", choices=["cpu", "cuda", "webgpu", "directml"], default="cpu")
-    parser.add_argument("--python", default=sys.executable, metavar="COMMAND")
-    parser.add_argument("--seen-as", default="", metavar="FOLDER")
+    Place.add_options(parser)
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -176,9 +141,7 @@ def main() -> None:
         )
         print(json.dumps(done))
     else:
-        place = Place(
-            provider=options.provider, python=tuple(shlex.split(options.python)), seen_as=options.seen_as
-        )
+        place = Place.of(options)
         done = measure(options.package, options.size, options.side, place, upcast=options.float32)
         print(json.dumps(done, indent=1))
 

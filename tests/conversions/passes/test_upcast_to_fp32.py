@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 import pytest
 
@@ -17,8 +18,6 @@ from conversions.providers.session_graph import SessionGraph, session_graph
 from conversions.providers.table import provider_for
 from conversions.verification.reference import make_inputs
 from tests.conversions.graphs_for_tests import psnr
-
-pytestmark = pytest.mark.torch
 
 CPU = "CPUExecutionProvider"
 
@@ -37,6 +36,26 @@ def run(form: SessionGraph, inputs: dict[str, np.ndarray[Any, Any]]) -> tuple[se
     return {each.type for each in session.get_inputs()}, session.run(None, feeds)[0]
 
 
+def test_a_weight_is_widened_right_before_it_is_first_read() -> None:
+    model = ir.from_onnx_text("""
+        <ir_version: 10, opset_import: ["" : 18]>
+        g (float16[2, 2] x) => (float16[2, 2] y)
+        <float16[2, 2] v = {1, 2, 3, 4}, float16[2, 2] w = {1, 2, 3, 4}> {
+            a = Add (x, v) b = MatMul (a, w) c = Relu (b) y = MatMul (c, v)
+        }""")
+    upcast_to_fp32(model)
+    nodes = [(node.op_type, str(node.inputs[-1].name)) for node in model.graph if node.inputs[-1]]
+    assert nodes == [
+        ("Cast", "v"),
+        ("Add", "v_upcast"),
+        ("Cast", "w"),
+        ("MatMul", "w_upcast"),
+        ("Relu", "b"),
+        ("MatMul", "v_upcast"),
+    ]
+
+
+@pytest.mark.torch
 @pytest.mark.parametrize("target", ["cpu", "directml"])
 def test_every_submodel_has_one(
     target: str, tiny_checkpoint: Path, make_package: Callable[..., Path], tmp_path: Path

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -189,10 +191,9 @@ def test_a_session_for_one_run_takes_little_memory(frugal: bool, tmp_path: Path)
     path = written(tmp_path, FOLDED, w=np.ones((3, 2), np.float32))
     session = onnx_session.open_session(path, CPU, {}, frugal=frugal)
     options = session.get_session_options()
-    assert options.enable_cpu_mem_arena is not frugal
     assert options.enable_mem_pattern is not frugal
     levels = onnxruntime.GraphOptimizationLevel
-    level = levels.ORT_ENABLE_BASIC if frugal else levels.ORT_ENABLE_ALL
+    level = levels.ORT_ENABLE_EXTENDED if frugal else levels.ORT_ENABLE_ALL
     assert options.graph_optimization_level == level
     assert configured(session, "session.disable_prepacking") == ("1" if frugal else "")
     assert configured(session, "session.record_ep_graph_assignment_info") == "1"
@@ -206,8 +207,26 @@ def test_a_float16_graph_on_the_cpu_is_for_one_run_always(tmp_path: Path) -> Non
     text = "g (float16[batch, 3] x) => (float16[batch, 2] y) { y = MatMul(x, w) }"
     path = written(tmp_path, text, w=np.ones((3, 2), np.float16))
     session = onnx_session.open_session(path, CPU, {})
-    assert not session.get_session_options().enable_cpu_mem_arena
+    assert not session.get_session_options().enable_mem_pattern
     assert configured(session, "session.disable_prepacking") == "1"
+
+
+def test_a_float16_weight_is_widened_when_it_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    products = [f"y{number + 1} = MatMul(y{number}, w{number})" for number in range(8)]
+    text = f"g (float16[2, 2] y0) => (float16[2, 2] y8) {{ {' '.join(products)} }}"
+    weights = {f"w{number}": np.full((2, 2), number, np.float16) for number in range(8)}
+    monkeypatch.setattr(onnx_session, "is_profiled", lambda _: True)
+    session = onnx_session.open_session(written(tmp_path, text, **weights), CPU, {})
+    session.run(None, {"y0": np.ones((2, 2), np.float16)})
+    profile = Path(session.end_profiling())
+    entries = json.loads(profile.read_text(encoding="utf-8"))
+    profile.unlink()
+    ran = [each["args"]["op_name"] for each in entries if each["name"].endswith("_kernel_time")]
+    assert ran.count("Cast") == 10  # of the input, the weights and the output
+    places = [place for place, operator in enumerate(ran) if operator == "MatMul"]
+    assert [after - before for before, after in pairwise(places)] == [2] * 7
 
 
 def test_products_of_four_bits_are_packed_all_the_same(tmp_path: Path) -> None:
@@ -217,7 +236,7 @@ def test_products_of_four_bits_are_packed_all_the_same(tmp_path: Path) -> None:
     path = written(tmp_path, text, w=np.zeros((2, 1, 32), np.uint8), s=np.ones((2, 1), np.float32))
     session = onnx_session.open_session(path, CPU, {}, frugal=True)
     assert configured(session, "session.disable_prepacking") == ""
-    assert not session.get_session_options().enable_cpu_mem_arena
+    assert not session.get_session_options().enable_mem_pattern
 
 
 @needs_azure

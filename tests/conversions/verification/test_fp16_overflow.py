@@ -21,6 +21,7 @@ from conversions.verification.fp16_overflow import (
     leaves_range,
     measure_ranges,
 )
+from tests.benchmarks.process_tree import memory_taken
 from tests.conversions.graphs_for_tests import group_norm_graph, image, psnr, run_by_definition, run_on_cpu
 
 TEXT = """
@@ -54,6 +55,18 @@ def test_the_largest_magnitude_of_every_value_is_measured(tmp_path: Path) -> Non
     assert ranges["grown"] == pytest.approx(180_000)
     assert ranges["summed"] == pytest.approx(360_000)
     assert ranges["y"] <= 1
+
+
+def test_what_was_measured_is_given_back_at_once(tmp_path: Path) -> None:
+    """40 values of 8 MiB, of which three need to exist at a time."""
+    nodes = " ".join(f"y{number + 1} = Sigmoid(y{number})" for number in range(40))
+    model = ir.from_onnx_text(f"""<ir_version: 10, opset_import: ["" : 18]>
+        g (float[n, 2048] y0) => (float[n, 2048] y40) {{ {nodes} }}""")
+    path = saved(model, tmp_path)
+    with memory_taken() as taken:
+        ranges = measure_ranges(path, {"y0": np.zeros((1024, 2048), np.float32)})
+    assert len(ranges) == 40
+    assert taken[0] < 120 * 2**20
 
 
 def test_a_float16_graph_is_measured_in_float32(tmp_path: Path) -> None:

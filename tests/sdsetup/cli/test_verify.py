@@ -24,6 +24,20 @@ def test_it_says_which_device_ran_and_what_share(
     assert "PSNR" not in said
 
 
+def test_its_memory_is_that_of_the_image_that_was_asked_for(
+    tiny_package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs = []
+    for side in ("64", "256"):
+        size = ["--width", side, "--height", side]
+        assert main(["verify", str(tiny_package), "--provider", "cpu", *size]) == 0
+        said = capsys.readouterr().err
+        assert f"VRAM is a forecast for one image of {side}x{side}." in " ".join(said.split())
+        (row,) = (line.split() for line in said.splitlines() if line.split()[:1] == ["unet"])
+        needs.append(float(row[3]))
+    assert needs[0] < needs[1]
+
+
 def test_the_document_tells_device_and_shares(tiny_package: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(tiny_package), "--provider", "cpu", "--device-id", "0", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)

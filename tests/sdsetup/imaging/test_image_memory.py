@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from conversions.checkpoint.folder import open_folder
+from conversions.forecast import forecast
 from conversions.options import Options
-from conversions.pipeline_graphs import PipelineGraphs
+from conversions.pipeline_graphs import PipelineGraphs, package_graphs
 from conversions.plan import planned_graphs
+from conversions.providers.table import provider_for
 from conversions.recipe import ImageSize
 from sdsetup import demo
-from sdsetup.imaging.image_memory import ImageMemory, image_memory
+from sdsetup.imaging.image_memory import ImageMemory, image_memory, package_memory
 from sdsetup.machine import adapters
 from sdsetup.machine.adapters import Adapter
+from tests.demo_package import demo_package
 
 _MIB = 2**20
 
@@ -74,3 +78,21 @@ def test_without_a_card_that_tells_nothing_is_claimed(
     memory = on(*cards)
     assert (memory.card, memory.largest_side) == ("", None)
     assert memory.as_dict()["cpu_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("target", "ran_by", "counted"),
+    [("cpu", "webgpu", "webgpu"), ("directml", "webgpu", "webgpu"), ("directml", "cpu", "directml")],
+)
+def test_a_package_needs_what_it_takes_where_it_ran(
+    target: str, ran_by: str, counted: str, tmp_path: Path
+) -> None:
+    package = demo_package(tmp_path / "package", target=target)
+    size = ImageSize(width=512, height=512)
+    taken = {
+        each: forecast(package_graphs(package).run_by(provider_for(each)), size).device_bytes
+        for each in ("cpu", "directml", "webgpu")
+    }
+    assert len(set(taken.values())) == len(taken)
+    needed = package_memory(package, provider_for(ran_by).name, size).forecast
+    assert needed.device_bytes == taken[counted]
