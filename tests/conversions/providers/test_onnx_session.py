@@ -203,6 +203,17 @@ def test_a_session_for_one_run_takes_little_memory(frugal: bool, tmp_path: Path)
     assert not options.enable_profiling
 
 
+@pytest.mark.parametrize(("from_bytes", "arena"), [(12, True), (13, False)])
+def test_only_large_weights_bring_an_arena(
+    from_bytes: int, arena: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "g (float16[batch, 3] x) => (float16[batch, 2] y) { y = MatMul(x, w) }"
+    path = written(tmp_path, text, w=np.ones((3, 2), np.float16))
+    monkeypatch.setattr(onnx_session, "ARENA_FROM_BYTES", from_bytes)
+    session = onnx_session.open_session(path, CPU, {})
+    assert session.get_session_options().enable_cpu_mem_arena is arena
+
+
 def test_a_float16_graph_on_the_cpu_is_for_one_run_always(tmp_path: Path) -> None:
     text = "g (float16[batch, 3] x) => (float16[batch, 2] y) { y = MatMul(x, w) }"
     path = written(tmp_path, text, w=np.ones((3, 2), np.float16))
