@@ -228,8 +228,9 @@ PROVIDERS: tuple[Provider, ...] = (
         winograd=Winograd(least_pixels=1024),
         im2col_pixels=512,
         # As measured on a card: docs/explanation/providers.md, "WebGPU".
+        activation_factor=1.2,
         held_launches=24,
-        denoiser_factor=2.2,
+        denoiser_factor=1.85,
         flash_attention=True,
         # lazyRelease gives buffers back, some launches later. By default they are kept for good: SD 1.4's
         # U-Net takes 4.2 GiB instead of 3.5.
@@ -263,8 +264,8 @@ PROVIDERS: tuple[Provider, ...] = (
         dtypes=frozenset({"float32"}),
         at_load=("expand_group_norm",),
         # Source: ONNX Runtime, contrib_ops/cpu/bert/multihead_attention.cc. The demo's U-Net takes 0.6 GB at
-        # 1024x1024, its scores would be 8.6. With these factors SD 1.4's submodels take 0.85 to 1.01 of the
-        # forecast at 512x512 and 768x768.
+        # 1024x1024, its scores would be 8.6. With these factors SD 1.4's denoiser and autoencoder take 0.79 to
+        # 1.11 of the forecast at 512x512 and 768x768.
         flash_attention=True,
         activation_factor=1.2,
         denoiser_factor=1.8,
