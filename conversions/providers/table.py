@@ -264,8 +264,8 @@ PROVIDERS: tuple[Provider, ...] = (
         dtypes=frozenset({"float32"}),
         at_load=("expand_group_norm",),
         # Source: ONNX Runtime, contrib_ops/cpu/bert/multihead_attention.cc. The demo's U-Net takes 0.6 GB at
-        # 1024x1024, its scores would be 8.6. With these factors SD 1.4's denoiser and autoencoder take 0.79 to
-        # 1.11 of the forecast at 512x512 and 768x768.
+        # 1024x1024, its scores would be 8.6. With these factors SD 1.4's denoiser and autoencoder take 0.79
+        # to 1.11 of the forecast at 512x512 and 768x768.
         flash_attention=True,
         activation_factor=1.2,
         denoiser_factor=1.8,
