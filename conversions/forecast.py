@@ -25,8 +25,8 @@ with all submodels loaded and 13% below it with one at a time, and for SD 1.4 1%
 SESSION_BYTES = 256 * 2**20
 """Memory of a session besides weights and activations: graph, staging buffers, workspaces.
 
-A conservative estimate: sessions of SD 1.4's submodels on the CPU took 0.4 to 1.1 of the forecast
-(tests/benchmarks/forecast.py, float16, 512 and 768 pixels).
+An estimate: sessions of SD 1.4's submodels on the CPU took 0.4 to 0.97 of the forecast, and the VAE
+encoder at 768 pixels 1.11 (tests/benchmarks/forecast.py, float16, 512 and 768 pixels).
 """
 
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})

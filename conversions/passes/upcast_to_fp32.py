@@ -18,7 +18,7 @@ def upcast_to_fp32(model: ir.Model) -> None:
         3. A Cast to float16 becomes a Cast to float32.
 
     Args:
-        model: The model; its weights may be anywhere.
+        model: The model, without subgraphs; its weights may be anywhere.
     """
     graph = model.graph
     for node in graph:

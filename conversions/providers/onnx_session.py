@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -37,7 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ARENA_FROM_BYTES = 512 * 2**20
-"""Weights from which on a session that saves main memory has ONNX Runtime's arena: those of denoisers."""
+"""Weights from which on a session that saves main memory has ONNX Runtime's arena: denoisers and large text
+encoders, not autoencoders."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ def open_session(
     # A CPU widens float16 anyhow, at each run or for good. On two cores, SD 1.4's U-Net at 64x64 latents:
     # 2.1 GiB instead of 5.7, opened in 0.3 s instead of 17, and a step takes as long.
     frugal = frugal or (provider.target == "cpu" and _stores_half(graph))
-    skipped = _save_memory(options, provider, graph) if frugal else []
+    skipped = _save_memory(options, provider, graph, upcast=upcast) if frugal else []
     settings = provider_options(graph, provider, upcast=upcast, exact=exact)
     if upcast:
         edits = (*edits, upcast_to_fp32)
@@ -214,7 +214,7 @@ def provider_options(graph: Path, provider: Provider, *, upcast: bool, exact: bo
     return dict(provider.provider_options)
 
 
-def _save_memory(options: Any, provider: Provider, graph: Path) -> list[str]:
+def _save_memory(options: Any, provider: Provider, graph: Path, *, upcast: bool) -> list[str]:
     """Turn off what only pays off over many runs; return the optimisers to disable."""
     import onnxruntime
 
@@ -224,13 +224,16 @@ def _save_memory(options: Any, provider: Provider, graph: Path) -> list[str]:
         options.enable_mem_pattern = False
         return []
     widen_late(options)
-    # The arena is faster, but what it has had stays with it in pieces. Beside a denoiser's weights that is
-    # little: SD 1.4's U-Net takes 2.1 GiB and 9.1 s a step instead of 3.0 and 10.7. A decoder's values are
+    # The arena is faster, but what it has had stays with it in pieces. Beside large weights that is little:
+    # for SD 1.4's U-Net takes 2.1 GiB and 9.1 s a step instead of 3.0 and 10.7. A decoder's values are
     # large: it would take 14 s instead of 18, and at 768x768 3.6 GiB instead of 2.3.
     options.enable_cpu_mem_arena = _weights_bytes(graph) >= ARENA_FROM_BYTES
     # Folding constants makes a float32 copy of every float16 weight for good, and prepacking another: on
     # SD 1.4's U-Net 5.9 GB and 28 s for one run.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    levels = onnxruntime.GraphOptimizationLevel
+    # Nodes that are fused come after all others, and the Casts of an upcast graph would not wait for them:
+    # 5.7 GiB instead of 2.1. Those of a float16 graph are added after the fusion.
+    options.graph_optimization_level = levels.ORT_ENABLE_BASIC if upcast else levels.ORT_ENABLE_EXTENDED
     # Four-bit products are only fast on packed weights, which are small.
     if b"MatMulNBits" not in graph.read_bytes():
         options.add_session_config_entry("session.disable_prepacking", "1")
@@ -252,13 +255,10 @@ def _preload() -> None:
 
 def _weights_bytes(graph: Path) -> int:
     """Return the size of a graph's weights as they are stored."""
-    import onnx
+    import onnx_ir as ir
 
-    stored = onnx.load(graph, load_external_data=False).graph.initializer
-    return sum(
-        math.prod(each.dims) * onnx.helper.tensor_dtype_to_np_dtype(each.data_type).itemsize
-        for each in stored
-    )
+    stored = ir.load(graph).graph.initializers.values()
+    return sum(each.const_value.nbytes for each in stored if each.const_value is not None)
 
 
 def _is_half(graph: Path) -> bool:

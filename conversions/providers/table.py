@@ -233,7 +233,7 @@ PROVIDERS: tuple[Provider, ...] = (
         denoiser_factor=1.85,
         flash_attention=True,
         # lazyRelease gives buffers back, some launches later. By default they are kept for good: SD 1.4's
-        # U-Net takes 4.2 GiB instead of 3.5.
+        # U-Net takes 4.2 GiB instead of 3.3.
         provider_options={"enableInt64": "1", "storageBufferCacheMode": "lazyRelease"},
         replay_options={"enableGraphCapture": "1"},
         bound_memory="webgpu",

@@ -181,6 +181,7 @@ def _session(model: ir.Model) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.enable_cpu_mem_arena = False
     widen_late(options)
     content = ir.serde.serialize_model(model).SerializeToString()
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -210,6 +210,7 @@ def measure_ranges(graph: Path, inputs: Mapping[str, np.ndarray[Any, Any]]) -> d
     options.log_severity_level = 3
     # As it is, each upcast weight lives while it is read; folded, all of them would lie in memory at once.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.enable_cpu_mem_arena = False
     widen_late(options)
     # Source: onnxruntime_session_options_config_keys.h, for models that are loaded from memory.
     options.add_session_config_entry(

@@ -62,7 +62,8 @@ def package_memory(package: Package, provider: str, size: ImageSize) -> ImageMem
         size: Of the image.
 
     Raises:
-        ConversionError: The size is one that a graph cannot take.
+        ConversionError: The size is one that a graph cannot take. ``package.torn``: a graph cannot be read.
+            ``target.unknown``: there is no such provider.
     """
     graphs, ran_by = package_graphs(package), provider_for(provider)
     return image_memory(graphs if ran_by.target == "cpu" else graphs.run_by(ran_by), size)

@@ -14,8 +14,8 @@ from typing import Any
 from tests.benchmarks import card_memory
 
 OPTIONS = """``--provider`` is the target of the provider. ``--python COMMAND`` is how its Python is started
-where it is another than this one, and ``--seen-as FOLDER`` what the folder of PACKAGE is called there: a
-Windows Python under Wine, see ``tests/windows/card``.
+where it is another than this one, and ``--seen-as FOLDER`` what the folder that holds PACKAGE is called
+there: a Windows Python under Wine, see ``tests/windows/card``.
 """
 
 

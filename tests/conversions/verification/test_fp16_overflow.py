@@ -66,7 +66,7 @@ def test_what_was_measured_is_given_back_at_once(tmp_path: Path) -> None:
     with memory_taken() as taken:
         ranges = measure_ranges(path, {"y0": np.zeros((1024, 2048), np.float32)})
     assert len(ranges) == 40
-    assert taken[0] < 120 * 2**20
+    assert taken[0] < 80 * 2**20
 
 
 def test_a_float16_graph_is_measured_in_float32(tmp_path: Path) -> None:
