@@ -17,9 +17,8 @@ from conversions.shape_inference import attention_scores_shape, static_shape
 CONTEXT_BYTES = 512 * 2**20
 """Memory that a program takes of a GPU before it holds any weights: its context, and its libraries' kernels.
 
-With it and the sessions' own bytes the forecast for SDXL at 1024x1024 is 5% below the peak measured on CUDA
-with all submodels loaded and 13% below it with one at a time, and for SD 1.4 1% below both
-(docs/benchmarks.md).
+With it and the sessions' own bytes the submodels of SD 1.4 take 0.91 to 1.06 of the forecast on CUDA, at
+512x512 to 1024x1024 (docs/explanation/providers.md).
 """
 
 SESSION_BYTES = 256 * 2**20

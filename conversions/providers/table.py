@@ -168,6 +168,10 @@ PROVIDERS: tuple[Provider, ...] = (
             "fuse_bias_split_gelu",
             "fuse_skip_layer_norm",
         ),
+        # As measured on a card: docs/explanation/providers.md, "CUDA", "Memory".
+        activation_factor=2.5,
+        denoiser_factor=2.0,
+        flash_attention=True,
         sizes=FIXED_SIZES,
         preload=True,
         provider_options={
