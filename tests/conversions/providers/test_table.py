@@ -58,7 +58,7 @@ def test_what_only_some_providers_have() -> None:
     assert having("fp16_variance") == having("stores_scores") == {"directml"}
     assert having("one_session_at_a_time") == having("own_process") == {"directml"}
     assert having("held_launches") == {"webgpu"}
-    assert having("flash_attention") == {"webgpu", "cpu"}
+    assert having("flash_attention") == {"cuda", "webgpu", "cpu"}
     assert having("im2col_pixels") == {"webgpu"}
     assert having("winograd") == {"directml", "webgpu"}
     assert having("preload") == {"cuda"}
