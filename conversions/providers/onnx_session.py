@@ -216,7 +216,10 @@ def provider_options(graph: Path, provider: Provider, *, upcast: bool, exact: bo
 
 def _save_memory(options: Any, provider: Provider, graph: Path, *, upcast: bool) -> list[str]:
     """Turn off what only pays off over many runs; return the optimisers to disable."""
+    import onnx_ir as ir
     import onnxruntime
+
+    from conversions.forecast import weights_bytes
 
     if provider.target != "cpu":
         # One run gains nothing from the arena and the memory plan; both raise the peak.
@@ -225,9 +228,9 @@ def _save_memory(options: Any, provider: Provider, graph: Path, *, upcast: bool)
         return []
     widen_late(options)
     # The arena is faster, but what it has had stays with it in pieces. Beside large weights that is little:
-    # for SD 1.4's U-Net takes 2.1 GiB and 9.1 s a step instead of 3.0 and 10.7. A decoder's values are
+    # SD 1.4's U-Net takes 2.1 GiB and 9.1 s a step instead of 3.0 and 10.7. A decoder's values are
     # large: it would take 14 s instead of 18, and at 768x768 3.6 GiB instead of 2.3.
-    options.enable_cpu_mem_arena = _weights_bytes(graph) >= ARENA_FROM_BYTES
+    options.enable_cpu_mem_arena = weights_bytes(ir.load(graph)) >= ARENA_FROM_BYTES
     # Folding constants makes a float32 copy of every float16 weight for good, and prepacking another: on
     # SD 1.4's U-Net 5.9 GB and 28 s for one run.
     levels = onnxruntime.GraphOptimizationLevel
@@ -251,14 +254,6 @@ def _preload() -> None:
         onnxruntime.preload_dlls()
     for line in printed.getvalue().splitlines():
         logger.debug(line)
-
-
-def _weights_bytes(graph: Path) -> int:
-    """Return the size of a graph's weights as they are stored."""
-    import onnx_ir as ir
-
-    stored = ir.load(graph).graph.initializers.values()
-    return sum(each.const_value.nbytes for each in stored if each.const_value is not None)
 
 
 def _is_half(graph: Path) -> bool:

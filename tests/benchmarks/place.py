@@ -26,7 +26,7 @@ class Place:
     Attributes:
         provider: Target of the provider.
         python: How its Python is started.
-        seen_as: What the package's folder's parent is called by that Python; empty if the same.
+        seen_as: What the folder that holds packages is called by that Python; empty if the same.
     """
 
     provider: str
@@ -34,9 +34,9 @@ class Place:
     seen_as: str
 
     @staticmethod
-    def add_options(parser: argparse.ArgumentParser) -> None:
-        """Add the options that :meth:`of` reads."""
-        parser.add_argument("--provider", choices=["cpu", "cuda", "webgpu", "directml"], default="cpu")
+    def add_options(parser: argparse.ArgumentParser, provider: str = "cpu") -> None:
+        """Add the options that :meth:`of` reads, with this default of the provider."""
+        parser.add_argument("--provider", choices=["cpu", "cuda", "webgpu", "directml"], default=provider)
         parser.add_argument("--python", default=sys.executable, metavar="COMMAND")
         parser.add_argument("--seen-as", default="", metavar="FOLDER")
 
@@ -47,7 +47,7 @@ class Place:
         return cls(provider=options.provider, python=python, seen_as=options.seen_as)
 
     def named(self, path: Path) -> str:
-        """Return a path below that parent as that Python takes it."""
+        """Return a path in that folder as that Python takes it."""
         separator = "\\" if "\\" in self.seen_as else "/"
         return f"{self.seen_as}{separator}{path.name}" if self.seen_as else str(path)
 

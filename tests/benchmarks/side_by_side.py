@@ -28,7 +28,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shlex
 import statistics
 import subprocess
 import sys
@@ -42,6 +41,7 @@ from uuid import uuid4
 import numpy as np
 
 from tests.benchmarks import card_memory, full_size, process_tree
+from tests.benchmarks.place import Place
 from tests.single_files import write_single_file
 
 PROMPT = "a photograph of an astronaut riding a horse"
@@ -297,18 +297,14 @@ class Work:
         name: Of the model.
         fp32_decoder: Whether images are decoded in float32.
         precision: Of this project's package.
-        provider: Where this project's package runs.
-        python: How this project's Python is started.
-        seen_as: What the folder is called by that Python.
+        place: Where this project's package runs.
     """
 
     folder: Path
     name: str
     fp32_decoder: bool
     precision: str
-    provider: str
-    python: tuple[str, ...]
-    seen_as: str
+    place: Place
 
     @property
     def model(self) -> Model:
@@ -329,7 +325,8 @@ class Work:
         if not (folder / "manifest.json").exists():
             kept = ["--keep-fp32", "vae_decoder"] if self.fp32_decoder else []
             # A package for the CPU is the one that every other provider runs.
-            target = self.provider if self.provider in ("directml", "cuda") else "cpu"
+            provider = self.place.provider
+            target = provider if provider in ("directml", "cuda") else "cpu"
             _run([sys.executable, "-m", "sdsetup", "convert", str(self.checkpoint()), "--no-verify",
                   "--target", target, "--precision", self.precision, *kept,
                   "--output", str(folder)])  # fmt: skip
@@ -345,11 +342,7 @@ class Work:
         """Return the command that runs this project's program."""
         path = self.folder / f"program-{uuid4().hex[:8]}.py"
         path.write_text(self.program(OURS + TIMED + CLOSE, **constants), "utf-8")
-        package = self.package()
-        if not self.seen_as:
-            return [*self.python, str(path), str(package)]
-        separator = "\\" if "\\" in self.seen_as else "/"
-        return [*self.python, *(f"{self.seen_as}{separator}{name}" for name in (path.name, package.name))]
+        return [*self.place.python, self.place.named(path), self.place.named(self.package())]
 
     def export(self, optimum: str) -> Path:
         """Return optimum's export of the checkpoint, made if it is missing."""
@@ -374,9 +367,9 @@ class Work:
             "PIPELINE": model.pipeline,
             "FP32_DECODER": self.fp32_decoder,
             "LOW_VRAM": False,
-            "PROVIDER": self.provider,
-            "DEVICE": "cpu" if self.provider == "cpu" else "cuda",
-            "DTYPE": "float32" if self.provider == "cpu" else model.dtype,
+            "PROVIDER": self.place.provider,
+            "DEVICE": "cpu" if self.place.provider == "cpu" else "cuda",
+            "DTYPE": "float32" if self.place.provider == "cpu" else model.dtype,
             **constants,
         }
         lines = "".join(f"{name} = {value!r}\n" for name, value in constants.items())
@@ -388,7 +381,7 @@ def contenders(work: Work, options: argparse.Namespace) -> dict[str, list[str]]:
     checkpoint = str(work.checkpoint())
     counts = {"RUNS": options.runs, "IMAGES": options.images}
     found = {"sdsetup": work.ours(**counts)}
-    if work.provider != "cpu":
+    if work.place.provider != "cpu":
         low_vram = {**counts, "RUNS": 1, "WARM_UPS": 1, "LOW_VRAM": True}
         found["sdsetup --low-vram"] = work.ours(**low_vram)
     if not options.no_diffusers:
@@ -427,7 +420,7 @@ def measure(work: Work, commands: dict[str, list[str]], rounds: int, images: int
     return {
         "benchmark": "side_by_side",
         "model": work.name,
-        "provider": work.provider,
+        "provider": work.place.provider,
         "precision": work.precision,
         "fp32_decoder": work.fp32_decoder,
         "images_per_second": pace,
@@ -513,15 +506,13 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--model", choices=sorted(MODELS), default="sd14")
     parser.add_argument("--precision", choices=["fp16", "int4"], default="fp16")
-    parser.add_argument("--provider", choices=["cuda", "webgpu", "directml", "cpu"], default="cuda")
+    Place.add_options(parser, provider="cuda")
     parser.add_argument("--fp32-decoder", action="store_true", help="decode in float32; SDXL alone")
     parser.add_argument("--check", action="store_true", help="compare images instead of timing them")
     parser.add_argument("--compile", action="store_true", help="time diffusers under torch.compile too")
     parser.add_argument("--optimum", metavar="PYTHON")
     parser.add_argument("--stable-diffusion-cpp", metavar="PYTHON")
     parser.add_argument("--no-diffusers", action="store_true", help="leave diffusers out")
-    parser.add_argument("--python", default=sys.executable, metavar="COMMAND")
-    parser.add_argument("--seen-as", default="", metavar="FOLDER")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--images", type=int, default=1, help="images in a batch")
@@ -535,9 +526,7 @@ def main() -> None:
         name=options.model,
         fp32_decoder=options.fp32_decoder,
         precision=options.precision,
-        provider=options.provider,
-        python=tuple(shlex.split(options.python)),
-        seen_as=options.seen_as,
+        place=Place.of(options),
     )
     if options.check:
         done = check(work)

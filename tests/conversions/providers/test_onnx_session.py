@@ -191,6 +191,7 @@ def test_a_session_for_one_run_takes_little_memory(frugal: bool, tmp_path: Path)
     path = written(tmp_path, FOLDED, w=np.ones((3, 2), np.float32))
     session = onnx_session.open_session(path, CPU, {}, frugal=frugal)
     options = session.get_session_options()
+    assert options.enable_cpu_mem_arena is not frugal
     assert options.enable_mem_pattern is not frugal
     levels = onnxruntime.GraphOptimizationLevel
     level = levels.ORT_ENABLE_EXTENDED if frugal else levels.ORT_ENABLE_ALL
@@ -218,6 +219,7 @@ def test_a_float16_graph_on_the_cpu_is_for_one_run_always(tmp_path: Path) -> Non
     text = "g (float16[batch, 3] x) => (float16[batch, 2] y) { y = MatMul(x, w) }"
     path = written(tmp_path, text, w=np.ones((3, 2), np.float16))
     session = onnx_session.open_session(path, CPU, {})
+    assert not session.get_session_options().enable_cpu_mem_arena
     assert not session.get_session_options().enable_mem_pattern
     assert configured(session, "session.disable_prepacking") == "1"
 
@@ -250,6 +252,7 @@ def test_products_of_four_bits_are_packed_all_the_same(tmp_path: Path) -> None:
     path = written(tmp_path, text, w=np.zeros((2, 1, 32), np.uint8), s=np.ones((2, 1), np.float32))
     session = onnx_session.open_session(path, CPU, {}, frugal=True)
     assert configured(session, "session.disable_prepacking") == ""
+    assert not session.get_session_options().enable_cpu_mem_arena
     assert not session.get_session_options().enable_mem_pattern
 
 
